@@ -1,0 +1,129 @@
+/**
+ * Every error that this package throws, and how secrets are kept out of them. pg 8.23 puts no password into its
+ * errors, but Node's `Invalid URL` carries the whole input and a server may quote anything: so an error that wraps a
+ * foreign one is given the secrets of the connection, and neither its message nor its causes show them.
+ */
+
+/** What went wrong, for `switch` and for logs. */
+export type ErrorCode =
+  /** The config or the options break a rule; the message lists every violation. */
+  | 'ERR_CONFIG_INVALID'
+  /** The connection string can't be read, or asks for what this package can't give. */
+  | 'ERR_CONNECTION_STRING'
+  /** The database did not let us in, or not in time. */
+  | 'ERR_CONNECT'
+  /** The database went away. */
+  | 'ERR_CONNECTION_LOST'
+  /** The triggers and internal tables could not be brought into place. */
+  | 'ERR_INSTALL'
+  /** Something on the channel is no change of a row. */
+  | 'ERR_PAYLOAD_INVALID'
+  /** Another node holds the lease now, and has acknowledged the event or will. */
+  | 'ERR_LEASE_LOST'
+  /** A second `handle()` while one is running. */
+  | 'ERR_ALREADY_HANDLING'
+  /** The input has been closed. */
+  | 'ERR_CLOSED';
+
+const RETRYABLE: ReadonlySet<ErrorCode> = new Set(['ERR_CONNECT', 'ERR_CONNECTION_LOST']);
+
+export interface PostgresInputErrorOptions {
+  /** The error behind this one. */
+  cause?: unknown;
+  /** Whether the same call may succeed later. Default: only `ERR_CONNECT` and `ERR_CONNECTION_LOST`. */
+  retryable?: boolean;
+  /** What neither the message nor the causes may show. Default: nothing; `cause` is then kept as it is. */
+  secrets?: readonly string[];
+}
+
+/** Any failure of an input. The message says what to do about it and never shows a password. */
+export class PostgresInputError extends Error {
+  static {
+    this.prototype.name = 'PostgresInputError';
+  }
+
+  readonly code: ErrorCode;
+  /** Whether the same call may succeed later, nothing having been changed: worth a retry. */
+  readonly retryable: boolean;
+
+  constructor(code: ErrorCode, message: string, options: PostgresInputErrorOptions = {}) {
+    const { cause, retryable = RETRYABLE.has(code), secrets = [] } = options;
+    super(
+      redact(message, secrets),
+      cause === undefined ? undefined : { cause: withoutSecrets(cause, secrets) },
+    );
+    this.code = code;
+    this.retryable = retryable;
+  }
+}
+
+/** `text` with `***` for every occurrence of a secret. */
+export function redact(text: string, secrets: readonly string[]): string {
+  // Longest first: a secret that is part of another must not leave the rest of it standing.
+  return secrets
+    .filter((secret) => secret !== '')
+    .toSorted((a, b) => b.length - a.length)
+    .reduce((safe, secret) => safe.replaceAll(secret, '***'), text);
+}
+
+/**
+ * A copy of an error that carries its plain properties (`code`, `detail`, `address` ...), redacted, and those of its
+ * own causes. Objects hanging on it, such as a client or its config, stay behind. It is still `instanceof` its class.
+ */
+function withoutSecrets(value: unknown, secrets: readonly string[]): unknown {
+  if (typeof value === 'string') return redact(value, secrets);
+  if (typeof value !== 'object' || value === null || secrets.length === 0) return value;
+  if (value instanceof PostgresInputError) return value;
+  if (Array.isArray(value)) return value.map((item) => withoutSecrets(item, secrets));
+  if (!(value instanceof Error)) return undefined;
+
+  const copy = Object.setPrototypeOf(new Error(), Object.getPrototypeOf(value)) as Error;
+  for (const name of Object.getOwnPropertyNames(value)) {
+    const property = withoutSecrets(Reflect.get(value, name), secrets);
+    const enumerable = Object.prototype.propertyIsEnumerable.call(value, name);
+    if (typeof property !== 'function') Object.defineProperty(copy, name, { value: property, enumerable });
+  }
+  return copy;
+}
+
+/** SQLSTATEs after which the connection is gone: https://www.postgresql.org/docs/current/errcodes-appendix.html */
+const CONNECTION_SQLSTATES: ReadonlySet<string> = new Set([
+  '57P01', // admin_shutdown: also pg_terminate_backend()
+  '57P02', // crash_shutdown
+  '57P03', // cannot_connect_now: starting up or shutting down
+  '57P05', // idle_session_timeout
+  '25P03', // idle_in_transaction_session_timeout
+]);
+
+const CONNECTION_ERRNOS: ReadonlySet<string> = new Set([
+  'ECONNABORTED',
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EPIPE',
+  'ETIMEDOUT',
+]);
+
+/** pg and pg-listen give these no code. */
+const CONNECTION_MESSAGES =
+  /Connection terminated|Connection ended|is not queryable|Query read timeout|timeout expired|after connection loss failed/;
+
+/** Whether an error, or one behind it, says that the connection is gone or never came to be. */
+export function isConnectionError(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  if (error instanceof AggregateError && error.errors.some(isConnectionError)) return true;
+
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
+  return (
+    /^08...$/.test(code) ||
+    CONNECTION_SQLSTATES.has(code) ||
+    CONNECTION_ERRNOS.has(code) ||
+    code === 'ERR_CONNECT' ||
+    code === 'ERR_CONNECTION_LOST' ||
+    CONNECTION_MESSAGES.test(error.message) ||
+    isConnectionError(error.cause)
+  );
+}
