@@ -1,6 +1,6 @@
 import { execFile, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
+import { chmod, cp, mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -45,17 +45,9 @@ export async function findPostgres(major: Major, account: Account, scratch: stri
   return copy;
 }
 
-export function libraryPath(native: string): { LD_LIBRARY_PATH: string } {
-  return { LD_LIBRARY_PATH: join(native, 'lib') };
-}
-
 /** False when the checkout lies below a folder that is closed to others, such as root's home. */
 function canRun(native: string, account: Account): boolean {
-  const { status } = spawnSync(join(native, 'bin/postgres'), ['--version'], {
-    ...account,
-    cwd: '/',
-    env: libraryPath(native),
-  });
+  const { status } = spawnSync(join(native, 'bin/postgres'), ['--version'], { ...account, cwd: '/' });
   return status === 0;
 }
 
@@ -73,6 +65,7 @@ async function installedPackage(major: Major): Promise<string> {
 
   await mkdir(cache, { recursive: true });
   const partial = await mkdtemp(`${target}-`);
+  await chmod(partial, 0o755);
   const spec = `${platformPackage}@${versions[major]}`;
   await run('npm', ['install', '--prefix', partial, '--no-save', '--no-package-lock', spec], {
     cwd: partial,

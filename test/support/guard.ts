@@ -4,6 +4,8 @@ import { once } from 'node:events';
 export interface Guard {
   /** Runs the command now and waits until it is done. */
   run(): Promise<void>;
+  /** Gives up guarding; the command never runs. */
+  cancel(): void;
 }
 
 /**
@@ -11,7 +13,7 @@ export interface Guard {
  * no exit handler survives. The guard is a shell of its own that reads from a pipe only we hold open.
  */
 export function whenThisProcessDies(command: string, ...args: string[]): Guard {
-  const shell = spawn('/bin/sh', ['-c', `read -r _; ${command}`, 'guard', ...args], {
+  const shell = spawn('/bin/sh', ['-c', `read -r _ && exit; ${command}`, 'guard', ...args], {
     cwd: '/',
     detached: true, // out of our process group: Ctrl-C must not reach it before it has done its work
     stdio: ['pipe', 'ignore', 'ignore'],
@@ -23,6 +25,9 @@ export function whenThisProcessDies(command: string, ...args: string[]): Guard {
       shell.ref();
       shell.stdin.end();
       await done;
+    },
+    cancel() {
+      shell.stdin.end('cancel\n');
     },
   };
 }

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { type Account, findPostgres, libraryPath, type Major, parseMajor } from './binaries.ts';
+import { type Account, findPostgres, type Major, parseMajor } from './binaries.ts';
 import { whenThisProcessDies } from './guard.ts';
 
 export interface ServerOptions {
@@ -76,7 +76,7 @@ export async function startServer(options: ServerOptions = {}): Promise<Server> 
   const context = {
     ...account,
     cwd: home,
-    env: { PATH: process.env['PATH'], HOME: home, LC_ALL: 'C', ...libraryPath(native) },
+    env: { PATH: process.env['PATH'], HOME: home, LC_ALL: 'C' },
   };
 
   async function initialise(): Promise<void> {
