@@ -5,7 +5,7 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/global-setup.ts'],
     testTimeout: 30_000,
-    hookTimeout: 60_000, // installs a PostgreSQL version when it is first asked for
+    hookTimeout: 30_000,
     maxWorkers: 4,
     coverage: { provider: 'v8', include: ['src/**'], reporter: ['text', 'html'] },
   },
