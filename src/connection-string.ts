@@ -1,25 +1,105 @@
-import type { ClientConfig } from 'pg';
+/**
+ * Reads both forms of a PostgreSQL connection string, a URL and keyword/value pairs, by the rules of
+ * https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING. (pg's own parser knows no keyword/value
+ * pairs and no lists of hosts, and gives `sslmode` other meanings.)
+ *
+ * No message shows a value: one forgotten quote or percent sign, and the rest of a password passes for a port.
+ */
+import { connectionTarget, invalid, isKeyword, type ConnectionTarget } from './connection-target.ts';
 
-export type TargetSessionAttrs =
-  | 'any'
-  | 'read-write'
-  | 'read-only'
-  | 'primary'
-  | 'standby'
-  | 'prefer-standby';
+export type { ConnectionTarget, TargetSessionAttrs } from './connection-target.ts';
 
-/** Where a connection string leads. */
-export interface ConnectionTarget {
-  /** What to connect with, in the order to try. */
-  readonly candidates: readonly ClientConfig[];
-  /** Which kind of server will do. */
-  readonly targetSessionAttrs: TargetSessionAttrs;
-  /** `connect_timeout`, in milliseconds; absent: none was given. */
-  readonly connectTimeout?: number;
-  /** What must never be shown, as it was written and decoded. */
-  readonly secrets: readonly string[];
+interface Parameter {
+  keyword: string;
+  value: string;
+  /** The value as it was written. */
+  raw: string;
+  /** Whether the keyword may in truth be a piece of a password. */
+  doubtful?: boolean;
 }
 
+/**
+ * Parses `postgres://` and `postgresql://` URLs, and keyword/value pairs (`host=... dbname='with space'`).
+ *
+ * @throws PostgresInputError `ERR_CONNECTION_STRING`, naming the keyword or the position.
+ */
 export function parseConnectionString(text: string): ConnectionTarget {
-  return { candidates: [{ connectionString: text }], targetSessionAttrs: 'any', secrets: [text] };
+  const trimmed = text.trim();
+  if (trimmed === '') throw invalid('is empty: give a postgres:// URL or keyword=value pairs');
+
+  const given = new Map<string, string>();
+  const secrets = new Set<string>();
+  const parameters = /^postgres(ql)?:\/\//.test(trimmed) ? fromUrl(trimmed) : fromPairs(text);
+  for (const { keyword, value, raw, doubtful = false } of parameters) {
+    if (!isKeyword(keyword, value)) {
+      const name = doubtful || !/^\w+$/.test(keyword) ? '(not shown, it may be part of a password)' : keyword;
+      throw invalid(`has an unknown keyword ${name}; a password with spaces needs single quotes`);
+    }
+    if (value.includes('\0')) throw invalid(`has a NUL in ${keyword}`);
+    if (value === '') given.delete(keyword);
+    else given.set(keyword, value);
+    if (keyword.endsWith('password')) secrets.add(value).add(raw);
+  }
+  secrets.add(process.env['PGPASSWORD'] ?? '').delete('');
+  return connectionTarget(given, [...secrets]);
+}
+
+/** WHATWG's URL takes one host only, so the parts are told apart here. A raw `@` may stand in the password. */
+function* fromUrl(text: string): Generator<Parameter> {
+  const [, userinfo, hosts = '', path = '', query = ''] =
+    /^\w+:\/\/(?:([^/?]*)@)?([^/?]*)(?:\/([^?]*))?(?:\?([^]*))?$/.exec(text) ?? [];
+  if (path.includes('@'))
+    throw invalid('has a "@" after a "/": percent-encode both in user name and password');
+
+  const parameter = (keyword: string, raw: string): Parameter => {
+    try {
+      return { keyword: decodeURIComponent(keyword), value: decodeURIComponent(raw), raw };
+    } catch {
+      throw invalid('has a "%" that begins no percent-encoded character: write it as %25');
+    }
+  };
+  const [, user = '', password = ''] = /^([^:]*):?([^]*)$/.exec(userinfo ?? '') ?? [];
+  yield parameter('user', user);
+  yield parameter('password', password);
+
+  const servers = hosts.split(',').map((server) => {
+    const [match, address, name = '', port = ''] =
+      /^(?:\[([^\]]*)\]|([^:]*))(?::([^]*))?$/.exec(server) ?? [];
+    if (match === undefined) throw invalid('has a host that is neither name:port nor [IPv6 address]:port');
+    return { host: address ?? name, port };
+  });
+  yield parameter('host', servers.map(({ host }) => host).join(','));
+  if (servers.some(({ port }) => port !== ''))
+    yield parameter('port', servers.map(({ port }) => port).join(','));
+  yield parameter('dbname', path);
+
+  const doubtful = userinfo === undefined && query.includes('@');
+  for (const pair of query.split('&').filter((pair) => pair !== '')) {
+    const [, keyword = '', raw] = /^([^=]*)(?:=([^]*))?$/.exec(pair) ?? [];
+    if (raw === undefined) throw invalid('has a parameter without "=" after its "?"');
+    // JDBC's spelling, which libpq takes too.
+    yield pair === 'ssl=true' ? parameter('sslmode', 'require') : { ...parameter(keyword, raw), doubtful };
+  }
+}
+
+/** The white space is C's, not Unicode's. Quoted or not, a backslash takes the next character as it is. */
+function* fromPairs(text: string): Generator<Parameter> {
+  const key = /[ \t-\r]*([^= \t-\r]+)[ \t-\r]*=[ \t-\r]*/y;
+  const quotedOrBare = /'((?:[^'\\]|\\[^])*)'|((?!')(?:[^\\ \t-\r]|\\[^]?)*)/y;
+  let doubtful = false;
+  for (let at = 0; /[^ \t-\r]/.test(text.slice(at)); at = quotedOrBare.lastIndex) {
+    key.lastIndex = at;
+    const keyword = key.exec(text)?.[1];
+    if (keyword === undefined) {
+      const rule = 'a value with spaces needs single quotes, a URL begins with postgres://';
+      throw invalid(`has no keyword=value at character ${at + 1}: ${rule}`);
+    }
+    quotedOrBare.lastIndex = key.lastIndex;
+    const [, quoted, bare] = quotedOrBare.exec(text) ?? [];
+    const raw = quoted ?? bare;
+    if (raw === undefined)
+      throw invalid(`has a single quote at character ${key.lastIndex + 1} that is not closed`);
+    yield { keyword, value: raw.replace(/\\([^]?)/g, '$1'), raw, doubtful };
+    doubtful ||= bare !== undefined && keyword.endsWith('password');
+  }
 }
