@@ -1,0 +1,167 @@
+/**
+ * Which tables are watched, and what identifies a row of each.
+ *
+ * What identifies a row is told as SQL expressions over a row `r`, made by a query over the catalog. That
+ * query is used twice: by the installer, which writes the expressions into the trigger functions, and by the
+ * trigger functions themselves, when the table is no longer the one that they were written for.
+ */
+import { INTERNAL_TABLES, locationOf } from './names.ts';
+import type { Statement } from './session.ts';
+
+/** What identifies a row, as SQL over a row `r`. */
+export interface RowIdentity {
+  /** The event's id, as text. */
+  readonly id: string;
+  /** The log's column `key`: NULL, the JSON string of the column that `id` holds, or a JSON object. */
+  readonly key: string;
+  /** The primary key as one text, to pair the old and the new row of an UPDATE; null where that can't be done. */
+  readonly match: string | null;
+  /** True as long as the expressions above fit the table. */
+  readonly guard: string;
+  /** Whether values are printed by settings such as DateStyle, which then have to be pinned. */
+  readonly formatted: boolean;
+}
+
+export interface Table {
+  readonly schema: string;
+  readonly name: string;
+  /** The event's location: for a partition its root. */
+  readonly location: string;
+  readonly isPartition: boolean;
+  readonly identity: RowIdentity;
+}
+
+export interface UnwatchableTable {
+  readonly table: string;
+  readonly reason: string;
+}
+
+export interface TableFilter {
+  readonly include: readonly string[];
+  readonly exclude: readonly string[];
+}
+
+// Types whose cast to text is their printed form. The others are printed by format(), as psql would, which never
+// calls a cast that a table's owner may have made.
+const PLAIN_TYPES = `ARRAY['int2', 'int4', 'int8', 'text', 'varchar', 'uuid']::pg_catalog.regtype[]`;
+
+const printed = (attribute: string) => `
+  CASE WHEN ${attribute}.atttypid = ANY (${PLAIN_TYPES})
+       THEN pg_catalog.format('r.%I::pg_catalog.text', ${attribute}.attname)
+       ELSE pg_catalog.format('pg_catalog.format(''%%s'', r.%I)', ${attribute}.attname) END`;
+
+/** The row identity of the table whose oid `relation` is, one row. */
+export const identityQuery = (relation: string): string => `
+SELECT
+  CASE WHEN i.attname IS NOT NULL THEN pg_catalog.format('coalesce(%s, '''')', i.printed)
+       WHEN k.n = 0 THEN '''''::pg_catalog.text'
+       ELSE k.as_one END AS id,
+  CASE WHEN k.n = 0 THEN 'NULL::pg_catalog.text'
+       WHEN k.n = 1 AND (i.attname IS NULL OR k.names[1] = 'id')
+       THEN pg_catalog.quote_literal(pg_catalog.to_json(k.names[1])) || '::pg_catalog.text'
+       ELSE pg_catalog.format('pg_catalog.json_build_object(%s)::pg_catalog.text', k.pairs) END AS key,
+  CASE WHEN k.n > 0 AND NOT k.has_children THEN k.as_one END AS match,
+  pg_catalog.concat_ws(' AND ',
+    pg_catalog.format('TG_RELID = %s', ${relation}),
+    k.guard,
+    CASE WHEN i.attname IS NOT NULL AND i.attname <> ALL (k.names) THEN pg_catalog.format(
+      'EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = %s AND a.attnum = %s AND a.attname = ''id'' AND NOT a.attisdropped)',
+      ${relation}, i.attnum) END) AS guard,
+  k.formatted OR coalesce(i.formatted, false) AS formatted
+FROM (
+  SELECT c.n, c.names, c.pairs, c.guard, c.formatted,
+    CASE WHEN c.n = 1 THEN c.printed[1]
+         ELSE pg_catalog.format('pg_catalog.array_to_json(ARRAY[%s])::pg_catalog.text', pg_catalog.array_to_string(c.printed, ', '))
+    END AS as_one,
+    -- an inheritance parent's transition tables hold its children's rows too, which share no key with it
+    (SELECT t.relkind = 'r' AND t.relhassubclass FROM pg_catalog.pg_class t WHERE t.oid = ${relation}) AS has_children
+  FROM (
+    SELECT pg_catalog.count(*) AS n,
+      coalesce(pg_catalog.array_agg(a.attname ORDER BY c.position), '{}') AS names,
+      pg_catalog.array_agg(${printed('a')} ORDER BY c.position) AS printed,
+      pg_catalog.string_agg(pg_catalog.format('%L, %s', a.attname, ${printed('a')}), ', ' ORDER BY c.position) AS pairs,
+      -- the key's columns still bear their names: cheap to ask, and null once the index is gone
+      pg_catalog.string_agg(pg_catalog.format('pg_catalog.pg_get_indexdef(%s, %s, true) = %L', x.indexrelid, c.position,
+        pg_catalog.pg_get_indexdef(x.indexrelid, c.position::pg_catalog.int4, true)), ' AND ' ORDER BY c.position) AS guard,
+      coalesce(pg_catalog.bool_or(a.atttypid <> ALL (${PLAIN_TYPES})), false) AS formatted
+    FROM pg_catalog.pg_index x
+    CROSS JOIN LATERAL pg_catalog.unnest(x.indkey::pg_catalog.int2[]) WITH ORDINALITY c (attnum, position)
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = c.attnum AND c.position <= x.indnkeyatts
+    WHERE x.indrelid = ${relation} AND x.indisprimary
+  ) c
+) k
+LEFT JOIN LATERAL (
+  SELECT a.attname, a.attnum, ${printed('a')} AS printed, a.atttypid <> ALL (${PLAIN_TYPES}) AS formatted
+  FROM pg_catalog.pg_attribute a
+  WHERE a.attrelid = ${relation} AND a.attname = 'id' AND a.attnum > 0 AND NOT a.attisdropped
+) i ON true`;
+
+/** Every table that could be watched. $1: the schemas. $2: the internal schema. */
+export const candidateTables: Statement = {
+  name: 'candidate_tables',
+  text: `
+SELECT n.nspname AS schema, c.relname AS name, c.relispartition AS "isPartition",
+  rn.nspname AS "rootSchema", rc.relname AS "rootName",
+  pg_catalog.has_table_privilege(c.oid, 'TRIGGER') OR pg_catalog.pg_has_role(c.relowner, 'USAGE') AS permitted,
+  pg_catalog.pg_get_userbyid(c.relowner) AS owner,
+  pg_catalog.row_to_json(identity) AS identity
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_class rc
+  ON rc.oid = CASE WHEN c.relispartition THEN pg_catalog.pg_partition_root(c.oid)::pg_catalog.oid ELSE c.oid END
+JOIN pg_catalog.pg_namespace rn ON rn.oid = rc.relnamespace
+CROSS JOIN LATERAL (${identityQuery('c.oid')}) identity
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+  AND n.nspname = ANY ($1) AND n.nspname <> $2
+  AND c.relname !~ '${INTERNAL_TABLES}'
+ORDER BY n.nspname, c.relname`,
+};
+
+/** A row of `candidateTables`. */
+export interface CandidateTable {
+  readonly schema: string;
+  readonly name: string;
+  readonly isPartition: boolean;
+  readonly rootSchema: string;
+  readonly rootName: string;
+  readonly permitted: boolean;
+  readonly owner: string;
+  readonly identity: RowIdentity;
+}
+
+/** Sorts the candidates into those to watch and those that the role in use may not watch. */
+export function chooseTables(
+  candidates: readonly CandidateTable[],
+  filter: TableFilter,
+): { watched: Table[]; unwatchable: UnwatchableTable[] } {
+  const watched: Table[] = [];
+  const unwatchable: UnwatchableTable[] = [];
+  for (const candidate of candidates) {
+    const { schema, name, rootSchema, rootName, isPartition, identity } = candidate;
+    if (!passes(filter, rootSchema, rootName)) continue;
+    if (candidate.permitted) {
+      watched.push({ schema, name, location: locationOf(rootSchema, rootName), isPartition, identity });
+    } else {
+      unwatchable.push({
+        table: locationOf(schema, name),
+        reason: `it belongs to ${candidate.owner}: connect as a member of that role, or have it grant TRIGGER`,
+      });
+    }
+  }
+  return { watched, unwatchable };
+}
+
+/** A partition passes by its root's name. */
+function passes({ include, exclude }: TableFilter, schema: string, table: string): boolean {
+  const named = (patterns: readonly string[]) =>
+    patterns.some((pattern) => matches(pattern, table) || matches(pattern, `${schema}.${table}`));
+  return (include.length === 0 || named(include)) && !named(exclude);
+}
+
+/** `*` stands for any characters, `?` for one. */
+function matches(pattern: string, name: string): boolean {
+  const source = pattern.replace(/[.*+?^${}()|[\]\\]/gu, (character) =>
+    character === '*' ? '.*' : character === '?' ? '.' : `\\${character}`,
+  );
+  return new RegExp(`^${source}$`, 'su').test(name);
+}
