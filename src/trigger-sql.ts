@@ -1,0 +1,298 @@
+/**
+ * The DDL text: internal tables, trigger functions, triggers.
+ *
+ * A trigger function must never make the application's statement fail or wait. It therefore
+ * - runs as its owner, under a fixed search_path, with every name of ours qualified;
+ * - names the key's columns in plain SQL only while they are proven to be still there (the guard), and else asks
+ *   the catalog what identifies a row now and runs that as dynamic SQL. There is no EXCEPTION block: it would
+ *   cost a subtransaction for every statement;
+ * - *tries* the advisory lock. Refused means that the reader is asleep and wants a notification. Granted, it is
+ *   shared and kept until the transaction ends, which is what keeps the reader awake as long as there may be
+ *   changes that nobody announced.
+ *
+ * All that a function logs for one statement bears one time and comes from one INSERT.
+ */
+import { type Names, type TriggerEvent, qualify, quoteIdentifier, quoteLiteral } from './names.ts';
+import { type Table, identityQuery } from './tables.ts';
+
+/** A notification holds at most this many changes; more are left to be read from the log. */
+const MAX_NOTIFIED = 50;
+/** PostgreSQL takes payloads shorter than 8000 bytes (https://www.postgresql.org/docs/current/sql-notify.html). */
+const MAX_BODY_BYTES = 7900;
+
+export interface FunctionText {
+  readonly name: string;
+  /** The name, quoted, with its arguments. */
+  readonly signature: string;
+  readonly returns: string;
+  readonly language: 'plpgsql' | 'sql';
+  readonly body: string;
+  /** Settings for the time of a call, as pg_proc.proconfig spells them. */
+  readonly settings: readonly string[];
+}
+
+/** The kinds of change that are wanted: they shape what an UPDATE of the key is reported as. */
+export type WantedEvents = ReadonlySet<TriggerEvent>;
+
+export const createFunction = (f: FunctionText): string[] => [
+  `CREATE OR REPLACE FUNCTION ${f.signature} RETURNS ${f.returns} LANGUAGE ${f.language} SECURITY DEFINER
+${f.settings.map((setting) => `SET ${setting.replace('=', ' = ')}`).join('\n')}
+AS ${dollarQuote(f.body)}`,
+  `REVOKE ALL ON FUNCTION ${f.signature} FROM PUBLIC`,
+];
+
+const TRANSITION_TABLES: Readonly<Record<TriggerEvent, string>> = {
+  insert: 'REFERENCING NEW TABLE AS new_rows',
+  update: 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows',
+  delete: 'REFERENCING OLD TABLE AS old_rows',
+  truncate: '',
+};
+
+export const createTrigger = (names: Names, table: Table, event: TriggerEvent): string =>
+  `CREATE OR REPLACE TRIGGER ${quoteIdentifier(names.trigger(table.name, event))}
+AFTER ${event.toUpperCase()} ON ${qualify(table.schema, table.name)}
+${TRANSITION_TABLES[event]} FOR EACH STATEMENT
+EXECUTE FUNCTION ${names.recordFunction(table.schema, table.name, event).sql}()`;
+
+/** The internal tables. Dead rows of the log come as fast as its rows: vacuum goes by number, not by share. */
+export const createTables = (names: Names) => ({
+  lock: [
+    `CREATE TABLE ${names.lockTable.sql} (
+  resource integer PRIMARY KEY,
+  holder text,
+  token bigint NOT NULL DEFAULT 0,
+  acquired_at timestamptz,
+  expires_at timestamptz,
+  backend_pid integer,
+  backend_start timestamptz
+)`,
+    `INSERT INTO ${names.lockTable.sql} (resource) VALUES (1)`,
+  ],
+  log: [
+    `CREATE TABLE ${names.logTable.sql} (
+  seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+  at timestamptz NOT NULL,
+  tbl text NOT NULL,
+  id text NOT NULL,
+  op text NOT NULL,
+  key text
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
+  autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000)`,
+  ],
+  // The key of HMAC-SHA256 (RFC 2104), and its two padded forms, which would be dear to make for every call.
+  secret: [
+    `CREATE TABLE ${names.secretTable.sql} (key bytea NOT NULL, inner_pad bytea NOT NULL, outer_pad bytea NOT NULL)`,
+    `INSERT INTO ${names.secretTable.sql}
+SELECT s.key, ${padded(0x36)}, ${padded(0x5c)}
+FROM (SELECT pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) || pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) AS key) s`,
+  ],
+});
+
+const padded = (pad: number): string =>
+  `(SELECT pg_catalog.string_agg(pg_catalog.set_byte('\\x00'::bytea, 0, CASE WHEN i < 32 THEN pg_catalog.get_byte(s.key, i) ELSE 0 END # ${pad}), ''::bytea ORDER BY i) FROM pg_catalog.generate_series(0, 63) i)`;
+
+const SEARCH_PATH = 'search_path=pg_catalog, pg_temp';
+const PRINTING = [
+  'DateStyle=ISO',
+  'IntervalStyle=postgres',
+  'TimeZone=UTC',
+  'bytea_output=hex',
+  'extra_float_digits=1',
+];
+
+/** Tells what identifies a row of a table now. */
+export const identityFunction = (names: Names): FunctionText => ({
+  name: names.identityFunction.name,
+  signature: `${names.identityFunction.sql}(relation oid)`,
+  returns: 'TABLE (id text, key text, match text, guard text, formatted boolean)',
+  language: 'sql',
+  settings: [SEARCH_PATH],
+  body: identityQuery('relation'),
+});
+
+/** Signs changes and sends them; empty or too long a body becomes `[]`: look in the change log. */
+export const notifyFunction = (names: Names): FunctionText => ({
+  name: names.notifyFunction.name,
+  signature: `${names.notifyFunction.sql}(body text)`,
+  returns: 'void',
+  language: 'plpgsql',
+  settings: [SEARCH_PATH],
+  // NOTIFY, the command, needs no privilege; the function pg_notify may have been revoked from the owner. What is
+  // signed are bytes of UTF-8: a database in another encoding is told to look in the log.
+  body: `
+DECLARE
+  payload text := '[]';
+BEGIN
+  IF body <> '' AND octet_length(body) < ${MAX_BODY_BYTES} AND getdatabaseencoding() = 'UTF8' THEN
+    SELECT '[{"mac":"' || encode(sha256(s.outer_pad || sha256(s.inner_pad || convert_to(body, 'UTF8'))), 'hex') || '"},' || body || ']'
+    INTO payload FROM ${names.secretTable.sql} s;
+  END IF;
+  EXECUTE format('NOTIFY %I, %L', ${quoteLiteral(names.channel)}, payload);
+END`,
+});
+
+/** The function behind one trigger of one table. */
+export function recordFunction(
+  names: Names,
+  table: Table,
+  event: TriggerEvent,
+  wanted: WantedEvents,
+): FunctionText {
+  const { name, sql } = names.recordFunction(table.schema, table.name, event);
+  return {
+    name,
+    signature: `${sql}()`,
+    returns: 'trigger',
+    language: 'plpgsql',
+    settings: table.identity.formatted ? [SEARCH_PATH, ...PRINTING] : [SEARCH_PATH],
+    body: event === 'truncate' ? recordTruncate(names, table) : recordRows(names, table, event, wanted),
+  };
+}
+
+// A partition's events bear its root's name; the name of any other table is whatever it is at the time.
+const declarations = (names: Names, table: Table): string => `
+  location text := ${
+    table.isPartition
+      ? quoteLiteral(table.location)
+      : `CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END`
+  };
+  written_at timestamptz := clock_timestamp();
+  asleep boolean := NOT pg_try_advisory_xact_lock_shared(${names.sleepKey});
+  body text;`;
+
+function recordRows(
+  names: Names,
+  table: Table,
+  event: Exclude<TriggerEvent, 'truncate'>,
+  wanted: WantedEvents,
+): string {
+  const insert = insertRows(names, event, wanted, {
+    ...table.identity,
+    location: 'location',
+    writtenAt: 'written_at',
+  });
+  // The same over expressions that are known at run time alone, as a template for format().
+  const template = (paired: boolean) =>
+    quoteLiteral(
+      announced(
+        insertRows(forFormat(names), event, wanted, {
+          id: '%1$s',
+          key: '%2$s',
+          match: paired ? '%3$s' : null,
+          location: '$1',
+          writtenAt: '$2',
+        }),
+      ),
+    );
+  const anyTable =
+    event === 'update'
+      ? `CASE WHEN now_known.match IS NULL THEN ${template(false)} ELSE ${template(true)} END`
+      : template(false);
+  return `
+#variable_conflict use_variable
+DECLARE${declarations(names, table)}
+  now_known record;
+BEGIN
+  IF ${table.identity.guard} THEN
+    IF asleep THEN
+      ${announced(insert)} INTO body;
+    ELSE
+      ${insert};
+    END IF;
+  ELSE
+    SELECT * INTO now_known FROM ${names.identityFunction.sql}(TG_RELID);
+    EXECUTE format(${anyTable}, now_known.id, now_known.key, now_known.match)
+    INTO body USING location, written_at;
+  END IF;
+  IF asleep AND body IS NOT NULL THEN
+    PERFORM ${names.notifyFunction.sql}(body);
+  END IF;
+  RETURN NULL;
+END`;
+}
+
+const forFormat = (names: Names): Names => ({
+  ...names,
+  logTable: { ...names.logTable, sql: names.logTable.sql.replaceAll('%', '%%') },
+});
+
+/** The SQL expressions that fill a row of the log. */
+interface RowExpressions {
+  readonly id: string;
+  readonly key: string;
+  readonly match: string | null;
+  readonly location: string;
+  readonly writtenAt: string;
+}
+
+/** One INSERT into the log, for all rows that a statement changed. */
+function insertRows(
+  names: Names,
+  event: Exclude<TriggerEvent, 'truncate'>,
+  wanted: WantedEvents,
+  { id, key, match, location, writtenAt }: RowExpressions,
+): string {
+  const insert = `INSERT INTO ${names.logTable.sql} (at, tbl, id, op, key)`;
+  if (event !== 'update' || match === null) {
+    const rows = event === 'delete' ? 'old_rows' : 'new_rows';
+    return `${insert}
+      SELECT ${writtenAt}, ${location}, ${id}, '${event.toUpperCase()}', ${key} FROM ${rows} r`;
+  }
+  // A row whose key changed leaves under the old one and comes under the new one, in this order. FULL JOIN is never
+  // done by nested loops, which a plan cached for one row would bring upon a million.
+  const side = (rows: string) => `(SELECT ${id} AS id, ${key} AS key, ${match} AS match FROM ${rows} r)`;
+  const arrived = wanted.has('insert') ? 'INSERT' : 'UPDATE';
+  return `${insert}
+      SELECT ${writtenAt}, ${location}, CASE WHEN n.match IS NULL THEN o.id ELSE n.id END,
+        CASE WHEN n.match IS NULL THEN 'DELETE' WHEN o.match IS NULL THEN '${arrived}' ELSE 'UPDATE' END,
+        CASE WHEN n.match IS NULL THEN o.key ELSE n.key END
+      FROM ${side('old_rows')} o
+      FULL JOIN ${side('new_rows')} n ON o.match = n.match
+      ${wanted.has('delete') ? '' : 'WHERE n.match IS NOT NULL'}
+      ORDER BY n.match IS NOT NULL`;
+}
+
+/** The insert, and its rows as the body of a notification: null for none, '' for too many. */
+const announced = (insert: string): string => `WITH change AS (
+      ${insert}
+      RETURNING *
+    )
+    SELECT CASE WHEN count(*) > ${MAX_NOTIFIED} THEN '' ELSE string_agg(json_build_object(
+      'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
+      'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json)::text, ',' ORDER BY c.seq) END
+    FROM (SELECT * FROM change LIMIT ${MAX_NOTIFIED + 1}) c`;
+
+/**
+ * TRUNCATE of a partitioned table fires the triggers of its partitions after its own. A partition's truncation is
+ * covered by the root's when this session has logged nothing since.
+ */
+function recordTruncate(names: Names, table: Table): string {
+  const covered = `
+  BEGIN
+    PERFORM FROM ${names.logTable.sql} l
+    WHERE l.seq = currval(pg_get_serial_sequence(${quoteLiteral(names.logTable.sql)}, 'seq'))
+      AND l.xid = pg_current_xact_id() AND l.op = 'TRUNCATE' AND l.tbl = location;
+    IF FOUND THEN RETURN NULL; END IF;
+  EXCEPTION WHEN object_not_in_prerequisite_state THEN -- this session has logged nothing at all
+  END;`;
+  const insert = `INSERT INTO ${names.logTable.sql} (at, tbl, id, op, key)
+      SELECT written_at, location, '*', 'TRUNCATE', NULL`;
+  return `
+#variable_conflict use_variable
+DECLARE${declarations(names, table)}
+BEGIN${table.isPartition ? covered : ''}
+  ${announced(insert)} INTO body;
+  IF asleep THEN
+    PERFORM ${names.notifyFunction.sql}(body);
+  END IF;
+  RETURN NULL;
+END`;
+}
+
+/** The body between dollar quotes that it does not contain. */
+function dollarQuote(body: string): string {
+  let tag = '$body$';
+  for (let n = 1; body.includes(tag); n++) tag = `$body${n}$`;
+  return `${tag}${body}${tag}`;
+}
