@@ -1,0 +1,191 @@
+/**
+ * A node's control session: one connection on which statements run one after the other, each with a time limit.
+ *
+ * It is trusted as long as every statement is answered in time. One that is not means a dead connection, or one
+ * that might as well be: the socket is destroyed, all that waits fails, and `onLost` is told, once.
+ */
+import { Socket } from 'node:net';
+import pg from 'pg';
+import type { ConnectionTarget } from './connection-string.ts';
+import { PostgresInputError, isConnectionError } from './errors.ts';
+
+/** SQL with a name, under which the server keeps it prepared for the session. */
+export interface Statement {
+  readonly name: string;
+  readonly text: string;
+}
+
+export interface SessionOptions {
+  /** For connecting, all hosts together; milliseconds. */
+  readonly connectTimeout: number;
+  /** For each statement; milliseconds. */
+  readonly statementTimeout: number;
+  readonly applicationName: string;
+}
+
+// What the role, the database or the application's habits may have set otherwise. Plans: every statement of ours
+// is to walk an index, whatever the statistics say of a table that was empty a minute ago. Keepalives: the server
+// is to free the session of a node that vanished, and with it the sleep lock.
+const SESSION_SETTINGS = `
+SET client_encoding = 'UTF8'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET search_path = pg_catalog;
+SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;
+SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0;
+SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off;
+SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3`;
+
+const TIMESTAMPTZ = 1184;
+
+/** Times stay as printed: a Date would round them to milliseconds. */
+const getTypeParser = ((oid: number, format?: 'text') =>
+  oid === TIMESTAMPTZ ? String : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser;
+
+export class Session {
+  /** The host that was connected to, for further connections to the same one. */
+  readonly endpoint: pg.ClientConfig;
+  readonly #client: pg.Client;
+  readonly #socket: Socket;
+  readonly #timeout: number;
+  #turn: Promise<unknown> = Promise.resolve();
+  #lost: PostgresInputError | undefined;
+  #closed = false;
+  /** Called once, when the connection is lost before `close`. */
+  onLost: (error: PostgresInputError) => void = () => {};
+
+  private constructor(endpoint: pg.ClientConfig, options: SessionOptions, connectTimeout: number) {
+    this.endpoint = endpoint;
+    this.#timeout = options.statementTimeout;
+    this.#socket = new Socket();
+    this.#client = new pg.Client({
+      ...endpoint,
+      application_name: endpoint.application_name ?? options.applicationName,
+      connectionTimeoutMillis: connectTimeout,
+      keepAlive: true,
+      stream: () => this.#socket,
+      types: { getTypeParser },
+    });
+    this.#client.on('error', (error) => this.#fail(error));
+    this.#client.on('end', () => this.#fail(new Error('the server hung up')));
+  }
+
+  /**
+   * Connects to the first of the target's hosts that can be written to.
+   * @throws {PostgresInputError} ERR_CONNECT
+   */
+  static async connect(target: ConnectionTarget, options: SessionOptions): Promise<Session> {
+    const deadline = performance.now() + options.connectTimeout;
+    const failures: Error[] = [];
+    for (const candidate of target.candidates) {
+      const left = Math.ceil(deadline - performance.now());
+      if (left <= 0) break;
+      const session = new Session(candidate, options, left);
+      try {
+        await session.#open(left);
+        return session;
+      } catch (error) {
+        session.#closed = true;
+        session.#socket.destroy();
+        failures.push(error as Error);
+      }
+    }
+    const [first] = failures;
+    if (failures.length === 1 && first instanceof PostgresInputError) throw first;
+    throw new PostgresInputError(
+      'ERR_CONNECT',
+      `no connection to the database within ${options.connectTimeout} ms ` +
+        `(${failures.map((failure) => failure.message || failure.name).join('; ')}): ` +
+        'check host, port, role and password, or raise connectTimeout',
+      { cause: first, secrets: target.secrets },
+    );
+  }
+
+  async #open(timeout: number): Promise<void> {
+    const deadline = performance.now() + timeout;
+    await this.#client.connect();
+    const query = (text: string) =>
+      this.#client.query({ text, query_timeout: Math.max(1, Math.ceil(deadline - performance.now())) });
+    const { rows } = await query('SELECT pg_catalog.pg_is_in_recovery() AS standby');
+    if (rows[0].standby) {
+      throw new PostgresInputError(
+        'ERR_CONNECT',
+        'the server is a hot standby, which takes no writes and no LISTEN: connect to the primary, or list all ' +
+          'hosts with target_session_attrs=read-write',
+      );
+    }
+    await query(SESSION_SETTINGS);
+  }
+
+  /**
+   * Runs a statement after those before it.
+   * @throws {PostgresInputError} ERR_CONNECTION_LOST; whatever else the server objects to is thrown as pg's error
+   */
+  query<Row extends object>(
+    statement: Statement | string,
+    values: unknown[] = [],
+    timeout = this.#timeout,
+  ): Promise<Row[]> {
+    const config = typeof statement === 'string' ? { text: statement } : statement;
+    return this.#inTurn<Row>({ ...config, values, query_timeout: timeout });
+  }
+
+  /** The same, with rows as arrays of columns. */
+  queryArrays<Row extends unknown[]>(
+    statement: Statement,
+    values: unknown[],
+    timeout = this.#timeout,
+  ): Promise<Row[]> {
+    return this.#inTurn<Row>({ ...statement, values, query_timeout: timeout, rowMode: 'array' });
+  }
+
+  #inTurn<Row>(query: pg.QueryConfig & { query_timeout: number; rowMode?: 'array' }): Promise<Row[]> {
+    const result = this.#turn.then(async () => {
+      if (this.#lost) throw this.#lost;
+      if (this.#closed) throw new PostgresInputError('ERR_CLOSED', 'the session is closed');
+      try {
+        return (await this.#client.query(query)).rows as Row[];
+      } catch (error) {
+        if (!isConnectionError(error)) throw error;
+        throw this.#fail(error);
+      }
+    });
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+
+  #fail(cause: unknown): PostgresInputError {
+    if (!this.#lost) {
+      this.#lost = connectionLost(cause);
+      this.#socket.destroy();
+      if (!this.#closed) this.onLost(this.#lost);
+    }
+    return this.#lost;
+  }
+
+  /** Lets a process exit although the session is open. */
+  unref(): void {
+    this.#socket.unref();
+  }
+
+  /** Ends the session once what it was asked has been answered. Never rejects. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    await this.#turn;
+    this.#closed = true;
+    if (!this.#lost) {
+      // end() waits for the server to hang up, which one that is gone never does.
+      const timer = setTimeout(() => this.#socket.destroy(), this.#timeout);
+      await this.#client.end().catch(() => {});
+      clearTimeout(timer);
+    }
+    this.#socket.destroy();
+  }
+}
+
+export const connectionLost = (cause: unknown): PostgresInputError =>
+  cause instanceof PostgresInputError
+    ? cause
+    : new PostgresInputError(
+        'ERR_CONNECTION_LOST',
+        `the connection to the database was lost (${cause instanceof Error ? cause.message : String(cause)}): ` +
+          'call handle() again, or use its option reconnect',
+        { cause },
+      );
