@@ -1,0 +1,66 @@
+/** What of ours, and of the original's, the database's catalog holds. */
+import type { Names } from './names.ts';
+import type { Session, Statement } from './session.ts';
+
+export interface ExistingTrigger {
+  readonly schema: string;
+  readonly table: string;
+  readonly trigger: string;
+  readonly functionSchema: string;
+  readonly function: string;
+}
+
+export interface ExistingFunction {
+  readonly name: string;
+  readonly arguments: string;
+  readonly body: string;
+  readonly settings: string[] | null;
+}
+
+export interface Catalog {
+  readonly schemaExists: boolean;
+  /** Those of the internal tables that exist. */
+  readonly tables: string[];
+  readonly functions: ExistingFunction[];
+  readonly triggers: ExistingTrigger[];
+}
+
+// A function is this input's when it is one of the two named ones, or writes to its log.
+// $1: internal schema. $2: names of the internal tables. $3: the log, as SQL. $4: the named functions.
+// $5: the original's function.
+const existing: Statement = {
+  name: 'catalog_existing',
+  text: `
+WITH ours AS (
+  SELECT p.oid, p.proname, p.prosrc, p.proconfig, pg_catalog.oidvectortypes(p.proargtypes) AS arguments
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+  WHERE n.nspname = $1 AND (p.proname = ANY ($4) OR pg_catalog.strpos(p.prosrc, $3) > 0)
+)
+SELECT
+  EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1) AS "schemaExists",
+  (SELECT coalesce(pg_catalog.json_agg(c.relname), '[]') FROM pg_catalog.pg_class c
+   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   WHERE n.nspname = $1 AND c.relname = ANY ($2)) AS tables,
+  (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+     'name', proname, 'arguments', arguments, 'body', prosrc, 'settings', proconfig)), '[]') FROM ours) AS functions,
+  (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema', n.nspname, 'table', c.relname,
+     'trigger', t.tgname, 'functionSchema', pn.nspname, 'function', p.proname)), '[]')
+   FROM pg_catalog.pg_trigger t
+   JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+   JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
+   JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   WHERE NOT t.tgisinternal AND t.tgparentid = 0
+     AND (p.oid IN (SELECT oid FROM ours) OR (pn.nspname = 'public' AND p.proname = $5))) AS triggers`,
+};
+
+export async function readCatalog(session: Session, names: Names): Promise<Catalog> {
+  const [row] = await session.query<Catalog>(existing, [
+    names.schema,
+    [names.lockTable.name, names.logTable.name, names.secretTable.name],
+    names.logTable.sql,
+    [names.identityFunction.name, names.notifyFunction.name],
+    names.originalFunction,
+  ]);
+  return row!;
+}
