@@ -26,7 +26,7 @@ import { type Change, type ChangeEvent, type LoggedKey, changeOf } from './chang
 import { PostgresInputError } from './errors.ts';
 import type { Lease } from './lease.ts';
 import type { Names } from './names.ts';
-import type { Session } from './session.ts';
+import { type Session, isoOf } from './session.ts';
 import { Snapshot } from './snapshot.ts';
 
 type Row = [seq: string | null, at: string, tbl: string, id: string, op: string, key: string | null];
@@ -176,9 +176,6 @@ export const leaseLost = (): PostgresInputError =>
 
 const changeOfRow = ([seq, at, tbl, id, op, key]: Row): Change =>
   changeOf(seq!, isoOf(at), tbl, id, op, key === null ? null : parseKey(key));
-
-/** The session prints times as `2026-01-31 12:00:00.123456+00`. */
-const isoOf = (printed: string): string => `${printed.slice(0, 10)}T${printed.slice(11, -3)}Z`;
 
 /** Most tables have a key of one column, whose name need not be parsed for every row. */
 const keyColumns = new Map<string, LoggedKey>();

@@ -87,10 +87,20 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
     return wasInHand;
   }
 
+  isInHand(sequence: string): boolean {
+    return this.#inHand.has(sequence);
+  }
+
   /** Hands out nothing more; what is in hand can still be acknowledged. */
   pause(): void {
     this.#paused = true;
     this.#empty();
+  }
+
+  /** Hands out nothing more, and no longer waits for what is in hand: it comes again. */
+  drop(): void {
+    this.#inHand.clear();
+    this.pause();
   }
 
   /** Forgets everything, for a new term to begin. */
@@ -121,8 +131,7 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
   }
 
   async return(): Promise<Result> {
-    this.#inHand.clear();
-    this.pause();
+    this.drop();
     await this.#options.leave();
     return { done: true, value: undefined };
   }

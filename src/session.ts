@@ -39,6 +39,9 @@ const TIMESTAMPTZ = 1184;
 const getTypeParser = ((oid: number, format?: 'text') =>
   oid === TIMESTAMPTZ ? String : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser;
 
+/** A time as the session prints it, `2026-01-31 12:00:00.123456+00`, in ISO 8601. */
+export const isoOf = (printed: string): string => `${printed.slice(0, 10)}T${printed.slice(11, -3)}Z`;
+
 export class Session {
   /** The host that was connected to, for further connections to the same one. */
   readonly endpoint: pg.ClientConfig;

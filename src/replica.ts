@@ -1,0 +1,301 @@
+/**
+ * One life of a node: it connects, installs, and is a standby or the holder of the lease until it is told to stop or
+ * something fails. Afterwards nothing of it is left; another life may begin.
+ *
+ *   connect -> install -> standby <-> active -> end
+ *
+ * It has two connections, the control session and the listener. The loss of either ends the life. What the active
+ * node owns, the change log's cursor and the reader, lives as long as its term: a new term reads the log from
+ * its beginning.
+ *
+ * A term ends gracefully when it can: no more is handed out, what the consumer has in hand gets the time of a lease
+ * to be acknowledged, then the lease is released, which wakes the standbys.
+ */
+import { randomUUID } from 'node:crypto';
+import type pg from 'pg';
+import { ChangeLog } from './change-log.ts';
+import type { Settings } from './config.ts';
+import { PostgresInputError } from './errors.ts';
+import type { EventQueue } from './event-queue.ts';
+import { type Installation, install, plan } from './install.ts';
+import { Lease } from './lease.ts';
+import { Listener } from './listener.ts';
+import type { Names } from './names.ts';
+import { Reader, type ReaderNotice } from './reader.ts';
+import { Session } from './session.ts';
+import { Wakeup } from './wakeup.ts';
+
+/** What a life tells of itself. */
+export interface Notices {
+  standby: () => void;
+  active: (fencingToken: string) => void;
+  installed: (installation: Installation) => void;
+  reader: (what: ReaderNotice) => void;
+}
+
+export class Replica {
+  readonly #settings: Settings;
+  readonly #names: Names;
+  readonly #queue: EventQueue;
+  readonly #notices: Notices;
+  readonly #session: Session;
+  readonly #listener: Listener;
+  readonly #lease: Lease;
+  /** Aborts when the life has to end: asked to, or failed. */
+  readonly #ending = new AbortController();
+  #failure: { readonly error: unknown } | null = null;
+  #reader: Reader | null = null;
+  #log: ChangeLog | null = null;
+
+  private constructor(
+    settings: Settings,
+    names: Names,
+    queue: EventQueue,
+    notices: Notices,
+    session: Session,
+    listener: Listener,
+  ) {
+    this.#settings = settings;
+    this.#names = names;
+    this.#queue = queue;
+    this.#notices = notices;
+    this.#session = session;
+    this.#listener = listener;
+    this.#lease = new Lease(session, names, settings.lease);
+    session.onLost = (error) => this.#fail(error);
+    listener.onLost = (error) => this.#fail(error);
+    listener.onNotification = (channel, payload) => this.#receive(channel, payload);
+  }
+
+  /** @throws {PostgresInputError} ERR_CONNECT */
+  static async connect(
+    settings: Settings,
+    names: Names,
+    queue: EventQueue,
+    notices: Notices,
+  ): Promise<Replica> {
+    const { session, listener } = await connect(settings, names);
+    return new Replica(settings, names, queue, notices, session, listener);
+  }
+
+  /** Whether events may be handed out at this moment. */
+  get isTrusted(): boolean {
+    return this.#lease.trusted;
+  }
+
+  /** The change log of the present term; null for a standby. */
+  get log(): ChangeLog | null {
+    return this.#log;
+  }
+
+  get token(): string | null {
+    return this.#lease.token;
+  }
+
+  /**
+   * Lives until `stop` aborts.
+   * @throws {PostgresInputError} for what ended the life otherwise
+   */
+  async run(stop: AbortSignal): Promise<void> {
+    const end = () => this.#ending.abort();
+    stop.addEventListener('abort', end, { once: true });
+    if (stop.aborted) end();
+    try {
+      await this.#install();
+      const secret = await this.#readSecret();
+      while (!this.#ending.signal.aborted) {
+        this.#notices.standby();
+        if (await this.#lease.standBy(this.#ending.signal)) await this.#serveTerm(secret);
+      }
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      stop.removeEventListener('abort', end);
+      await Promise.all([this.#listener.close(), this.#session.close()]);
+    }
+    if (this.#failure) throw this.#failure.error;
+  }
+
+  /** Lets a process exit although the consumer still has something in hand. */
+  unref(): void {
+    this.#session.unref();
+    this.#listener.unref();
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= { error };
+    this.#ending.abort();
+  }
+
+  async #install(): Promise<void> {
+    const { steps, watched, unwatchable } = await plan(this.#session, this.#settings, this.#names);
+    if (steps.length === 0) {
+      this.#notices.installed({ watched, unwatchable, pending: [] });
+    } else if (this.#settings.install) {
+      this.#notices.installed(await installApart(this.#session, this.#settings, this.#names, this.#ending.signal));
+    } else if (steps.some((step) => step.table === undefined)) {
+      throw new PostgresInputError(
+        'ERR_INSTALL',
+        'the internal objects are missing or outdated, and the option install is false: have a DBA run the SQL ' +
+          'that `plan` prints',
+      );
+    } else {
+      const pending = steps.flatMap((step) => step.table ?? []);
+      this.#notices.installed({ watched, unwatchable, pending });
+    }
+  }
+
+  async #readSecret(): Promise<Buffer> {
+    const [row] = await this.#session.query<{ key: Buffer }>(`SELECT key FROM ${this.#names.secretTable.sql}`);
+    if (row) return row.key;
+    throw new PostgresInputError(
+      'ERR_INSTALL',
+      `${this.#names.secretTable.sql} is empty: somebody removed its row; uninstall and install again`,
+    );
+  }
+
+  /** From the claim of the lease to its end. */
+  async #serveTerm(secret: Buffer): Promise<void> {
+    const term = new AbortController();
+    const ending = AbortSignal.any([this.#ending.signal, term.signal]);
+    const { duration, margin, renewInterval } = this.#settings.lease;
+    // A page that takes longer would cost the lease anyway.
+    const log = new ChangeLog(this.#session, this.#names, this.#lease, duration - margin);
+    this.#log = log;
+    this.#reader = new Reader({
+      session: this.#session,
+      log,
+      queue: this.#queue,
+      names: this.#names,
+      secret,
+      trigger: this.#settings.id,
+      fencingToken: this.#lease.token,
+      foreignNotifications: this.#settings.foreignNotifications,
+      markerTimeout: 2 * renewInterval,
+      notice: this.#notices.reader,
+      fail: (error) => this.#fail(error),
+    });
+    this.#notices.active(this.#lease.token!);
+
+    const guarded = (task: Promise<void>) => task.catch((error: unknown) => this.#fail(error));
+    const holding = guarded(this.#lease.hold(term.signal)).then(() => term.abort());
+    await Promise.all([guarded(this.#reader.run(ending)), guarded(this.#discover(ending))]);
+
+    this.#reader = null;
+    if (!term.signal.aborted) await guarded(this.#finish(log, term.signal));
+    term.abort();
+    await holding;
+    this.#log = null;
+    this.#queue.clear();
+    await guarded(this.#lease.release());
+  }
+
+  /** Gives the consumer time for what it has in hand. */
+  async #finish(log: ChangeLog, term: AbortSignal): Promise<void> {
+    this.#queue.pause();
+    await this.#queue.settled(this.#settings.lease.duration, term);
+    await log.flush();
+  }
+
+  /** Looks for new tables, and for ones that have changed. */
+  async #discover(signal: AbortSignal): Promise<void> {
+    const pause = new Wakeup();
+    for (;;) {
+      await pause.wait(this.#settings.discoveryInterval, signal);
+      if (signal.aborted) return;
+      await this.#install();
+    }
+  }
+
+  #receive(channel: string, payload: string): void {
+    if (channel === this.#names.channel) this.#reader?.onPayload(payload);
+    else if (payload === 'released') this.#lease.noticeRelease();
+    else this.#reader?.onMarker(payload);
+  }
+}
+
+/** The control session and the listener, proven to belong together: a notification sent on one arrives on the other. */
+async function connect(
+  settings: Settings,
+  names: Names,
+): Promise<{ session: Session; listener: Listener }> {
+  const started = performance.now();
+  const session = await Session.connect(settings.target, sessionOptions(settings));
+  let listener: Listener | undefined;
+  try {
+    const left = () => Math.max(1, Math.ceil(settings.connectTimeout - (performance.now() - started)));
+    listener = await Listener.connect(session.endpoint, [names.channel, names.nodeChannel], {
+      applicationName: sessionOptions(settings).applicationName,
+      connectTimeout: left(),
+      heartbeat: settings.lease.renewInterval,
+    });
+    await proveNotifications(session, listener, names, left());
+    return { session, listener };
+  } catch (cause) {
+    await Promise.all([listener?.close(), session.close()]);
+    if (cause instanceof PostgresInputError && cause.code === 'ERR_CONNECT') throw cause;
+    throw new PostgresInputError(
+      'ERR_CONNECT',
+      `no listener could be made within ${settings.connectTimeout} ms (${(cause as Error).message}): ` +
+        'check the limits on connections, or raise connectTimeout',
+      { cause, secrets: settings.target.secrets },
+    );
+  }
+}
+
+async function proveNotifications(
+  session: Session,
+  listener: Listener,
+  names: Names,
+  timeout: number,
+): Promise<void> {
+  const marker = randomUUID();
+  const arrived = new AbortController();
+  listener.onNotification = (_channel, payload) => {
+    if (payload === marker) arrived.abort();
+  };
+  await session.query('SELECT pg_catalog.pg_notify($1, $2)', [names.nodeChannel, marker], timeout);
+  await new Wakeup().wait(timeout, arrived.signal);
+  if (arrived.signal.aborted) return;
+  throw new PostgresInputError(
+    'ERR_CONNECT',
+    `a notification to ourselves did not arrive within connectTimeout, ${timeout} ms of which were left: ` +
+      'connect to the server itself or through a pooler in session mode, not in transaction mode',
+  );
+}
+
+export const sessionOptions = (settings: Settings) => ({
+  connectTimeout: settings.connectTimeout,
+  statementTimeout: 2 * settings.lease.renewInterval,
+  applicationName: `dapper-postgres-input ${settings.id}`.slice(0, 63),
+});
+
+/** A session for one task, closed after it. */
+export async function withSession<Result>(
+  settings: Settings,
+  task: (session: Session) => Promise<Result>,
+  endpoint: readonly pg.ClientConfig[] = settings.target.candidates,
+): Promise<Result> {
+  const target = { ...settings.target, candidates: endpoint };
+  const session = await Session.connect(target, sessionOptions(settings));
+  try {
+    return await task(session);
+  } finally {
+    await session.close();
+  }
+}
+
+/** On a connection of its own: a wait for a lock must not delay a renewal of the lease. */
+const installApart = (
+  { endpoint }: Session,
+  settings: Settings,
+  names: Names,
+  signal: AbortSignal,
+): Promise<Installation> =>
+  withSession(settings, (session) => install(session, settings, names, signal), [endpoint]);
+
+/** Whether an input can be made of these settings: connects as a node does, and hangs up. */
+export async function tryConnecting(settings: Settings, names: Names): Promise<void> {
+  const { session, listener } = await connect(settings, names);
+  await Promise.all([listener.close(), session.close()]);
+}
