@@ -64,7 +64,7 @@ function* fromUrl(text: string): Generator<Parameter> {
 
   const servers = hosts.split(',').map((server) => {
     const [match, address, name = '', port = ''] =
-      /^(?:\[([^\]]*)\]|([^:]*))(?::([^]*))?$/.exec(server) ?? [];
+      /^(?:\[([^\]]*)\]|([^:[]*))(?::([^]*))?$/.exec(server) ?? [];
     if (match === undefined) throw invalid('has a host that is neither name:port nor [IPv6 address]:port');
     return { host: address ?? name, port };
   });
@@ -76,7 +76,8 @@ function* fromUrl(text: string): Generator<Parameter> {
   const doubtful = userinfo === undefined && query.includes('@');
   for (const pair of query.split('&').filter((pair) => pair !== '')) {
     const [, keyword = '', raw] = /^([^=]*)(?:=([^]*))?$/.exec(pair) ?? [];
-    if (raw === undefined) throw invalid('has a parameter without "=" after its "?"');
+    if (raw === undefined)
+      throw invalid('has a parameter without "=" after its "?": percent-encode a "?" in a password');
     // JDBC's spelling, which libpq takes too.
     yield pair === 'ssl=true' ? parameter('sslmode', 'require') : { ...parameter(keyword, raw), doubtful };
   }
