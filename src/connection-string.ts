@@ -7,7 +7,7 @@
  */
 import { connectionTarget, invalid, isKeyword, type ConnectionTarget } from './connection-target.ts';
 
-export type { ConnectionTarget, TargetSessionAttrs } from './connection-target.ts';
+export type { ConnectionTarget } from './connection-target.ts';
 
 interface Parameter {
   keyword: string;

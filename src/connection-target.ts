@@ -19,7 +19,7 @@ const TARGET_SESSION_ATTRS = [
   'standby',
   'prefer-standby',
 ] as const;
-export type TargetSessionAttrs = (typeof TARGET_SESSION_ATTRS)[number];
+type TargetSessionAttrs = (typeof TARGET_SESSION_ATTRS)[number];
 
 /** Where a connection string leads. */
 export interface ConnectionTarget {
