@@ -33,6 +33,12 @@ SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0;
 SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off;
 SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3`;
 
+/** pg's query_timeout, in milliseconds, is missing in its types. */
+interface TimedQuery extends pg.QueryConfig {
+  query_timeout: number;
+  rowMode?: 'array';
+}
+
 const TIMESTAMPTZ = 1184;
 
 /** Times stay as printed: a Date would round them to milliseconds. */
@@ -104,8 +110,10 @@ export class Session {
   async #open(timeout: number): Promise<void> {
     const deadline = performance.now() + timeout;
     await this.#client.connect();
-    const query = (text: string) =>
-      this.#client.query({ text, query_timeout: Math.max(1, Math.ceil(deadline - performance.now())) });
+    const query = (text: string) => {
+      const timed: TimedQuery = { text, query_timeout: Math.max(1, Math.ceil(deadline - performance.now())) };
+      return this.#client.query(timed);
+    };
     const { rows } = await query('SELECT pg_catalog.pg_is_in_recovery() AS standby');
     if (rows[0].standby) {
       throw new PostgresInputError(
@@ -139,7 +147,7 @@ export class Session {
     return this.#inTurn<Row>({ ...statement, values, query_timeout: timeout, rowMode: 'array' });
   }
 
-  #inTurn<Row>(query: pg.QueryConfig & { query_timeout: number; rowMode?: 'array' }): Promise<Row[]> {
+  #inTurn<Row>(query: TimedQuery): Promise<Row[]> {
     const result = this.#turn.then(async () => {
       if (this.#lost) throw this.#lost;
       if (this.#closed) throw new PostgresInputError('ERR_CLOSED', 'the session is closed');

@@ -86,15 +86,14 @@ export async function startServer(options: ServerOptions = {}): Promise<Server> 
       await chown(home, account.uid, account.gid);
       await chown(passwordFile, account.uid, account.gid);
     }
-    await promisify(execFile)(
-      join(native, 'bin/initdb'),
-      [
-        ...['--pgdata', dataDir, '--username', 'postgres', '--pwfile', passwordFile],
-        ...['--auth-local', 'trust', '--auth-host', auth],
-        ...['--encoding', 'UTF8', '--locale', 'C', '--no-sync'],
-      ],
-      context,
-    );
+    const login = [
+      '--username=postgres',
+      `--pwfile=${passwordFile}`,
+      '--auth-local=trust',
+      `--auth-host=${auth}`,
+    ];
+    const layout = [`--pgdata=${dataDir}`, '--encoding=UTF8', '--locale=C', '--no-sync'];
+    await promisify(execFile)(join(native, 'bin/initdb'), [...login, ...layout], context);
     const settings = {
       ...defaultSettings,
       listen_addresses: '127.0.0.1',
