@@ -48,7 +48,7 @@ SELECT * FROM (
   SELECT seq, at, tbl, id, op, key FROM ${logTable.sql}
   WHERE seq > (
       SELECT least($3::bigint, min(late.after))
-      FROM pg_catalog.unnest($4::xid8[], $5::bigint[]) late (xid, after)
+      FROM unnest($4::xid8[], $5::bigint[]) late (xid, after)
       WHERE pg_catalog.pg_visible_in_snapshot(late.xid, (SELECT snapshot FROM pass))
     )
     AND pg_catalog.pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass))

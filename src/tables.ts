@@ -100,21 +100,21 @@ LEFT JOIN LATERAL (
 export const candidateTables: Statement = {
   name: 'candidate_tables',
   text: `
-SELECT n.nspname AS schema, c.relname AS name, c.relispartition AS "isPartition",
+SELECT n.nspname AS schema, candidate.relname AS name, candidate.relispartition AS "isPartition",
   rn.nspname AS "rootSchema", rc.relname AS "rootName",
-  pg_catalog.has_table_privilege(c.oid, 'TRIGGER') OR pg_catalog.pg_has_role(c.relowner, 'USAGE') AS permitted,
-  pg_catalog.pg_get_userbyid(c.relowner) AS owner,
+  pg_catalog.has_table_privilege(candidate.oid, 'TRIGGER') OR pg_catalog.pg_has_role(candidate.relowner, 'USAGE') AS permitted,
+  pg_catalog.pg_get_userbyid(candidate.relowner) AS owner,
   pg_catalog.row_to_json(identity) AS identity
-FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+FROM pg_catalog.pg_class candidate
+JOIN pg_catalog.pg_namespace n ON n.oid = candidate.relnamespace
 JOIN pg_catalog.pg_class rc
-  ON rc.oid = CASE WHEN c.relispartition THEN pg_catalog.pg_partition_root(c.oid)::pg_catalog.oid ELSE c.oid END
+  ON rc.oid = CASE WHEN candidate.relispartition THEN pg_catalog.pg_partition_root(candidate.oid)::pg_catalog.oid ELSE candidate.oid END
 JOIN pg_catalog.pg_namespace rn ON rn.oid = rc.relnamespace
-CROSS JOIN LATERAL (${identityQuery('c.oid')}) identity
-WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+CROSS JOIN LATERAL (${identityQuery('candidate.oid')}) identity
+WHERE candidate.relkind IN ('r', 'p') AND candidate.relpersistence <> 't'
   AND n.nspname = ANY ($1) AND n.nspname <> $2
-  AND c.relname !~ '${INTERNAL_TABLES}'
-ORDER BY n.nspname, c.relname`,
+  AND candidate.relname !~ '${INTERNAL_TABLES}'
+ORDER BY n.nspname, candidate.relname`,
 };
 
 /** A row of `candidateTables`. */
