@@ -10,6 +10,11 @@ export {
   type Operation,
   parseOperation,
 } from './orchestrator.ts';
-export { type HandleOptions, type LifecycleEvents, PostgresInput, newPostgresInput } from './postgres-input.ts';
+export {
+  type HandleOptions,
+  type LifecycleEvents,
+  PostgresInput,
+  newPostgresInput,
+} from './postgres-input.ts';
 export type { InputState, InputStatus } from './status.ts';
 export type { UnwatchableTable } from './tables.ts';

@@ -111,12 +111,7 @@ function internalStep(existing: Catalog, names: Names): Step {
   };
 }
 
-function tableStep(
-  existing: Catalog,
-  names: Names,
-  table: Table,
-  wanted: ReadonlySet<TriggerEvent>,
-): Step {
+function tableStep(existing: Catalog, names: Names, table: Table, wanted: ReadonlySet<TriggerEvent>): Step {
   const here = existing.triggers.filter((t) => t.schema === table.schema && t.table === table.name);
   const serves = (trigger: ExistingTrigger, event: TriggerEvent) =>
     trigger.functionSchema === names.schema &&
@@ -240,7 +235,10 @@ export async function uninstall(session: Session, settings: Settings, names: Nam
       const { busy, refused } = await applyAll(session, settings, steps);
       if (busy.length === 0 && refused.length === 0) return;
       if (attempt === ATTEMPTS || refused.length > 0) {
-        const tables = [...busy.flatMap(({ step }) => step.table ?? []), ...refused.map(({ table }) => table)];
+        const tables = [
+          ...busy.flatMap(({ step }) => step.table ?? []),
+          ...refused.map(({ table }) => table),
+        ];
         throw new PostgresInputError(
           'ERR_INSTALL',
           `not everything could be removed: triggers remain on ${tables.join(', ') || 'no table'}; ` +

@@ -146,11 +146,7 @@ export class PostgresInput implements Input, AsyncDisposable {
     return queue;
   }
 
-  async #run(
-    handling: Handling,
-    signal: AbortSignal | undefined,
-    delays: Delays | undefined,
-  ): Promise<void> {
+  async #run(handling: Handling, signal: AbortSignal | undefined, delays: Delays | undefined): Promise<void> {
     const { queue, stop } = handling;
     const abort = () => {
       queue.drop();

@@ -132,7 +132,9 @@ export class Replica {
     if (steps.length === 0) {
       this.#notices.installed({ watched, unwatchable, pending: [] });
     } else if (this.#settings.install) {
-      this.#notices.installed(await installApart(this.#session, this.#settings, this.#names, this.#ending.signal));
+      this.#notices.installed(
+        await installApart(this.#session, this.#settings, this.#names, this.#ending.signal),
+      );
     } else if (steps.some((step) => step.table === undefined)) {
       throw new PostgresInputError(
         'ERR_INSTALL',
@@ -146,7 +148,9 @@ export class Replica {
   }
 
   async #readSecret(): Promise<Buffer> {
-    const [row] = await this.#session.query<{ key: Buffer }>(`SELECT key FROM ${this.#names.secretTable.sql}`);
+    const [row] = await this.#session.query<{ key: Buffer }>(
+      `SELECT key FROM ${this.#names.secretTable.sql}`,
+    );
     if (row) return row.key;
     throw new PostgresInputError(
       'ERR_INSTALL',
@@ -215,10 +219,7 @@ export class Replica {
 }
 
 /** The control session and the listener, proven to belong together: a notification sent on one arrives on the other. */
-async function connect(
-  settings: Settings,
-  names: Names,
-): Promise<{ session: Session; listener: Listener }> {
+async function connect(settings: Settings, names: Names): Promise<{ session: Session; listener: Listener }> {
   const started = performance.now();
   const session = await Session.connect(settings.target, sessionOptions(settings));
   let listener: Listener | undefined;
