@@ -58,11 +58,12 @@ export async function readStatus(session: Session, names: Names): Promise<Shared
   const [waiting] = await session.query<{ backlog: number; oldest: string | null }>(
     changeLogSql(names).backlog,
   );
-  const isHeld = lease?.holder != null && !lease.expired && !lease.dead;
+  const holder = lease && !lease.expired && !lease.dead ? lease.holder : null;
   return {
-    lease: isHeld
-      ? { holder: lease.holder!, fencingToken: lease.token, acquiredAt: isoOf(lease.acquiredAt) }
-      : null,
+    lease:
+      lease && holder !== null
+        ? { holder, fencingToken: lease.token, acquiredAt: isoOf(lease.acquiredAt) }
+        : null,
     backlog: waiting!.backlog,
     oldestChangeAt: waiting!.oldest === null ? null : isoOf(waiting!.oldest),
   };
