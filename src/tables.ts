@@ -41,19 +41,17 @@ export interface TableFilter {
   readonly exclude: readonly string[];
 }
 
-// Types whose cast to text is their printed form. The others are printed by format(), as psql would, which never
-// calls a cast that a table's owner may have made.
+// Types that are printed the same under all settings.
 const PLAIN_TYPES = `ARRAY['int2', 'int4', 'int8', 'text', 'varchar', 'uuid']::pg_catalog.regtype[]`;
 
-const printed = (attribute: string) => `
-  CASE WHEN ${attribute}.atttypid = ANY (${PLAIN_TYPES})
-       THEN pg_catalog.format('r.%I::pg_catalog.text', ${attribute}.attname)
-       ELSE pg_catalog.format('pg_catalog.format(''%%s'', r.%I)', ${attribute}.attname) END`;
+// A value as psql would print it. Not a cast: the column's type may be one, now or after an ALTER TABLE, for which the
+// table's owner has made a cast of his own, which would then run with our owner's rights.
+const printed = (attribute: string) => `pg_catalog.format('pg_catalog.concat(r.%I)', ${attribute}.attname)`;
 
 /** The row identity of the table whose oid `relation` is, one row. */
 export const identityQuery = (relation: string): string => `
 SELECT
-  CASE WHEN i.attname IS NOT NULL THEN pg_catalog.format('coalesce(%s, '''')', i.printed)
+  CASE WHEN i.attname IS NOT NULL THEN i.printed
        WHEN k.n = 0 THEN '''''::pg_catalog.text'
        ELSE k.as_one END AS id,
   CASE WHEN k.n = 0 THEN 'NULL::pg_catalog.text'
