@@ -37,6 +37,13 @@ export interface Page {
   readonly last: boolean;
 }
 
+export interface ChangeLogOptions {
+  /** For a page, in milliseconds: it may have to step over much that is not yet vacuumed. */
+  readonly timeout: number;
+  /** Told of an acknowledgement that failed although the lease is held: what it named would come again. */
+  readonly fail: (error: unknown) => void;
+}
+
 interface Batch {
   readonly sequences: string[];
   readonly waiting: { resolve: () => void; reject: (error: unknown) => void }[];
@@ -59,13 +66,14 @@ export class ChangeLog {
 
   #gathering: Batch = { sequences: [], waiting: [] };
   #acknowledging: Promise<void> | null = null;
+  readonly #fail: (error: unknown) => void;
 
-  /** `timeout`: for a page, in milliseconds; it may have to step over much that is not yet vacuumed. */
-  constructor(session: Session, names: Names, lease: Lease, timeout: number) {
+  constructor(session: Session, names: Names, lease: Lease, options: ChangeLogOptions) {
     this.#session = session;
     this.#lease = lease;
     this.#sql = changeLogSql(names);
-    this.#timeout = timeout;
+    this.#timeout = options.timeout;
+    this.#fail = options.fail;
   }
 
   /** Whether a transaction's changes have been read, all of them, by a complete pass. */
@@ -120,7 +128,7 @@ export class ChangeLog {
     return this.flush();
   }
 
-  /** Deletes a change, soon. Should that fail, it comes again. */
+  /** Deletes a change, soon. If the lease is lost first, it comes again. */
   acknowledgeSoon(sequence: string): void {
     this.#gathering.sequences.push(sequence);
     this.#acknowledging ??= this.#acknowledgeAll();
@@ -148,10 +156,11 @@ export class ChangeLog {
         const { holder, token } = this.#lease;
         const values = [sequences, holder, token];
         const held = await this.#session.query(this.#sql.acknowledge, values, this.#timeout);
-        if (held.length === 0) throw leaseLost();
-        for (const { resolve } of waiting) resolve();
+        if (held.length > 0) for (const { resolve } of waiting) resolve();
+        else for (const { reject } of waiting) reject(leaseLost());
       } catch (error) {
         for (const { reject } of waiting) reject(error);
+        this.#fail(error);
       }
     }
     this.#acknowledging = null;

@@ -324,14 +324,27 @@ function reconnectDelays(option: HandleOptions['reconnect'] = false): Delays | u
 const closed = (): PostgresInputError =>
   new PostgresInputError('ERR_CLOSED', 'the input has been closed: make a new one');
 
+/**
+ * SQLSTATE classes that say nothing against what is installed: the same statement may succeed another time
+ * (https://www.postgresql.org/docs/current/errcodes-appendix.html): transaction rollback, insufficient resources,
+ * object not in prerequisite state, operator intervention, system error.
+ */
+const TRANSIENT = /^(40|53|55|57|58)/;
+
 /** Whatever a life ended with, as one of our errors. */
-function asInputError(error: unknown, { target }: Settings): PostgresInputError {
-  if (error instanceof PostgresInputError) return error;
-  const { message } = error as Error;
-  return new PostgresInputError(
-    'ERR_INSTALL',
-    `the database refused a statement (${message}): look whether the internal objects and the rights on them are ` +
-      'complete, with `plan`',
-    { cause: error, secrets: target.secrets },
-  );
+function asInputError(cause: unknown, { target: { secrets } }: Settings): PostgresInputError {
+  if (cause instanceof PostgresInputError) return cause;
+  const { message, code = '' } = cause as Error & { code?: string };
+  return TRANSIENT.test(code)
+    ? new PostgresInputError(
+        'ERR_CONNECTION_LOST',
+        `the database could not go on (${message}): call handle() again, or use its option reconnect`,
+        { cause, secrets },
+      )
+    : new PostgresInputError(
+        'ERR_INSTALL',
+        `the database refused a statement (${message}): the internal objects or the rights on them are incomplete; ` +
+          'compare with what `plan` prints',
+        { cause, secrets },
+      );
 }

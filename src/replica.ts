@@ -163,8 +163,9 @@ export class Replica {
     const term = new AbortController();
     const ending = AbortSignal.any([this.#ending.signal, term.signal]);
     const { duration, margin, renewInterval } = this.#settings.lease;
+    const fail = (error: unknown) => this.#fail(error);
     // A page that takes longer would cost the lease anyway.
-    const log = new ChangeLog(this.#session, this.#names, this.#lease, duration - margin);
+    const log = new ChangeLog(this.#session, this.#names, this.#lease, { timeout: duration - margin, fail });
     this.#log = log;
     this.#reader = new Reader({
       session: this.#session,
@@ -177,16 +178,16 @@ export class Replica {
       foreignNotifications: this.#settings.foreignNotifications,
       markerTimeout: 2 * renewInterval,
       notice: this.#notices.reader,
-      fail: (error) => this.#fail(error),
+      fail,
     });
     this.#notices.active(this.#lease.token!);
 
-    const guarded = (task: Promise<void>) => task.catch((error: unknown) => this.#fail(error));
+    const guarded = (task: Promise<void>) => task.catch(fail);
     const holding = guarded(this.#lease.hold(term.signal)).then(() => term.abort());
     await Promise.all([guarded(this.#reader.run(ending)), guarded(this.#discover(ending))]);
 
     this.#reader = null;
-    if (!term.signal.aborted) await guarded(this.#finish(log, term.signal));
+    if (!term.signal.aborted && !this.#session.isLost) await guarded(this.#finish(log, term.signal));
     term.abort();
     await holding;
     this.#log = null;

@@ -171,6 +171,10 @@ export class Session {
     return this.#lost;
   }
 
+  get isLost(): boolean {
+    return this.#lost !== undefined;
+  }
+
   /** Lets a process exit although the session is open. */
   unref(): void {
     this.#socket.unref();
