@@ -43,11 +43,15 @@ import {
 export interface Step {
   /** The table of the application that it touches. */
   readonly table?: string;
+  /** Whether nothing works without it. */
+  readonly essential?: true;
   readonly sql: readonly string[];
 }
 
 export interface Plan {
   readonly steps: readonly Step[];
+  /** What is missing on tables that the role in use may not touch: for a DBA to run. */
+  readonly barredSteps: readonly Step[];
   /** Locations of the tables that are to be watched. */
   readonly watched: readonly string[];
   readonly unwatchable: readonly UnwatchableTable[];
@@ -76,17 +80,29 @@ const wantedEvents = ({ operations }: Settings): Set<TriggerEvent> =>
 export async function plan(session: Session, settings: Settings, names: Names): Promise<Plan> {
   const existing = await readCatalog(session, names);
   const candidates = await session.query<CandidateTable>(candidateTables, [settings.schemas, names.schema]);
-  const { watched, unwatchable } = chooseTables(candidates, settings.tables);
+  const tables = chooseTables(candidates, settings.tables);
   const wanted = wantedEvents(settings);
+  const changes = tables
+    .map((table) => ({ table, step: tableStep(existing, names, table, wanted) }))
+    .filter(({ step }) => step.sql.length > 0);
+  // A table that a DBA has prepared is watched, whatever the role in use may do to it.
+  const barred = changes.flatMap(({ table, step }) =>
+    table.barred === null ? [] : { table, step, reason: table.barred },
+  );
+  const unwatchable = new Set(barred.map(({ table }) => table));
   const steps = [
     internalStep(existing, names),
-    ...watched.map((table) => tableStep(existing, names, table, wanted)),
-    ...leftoverSteps(existing, names, watched, wanted),
+    ...changes.filter(({ table }) => !unwatchable.has(table)).map(({ step }) => step),
+    ...leftoverSteps(existing, names, tables, wanted),
   ];
   return {
     steps: steps.filter(({ sql }) => sql.length > 0),
-    watched: [...new Set(watched.map(({ location }) => location))],
-    unwatchable,
+    barredSteps: barred.map(({ step }) => step),
+    watched: [...new Set(tables.filter((table) => !unwatchable.has(table)).map(({ location }) => location))],
+    unwatchable: barred.map(({ table: { schema, name }, reason }) => ({
+      table: locationOf(schema, name),
+      reason,
+    })),
   };
 }
 
@@ -98,6 +114,7 @@ function internalStep(existing: Catalog, names: Names): Step {
   const missing = ({ name }: { name: string }) => !existing.tables.includes(name);
   const schema = quoteIdentifier(names.schema);
   return {
+    essential: true,
     sql: [
       ...(existing.schemaExists
         ? []
@@ -211,7 +228,7 @@ export async function install(
       const { steps, watched, unwatchable } = await plan(session, settings, names);
       const { busy, refused } = await applyAll(session, settings, steps);
       if (busy.length === 0 || attempt === ATTEMPTS || signal?.aborted) {
-        const internal = busy.find(({ step }) => step.table === undefined);
+        const internal = busy.find(({ step }) => step.essential);
         if (internal) throw installError(internal.error, settings);
         return {
           watched,
@@ -266,6 +283,7 @@ END`;
   return [
     ...triggers.map((t) => ({ table: locationOf(t.schema, t.table), sql: [dropTrigger(t)] })),
     {
+      essential: true as const,
       sql: [
         ...existing.functions.map((f) => dropFunction(names, f)),
         ...existing.tables.map((name) => `DROP TABLE ${qualify(names.schema, name)}`),
@@ -289,8 +307,8 @@ async function applyAll(session: Session, settings: Settings, steps: readonly St
       const error = cause as Error & { code?: string };
       if (isConnectionError(error)) throw error;
       if (BUSY.has(error.code ?? '')) outcome.busy.push({ step, error });
-      else if (step.table === undefined) throw installError(error, settings);
-      else outcome.refused.push({ table: step.table, reason: error.message });
+      else if (step.essential) throw installError(error, settings);
+      else if (step.table !== undefined) outcome.refused.push({ table: step.table, reason: error.message });
     }
   }
   return outcome;

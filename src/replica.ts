@@ -135,7 +135,7 @@ export class Replica {
       this.#notices.installed(
         await installApart(this.#session, this.#settings, this.#names, this.#ending.signal),
       );
-    } else if (steps.some((step) => step.table === undefined)) {
+    } else if (steps.some((step) => step.essential)) {
       throw new PostgresInputError(
         'ERR_INSTALL',
         'the internal objects are missing or outdated, and the option install is false: have a DBA run the SQL ' +

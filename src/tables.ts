@@ -29,6 +29,8 @@ export interface Table {
   readonly location: string;
   readonly isPartition: boolean;
   readonly identity: RowIdentity;
+  /** Why the role in use may not put triggers on it; null if it may. */
+  readonly barred: string | null;
 }
 
 export interface UnwatchableTable {
@@ -127,27 +129,20 @@ export interface CandidateTable {
   readonly identity: RowIdentity;
 }
 
-/** Sorts the candidates into those to watch and those that the role in use may not watch. */
-export function chooseTables(
-  candidates: readonly CandidateTable[],
-  filter: TableFilter,
-): { watched: Table[]; unwatchable: UnwatchableTable[] } {
-  const watched: Table[] = [];
-  const unwatchable: UnwatchableTable[] = [];
-  for (const candidate of candidates) {
-    const { schema, name, rootSchema, rootName, isPartition, identity } = candidate;
-    if (!passes(filter, rootSchema, rootName)) continue;
-    if (candidate.permitted) {
-      watched.push({ schema, name, location: locationOf(rootSchema, rootName), isPartition, identity });
-    } else {
-      unwatchable.push({
-        table: locationOf(schema, name),
-        reason: `it belongs to ${candidate.owner}: connect as a member of that role, or have it grant TRIGGER`,
-      });
-    }
-  }
-  return { watched, unwatchable };
-}
+/** The tables to watch. */
+export const chooseTables = (candidates: readonly CandidateTable[], filter: TableFilter): Table[] =>
+  candidates
+    .filter(({ rootSchema, rootName }) => passes(filter, rootSchema, rootName))
+    .map(({ schema, name, rootSchema, rootName, isPartition, identity, permitted, owner }) => ({
+      schema,
+      name,
+      location: locationOf(rootSchema, rootName),
+      isPartition,
+      identity,
+      barred: permitted
+        ? null
+        : `it belongs to ${owner}: connect as a member of that role, or have it grant TRIGGER`,
+    }));
 
 /** A partition passes by its root's name. */
 function passes({ include, exclude }: TableFilter, schema: string, table: string): boolean {
