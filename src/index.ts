@@ -1,7 +1,9 @@
 export type { ChangeEvent } from './change.ts';
 export type { LeaseSettings, PostgresInputOptions } from './config.ts';
 export { type ErrorCode, PostgresInputError } from './errors.ts';
+export type { HandleOptions } from './handling.ts';
 export type { Installation } from './install.ts';
+export type { LifecycleEvents } from './lifecycle.ts';
 export {
   type Event,
   type Input,
@@ -10,11 +12,6 @@ export {
   type Operation,
   parseOperation,
 } from './orchestrator.ts';
-export {
-  type HandleOptions,
-  type LifecycleEvents,
-  PostgresInput,
-  newPostgresInput,
-} from './postgres-input.ts';
+export { PostgresInput, newPostgresInput } from './postgres-input.ts';
 export type { InputState, InputStatus } from './status.ts';
 export type { UnwatchableTable } from './tables.ts';

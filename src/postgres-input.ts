@@ -12,65 +12,16 @@ import type pg from 'pg';
 import { ChangeLog, leaseLost } from './change-log.ts';
 import type { ChangeEvent } from './change.ts';
 import { type PostgresInputOptions, type Settings, parseConfig } from './config.ts';
+import { tryConnecting, withSession } from './connection.ts';
 import { PostgresInputError } from './errors.ts';
-import { EventQueue } from './event-queue.ts';
+import { type HandleOptions, Handling } from './handling.ts';
 import { type Installation, uninstall } from './install.ts';
+import type { LifecycleEvents } from './lifecycle.ts';
 import { type Names, namesOf } from './names.ts';
 import type { Input, InputConfig } from './orchestrator.ts';
-import { Replica, tryConnecting, withSession } from './replica.ts';
 import { type InputState, type InputStatus, readStatus } from './status.ts';
-import { Wakeup } from './wakeup.ts';
-
-/** How `handle` hands events out. */
-export interface HandleOptions {
-  /** Ends the iteration: it rejects with the signal's reason, after the lease is released. */
-  signal?: AbortSignal;
-  /**
-   * `'auto'`: asking for the next event acknowledges the one before. `'manual'`: each is acknowledged by `ack`, in any
-   * order. Default: `'auto'`.
-   */
-  ack?: 'auto' | 'manual';
-  /**
-   * Whether to rejoin as a standby, for ever, after an error that is retryable, with growing, jittered delays of at
-   * least `minDelay` and at most `maxDelay` milliseconds. Default: `false`; `true` stands for 100 and 10000.
-   */
-  reconnect?: boolean | { minDelay?: number; maxDelay?: number };
-}
-
-/** What an input tells of its life: listeners get these arguments. */
-export interface LifecycleEvents {
-  /** It waits for the lease. */
-  standby: [];
-  /** It holds the lease, under this token. */
-  active: [lease: { fencingToken: string }];
-  /** Its `handle()` has ended. */
-  idle: [];
-  /** It has been closed. */
-  closed: [];
-  /** The reader waits for notifications. */
-  asleep: [];
-  /** The reader reads the change log. */
-  awake: [];
-  /** The triggers have been looked after: which tables are watched, and which are not, and why. */
-  installed: [installation: Installation];
-  /** With `reconnect`: the connection was lost, and is tried again after `delay` milliseconds. */
-  reconnecting: [attempt: { error: PostgresInputError; attempt: number; delay: number }];
-  /** A notification that claims to be of our triggers and is not was skipped. */
-  forged: [];
-  /** A notification that is not of our triggers was skipped: `foreignNotifications: 'ignore'`. */
-  ignored: [];
-}
 
 type Listener<Name extends keyof LifecycleEvents> = (...args: LifecycleEvents[Name]) => void;
-
-/** One handle(). */
-interface Handling {
-  readonly queue: EventQueue;
-  readonly stop: AbortController;
-  replica: Replica | null;
-  /** Resolves when everything is let go. */
-  done: Promise<void>;
-}
 
 /**
  * Makes an input: checks the config, and that the database lets a node connect, listen and hear itself.
@@ -128,77 +79,25 @@ export class PostgresInput implements Input, AsyncDisposable {
         'handle() is running already, and an input has one consumer: end that first, or make another input',
       );
     }
-    const { ack = 'auto', signal } = options;
-    const stop = new AbortController();
-    const queue = new EventQueue({
-      ack,
-      maxInFlight: this.#settings.maxInFlight,
-      mayHandOut: () => handling.replica?.isTrusted ?? false,
-      acknowledge: (sequence) => handling.replica?.log?.acknowledgeSoon(sequence),
-      leave: () => {
-        stop.abort();
-        return handling.done;
+    const handling = new Handling(this.#settings, this.#names, options, {
+      standby: () => this.#become('standby'),
+      active: (fencingToken) => this.#become('active', { fencingToken }),
+      installed: (installation) => this.#noteInstallation(installation),
+      reader: (what) => {
+        if (what === 'forged' || what === 'ignored') this.#counts[what]++;
+        this.#emitter.emit(what);
+      },
+      reconnecting: (attempt) => {
+        this.#become('standby');
+        this.#emitter.emit('reconnecting', attempt);
+      },
+      ended: () => {
+        this.#handling = null;
+        this.#become('idle');
       },
     });
-    const handling: Handling = { queue, stop, replica: null, done: Promise.resolve() };
     this.#handling = handling;
-    handling.done = this.#run(handling, signal, reconnectDelays(options.reconnect));
-    return queue;
-  }
-
-  async #run(handling: Handling, signal: AbortSignal | undefined, delays: Delays | undefined): Promise<void> {
-    const { queue, stop } = handling;
-    const abort = () => {
-      queue.drop();
-      stop.abort();
-    };
-    signal?.addEventListener('abort', abort, { once: true });
-    if (signal?.aborted) abort();
-    let failure: { readonly error: unknown } | null = null;
-    try {
-      await this.#live(handling, delays);
-    } catch (error) {
-      failure = { error };
-    }
-    signal?.removeEventListener('abort', abort);
-    this.#handling = null;
-    if (this.#state !== 'closed') this.#become('idle');
-    if (signal?.aborted) failure = { error: signal.reason };
-    if (failure) queue.end(failure.error);
-    else queue.end();
-  }
-
-  /** One life of a node after the other, until one ends well, or badly and for good. */
-  async #live(handling: Handling, delays: Delays | undefined): Promise<void> {
-    const { queue, stop } = handling;
-    const pause = new Wakeup();
-    for (let attempt = 1; !stop.signal.aborted; attempt++) {
-      try {
-        handling.replica = await Replica.connect(this.#settings, this.#names, queue, {
-          standby: () => this.#become('standby'),
-          active: (fencingToken) => {
-            attempt = 1;
-            this.#become('active', { fencingToken });
-          },
-          installed: (installation) => this.#noteInstallation(installation),
-          reader: (what) => {
-            if (what === 'forged' || what === 'ignored') this.#counts[what]++;
-            this.#emitter.emit(what);
-          },
-        });
-        return await handling.replica.run(stop.signal);
-      } catch (cause) {
-        queue.clear();
-        const error = asInputError(cause, this.#settings);
-        if (!delays || !error.retryable || stop.signal.aborted) throw error;
-        const delay = Math.min(delays.max, delays.min * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2);
-        this.#become('standby');
-        this.#emitter.emit('reconnecting', { error, attempt, delay });
-        await pause.wait(delay, stop.signal);
-      } finally {
-        handling.replica = null;
-      }
-    }
+    return handling.queue;
   }
 
   /**
@@ -211,17 +110,14 @@ export class PostgresInput implements Input, AsyncDisposable {
    */
   async ack(event: ChangeEvent, client?: pg.ClientBase): Promise<void> {
     if (event.sequence === null) return;
-    const { queue, replica } = this.#handling ?? {};
     if (client) {
       await ChangeLog.acknowledgeIn(client, this.#names, event);
-      queue?.settle(event.sequence);
-      return;
+      this.#handling?.queue.settle(event.sequence);
+    } else if (this.#handling) {
+      await this.#handling.ack(event, event.sequence);
+    } else {
+      throw leaseLost();
     }
-    if (!replica?.log || replica.token !== event.fencingToken) throw leaseLost();
-    if (!queue?.isInHand(event.sequence)) return;
-    const acknowledged = replica.log.acknowledge(event.sequence);
-    queue.settle(event.sequence);
-    await acknowledged;
   }
 
   /**
@@ -282,15 +178,16 @@ export class PostgresInput implements Input, AsyncDisposable {
     const handling = this.#handling;
     if (this.#state !== 'closed') this.#become('closed');
     if (!handling) return;
-    handling.stop.abort();
-    if (handling.queue.inHand === 0) await handling.done;
-    else handling.replica?.unref();
+    const stopped = handling.stop();
+    if (handling.queue.inHand === 0) await stopped;
+    else handling.unref();
   }
 
   /** Closes at once: what is in hand comes again. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#handling?.queue.drop();
+    const dropped = this.#handling?.drop();
     await this.close();
+    await dropped;
   }
 
   #noteInstallation(installation: Installation): void {
@@ -306,45 +203,5 @@ export class PostgresInput implements Input, AsyncDisposable {
   }
 }
 
-interface Delays {
-  readonly min: number;
-  readonly max: number;
-}
-
-function reconnectDelays(option: HandleOptions['reconnect'] = false): Delays | undefined {
-  if (option === false) return undefined;
-  const { minDelay = 100, maxDelay = 10_000 } = option === true ? {} : option;
-  if (minDelay > 0 && maxDelay >= minDelay) return { min: minDelay, max: maxDelay };
-  throw new PostgresInputError(
-    'ERR_CONFIG_INVALID',
-    `reconnect: minDelay ${minDelay} and maxDelay ${maxDelay} must be milliseconds, above 0 and in this order`,
-  );
-}
-
 const closed = (): PostgresInputError =>
   new PostgresInputError('ERR_CLOSED', 'the input has been closed: make a new one');
-
-/**
- * SQLSTATE classes that say nothing against what is installed: the same statement may succeed another time
- * (https://www.postgresql.org/docs/current/errcodes-appendix.html): transaction rollback, insufficient resources,
- * object not in prerequisite state, operator intervention, system error.
- */
-const TRANSIENT = /^(40|53|55|57|58)/;
-
-/** Whatever a life ended with, as one of our errors. */
-function asInputError(cause: unknown, { target: { secrets } }: Settings): PostgresInputError {
-  if (cause instanceof PostgresInputError) return cause;
-  const { message, code = '' } = cause as Error & { code?: string };
-  return TRANSIENT.test(code)
-    ? new PostgresInputError(
-        'ERR_CONNECTION_LOST',
-        `the database could not go on (${message}): call handle() again, or use its option reconnect`,
-        { cause, secrets },
-      )
-    : new PostgresInputError(
-        'ERR_INSTALL',
-        `the database refused a statement (${message}): the internal objects or the rights on them are incomplete; ` +
-          'compare with what `plan` prints',
-        { cause, secrets },
-      );
-}

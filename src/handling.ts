@@ -1,0 +1,175 @@
+/**
+ * One handle(): a queue for the consumer, and behind it one life of a node after the other (one, unless it is to
+ * reconnect), until the consumer leaves, the input is closed, the signal aborts, or a life ends badly.
+ */
+import { leaseLost } from './change-log.ts';
+import type { ChangeEvent } from './change.ts';
+import type { Settings } from './config.ts';
+import { PostgresInputError } from './errors.ts';
+import { EventQueue } from './event-queue.ts';
+import type { Names } from './names.ts';
+import { type Notices, Replica } from './replica.ts';
+import { Wakeup } from './wakeup.ts';
+
+/** How `handle` hands events out. */
+export interface HandleOptions {
+  /** Ends the iteration: it rejects with the signal's reason, after the lease is released. */
+  signal?: AbortSignal;
+  /**
+   * `'auto'`: asking for the next event acknowledges the one before. `'manual'`: each is acknowledged by `ack`, in any
+   * order. Default: `'auto'`.
+   */
+  ack?: 'auto' | 'manual';
+  /**
+   * Whether to rejoin as a standby, for ever, after an error that is retryable, with growing, jittered delays of at
+   * least `minDelay` and at most `maxDelay` milliseconds. Default: `false`; `true` stands for 100 and 10000.
+   */
+  reconnect?: boolean | { minDelay?: number; maxDelay?: number };
+}
+
+export interface HandlingNotices extends Notices {
+  reconnecting: (attempt: { error: PostgresInputError; attempt: number; delay: number }) => void;
+  /** Everything is let go; the consumer is told next. */
+  ended: () => void;
+}
+
+export class Handling {
+  readonly queue: EventQueue;
+  /** Resolves when everything is let go. Never rejects. */
+  readonly done: Promise<void>;
+  readonly #settings: Settings;
+  readonly #names: Names;
+  readonly #notices: HandlingNotices;
+  readonly #stop = new AbortController();
+  #replica: Replica | null = null;
+  #attempt = 0;
+
+  constructor(settings: Settings, names: Names, options: HandleOptions, notices: HandlingNotices) {
+    this.#settings = settings;
+    this.#names = names;
+    this.#notices = notices;
+    const delays = reconnectDelays(options.reconnect);
+    this.queue = new EventQueue({
+      ack: options.ack ?? 'auto',
+      maxInFlight: settings.maxInFlight,
+      mayHandOut: () => this.#replica?.isTrusted ?? false,
+      acknowledge: (sequence) => this.#replica?.log?.acknowledgeSoon(sequence),
+      leave: () => this.drop(),
+    });
+    this.done = this.#run(options.signal, delays);
+  }
+
+  /** Hands out nothing more; what is in hand has the time of a lease to be acknowledged. */
+  stop(): Promise<void> {
+    this.#stop.abort();
+    return this.done;
+  }
+
+  /** Ends at once: what is in hand comes again. */
+  drop(): Promise<void> {
+    this.queue.drop();
+    return this.stop();
+  }
+
+  /** Lets a process exit although the consumer has something in hand. */
+  unref(): void {
+    this.#replica?.unref();
+  }
+
+  async ack(event: ChangeEvent, sequence: string): Promise<void> {
+    const { log = null, token = null } = this.#replica ?? {};
+    if (log === null || token !== event.fencingToken) throw leaseLost();
+    if (this.queue.settle(sequence)) await log.acknowledge(sequence);
+  }
+
+  async #run(signal: AbortSignal | undefined, delays: Delays | undefined): Promise<void> {
+    const abort = () => void this.drop();
+    signal?.addEventListener('abort', abort, { once: true });
+    if (signal?.aborted) abort();
+    let failure: { readonly error: unknown } | null = null;
+    try {
+      await this.#live(delays);
+    } catch (error) {
+      failure = { error };
+    }
+    signal?.removeEventListener('abort', abort);
+    if (signal?.aborted) failure = { error: signal.reason };
+    this.#notices.ended();
+    if (failure) this.queue.end(failure.error);
+    else this.queue.end();
+  }
+
+  /** One life of a node after the other, until one ends well, or badly and for good. */
+  async #live(delays: Delays | undefined): Promise<void> {
+    const stop = this.#stop.signal;
+    const pause = new Wakeup();
+    while (!stop.aborted) {
+      try {
+        return await this.#liveOnce();
+      } catch (cause) {
+        this.queue.clear();
+        const error = asInputError(cause, this.#settings);
+        if (!delays || !error.retryable || stop.aborted) throw error;
+        const attempt = ++this.#attempt;
+        const delay = Math.min(delays.max, delays.min * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2);
+        this.#notices.reconnecting({ error, attempt, delay });
+        await pause.wait(delay, stop);
+      }
+    }
+  }
+
+  async #liveOnce(): Promise<void> {
+    this.#replica = await Replica.connect(this.#settings, this.#names, this.queue, {
+      ...this.#notices,
+      standby: () => {
+        this.#attempt = 0;
+        this.#notices.standby();
+      },
+    });
+    try {
+      await this.#replica.run(this.#stop.signal);
+    } finally {
+      this.#replica = null;
+    }
+  }
+}
+
+interface Delays {
+  readonly min: number;
+  readonly max: number;
+}
+
+function reconnectDelays(option: HandleOptions['reconnect'] = false): Delays | undefined {
+  if (option === false) return undefined;
+  const { minDelay = 100, maxDelay = 10_000 } = option === true ? {} : option;
+  if (minDelay > 0 && maxDelay >= minDelay) return { min: minDelay, max: maxDelay };
+  throw new PostgresInputError(
+    'ERR_CONFIG_INVALID',
+    `reconnect: minDelay ${minDelay} and maxDelay ${maxDelay} must be milliseconds, above 0 and in this order`,
+  );
+}
+
+/**
+ * SQLSTATE classes that say nothing against what is installed: the same statement may succeed another time
+ * (https://www.postgresql.org/docs/current/errcodes-appendix.html): transaction rollback, insufficient resources,
+ * object not in prerequisite state, operator intervention, system error.
+ */
+const TRANSIENT = /^(40|53|55|57|58)/;
+
+/** Whatever a life ended with, as one of our errors. */
+function asInputError(cause: unknown, { target: { secrets } }: Settings): PostgresInputError {
+  if (cause instanceof PostgresInputError) return cause;
+  const { message, code = '' } = cause as Error & { code?: string };
+  return TRANSIENT.test(code)
+    ? new PostgresInputError(
+        'ERR_CONNECTION_LOST',
+        `the database could not go on (${message}): call handle() again, or use its option reconnect`,
+        { cause, secrets },
+      )
+    : new PostgresInputError(
+        'ERR_INSTALL',
+        `the database refused a statement (${message}): the internal objects or the rights on them are incomplete; ` +
+          'compare with what `plan` prints',
+        { cause, secrets },
+      );
+}

@@ -1,0 +1,76 @@
+/** The DDL text of the internal tables, and of the functions that all triggers share. */
+import { type FunctionText, SEARCH_PATH } from './function-sql.ts';
+import { type Names, quoteLiteral } from './names.ts';
+import { identityQuery } from './tables.ts';
+
+/** PostgreSQL takes payloads shorter than 8000 bytes (https://www.postgresql.org/docs/current/sql-notify.html). */
+const MAX_BODY_BYTES = 7900;
+
+/** The internal tables. Dead rows of the log come as fast as its rows: vacuum goes by number, not by share. */
+export const createTables = (names: Names) => ({
+  lock: [
+    `CREATE TABLE ${names.lockTable.sql} (
+  resource integer PRIMARY KEY,
+  holder text,
+  token bigint NOT NULL DEFAULT 0,
+  acquired_at timestamptz,
+  expires_at timestamptz,
+  backend_pid integer,
+  backend_start timestamptz
+)`,
+    `INSERT INTO ${names.lockTable.sql} (resource) VALUES (1)`,
+  ],
+  log: [
+    `CREATE TABLE ${names.logTable.sql} (
+  seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+  at timestamptz NOT NULL,
+  tbl text NOT NULL,
+  id text NOT NULL,
+  op text NOT NULL,
+  key text
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
+  autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000)`,
+  ],
+  // The key of HMAC-SHA256 (RFC 2104), and its two padded forms, which would be dear to make for every call.
+  secret: [
+    `CREATE TABLE ${names.secretTable.sql} (key bytea NOT NULL, inner_pad bytea NOT NULL, outer_pad bytea NOT NULL)`,
+    `INSERT INTO ${names.secretTable.sql}
+SELECT s.key, ${padded(0x36)}, ${padded(0x5c)}
+FROM (SELECT pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) || pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) AS key) s`,
+  ],
+});
+
+const padded = (pad: number): string =>
+  `(SELECT pg_catalog.string_agg(pg_catalog.set_byte('\\x00'::bytea, 0, CASE WHEN i < 32 THEN pg_catalog.get_byte(s.key, i) ELSE 0 END # ${pad}), ''::bytea ORDER BY i) FROM pg_catalog.generate_series(0, 63) i)`;
+
+/** Tells what identifies a row of a table now. */
+export const identityFunction = (names: Names): FunctionText => ({
+  name: names.identityFunction.name,
+  signature: `${names.identityFunction.sql}(relation oid)`,
+  returns: 'TABLE (id text, key text, match text, guard text, formatted boolean)',
+  language: 'sql',
+  settings: [SEARCH_PATH],
+  body: identityQuery('relation'),
+});
+
+/** Signs changes and sends them; empty or too long a body becomes `[]`: look in the change log. */
+export const notifyFunction = (names: Names): FunctionText => ({
+  name: names.notifyFunction.name,
+  signature: `${names.notifyFunction.sql}(body text)`,
+  returns: 'void',
+  language: 'plpgsql',
+  settings: [SEARCH_PATH],
+  // NOTIFY, the command, needs no privilege; the function pg_notify may have been revoked from the owner. What is
+  // signed are bytes of UTF-8: a database in another encoding is told to look in the log.
+  body: `
+DECLARE
+  payload text := '[]';
+BEGIN
+  IF body <> '' AND octet_length(body) < ${MAX_BODY_BYTES} AND getdatabaseencoding() = 'UTF8' THEN
+    SELECT '[{"mac":"' || encode(sha256(s.outer_pad || sha256(s.inner_pad || convert_to(body, 'UTF8'))), 'hex') || '"},' || body || ']'
+    INTO payload FROM ${names.secretTable.sql} s;
+  END IF;
+  EXECUTE format('NOTIFY %I, %L', ${quoteLiteral(names.channel)}, payload);
+END`,
+});

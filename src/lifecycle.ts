@@ -1,0 +1,27 @@
+/** What an input tells of its life. */
+import type { PostgresInputError } from './errors.ts';
+import type { Installation } from './install.ts';
+
+/** What an input tells of its life: listeners get these arguments. */
+export interface LifecycleEvents {
+  /** It waits for the lease. */
+  standby: [];
+  /** It holds the lease, under this token. */
+  active: [lease: { fencingToken: string }];
+  /** Its `handle()` has ended. */
+  idle: [];
+  /** It has been closed. */
+  closed: [];
+  /** The reader waits for notifications. */
+  asleep: [];
+  /** The reader reads the change log. */
+  awake: [];
+  /** The triggers have been looked after: which tables are watched, and which are not, and why. */
+  installed: [installation: Installation];
+  /** With `reconnect`: the connection was lost, and is tried again after `delay` milliseconds. */
+  reconnecting: [attempt: { error: PostgresInputError; attempt: number; delay: number }];
+  /** A notification that claims to be of our triggers and is not was skipped. */
+  forged: [];
+  /** A notification that is not of our triggers was skipped: `foreignNotifications: 'ignore'`. */
+  ignored: [];
+}
