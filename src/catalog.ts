@@ -64,3 +64,36 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
   ]);
   return row!;
 }
+
+// A row that is changed bears a greater xmin than before, so that a sum of them with a count tells of every change.
+// $1: the schemas. $2: the internal schema.
+const fingerprint: Statement = {
+  name: 'catalog_fingerprint',
+  text: `
+WITH relation AS MATERIALIZED (
+  SELECT c.oid, c.xmin FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p')
+), version (xmin) AS (
+  SELECT xmin::text::bigint FROM relation
+  UNION ALL
+  SELECT a.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid
+  UNION ALL
+  SELECT i.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_index i ON i.indrelid = r.oid
+  UNION ALL
+  SELECT t.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_trigger t ON t.tgrelid = r.oid
+  UNION ALL
+  SELECT p.xmin::text::bigint FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+  WHERE n.nspname = $2
+)
+SELECT pg_catalog.concat(count(*), ' ', sum(xmin)) AS fingerprint FROM version`,
+};
+
+/** A text that changes whenever something in the catalog does that a plan depends on. */
+export async function catalogFingerprint(
+  session: Session,
+  schemas: readonly string[],
+  names: Names,
+): Promise<string> {
+  const [row] = await session.query<{ fingerprint: string }>(fingerprint, [schemas, names.schema]);
+  return row!.fingerprint;
+}

@@ -18,6 +18,8 @@ export interface LifecycleEvents {
   awake: [];
   /** The triggers have been looked after: which tables are watched, and which are not, and why. */
   installed: [installation: Installation];
+  /** Looking after the triggers failed; it is tried again. What is in place goes on working. */
+  discoveryFailed: [error: unknown];
   /** With `reconnect`: the connection was lost, and is tried again after `delay` milliseconds. */
   reconnecting: [attempt: { error: PostgresInputError; attempt: number; delay: number }];
   /** A notification that claims to be of our triggers and is not was skipped. */

@@ -83,6 +83,7 @@ export class PostgresInput implements Input, AsyncDisposable {
       standby: () => this.#become('standby'),
       active: (fencingToken) => this.#become('active', { fencingToken }),
       installed: (installation) => this.#noteInstallation(installation),
+      discoveryFailed: (error) => this.#emitter.emit('discoveryFailed', error),
       reader: (what) => {
         if (what === 'forged' || what === 'ignored') this.#counts[what]++;
         this.#emitter.emit(what);

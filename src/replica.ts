@@ -13,23 +13,20 @@
  */
 import { ChangeLog } from './change-log.ts';
 import type { Settings } from './config.ts';
-import { connect, withSession } from './connection.ts';
+import { connect } from './connection.ts';
+import { Discovery, type DiscoveryNotices } from './discovery.ts';
 import { PostgresInputError } from './errors.ts';
 import type { EventQueue } from './event-queue.ts';
-import { type Installation, install } from './install.ts';
-import { plan } from './plan.ts';
 import { Lease } from './lease.ts';
 import type { Listener } from './listener.ts';
 import type { Names } from './names.ts';
 import { Reader, type ReaderNotice } from './reader.ts';
 import type { Session } from './session.ts';
-import { Wakeup } from './wakeup.ts';
 
 /** What a life tells of itself. */
-export interface Notices {
+export interface Notices extends DiscoveryNotices {
   standby: () => void;
   active: (fencingToken: string) => void;
-  installed: (installation: Installation) => void;
   reader: (what: ReaderNotice) => void;
 }
 
@@ -41,6 +38,7 @@ export class Replica {
   readonly #session: Session;
   readonly #listener: Listener;
   readonly #lease: Lease;
+  readonly #discovery: Discovery;
   /** Aborts when the life has to end: asked to, or failed. */
   readonly #ending = new AbortController();
   #failure: { readonly error: unknown } | null = null;
@@ -62,6 +60,7 @@ export class Replica {
     this.#session = session;
     this.#listener = listener;
     this.#lease = new Lease(session, names, settings.lease);
+    this.#discovery = new Discovery(settings, names, notices);
     session.onLost = (error) => this.#fail(error);
     listener.onLost = (error) => this.#fail(error);
     listener.onNotification = (channel, payload) => this.#receive(channel, payload);
@@ -101,7 +100,7 @@ export class Replica {
     stop.addEventListener('abort', end, { once: true });
     if (stop.aborted) end();
     try {
-      await this.#install();
+      await this.#discovery.ensureInstalled(this.#session, this.#ending.signal);
       const secret = await this.#readSecret();
       while (!this.#ending.signal.aborted) {
         this.#notices.standby();
@@ -125,26 +124,6 @@ export class Replica {
   #fail(error: unknown): void {
     this.#failure ??= { error };
     this.#ending.abort();
-  }
-
-  async #install(): Promise<void> {
-    const { steps, watched, unwatchable } = await plan(this.#session, this.#settings, this.#names);
-    if (steps.length === 0) {
-      this.#notices.installed({ watched, unwatchable, pending: [] });
-    } else if (this.#settings.install) {
-      this.#notices.installed(
-        await installApart(this.#session, this.#settings, this.#names, this.#ending.signal),
-      );
-    } else if (steps.some((step) => step.essential)) {
-      throw new PostgresInputError(
-        'ERR_INSTALL',
-        'the internal objects are missing or outdated, and the option install is false: have a DBA run the SQL ' +
-          'that `plan` prints',
-      );
-    } else {
-      const pending = steps.flatMap((step) => step.table ?? []);
-      this.#notices.installed({ watched, unwatchable, pending });
-    }
   }
 
   async #readSecret(): Promise<Buffer> {
@@ -184,7 +163,10 @@ export class Replica {
 
     const guarded = (task: Promise<void>) => task.catch(fail);
     const holding = guarded(this.#lease.hold(term.signal)).then(() => term.abort());
-    await Promise.all([guarded(this.#reader.run(ending)), guarded(this.#discover(ending))]);
+    await Promise.all([
+      guarded(this.#reader.run(ending)),
+      guarded(this.#discovery.watch(this.#session, ending)),
+    ]);
 
     this.#reader = null;
     if (!term.signal.aborted && !this.#session.isLost) await guarded(this.#finish(log, term.signal));
@@ -202,28 +184,9 @@ export class Replica {
     await log.flush();
   }
 
-  /** Looks for new tables, and for ones that have changed. */
-  async #discover(signal: AbortSignal): Promise<void> {
-    const pause = new Wakeup();
-    for (;;) {
-      await pause.wait(this.#settings.discoveryInterval, signal);
-      if (signal.aborted) return;
-      await this.#install();
-    }
-  }
-
   #receive(channel: string, payload: string): void {
     if (channel === this.#names.channel) this.#reader?.onPayload(payload);
     else if (payload === 'released') this.#lease.noticeRelease();
     else this.#reader?.onMarker(payload);
   }
 }
-
-/** On a connection of its own: a wait for a lock must not delay a renewal of the lease. */
-const installApart = (
-  { endpoint }: Session,
-  settings: Settings,
-  names: Names,
-  signal: AbortSignal,
-): Promise<Installation> =>
-  withSession(settings, (session) => install(session, settings, names, signal), [endpoint]);

@@ -1,0 +1,75 @@
+/**
+ * Sees to it that the triggers are in place: when a node starts, and as long as it is active.
+ *
+ * The comparison of the catalog with what is wanted takes its time where there are many tables. So the active node asks for
+ * no more than a fingerprint of the catalog, and compares only when that has changed; then on a connection of its own,
+ * so that neither a renewal of the lease nor an acknowledgement waits for it. A comparison that fails is told and repeated:
+ * what is in place goes on working.
+ */
+import { catalogFingerprint } from './catalog.ts';
+import type { Settings } from './config.ts';
+import { withSession } from './connection.ts';
+import { PostgresInputError } from './errors.ts';
+import { type Installation, install } from './install.ts';
+import type { Names } from './names.ts';
+import { plan } from './plan.ts';
+import type { Session } from './session.ts';
+import { Wakeup } from './wakeup.ts';
+
+export interface DiscoveryNotices {
+  installed: (installation: Installation) => void;
+  discoveryFailed: (error: unknown) => void;
+}
+
+export class Discovery {
+  readonly #settings: Settings;
+  readonly #names: Names;
+  readonly #notices: DiscoveryNotices;
+  /** Of the catalog that was found in order; null when it was not. */
+  #fingerprint: string | null = null;
+
+  constructor(settings: Settings, names: Names, notices: DiscoveryNotices) {
+    this.#settings = settings;
+    this.#names = names;
+    this.#notices = notices;
+  }
+
+  /** @throws {PostgresInputError} ERR_INSTALL, ERR_CONNECTION_LOST */
+  async ensureInstalled(session: Session, signal: AbortSignal): Promise<void> {
+    const fingerprint = await catalogFingerprint(session, this.#settings.schemas, this.#names);
+    const installation = await this.#compare(session, signal);
+    this.#fingerprint = installation.pending.length === 0 ? fingerprint : null;
+    this.#notices.installed(installation);
+  }
+
+  /** Until `signal` aborts. */
+  async watch(session: Session, signal: AbortSignal): Promise<void> {
+    const { settings, names } = { settings: this.#settings, names: this.#names };
+    const pause = new Wakeup();
+    for (;;) {
+      await pause.wait(settings.discoveryInterval, signal);
+      if (signal.aborted) return;
+      const fingerprint = await catalogFingerprint(session, settings.schemas, names);
+      if (fingerprint === this.#fingerprint) continue;
+      try {
+        await withSession(settings, (own) => this.ensureInstalled(own, signal), [session.endpoint]);
+      } catch (error) {
+        this.#notices.discoveryFailed(error);
+      }
+    }
+  }
+
+  async #compare(session: Session, signal: AbortSignal): Promise<Installation> {
+    const { steps, watched, unwatchable } = await plan(session, this.#settings, this.#names);
+    if (steps.length === 0) return { watched, unwatchable, pending: [] };
+    if (this.#settings.install) return install(session, this.#settings, this.#names, signal);
+    if (steps.some((step) => step.essential)) {
+      throw new PostgresInputError(
+        'ERR_INSTALL',
+        'the internal objects are missing or outdated, and the option install is false: have a DBA run the SQL ' +
+          'that `plan` prints',
+      );
+    }
+    return { watched, unwatchable, pending: steps.flatMap((step) => step.table ?? []) };
+  }
+}
