@@ -83,12 +83,13 @@ export class Session {
   static async connect(target: ConnectionTarget, options: SessionOptions): Promise<Session> {
     const deadline = performance.now() + options.connectTimeout;
     const failures: Error[] = [];
-    for (const candidate of target.candidates) {
-      const left = Math.ceil(deadline - performance.now());
-      if (left <= 0) break;
-      const session = new Session(candidate, options, left);
+    for (const [index, candidate] of target.candidates.entries()) {
+      // An equal share of what is left for each: one that never answers must not keep us from the next.
+      const share = (deadline - performance.now()) / (target.candidates.length - index);
+      const timeout = Math.max(1, Math.ceil(share));
+      const session = new Session(candidate, options, timeout);
       try {
-        await session.#open(left);
+        await session.#open(timeout);
         return session;
       } catch (error) {
         session.#closed = true;
