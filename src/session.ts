@@ -33,12 +33,6 @@ SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0;
 SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off;
 SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3`;
 
-/** pg's query_timeout, in milliseconds, is missing in its types. */
-interface TimedQuery extends pg.QueryConfig {
-  query_timeout: number;
-  rowMode?: 'array';
-}
-
 const TIMESTAMPTZ = 1184;
 
 /** Times stay as printed: a Date would round them to milliseconds. */
@@ -112,7 +106,8 @@ export class Session {
     const deadline = performance.now() + timeout;
     await this.#client.connect();
     const query = (text: string) => {
-      const timed: TimedQuery = { text, query_timeout: Math.max(1, Math.ceil(deadline - performance.now())) };
+      // pg's query_timeout is missing in its types.
+      const timed = { text, query_timeout: Math.max(1, Math.ceil(deadline - performance.now())) };
       return this.#client.query(timed);
     };
     const { rows } = await query('SELECT pg_catalog.pg_is_in_recovery() AS standby');
@@ -136,7 +131,7 @@ export class Session {
     timeout = this.#timeout,
   ): Promise<Row[]> {
     const config = typeof statement === 'string' ? { text: statement } : statement;
-    return this.#inTurn<Row>({ ...config, values, query_timeout: timeout });
+    return this.#inTurn<Row>({ ...config, values }, timeout);
   }
 
   /** The same, with rows as arrays of columns. */
@@ -145,18 +140,21 @@ export class Session {
     values: unknown[],
     timeout = this.#timeout,
   ): Promise<Row[]> {
-    return this.#inTurn<Row>({ ...statement, values, query_timeout: timeout, rowMode: 'array' });
+    return this.#inTurn<Row>({ ...statement, values, rowMode: 'array' } as pg.QueryConfig, timeout);
   }
 
-  #inTurn<Row>(query: TimedQuery): Promise<Row[]> {
+  #inTurn<Row>(query: pg.QueryConfig, timeout: number): Promise<Row[]> {
     const result = this.#turn.then(async () => {
       if (this.#lost) throw this.#lost;
       if (this.#closed) throw new PostgresInputError('ERR_CLOSED', 'the session is closed');
+      const answered = expectWithin(timeout, () => this.#fail(new Error(`no answer within ${timeout} ms`)));
       try {
         return (await this.#client.query(query)).rows as Row[];
       } catch (error) {
         if (!isConnectionError(error)) throw error;
         throw this.#fail(error);
+      } finally {
+        answered();
       }
     });
     this.#turn = result.catch(() => {});
@@ -194,6 +192,19 @@ export class Session {
     }
     this.#socket.destroy();
   }
+}
+
+/**
+ * Calls `expire` after `ms`, unless the returned function is called before. A timer that is itself late tells of a
+ * process that was frozen: the answer may have come and wait to be read, and gets as much time again.
+ */
+function expectWithin(ms: number, expire: () => void): () => void {
+  const due = performance.now() + ms;
+  let timer = setTimeout(() => {
+    if (performance.now() - due < ms / 2) expire();
+    else timer = setTimeout(expire, ms);
+  }, ms);
+  return () => clearTimeout(timer);
 }
 
 export const connectionLost = (cause: unknown): PostgresInputError =>
