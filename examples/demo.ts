@@ -7,7 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { areLastOf, audit } from './demo/audit.ts';
-import { Cluster, type Replica } from './demo/cluster.ts';
+import { Cluster, Overdue, type Replica } from './demo/cluster.ts';
 import { openDatabase } from './demo/database.ts';
 import { Sales } from './demo/sales.ts';
 import { count, headline, heading, print, row } from './demo/screen.ts';
@@ -91,7 +91,7 @@ async function tellTheStory(sales: Sales, cluster: Cluster): Promise<Killed> {
 
   await sales.close();
   headline('the shop closes');
-  await cluster.until(() => cluster.sequences.size >= sales.written.length).catch(unlessTimeout);
+  await cluster.until(() => cluster.sequences.size >= sales.written.length).catch(unlessOverdue);
   return { name: killed.name, fencingToken: killed.fencingToken, lately: killed.received - received };
 }
 
@@ -110,8 +110,8 @@ async function replaceActive(cluster: Cluster, signal: 'SIGKILL' | 'SIGTERM'): P
 }
 
 /** What has not come when the waiting ends is counted as lost. */
-function unlessTimeout(error: unknown): void {
-  if (!(error instanceof DOMException && error.name === 'TimeoutError')) throw error;
+function unlessOverdue(error: unknown): void {
+  if (!(error instanceof Overdue)) throw error;
 }
 
 function conclude(sales: Sales, { received }: Cluster, killed: Killed, schema: string): boolean {

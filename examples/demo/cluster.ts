@@ -15,6 +15,8 @@ export interface Replica extends Column {
   fencingToken?: string;
 }
 
+export class Overdue extends Error {}
+
 export class Cluster implements AsyncDisposable {
   /** The latest of each name. */
   readonly replicas: Replica[] = [];
@@ -22,14 +24,14 @@ export class Cluster implements AsyncDisposable {
   readonly received: ChangeEvent[] = [];
   readonly sequences = new Set<string | null>();
   readonly #database: Database;
-  readonly #signal: AbortSignal;
-  readonly #reports = new EventEmitter();
-  readonly #crash = new AbortController();
+  /** Emits `report`, and `error` when there is no more to wait for. */
+  readonly #news = new EventEmitter();
 
-  /** `signal` ends all waiting. */
-  constructor(database: Database, signal: AbortSignal) {
+  /** `interrupt` ends all waiting. */
+  constructor(database: Database, interrupt: AbortSignal) {
     this.#database = database;
-    this.#signal = signal;
+    this.#news.on('error', () => {});
+    interrupt.addEventListener('abort', () => this.#news.emit('error', interrupt.reason));
   }
 
   get active(): Replica | undefined {
@@ -62,13 +64,13 @@ export class Cluster implements AsyncDisposable {
     for (const replica of left.filter(({ state }) => state === 'active')) await this.end(replica, 'SIGTERM');
   }
 
-  /** Resolves when the condition holds. Rejects when a replica dies by itself, and after 30 seconds. */
+  /** Resolves when the condition holds. Rejects when a replica dies by itself, and with `Overdue` after 30 seconds. */
   async until(condition: () => boolean): Promise<void> {
-    const signal = AbortSignal.any([this.#signal, this.#crash.signal, AbortSignal.timeout(30_000)]);
-    while (!condition()) {
-      await once(this.#reports, 'report', { signal }).catch(() => {
-        throw signal.reason;
-      });
+    const timer = setTimeout(() => this.#news.emit('error', new Overdue('30 s have passed')), 30_000);
+    try {
+      while (!condition()) await once(this.#news, 'report');
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -86,9 +88,9 @@ export class Cluster implements AsyncDisposable {
         replica.state = report.type;
         if (report.type === 'active') replica.fencingToken = report.fencingToken;
       }
-      this.#reports.emit('report');
+      this.#news.emit('report');
     }
-    if (replica.state !== 'gone') this.#crash.abort(failureOf(replica));
+    if (replica.state !== 'gone') this.#news.emit('error', failureOf(replica));
   }
 }
 
