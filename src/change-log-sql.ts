@@ -1,8 +1,9 @@
 /** The statements of the change log. */
-import type { Names } from './names.ts';
+import { type Names, type ObjectName, quoteLiteral } from './names.ts';
 import type { Statement } from './session.ts';
 
 export interface ChangeLogSql {
+  readonly start: Statement;
   readonly firstPass: Statement;
   readonly nextPass: Statement;
   readonly acknowledge: Statement;
@@ -10,7 +11,25 @@ export interface ChangeLogSql {
   readonly backlog: Statement;
 }
 
+/** The highest sequence drawn so far, by whomever; 0 for a role that may not know. */
+const drawn = ({ sql }: ObjectName): string => `(
+  SELECT coalesce(CASE WHEN pg_catalog.has_sequence_privilege(log_seq, 'SELECT') THEN pg_catalog.pg_sequence_last_value(log_seq) END, 0)::text
+  FROM (SELECT pg_catalog.pg_get_serial_sequence(${quoteLiteral(sql)}, 'seq')::pg_catalog.regclass) s (log_seq)
+)`;
+
+/** The first row of a page. A new pass draws an xid, after its snapshot was taken and the sequence was read. */
+const firstRow = (log: ObjectName): string => `
+SELECT NULL::bigint, NULL::timestamptz, snapshot::text,
+  CASE WHEN $1 IS NULL THEN ${drawn(log)} END,
+  CASE WHEN $1 IS NULL THEN pg_catalog.pg_current_xact_id()::text END, NULL::text
+FROM pass`;
+
 export const changeLogSql = ({ logTable, lockTable }: Names): ChangeLogSql => ({
+  /** A start without a pass, in the form of a pass's first row. */
+  start: {
+    name: 'log_start',
+    text: `SELECT NULL, NULL, NULL, ${drawn(logTable)}, pg_catalog.pg_current_xact_id()::text, NULL`,
+  },
   /**
    * A page of all that a snapshot sees. $1: the pass's snapshot, null to take it now. $2: after this sequence.
    * $3: rows. A row of a transaction that has not begun yet was restored from another cluster: it counts as seen.
@@ -21,8 +40,7 @@ export const changeLogSql = ({ logTable, lockTable }: Names): ChangeLogSql => ({
 WITH pass AS MATERIALIZED (
   SELECT coalesce($1::pg_snapshot, pg_catalog.pg_current_snapshot()) AS snapshot,
     pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()) AS not_begun
-)
-SELECT NULL::bigint, NULL::timestamptz, snapshot::text, NULL::text, NULL::text, NULL::text FROM pass
+)${firstRow(logTable)}
 UNION ALL
 SELECT * FROM (
   SELECT seq, at, tbl, id, op, key FROM ${logTable.sql}
@@ -41,8 +59,7 @@ SELECT * FROM (
     text: `
 WITH pass AS MATERIALIZED (
   SELECT coalesce($1::pg_snapshot, pg_catalog.pg_current_snapshot()) AS snapshot
-)
-SELECT NULL::bigint, NULL::timestamptz, snapshot::text, NULL::text, NULL::text, NULL::text FROM pass
+)${firstRow(logTable)}
 UNION ALL
 SELECT * FROM (
   SELECT seq, at, tbl, id, op, key FROM ${logTable.sql}

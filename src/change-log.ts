@@ -13,10 +13,11 @@
  *   sequences later, and no snapshot sees it without the first.
  * - A transaction that stays open delays nobody else's changes.
  *
- * Where a pass begins: whatever is new to it was written by transactions that snapshot n-1 did not see ended. One
- * that began later draws sequences above all that had been read. One that was under way then may have drawn lower
- * ones, but above all that had been read when it was first seen under way. So a pass steps over what is acknowledged
- * and not yet vacuumed only if such a transaction has ended in the meantime, and no further back than it began.
+ * Where a pass begins: above all sequences that had been drawn when the pass before began, except for transactions that
+ * were under way then and have ended since. It steps over what is acknowledged and not yet vacuumed only for these,
+ * and no further back than they began. Which ones were under way: those that the snapshot lists, and those that it
+ * cannot list, because they are younger than every transaction that had ended (a snapshot ends there, at its xmax,
+ * and not at the next xid). Each pass therefore draws an xid itself: whoever is younger than this one began later.
  *
  * Acknowledgements are pipelined: one DELETE is under way, the next takes all that gathered meanwhile.
  */
@@ -29,7 +30,25 @@ import type { Names } from './names.ts';
 import { type Session, isoOf } from './session.ts';
 import { Snapshot } from './snapshot.ts';
 
+/** Of a moment: all sequences drawn before are up to `drawn`, and whoever began after it has an xid above `xid`. */
+interface Start {
+  readonly drawn: bigint;
+  readonly xid: bigint;
+}
+
+interface Pass {
+  readonly start: Start;
+  readonly snapshot: Snapshot;
+  /** The last sequence read. */
+  readonly after: string;
+}
+
 type Row = [seq: string | null, at: string, tbl: string, id: string, op: string, key: string | null];
+
+/** Of a statement's first row: where it holds the snapshot, the highest sequence drawn, and an xid. */
+const [SNAPSHOT, DRAWN, XID] = [2, 3, 4] as const;
+
+const startOf = (row: Row): Start => ({ drawn: BigInt(row[DRAWN]), xid: BigInt(row[XID]) });
 
 export interface Page {
   readonly changes: Change[];
@@ -55,14 +74,14 @@ export class ChangeLog {
   readonly #sql: ChangeLogSql;
   readonly #timeout: number;
 
-  /** The snapshot of the last pass that is complete. */
-  #complete: Snapshot | null = null;
-  /** The snapshot of the pass under way, and the last sequence read in it. */
-  #pass: { readonly snapshot: Snapshot; readonly after: string } | null = null;
-  /** The highest sequence read in complete passes. */
-  #highest = 0n;
-  /** The transactions that were under way at the last complete pass: all their sequences are above this. */
+  /** The last pass that is complete; before the first one, only when that was. */
+  #complete: { readonly start: Start; readonly snapshot: Snapshot | null } | null = null;
+  /** The pass under way. */
+  #pass: Pass | null = null;
+  /** The transactions that the last complete pass's snapshot lists as under way: their sequences are above this. */
   #late: ReadonlyMap<string, bigint> = new Map();
+  /** The same for those that it could not list. */
+  #unlistedAfter = 0n;
 
   #gathering: Batch = { sequences: [], waiting: [] };
   #acknowledging: Promise<void> | null = null;
@@ -78,31 +97,42 @@ export class ChangeLog {
 
   /** Whether a transaction's changes have been read, all of them, by a complete pass. */
   covers(xid: bigint): boolean {
-    return this.#complete?.sees(xid) ?? false;
+    return this.#complete?.snapshot?.sees(xid) ?? false;
   }
 
   /** The next page: of the pass under way, else of a new one. */
   async readPage(rows: number): Promise<Page> {
-    const [first, ...page] = await this.#fetch(rows);
-    const snapshot = this.#pass?.snapshot ?? new Snapshot(first![2]);
-    const after = page.at(-1)?.[0] ?? this.#pass?.after ?? '0';
+    this.#complete ??= { start: await this.#readStart(), snapshot: null };
+    const [first, ...page] = await this.#fetch(rows, this.#complete.start, this.#complete.snapshot);
+    const pass = this.#pass ?? {
+      start: startOf(first!),
+      snapshot: new Snapshot(first![SNAPSHOT]),
+      after: '0',
+    };
+    const after = page.at(-1)?.[0] ?? pass.after;
     const last = page.length < rows;
-    if (last) this.#finishPass(snapshot, BigInt(after));
-    else this.#pass = { snapshot, after };
+    this.#pass = { ...pass, after };
+    if (last) this.#finishPass(this.#pass, this.#complete.start);
     return { changes: page.map(changeOfRow), last };
   }
 
-  #fetch(rows: number): Promise<Row[]> {
+  async #readStart(): Promise<Start> {
+    const [row] = await this.#session.queryArrays<Row>(this.#sql.start, [], this.#timeout);
+    return startOf(row!);
+  }
+
+  #fetch(rows: number, previous: Start, seen: Snapshot | null): Promise<Row[]> {
     const snapshot = this.#pass?.snapshot.text ?? null;
-    if (!this.#complete) {
+    if (!seen) {
       const values = [snapshot, this.#pass?.after ?? '0', rows];
       return this.#session.queryArrays<Row>(this.#sql.firstPass, values, this.#timeout);
     }
     const late = this.#pass ? [] : [...this.#late];
+    const someUnlisted = seen.xmax < previous.xid;
     const values = [
       snapshot,
-      this.#complete.text,
-      this.#pass?.after ?? this.#highest,
+      seen.text,
+      this.#pass?.after ?? (someUnlisted ? this.#unlistedAfter : previous.drawn),
       late.map(([xid]) => xid),
       late.map(([, after]) => after),
       rows,
@@ -110,12 +140,15 @@ export class ChangeLog {
     return this.#session.queryArrays<Row>(this.#sql.nextPass, values, this.#timeout);
   }
 
-  #finishPass(snapshot: Snapshot, lastRead: bigint): void {
-    // A transaction that this snapshot is the first to know began after the one before had been read.
-    const before = this.#highest;
-    this.#late = new Map([...snapshot.inProgress].map((xid) => [xid, this.#late.get(xid) ?? before]));
-    if (lastRead > this.#highest) this.#highest = lastRead;
-    this.#complete = snapshot;
+  #finishPass({ start, snapshot, after: read }: Pass, previous: Start): void {
+    // Who was under way when the pass before began is known since then; all others began after it.
+    const after = (xid: string) =>
+      this.#late.get(xid) ?? (BigInt(xid) < previous.xid ? this.#unlistedAfter : previous.drawn);
+    this.#late = new Map([...snapshot.inProgress].map((xid) => [xid, after(xid)]));
+    this.#unlistedAfter = previous.drawn;
+    // The sequence itself may not be known; what was read of it is.
+    const drawn = [start.drawn, previous.drawn, BigInt(read)].reduce((a, b) => (a > b ? a : b));
+    this.#complete = { start: { ...start, drawn }, snapshot };
     this.#pass = null;
   }
 

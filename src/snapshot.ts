@@ -5,20 +5,21 @@
 export class Snapshot {
   readonly text: string;
   readonly #xmin: bigint;
-  readonly #xmax: bigint;
-  /** The transactions that were under way. */
+  /** Above every transaction that had ended. Whoever is not below it may have been under way. */
+  readonly xmax: bigint;
+  /** The transactions below `xmax` that were under way. */
   readonly inProgress: ReadonlySet<string>;
 
   constructor(text: string) {
     const [xmin, xmax, list] = text.split(':');
     this.text = text;
     this.#xmin = BigInt(xmin!);
-    this.#xmax = BigInt(xmax!);
+    this.xmax = BigInt(xmax!);
     this.inProgress = new Set(list ? list.split(',') : []);
   }
 
   /** Whether what this transaction wrote, if it committed, was to be seen. */
   sees(xid: bigint): boolean {
-    return xid < this.#xmin || (xid < this.#xmax && !this.inProgress.has(String(xid)));
+    return xid < this.#xmin || (xid < this.xmax && !this.inProgress.has(String(xid)));
   }
 }
