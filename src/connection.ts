@@ -58,7 +58,7 @@ async function proveNotifications(
   );
 }
 
-const sessionOptions = (settings: Settings) => ({
+export const sessionOptions = (settings: Settings) => ({
   connectTimeout: settings.connectTimeout,
   statementTimeout: 2 * settings.lease.renewInterval,
   applicationName: `dapper-postgres-input ${settings.id}`.slice(0, 63),

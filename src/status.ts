@@ -52,7 +52,10 @@ export async function readStatus(session: Session, names: Names): Promise<Shared
     [names.lockTable.sql, names.logTable.sql],
   );
   if (!found?.exists) {
-    throw new PostgresInputError('ERR_INSTALL', 'nothing is installed in this database: call handle() first');
+    throw new PostgresInputError(
+      'ERR_INSTALL',
+      'nothing of this input is installed in this database: call handle() first, or run the command install',
+    );
   }
   const [lease] = await session.query<LeaseRow>(leaseSql(names).observe);
   const [waiting] = await session.query<{ backlog: number; oldest: string | null }>(

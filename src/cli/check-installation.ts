@@ -1,0 +1,116 @@
+/** What doctor looks at in the installation: is everything there, in force, and nothing besides? */
+import { locationOf, qualify, quoteIdentifier } from '../names.ts';
+import { type Check, ok, problem } from './finding.ts';
+import { runtimeGrants } from './grants.ts';
+import { plural } from './output.ts';
+
+const rights: Check = async ({ session, names, catalog, plan: { steps } }) => {
+  const grants = runtimeGrants(names).filter(({ on }) => on === 'TABLE');
+  const wanted = grants.flatMap(({ name, privileges }) =>
+    privileges.map((privilege) => ({ name, privilege })),
+  );
+  const [role] = await session.query<{ name: string; mayInstall: boolean; lacking: string[] }>(
+    `SELECT current_user AS name,
+       pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')
+         OR EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1 AND pg_catalog.has_schema_privilege(oid, 'CREATE')) AS "mayInstall",
+       (SELECT coalesce(pg_catalog.json_agg(lacking.what), '[]') FROM (
+          SELECT 'USAGE on ' || nspname AS what FROM pg_catalog.pg_namespace
+          WHERE nspname = $1 AND NOT pg_catalog.has_schema_privilege(oid, 'USAGE')
+          UNION ALL
+          SELECT w.privilege || ' on ' || c.relname
+          FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) w (name, privilege)
+          JOIN pg_catalog.pg_class c ON c.relname = w.name
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1
+          WHERE NOT pg_catalog.has_table_privilege(c.oid, w.privilege)
+        ) lacking) AS lacking`,
+    [names.schema, wanted.map(({ name }) => name), wanted.map(({ privilege }) => privilege)],
+  );
+  const { name, mayInstall, lacking } = role!;
+  if (lacking.length > 0) {
+    const advice = `have a DBA run what plan --grant-to ${quoteIdentifier(name)} prints`;
+    return [problem('rights', `role ${name} lacks ${lacking.join(', ')}`, advice)];
+  }
+  if (steps.some(({ essential }) => essential) && !mayInstall) {
+    const where = catalog.schemaExists ? `schema ${names.schema}` : 'the database';
+    const advice = `grant it CREATE on ${where}, or have a DBA run what plan --grant-to ${quoteIdentifier(name)} prints`;
+    return [problem('rights', `role ${name} may not install`, advice)];
+  }
+  return [ok('rights', `role ${name} has what it needs`)];
+};
+
+const drift: Check = ({ catalog, plan: { steps, barredSteps, watched } }) => {
+  const missing = [...steps, ...barredSteps];
+  if (missing.length === 0)
+    return [ok('installation', `complete; ${plural(watched.length, 'table')} watched`)];
+  const tables = [...new Set(missing.flatMap(({ table }) => table ?? []))];
+  const what = [
+    ...(missing.some(({ essential }) => essential) ? ['internal objects'] : []),
+    ...(tables.length > 0 ? [`the triggers of ${tables.join(', ')}`] : []),
+    ...(missing.some(({ table, essential }) => table === undefined && !essential)
+      ? ['functions that are left over']
+      : []),
+  ].join('; ');
+  const advice =
+    'start a node, or run install, with the same options as the nodes; or have a DBA run what plan prints';
+  return catalog.tables.length === 0
+    ? [problem('installation', 'nothing is installed', advice)]
+    : [problem('installation', `not as it should be: ${what}`, advice)];
+};
+
+const tables: Check = ({ plan: { unwatchable } }) =>
+  unwatchable.map(({ table, reason }) => problem('tables', `${table} can't be watched`, reason));
+
+const triggers: Check = async ({ session, catalog }) => {
+  const disabled = await session.query<{ schema: string; table: string; trigger: string }>(
+    `SELECT n.nspname AS schema, c.relname AS table, t.tgname AS trigger
+     FROM pg_catalog.pg_trigger t
+     JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     JOIN pg_catalog.json_to_recordset($1::json) ours (schema text, "table" text, trigger text)
+       ON ours.schema = n.nspname AND ours."table" = c.relname AND ours.trigger = t.tgname
+     WHERE t.tgenabled IN ('D', 'R')
+     ORDER BY 1, 2, 3`,
+    [JSON.stringify(catalog.triggers)],
+  );
+  if (disabled.length === 0) return [ok('triggers', 'none is disabled')];
+  return disabled.map(({ schema, table, trigger }) =>
+    problem(
+      'triggers',
+      `${trigger} is disabled: changes of ${locationOf(schema, table)} are lost`,
+      `ALTER TABLE ${qualify(schema, table)} ENABLE TRIGGER ${quoteIdentifier(trigger)}`,
+    ),
+  );
+};
+
+const leftovers: Check = async ({ session, names, catalog }) => {
+  const original = names.originalFunction;
+  const onTables = catalog.triggers.filter((t) => t.functionSchema === 'public' && t.function === original);
+  const [found] = await session.query<{ function: boolean; table: boolean }>(
+    `SELECT
+       EXISTS (SELECT FROM pg_catalog.pg_proc WHERE proname = $1 AND pronargs = 0 AND pronamespace = n.oid
+         AND prorettype = 'pg_catalog.trigger'::pg_catalog.regtype) AS function,
+       n.nspname <> $3 AND EXISTS (SELECT FROM pg_catalog.pg_class WHERE relname = $2 AND relnamespace = n.oid) AS table
+     FROM pg_catalog.pg_namespace n WHERE n.nspname = 'public'`,
+    [original, names.lockTable.name, names.schema],
+  );
+  const findings = onTables.map(({ schema, table, trigger }) =>
+    problem(
+      'leftovers',
+      `the original's trigger ${trigger} on ${locationOf(schema, table)}`,
+      'end the nodes that run the original; a node of this package, or install, then removes it',
+    ),
+  );
+  if (found?.function && onTables.length === 0) {
+    const drop = `DROP FUNCTION ${qualify('public', original)}()`;
+    findings.push(problem('leftovers', `the original's function ${original}, which nothing uses`, drop));
+  }
+  if (found?.table) {
+    const drop = `when no node runs the original any more: DROP TABLE ${qualify('public', names.lockTable.name)}`;
+    findings.push(
+      problem('leftovers', `the original's table ${names.lockTable.name} in schema public`, drop),
+    );
+  }
+  return findings.length > 0 ? findings : [ok('leftovers', 'none of the original')];
+};
+
+export const INSTALLATION: readonly Check[] = [rights, drift, tables, triggers, leftovers];

@@ -1,0 +1,44 @@
+/** How results are shown: JSON for programs, columns for people, colours for terminals. */
+import type { Io, Output } from './command.ts';
+
+export function printJson({ stdout }: Io, value: unknown): void {
+  stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+}
+
+/** Rows of a label and a text. */
+export function printRows({ stdout }: Io, rows: readonly (readonly [string, string])[]): void {
+  const width = Math.max(...rows.map(([label]) => label.length));
+  for (const [label, text] of rows)
+    stdout.write(`${label.padEnd(width)}  ${printable(text)}\n`.replace(/ +\n$/, '\n'));
+}
+
+const COLOURS = { red: 31, green: 32, yellow: 33 } as const;
+
+/** `text` in a colour, if `output` is a terminal that has any (and NO_COLOR is not set). */
+export const coloured = (output: Output, colour: keyof typeof COLOURS, text: string): string =>
+  output.hasColors?.() ? `\u001B[${COLOURS[colour]}m${text}\u001B[39m` : text;
+
+/** A table may be named with control characters, which a terminal would obey. */
+export const printable = (text: string): string =>
+  text.replaceAll(/\p{Cc}/gu, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+
+export const plural = (count: number, what: string): string =>
+  `${count.toLocaleString('en')} ${what}${count === 1 ? '' : 's'}`;
+
+/** `1 min 5 s`: the two largest units. */
+export function duration(milliseconds: number): string {
+  const seconds = Math.max(0, Math.floor(milliseconds / 1000));
+  const units = [
+    [Math.floor(seconds / 86_400), 'd'],
+    [Math.floor(seconds / 3600) % 24, 'h'],
+    [Math.floor(seconds / 60) % 60, 'min'],
+    [seconds % 60, 's'],
+  ] as const;
+  const first = units.findIndex(([count]) => count > 0);
+  if (first === -1) return '0 s';
+  return units
+    .slice(first, first + 2)
+    .filter(([count]) => count > 0)
+    .map(([count, unit]) => `${count} ${unit}`)
+    .join(' ');
+}

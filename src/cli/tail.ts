@@ -1,0 +1,112 @@
+/**
+ * Prints events as they come. It is a node like any other, so what it is handed is acknowledged, and nobody else gets
+ * it. To take nothing away from the nodes that do the work, it is by default an input of its own, with triggers and a
+ * log of its own, for as long as it runs.
+ */
+import { randomBytes } from 'node:crypto';
+import { readCatalog } from '../catalog.ts';
+import type { Installation } from '../install.ts';
+import { PostgresInput } from '../postgres-input.ts';
+import { tryConnecting } from '../connection.ts';
+import { type Call, type Command, EXIT, type Output, UsageError, inSession } from './command.ts';
+import { plural, printable } from './output.ts';
+
+export const tail: Command = {
+  summary: 'print events as they come, one JSON object a line',
+  details: `\
+Without --name it takes nothing away from anybody: it installs an input of its own, tail_ and some digits,
+and removes that when it ends. If it is killed, doctor finds what is left.
+
+With --name it makes an input of that name and leaves it in place, so that what happens in the meantime is
+kept and comes when tail runs again, with --join. If the input is there already, tail refuses without --join:
+it is one node among the others then, waits until no other is active, and AN EVENT THAT IT PRINTS IS DONE
+AND NO OTHER NODE GETS IT.
+
+It ends at Ctrl-C, SIGTERM, or when its reader hangs up. An event is acknowledged once it has been written.`,
+  options: {
+    table: {
+      type: 'string',
+      multiple: true,
+      value: 'LIST',
+      help: 'the same as --include',
+    },
+    join: {
+      type: 'boolean',
+      help: 'be a node of the input --name, which is there already; installs nothing, and\ntakes every event: no --table, --include, --exclude, --operation',
+    },
+  },
+  defaultName: () => `tail_${randomBytes(4).toString('hex')}`,
+  async run(call) {
+    const { settings, names, values, io } = call;
+    const temporary = values.name === undefined;
+    await refuseToSteal(call);
+    await tryConnecting(settings, names);
+    const input = new PostgresInput({ ...settings, install: !values.join }, names);
+    narrate(input, io.stderr);
+    const stop = new AbortController();
+    const end = () => {
+      stop.abort();
+      void input.close();
+    };
+    // Once: a second signal ends the process at once, as it does without us.
+    process.once('SIGINT', end).once('SIGTERM', end);
+    try {
+      for await (const event of input.handle({ reconnect: true })) {
+        if (!(await written(io.stdout, `${JSON.stringify(event)}\n`, stop.signal))) break;
+      }
+    } finally {
+      await input.close();
+      if (temporary) {
+        await input.uninstall().catch((error: unknown) => {
+          io.stderr.write(`tail: left behind: dapper-postgres-input uninstall --name ${input.id}\n`);
+          throw error;
+        });
+      }
+      process.off('SIGINT', end).off('SIGTERM', end);
+    }
+    // What a reader that stalls has not taken would keep the process alive.
+    if (stop.signal.aborted && io.stdout.writableLength) process.exit(EXIT.ok);
+    return EXIT.ok;
+  },
+};
+
+async function refuseToSteal({ settings, names, values }: Call): Promise<void> {
+  if (values.join) {
+    if (values.name === undefined) throw new UsageError('--join needs --name');
+    const filter = (['table', 'include', 'exclude', 'operation'] as const).find((name) => values[name]);
+    if (filter) throw new UsageError(`--join takes every event: --${filter} would throw the others away`);
+    return;
+  }
+  const { tables } = await inSession(settings, (session) => readCatalog(session, names));
+  if (tables.length === 0) return;
+  throw new Error(
+    `input ${settings.id} is there already, and tail would take its events away from its other nodes: ` +
+      'leave --name out, or add --join if that is what you want',
+  );
+}
+
+/** What a person wants to know meanwhile. */
+function narrate(input: PostgresInput, stderr: Output): void {
+  const say = (text: string) => stderr.write(`tail: ${printable(text)}\n`);
+  input.on('installed', ({ watched, unwatchable, pending }: Installation) => {
+    say(`input ${input.id} watches ${plural(watched.length, 'table')}`);
+    for (const { table, reason } of unwatchable) say(`not ${table}: ${reason}`);
+    for (const table of pending) say(`not yet ${table}`);
+  });
+  input.on('standby', () => say('waiting for the lease'));
+  input.on('active', () => say('active'));
+  input.on('reconnecting', ({ error }) => say(error.message));
+  input.on('discoveryFailed', (error) => say(`looking for new tables failed: ${(error as Error).message}`));
+}
+
+/** Whether the text got out before the reader hung up or `signal` aborted. */
+function written(stdout: Output, text: string, signal: AbortSignal): Promise<boolean> {
+  return new Promise((resolve) => {
+    const giveUp = () => resolve(false);
+    signal.addEventListener('abort', giveUp, { once: true });
+    stdout.write(text, (error) => {
+      signal.removeEventListener('abort', giveUp);
+      resolve(!error);
+    });
+  });
+}
