@@ -42,6 +42,7 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
   readonly #inHand = new Set<string>();
   readonly #changed = new Wakeup();
   #paused = false;
+  #dropped = false;
   #end: { readonly error?: unknown } | null = null;
 
   constructor(options: EventQueueOptions) {
@@ -53,15 +54,15 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
     return CAPACITY - (this.#buffer.length - this.#next);
   }
 
-  /** How many events the consumer has in hand. */
+  /** How many events the consumer has in hand, that are waited for. */
   get inHand(): number {
-    return this.#inHand.size;
+    return this.#dropped ? 0 : this.#inHand.size;
   }
 
   push(events: readonly ChangeEvent[]): void {
     if (this.#paused || this.#end) return;
     for (const event of events) this.#buffer.push(event);
-    this.#serve();
+    this.serve();
   }
 
   /** Resolves when there is room for `count` events, or when `signal` aborts. */
@@ -72,7 +73,7 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
   /** Resolves when nothing is in hand, after `limit` milliseconds, or when `signal` aborts. */
   async settled(limit: number, signal: AbortSignal): Promise<void> {
     const deadline = performance.now() + limit;
-    while (this.#inHand.size > 0 && !signal.aborted) {
+    while (this.inHand > 0 && !signal.aborted) {
       const left = deadline - performance.now();
       if (left <= 0) return;
       await this.#changed.wait(left, signal);
@@ -83,7 +84,7 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
   settle(sequence: string): boolean {
     const wasInHand = this.#inHand.delete(sequence);
     if (wasInHand) this.#changed.wake();
-    this.#serve();
+    this.serve();
     return wasInHand;
   }
 
@@ -97,9 +98,9 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
     this.#empty();
   }
 
-  /** Hands out nothing more, and no longer waits for what is in hand: it comes again. */
+  /** Hands out nothing more, and no longer waits for what is in hand: it comes again, unless `settle` is in time. */
   drop(): void {
-    this.#inHand.clear();
+    this.#dropped = true;
     this.pause();
   }
 
@@ -115,24 +116,25 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
     if (this.#end) return;
     this.clear();
     this.#end = error === undefined ? {} : { error };
-    this.#serve();
+    this.serve();
   }
 
   next(): Promise<Result> {
-    if (this.#options.ack === 'auto' && this.#inHand.size > 0) {
+    if (this.#options.ack === 'auto' && this.inHand > 0) {
       for (const sequence of this.#inHand) this.#options.acknowledge(sequence);
       this.#inHand.clear();
       this.#changed.wake();
     }
     return new Promise((resolve, reject) => {
       this.#pulls.push({ resolve, reject });
-      this.#serve();
+      this.serve();
     });
   }
 
   async return(): Promise<Result> {
     this.drop();
     await this.#options.leave();
+    this.#end = {};
     return { done: true, value: undefined };
   }
 
@@ -151,8 +153,8 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
     this.#changed.wake();
   }
 
-  /** Lets the waiting pulls have what there is. */
-  #serve(): void {
+  /** Lets the waiting pulls have what there is. To be called when `mayHandOut` may have changed its mind. */
+  serve(): void {
     while (this.#pulls.length > 0) {
       if (this.#end) this.#finish(this.#pulls.shift()!, this.#end);
       else if (this.#next === this.#buffer.length) return;

@@ -70,8 +70,11 @@ function isSigned(text: string, [prefix, mac]: RegExpExecArray, secret: Buffer):
   return timingSafeEqual(expected, Buffer.from(mac!, 'hex'));
 }
 
+/** The log tells what another version of the trigger functions says otherwise. */
 function announced(text: string): Payload {
-  const [, ...changes] = announcement.parse(JSON.parse(text));
+  const { data } = announcement.safeParse(JSON.parse(text));
+  if (!data) return { kind: 'look' };
+  const [, ...changes] = data;
   return {
     kind: 'changes',
     // The trigger made `at` of UTC, and JSON's timestamps are ISO 8601.
@@ -92,13 +95,15 @@ const foreign = (data: z.output<typeof foreignChange>, operation: Operation, tex
 /** JSON.parse rounds large numbers; their digits are still in the text. */
 function numberAsWritten(value: number, text: string): string {
   if (Number.isSafeInteger(value)) return String(value);
-  return /"id"\s*:\s*(-?[\d.eE+-]+)/.exec(text)?.[1] ?? String(value);
+  const written = [...text.matchAll(/"id"\s*:\s*(-?[\d.eE+-]+)/g)].map(([, digits]) => digits);
+  return written.findLast((digits) => Number(digits) === value) ?? String(value);
 }
 
+/** No deeper than it has to look: brackets can be nested deeper than a call stack. */
 const bearsSequence = (value: unknown): boolean =>
-  Array.isArray(value)
-    ? value.some(bearsSequence)
-    : typeof value === 'object' && value !== null && ('seq' in value || 'mac' in value);
+  [value]
+    .flat()
+    .some((item) => typeof item === 'object' && item !== null && ('seq' in item || 'mac' in item));
 
 const garbage = (text: string, reason: string, cause: unknown): Payload => ({
   kind: 'garbage',
