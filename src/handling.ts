@@ -71,11 +71,6 @@ export class Handling {
     return this.stop();
   }
 
-  /** Lets a process exit although the consumer has something in hand. */
-  unref(): void {
-    this.#replica?.unref();
-  }
-
   async ack(event: ChangeEvent, sequence: string): Promise<void> {
     const { log = null, token = null } = this.#replica ?? {};
     if (log === null || token !== event.fencingToken) throw leaseLost();
@@ -108,8 +103,10 @@ export class Handling {
         return await this.#liveOnce();
       } catch (cause) {
         this.queue.clear();
+        // Who wants the end gets it, also from a database that is gone.
+        if (stop.aborted) return;
         const error = asInputError(cause, this.#settings);
-        if (!delays || !error.retryable || stop.aborted) throw error;
+        if (!delays || !error.retryable) throw error;
         const attempt = ++this.#attempt;
         const delay = Math.min(delays.max, delays.min * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2);
         this.#notices.reconnecting({ error, attempt, delay });

@@ -82,11 +82,12 @@ export class Lease {
   }
 
   /** Renews the lease until it is lost, or `signal` aborts. */
-  async hold(signal: AbortSignal): Promise<void> {
+  async hold(signal: AbortSignal, renewed: () => void = () => {}): Promise<void> {
     const pause = new Wakeup();
     for (;;) {
       await pause.wait(this.#times.renewInterval, signal);
       if (signal.aborted || !this.trusted || !(await this.#renew())) return;
+      renewed();
     }
   }
 

@@ -72,11 +72,6 @@ export class Listener {
     }
   }
 
-  /** Lets a process exit although the connection is open. */
-  unref(): void {
-    this.#socket.unref();
-  }
-
   /** Hangs up. Never rejects. */
   async close(): Promise<void> {
     this.#closed = true;

@@ -83,14 +83,14 @@ export class PostgresInput implements Input, AsyncDisposable {
       standby: () => this.#become('standby'),
       active: (fencingToken) => this.#become('active', { fencingToken }),
       installed: (installation) => this.#noteInstallation(installation),
-      discoveryFailed: (error) => this.#emitter.emit('discoveryFailed', error),
+      discoveryFailed: (error) => this.#emit('discoveryFailed', error),
       reader: (what) => {
         if (what === 'forged' || what === 'ignored') this.#counts[what]++;
-        this.#emitter.emit(what);
+        this.#emit(what);
       },
       reconnecting: (attempt) => {
         this.#become('standby');
-        this.#emitter.emit('reconnecting', attempt);
+        this.#emit('reconnecting', attempt);
       },
       ended: () => {
         this.#handling = null;
@@ -181,7 +181,6 @@ export class PostgresInput implements Input, AsyncDisposable {
     if (!handling) return;
     const stopped = handling.stop();
     if (handling.queue.inHand === 0) await stopped;
-    else handling.unref();
   }
 
   /** Closes at once: what is in hand comes again. */
@@ -194,13 +193,22 @@ export class PostgresInput implements Input, AsyncDisposable {
   #noteInstallation(installation: Installation): void {
     if (JSON.stringify(installation) === JSON.stringify(this.#installation)) return;
     this.#installation = installation;
-    this.#emitter.emit('installed', installation);
+    this.#emit('installed', installation);
+  }
+
+  /** A listener that throws does not harm the node. */
+  #emit<Name extends keyof LifecycleEvents>(name: Name, ...args: LifecycleEvents[Name]): void {
+    try {
+      this.#emitter.emit(name, ...(args as never));
+    } catch (error) {
+      process.emitWarning(error instanceof Error ? error : String(error));
+    }
   }
 
   #become<State extends InputState>(state: State, ...args: LifecycleEvents[State]): void {
     if (this.#state === 'closed' || (this.#state === state && state !== 'active')) return;
     this.#state = state;
-    this.#emitter.emit(state, ...(args as never));
+    this.#emit(state, ...args);
   }
 }
 

@@ -115,12 +115,6 @@ export class Replica {
     if (this.#failure) throw this.#failure.error;
   }
 
-  /** Lets a process exit although the consumer still has something in hand. */
-  unref(): void {
-    this.#session.unref();
-    this.#listener.unref();
-  }
-
   #fail(error: unknown): void {
     this.#failure ??= { error };
     this.#ending.abort();
@@ -162,7 +156,8 @@ export class Replica {
     this.#notices.active(this.#lease.token!);
 
     const guarded = (task: Promise<void>) => task.catch(fail);
-    const holding = guarded(this.#lease.hold(term.signal)).then(() => term.abort());
+    const renewed = () => this.#queue.serve();
+    const holding = guarded(this.#lease.hold(term.signal, renewed)).then(() => term.abort());
     await Promise.all([
       guarded(this.#reader.run(ending)),
       guarded(this.#discovery.watch(this.#session, ending)),

@@ -174,11 +174,6 @@ export class Session {
     return this.#lost !== undefined;
   }
 
-  /** Lets a process exit although the session is open. */
-  unref(): void {
-    this.#socket.unref();
-  }
-
   /** Ends the session once what it was asked has been answered. Never rejects. */
   async close(): Promise<void> {
     if (this.#closed) return;

@@ -1,0 +1,587 @@
+import { once as onceEmitted } from 'node:events';
+import { createServer } from 'node:net';
+import { describe, expect, inject, test } from 'vitest';
+import { newPostgresInput } from '../src/index.ts';
+import { Consumer, connections, once, reaches, setup, until } from './support/consumer.ts';
+import type { TestDatabase } from './support/database.ts';
+import { type Report, type NodeSetup } from './support/node.ts';
+import { spawnNode } from './support/processes.ts';
+import { startServer } from './support/server.ts';
+
+const NODE = new URL('support/node.ts', import.meta.url);
+const spawn = (setup: NodeSetup) => spawnNode<Report>(NODE, { args: [JSON.stringify(setup)] });
+
+/** Nobody holds the lease, and no connection of an input is left. */
+async function expectAllReleased(database: TestDatabase): Promise<void> {
+  await until(async () => (await connections(database)) === 0);
+  const [row] = await database.query(
+    'SELECT holder, backend_pid FROM postgres_input.lock_postgres_input_test_input',
+  );
+  expect(row).toEqual({ holder: null, backend_pid: null });
+}
+
+const insert = (database: TestDatabase, ...ids: number[]) =>
+  database.query('INSERT INTO items SELECT unnest($1::int[])', [ids]);
+const backlog = async (database: TestDatabase): Promise<string[]> => {
+  const rows = await database.query('SELECT id FROM postgres_input.log_postgres_input_test_input ORDER BY seq');
+  return rows.map(({ id }) => id);
+};
+
+describe('newPostgresInput', () => {
+  test('connects, and keeps nothing', async () => {
+    await using bench = await setup();
+    const input = await bench.input();
+    expect(input).toMatchObject({ id: 'test_input', state: 'idle' });
+    await until(async () => (await connections(bench.database)) === 0);
+  });
+
+  test('gives up on a port that accepts and stays silent, in the time that it was given', async () => {
+    const silent = createServer(() => {}).listen(0, '127.0.0.1');
+    await onceEmitted(silent, 'listening');
+    const { port } = silent.address() as { port: number };
+    const began = performance.now();
+    await expect(
+      newPostgresInput({
+        name: 'test',
+        type: 'postgres',
+        connectionString: `postgres://u:hunter2@127.0.0.1:${port}/x`,
+      }),
+    ).rejects.toMatchObject({
+      code: 'ERR_CONNECT',
+      retryable: true,
+      message: expect.not.stringContaining('hunter2'),
+    });
+    expect(performance.now() - began).toBeGreaterThan(450);
+    expect(performance.now() - began).toBeLessThan(3000);
+    silent.close();
+  });
+
+  test.each([
+    ['ERR_CONFIG_INVALID', ''],
+    ['ERR_CONNECTION_STRING', 'postgres://host:port/x'],
+    ['ERR_CONNECTION_STRING', 'some bollocks'],
+    ['ERR_CONNECT', 'postgres://nobody@127.0.0.1:1/x'],
+    ['ERR_CONNECT', 'host=/nowhere dbname=x'],
+  ])('fails with %s for the connection string "%s"', async (code, connectionString) => {
+    const input = newPostgresInput({ name: connectionString && 'test', type: 'postgres', connectionString });
+    await expect(input).rejects.toMatchObject({ name: 'PostgresInputError', code });
+  });
+
+  test('fails for a database that is not there', async () => {
+    const url = new URL(inject('adminUrl'));
+    url.pathname = '/no_such_database';
+    await expect(
+      newPostgresInput(
+        { name: 'test', type: 'postgres', connectionString: url.href },
+        { connectTimeout: 15_000 },
+      ),
+    ).rejects.toMatchObject({ code: 'ERR_CONNECT', message: expect.stringContaining('no_such_database') });
+  });
+});
+
+describe('an iteration', () => {
+  test('goes idle, standby, active, idle, and may begin again', async () => {
+    await using bench = await setup();
+    const input = await bench.input();
+    const states: string[] = [];
+    for (const state of ['idle', 'standby', 'active', 'closed'] as const) {
+      input.on(state, () => {
+        expect(input.state).toBe(state);
+        states.push(state);
+      });
+    }
+    const tokens: bigint[] = [];
+    input.on('active', ({ fencingToken }) => tokens.push(BigInt(fencingToken)));
+    for (const round of [1, 2]) {
+      const asleep = once(input, 'asleep');
+      const events = input.handle();
+      await asleep;
+      await insert(bench.database, round);
+      expect((await events.next()).value).toMatchObject({ id: String(round), trigger: 'test_input' });
+      const pull = events.next();
+      await until(async () => (await backlog(bench.database)).length === 0);
+      await events.return!();
+      expect(await pull).toEqual({ done: true, value: undefined });
+      expect(await events.next()).toEqual({ done: true, value: undefined });
+      await expectAllReleased(bench.database);
+    }
+    await input.close();
+    expect(states).toEqual(['standby', 'active', 'idle', 'standby', 'active', 'idle', 'closed']);
+    expect(tokens[1]).toBeGreaterThan(tokens[0]!);
+  });
+
+  test('has one consumer', async () => {
+    await using bench = await setup();
+    const input = await bench.input();
+    const events = input.handle();
+    expect(() => input.handle()).toThrow(expect.objectContaining({ code: 'ERR_ALREADY_HANDLING' }));
+    await expect(input.uninstall()).rejects.toMatchObject({ code: 'ERR_ALREADY_HANDLING' });
+    await events.return!();
+    await input.handle().return!();
+  });
+
+  test('serves concurrent pulls in their order', async () => {
+    await using bench = await setup();
+    const input = await bench.input();
+    const events = input.handle();
+    const pulls = [events.next(), events.next(), events.next()];
+    await reaches(input, 'active');
+    await insert(bench.database, 1);
+    await insert(bench.database, 2);
+    expect((await Promise.all(pulls.slice(0, 2))).map(({ value }) => value?.id)).toEqual(['1', '2']);
+    await events.return!();
+    expect(await pulls[2]).toEqual({ done: true, value: undefined });
+  });
+});
+
+describe('close()', () => {
+  test('before handle() leaves nothing to handle', async () => {
+    await using bench = await setup();
+    const input = await bench.input();
+    await input.close();
+    await input.close();
+    expect(input.state).toBe('closed');
+    expect(() => input.handle()).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+  });
+
+  test('right after handle() ends the iteration', async () => {
+    await using bench = await setup();
+    const input = await bench.input();
+    const events = input.handle();
+    await Promise.all([input.close(), input.close()]);
+    expect(await events.next()).toEqual({ done: true, value: undefined });
+    await until(async () => (await connections(bench.database)) === 0);
+  });
+
+  test.each(['standby', 'active'] as const)('while %s ends those who wait', async (state) => {
+    await using bench = await setup();
+    const [first, second] = [await bench.input(), await bench.input()];
+    void new Consumer(first);
+    await reaches(first, 'active');
+    const asleep = once(second, 'standby');
+    const events = second.handle();
+    await asleep;
+    if (state === 'active') await first.close();
+    await reaches(second, state);
+    const pulls = [events.next(), events.next()];
+    await Promise.all([second.close(), second.close()]);
+    expect(await Promise.all(pulls)).toEqual([
+      { done: true, value: undefined },
+      { done: true, value: undefined },
+    ]);
+    await first.close();
+    await expectAllReleased(bench.database);
+  });
+
+  test('inside the loop: the next pull acknowledges, and ends', async () => {
+    await using bench = await setup();
+    const input = await bench.input();
+    const seen: string[] = [];
+    const consumer = new Consumer(input, {}, async ({ id }) => {
+      seen.push(id);
+      await input.close();
+      await input.close();
+      // Still held: what is in hand is ours until it is acknowledged.
+      expect(await backlog(bench.database)).toContain(id);
+    });
+    await reaches(input, 'active');
+    await bench.database.query('INSERT INTO items SELECT generate_series(1, 3)');
+    expect(await consumer.ended).toBeUndefined();
+    expect(seen).toEqual(['1']);
+    expect(await backlog(bench.database)).toEqual(['2', '3']);
+    await expectAllReleased(bench.database);
+  });
+
+  test('with an event in hand that nobody comes back for ends after the time of a lease', async () => {
+    await using bench = await setup();
+    const input = await bench.input({ lease: { duration: 1200, renewInterval: 300, margin: 300 } });
+    const events = input.handle();
+    await insertWhenActive(bench.database, input, 1);
+    await events.next();
+    await input.close();
+    await expectAllReleased(bench.database);
+    expect(await backlog(bench.database)).toEqual(['1']);
+    expect(await events.next()).toEqual({ done: true, value: undefined });
+  });
+});
+
+async function insertWhenActive(
+  database: TestDatabase,
+  input: Parameters<typeof reaches>[0],
+  ...ids: number[]
+): Promise<void> {
+  await reaches(input, 'active');
+  await insert(database, ...ids);
+}
+
+describe('leaving the loop', () => {
+  test.each(['break', 'throw', 'return'] as const)('by %s leaves the event in hand to come again', async (how) => {
+    await using bench = await setup();
+    const input = await bench.input();
+    const leave = async () => {
+      for await (const { id } of input.handle()) {
+        if (id !== '2') continue;
+        if (how === 'break') break;
+        if (how === 'return') return;
+        throw new Error('out');
+      }
+    };
+    const left = leave();
+    await insertWhenActive(bench.database, input, 1, 2, 3);
+    if (how === 'throw') await expect(left).rejects.toThrow('out');
+    else await left;
+    expect(input.state).toBe('idle');
+    expect(await backlog(bench.database)).toEqual(['2', '3']);
+    await expectAllReleased(bench.database);
+
+    const again = new Consumer(input);
+    await again.count(2);
+    expect(again.ids).toEqual(['2', '3']);
+  });
+
+  test('before the first pull lets everything go', async () => {
+    await using bench = await setup();
+    const input = await bench.input();
+    const events = input.handle();
+    await reaches(input, 'active');
+    expect(await events.return!()).toEqual({ done: true, value: undefined });
+    await expectAllReleased(bench.database);
+  });
+
+  test('by await using closes the input', async () => {
+    await using bench = await setup();
+    const ids: string[] = [];
+    {
+      await using input = await bench.input();
+      const events = input.handle();
+      await insertWhenActive(bench.database, input, 1);
+      ids.push((await events.next()).value!.id);
+    }
+    expect(ids).toEqual(['1']);
+    await expectAllReleased(bench.database);
+    expect(await backlog(bench.database)).toEqual(['1']);
+  });
+});
+
+describe('a signal', () => {
+  test('aborted before handle() rejects the first pull with its reason', async () => {
+    await using bench = await setup();
+    const input = await bench.input();
+    const reason = { any: 'thing' };
+    const events = input.handle({ signal: AbortSignal.abort(reason) });
+    await expect(events.next()).rejects.toBe(reason);
+    expect(await events.next()).toEqual({ done: true, value: undefined });
+    expect(input.state).toBe('idle');
+    expect(await connections(bench.database)).toBe(0);
+  });
+
+  test.each(['early', 'standby', 'active'] as const)('aborted %s rejects whoever waits, after the lease is released', async (when) => {
+    await using bench = await setup();
+    const [other, input] = [await bench.input(), await bench.input()];
+    if (when === 'standby') {
+      void new Consumer(other);
+      await reaches(other, 'active');
+    }
+    const abort = new AbortController();
+    const events = input.handle({ signal: abort.signal });
+    if (when !== 'early') await reaches(input, when);
+    const reason = new Error('enough');
+    const pull = events.next();
+    const later = events.next();
+    abort.abort(reason);
+    await expect(pull).rejects.toBe(reason);
+    expect(await later).toEqual({ done: true, value: undefined });
+    expect(input.state).toBe('idle');
+    if (when === 'active') {
+      const [{ holder }] = await bench.database.query(
+        'SELECT holder FROM postgres_input.lock_postgres_input_test_input',
+      );
+      expect(holder).toBeNull();
+    }
+    await other.close();
+    await until(async () => (await connections(bench.database)) === 0);
+  });
+
+  test('aborted inside the loop leaves the event in hand to come again', async () => {
+    await using bench = await setup();
+    const input = await bench.input();
+    const abort = new AbortController();
+    const reason = new Error('enough');
+    const consumer = new Consumer(input, { signal: abort.signal }, () => abort.abort(reason));
+    await insertWhenActive(bench.database, input, 1, 2);
+    expect(await consumer.ended).toBe(reason);
+    expect(consumer.ids).toEqual(['1']);
+    await expectAllReleased(bench.database);
+    expect(await backlog(bench.database)).toEqual(['1', '2']);
+    const again = new Consumer(input);
+    await again.count(2);
+    expect(again.ids).toEqual(['1', '2']);
+  });
+
+  test('is left without listeners, and aborting it later does nothing', async () => {
+    await using bench = await setup();
+    const input = await bench.input();
+    const abort = new AbortController();
+    let listeners = 0;
+    const { addEventListener, removeEventListener } = abort.signal;
+    abort.signal.addEventListener = (...args: Parameters<typeof addEventListener>) => {
+      listeners++;
+      addEventListener.apply(abort.signal, args);
+    };
+    abort.signal.removeEventListener = (...args: Parameters<typeof removeEventListener>) => {
+      listeners--;
+      removeEventListener.apply(abort.signal, args);
+    };
+    const events = input.handle({ signal: abort.signal });
+    await reaches(input, 'active');
+    await events.return!();
+    expect(listeners).toBe(0);
+    abort.abort();
+    expect(await events.next()).toEqual({ done: true, value: undefined });
+    await expectAllReleased(bench.database);
+  });
+});
+
+describe('garbage on the channel', () => {
+  test('ends the iteration after the lease is released, so that another node carries on', async () => {
+    await using bench = await setup();
+    const [first, second] = [await bench.input(), await bench.input()];
+    const consumer = new Consumer(first);
+    await reaches(first, 'active');
+    const standby = new Consumer(second);
+    await reaches(second, 'standby');
+    await bench.database.query(`NOTIFY test_input, 'some bollocks'`);
+    expect(await consumer.ended).toMatchObject({ code: 'ERR_PAYLOAD_INVALID', retryable: false });
+    expect(first.state).toBe('idle');
+    await insertWhenActive(bench.database, second, 1);
+    await standby.count(1);
+
+    const again = new Consumer(first);
+    await reaches(first, 'standby');
+    await second.close();
+    await insertWhenActive(bench.database, first, 2);
+    await again.count(1);
+  });
+
+  test('ends it for good, also with reconnect', async () => {
+    await using bench = await setup();
+    const input = await bench.input();
+    const consumer = new Consumer(input, { reconnect: true });
+    await reaches(input, 'active');
+    await bench.database.query(`NOTIFY test_input, 'null'`);
+    expect(await consumer.ended).toMatchObject({ code: 'ERR_PAYLOAD_INVALID' });
+    await expectAllReleased(bench.database);
+  });
+
+  test('leaves time for the event in hand', async () => {
+    await using bench = await setup();
+    const input = await bench.input();
+    const consumer = new Consumer(input, {}, async () => {
+      await bench.database.query(`NOTIFY test_input, 'garbage'`);
+      await once(input, 'awake').catch(() => {});
+    });
+    const asleep = once(input, 'asleep');
+    await asleep;
+    await insert(bench.database, 1);
+    expect(await consumer.ended).toMatchObject({ code: 'ERR_PAYLOAD_INVALID' });
+    expect(await backlog(bench.database)).toEqual([]);
+  });
+
+  test("is skipped and counted when foreign notifications are to be ignored, as are somebody's own", async () => {
+    await using bench = await setup();
+    const input = await bench.input({ foreignNotifications: 'ignore' });
+    const consumer = new Consumer(input);
+    const ignored: number[] = [];
+    input.on('ignored', () => ignored.push(1));
+    await once(input, 'asleep');
+    await bench.database.query(`NOTIFY test_input, 'some bollocks'`);
+    await bench.database.query(`NOTIFY test_input, '{"tbl":"items","id":"7","op":"INSERT"}'`);
+    await insert(bench.database, 1);
+    await consumer.count(1);
+    expect(consumer.ids).toEqual(['1']);
+    expect(ignored).toHaveLength(2);
+    expect(await input.status()).toMatchObject({ ignoredNotifications: 2, forgedNotifications: 0 });
+  });
+});
+
+describe('a database that goes away', () => {
+  const kill = async (database: TestDatabase, which: 'listener' | 'control') => {
+    const [{ pid }] = await database.query(
+      `SELECT a.pid FROM pg_stat_activity a WHERE a.datname = current_database()
+       AND a.application_name LIKE 'dapper-postgres-input%'
+       AND (a.pid = (SELECT backend_pid FROM postgres_input.lock_postgres_input_test_input)) = $1`,
+      [which === 'control'],
+    );
+    await database.query('SELECT pg_terminate_backend($1)', [pid]);
+  };
+
+  test.each(['listener', 'control'] as const)('by its %s connection ends the iteration, and another node carries on', async (which) => {
+    await using bench = await setup();
+    const [first, second] = [await bench.input(), await bench.input()];
+    const consumer = new Consumer(first);
+    await once(first, 'asleep');
+    await insert(bench.database, 1);
+    await consumer.count(1);
+    await kill(bench.database, which);
+    await insert(bench.database, 2);
+    expect(await consumer.ended).toMatchObject({ code: 'ERR_CONNECTION_LOST', retryable: true });
+    expect(first.state).toBe('idle');
+    await until(async () => (await connections(bench.database)) === 0);
+
+    const next = new Consumer(second);
+    await next.count(1);
+    expect([...new Set([...consumer.ids, ...next.ids])]).toEqual(['1', '2']);
+    const again = new Consumer(first);
+    await reaches(first, 'standby');
+    await second.close();
+    await insertWhenActive(bench.database, first, 3);
+    await again.count(1);
+    expect(again.ids).toEqual(['3']);
+  });
+
+  test.each(['listener', 'control'] as const)('by its %s connection is survived with reconnect', async (which) => {
+    await using bench = await setup();
+    const input = await bench.input();
+    const attempts: string[] = [];
+    input.on('reconnecting', ({ error, attempt, delay }) => {
+      attempts.push(error.code);
+      expect(attempt).toBe(1);
+      expect(delay).toBeLessThanOrEqual(100);
+      expect(input.state).toBe('standby');
+    });
+    const consumer = new Consumer(input, { reconnect: true });
+    for (const round of [1, 2]) {
+      await once(input, 'asleep');
+      await kill(bench.database, which);
+      await insert(bench.database, round);
+      await consumer.count(round);
+    }
+    expect(consumer.ids).toEqual(['1', '2']);
+    expect(attempts).toEqual(['ERR_CONNECTION_LOST', 'ERR_CONNECTION_LOST']);
+  });
+
+  test('altogether ends the iteration, and the input can be used when it is back', async () => {
+    await using server = await startServer();
+    await using bench = await setup(server.url());
+    const [first, second] = [await bench.input(), await bench.input()];
+    const consumer = new Consumer(first);
+    await reaches(first, 'active');
+    const lasting = new Consumer(second, { reconnect: { minDelay: 20, maxDelay: 50 } });
+    await reaches(second, 'standby');
+    await insert(bench.database, 1);
+    await consumer.count(1);
+    let attempts = 0;
+    second.on('reconnecting', () => attempts++);
+    await server.stop();
+    expect(await consumer.ended).toMatchObject({ code: 'ERR_CONNECTION_LOST' });
+    const events = first.handle();
+    await expect(events.next()).rejects.toMatchObject({ code: 'ERR_CONNECT', retryable: true });
+    expect(first.state).toBe('idle');
+    await expect(first.status()).rejects.toMatchObject({ code: 'ERR_CONNECT' });
+    await until(() => attempts > 3);
+    await server.start();
+    await reaches(second, 'active');
+    await insert(bench.database, 2);
+    await until(() => lasting.ids.includes('2'));
+    await server.stop('immediate');
+    await second.close();
+    expect(await lasting.ended).toBeUndefined();
+    await server.start();
+  });
+
+  test('before close() or inside it does not make that throw', async () => {
+    await using server = await startServer();
+    await using bench = await setup(server.url());
+    const input = await bench.input();
+    const events = input.handle();
+    await insertWhenActive(bench.database, input, 1);
+    await events.next();
+    const closed = input.close();
+    await server.stop('immediate');
+    await closed;
+    expect(await events.next()).toEqual({ done: true, value: undefined });
+    await server.start();
+  });
+});
+
+test('a listener that throws does not harm the node', async () => {
+  await using bench = await setup();
+  const input = await bench.input();
+  const warnings: unknown[] = [];
+  const warn = (warning: Error) => warnings.push(warning);
+  process.on('warning', warn);
+  for (const name of ['standby', 'active', 'installed', 'asleep', 'awake', 'forged', 'idle', 'closed'] as const) {
+    input.on(name, () => {
+      throw new Error(`listener of ${name}`);
+    });
+  }
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  await bench.database.query(`NOTIFY test_input, '[{"seq":"1"}]'`);
+  await bench.database.query('INSERT INTO items SELECT generate_series(1, 100)');
+  await consumer.count(100);
+  await until(() => warnings.length > 4);
+  await input.close();
+  expect(await consumer.ended).toBeUndefined();
+  process.off('warning', warn);
+  expect(warnings).toContainEqual(expect.objectContaining({ message: 'listener of closed' }));
+});
+
+test('listeners can be taken back', async () => {
+  await using bench = await setup();
+  const input = await bench.input();
+  const calls: string[] = [];
+  const listener = () => calls.push('on');
+  input.once('closed', () => calls.push('once')).on('closed', listener).off('closed', listener);
+  await input.close();
+  expect(calls).toEqual(['once']);
+});
+
+describe('a process', () => {
+  const endings: [string, ('close' | 'abort' | 'return')[]][] = [
+    ['close()', ['close']],
+    ['an abort', ['abort']],
+    ['return()', ['return']],
+  ];
+  test.each(endings)('exits by itself after %s, whether it waits for events or has one in hand', async (_, [end]) => {
+    await using bench = await setup();
+    await using waiting = spawn({ url: bench.database.url, name: 'waiting' });
+    await using holding = spawn({ url: bench.database.url, name: 'holding' });
+    await Promise.all([waiting, holding].map((node) => node.waitFor(({ is }) => is === 'asleep')));
+    holding.send({ do: 'pull' });
+    await insert(bench.database, 1);
+    await holding.waitFor(({ is }) => is === 'event');
+    for (const node of [waiting, holding]) {
+      node.send({ do: end });
+      await node.waitFor((report) => report.is === 'done' && report.command === end);
+      if (end === 'close') node.send({ do: 'pull' });
+      else node.send({ do: 'consume' });
+      await node.waitFor(({ is }) => is === 'ended');
+      node.send({ do: 'leave' });
+      expect(await node.exited).toEqual({ code: 0, signal: null });
+      expect(node.output()).toBe('');
+    }
+  });
+
+  test('exits by itself after errors', async () => {
+    await using bench = await setup();
+    await using garbled = spawn({ url: bench.database.url, name: 'garbled' });
+    await using cut = spawn({ url: bench.database.url, name: 'cut' });
+    await Promise.all([garbled, cut].map((node) => node.waitFor(({ is }) => is === 'asleep')));
+    for (const node of [garbled, cut]) node.send({ do: 'consume' });
+    await bench.database.query(`NOTIFY garbled, 'garbage'`);
+    await bench.database.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'dapper-postgres-input cut'
+       AND datname = current_database()`,
+    );
+    for (const [node, error] of [
+      [garbled, 'ERR_PAYLOAD_INVALID'],
+      [cut, 'ERR_CONNECTION_LOST'],
+    ] as const) {
+      expect(await node.waitFor(({ is }) => is === 'ended')).toEqual({ is: 'ended', error });
+      node.send({ do: 'leave' });
+      expect(await node.exited).toEqual({ code: 0, signal: null });
+      expect(node.output()).toBe('');
+    }
+  });
+});
