@@ -115,6 +115,7 @@ test('tells of room as soon as nothing is left, whatever was left over', async (
     const room = queue.waitForRoom(4000, never);
     for (let n = 0; n < length; n++) queue.settle((await queue.next()).value!.sequence!);
     await room;
+    expect(queue.room).toBe(4000);
   }
 });
 

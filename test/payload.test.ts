@@ -81,7 +81,10 @@ describe('a payload by hand', () => {
 
   test('that is garbage is shown in part', () => {
     expect(read('x'.repeat(5000))).toHaveProperty('error.message', expect.stringContaining('xxx…'));
-    expect(read('x'.repeat(5000))).toHaveProperty('error.message.length', expect.toSatisfy((n) => n < 500));
+    expect(read('x'.repeat(5000))).toHaveProperty(
+      'error.message.length',
+      expect.toSatisfy((n) => n < 500),
+    );
   });
 });
 

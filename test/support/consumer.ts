@@ -2,6 +2,8 @@ import { inject } from 'vitest';
 import type { ChangeEvent, HandleOptions, PostgresInput, PostgresInputOptions } from '../../src/index.ts';
 import { newPostgresInput } from '../../src/index.ts';
 import { type TestDatabase, createDatabase } from './database.ts';
+import type { NodeSetup, Report } from './node.ts';
+import { type NodeProcess, spawnNode } from './processes.ts';
 
 /** Whatever the machine is busy with, connecting is not what a test is about. */
 export const PATIENT: PostgresInputOptions = { connectTimeout: 15_000 };
@@ -30,6 +32,13 @@ export async function setup(adminUrl: string = inject('adminUrl')): Promise<Benc
       await database[Symbol.asyncDispose]();
     },
   };
+}
+
+export const spawnReplica = (setup: NodeSetup): NodeProcess<Report> =>
+  spawnNode<Report>(new URL('node.ts', import.meta.url), { args: [JSON.stringify(setup)] });
+
+export async function stopAll(replicas: readonly NodeProcess<Report>[]): Promise<void> {
+  await Promise.all(replicas.map((replica) => replica[Symbol.asyncDispose]()));
 }
 
 /** Takes the events of an input as they come. */
@@ -64,7 +73,11 @@ export class Consumer {
 
   /** Waits for so many events. */
   async count(count: number, timeoutMs?: number): Promise<void> {
-    await until(() => this.events.length >= count, timeoutMs, () => `${this.events.length} of ${count} events`);
+    await until(
+      () => this.events.length >= count,
+      timeoutMs,
+      () => `${this.events.length} of ${count} events`,
+    );
   }
 }
 
@@ -83,7 +96,11 @@ export async function until(
 
 /** Resolves when the input is in that state. */
 export const reaches = (input: PostgresInput, state: PostgresInput['state']): Promise<void> =>
-  until(() => input.state === state, undefined, () => `${state}; it is ${input.state}`);
+  until(
+    () => input.state === state,
+    undefined,
+    () => `${state}; it is ${input.state}`,
+  );
 
 /** Resolves with the next lifecycle event of that name; call it before what causes the event. */
 export const once = (input: PostgresInput, name: 'asleep' | 'awake' | 'active' | 'standby'): Promise<void> =>

@@ -33,7 +33,7 @@ export type Report =
 
 const report = (message: Report): void => void process.send?.(message);
 const nameOf = (error: unknown): string =>
-  error instanceof PostgresInputError ? error.code : String((error as Error).message);
+  error instanceof PostgresInputError ? error.code : (error as Error).message;
 
 const setup = JSON.parse(process.argv[2]!) as NodeSetup;
 const input = await newPostgresInput(
@@ -62,7 +62,7 @@ async function acknowledge(event: ChangeEvent): Promise<void> {
   report({ is: 'acknowledged', sequence: event.sequence, error });
 }
 
-process.on('message', async (command: Command) => {
+async function obey(command: Command): Promise<void> {
   switch (command.do) {
     case 'pull':
       await pull();
@@ -87,4 +87,6 @@ process.on('message', async (command: Command) => {
       return;
   }
   report({ is: 'done', command: command.do });
-});
+}
+
+process.on('message', (command: Command) => void obey(command));
