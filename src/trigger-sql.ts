@@ -29,7 +29,7 @@ const TRANSITION_TABLES: Readonly<Record<TriggerEvent, string>> = {
 };
 
 export const createTrigger = (names: Names, table: Table, event: TriggerEvent): string =>
-  `CREATE OR REPLACE TRIGGER ${quoteIdentifier(names.trigger(table.name, event))}
+  `CREATE TRIGGER ${quoteIdentifier(names.trigger(table.name, event))}
 AFTER ${event.toUpperCase()} ON ${qualify(table.schema, table.name)}
 ${TRANSITION_TABLES[event]} FOR EACH STATEMENT
 EXECUTE FUNCTION ${names.recordFunction(table.schema, table.name, event).sql}()`;
@@ -150,18 +150,18 @@ function insertRows(
     return `${insert}
       SELECT ${writtenAt}, ${location}, ${id}, '${event.toUpperCase()}', ${key} FROM ${rows} r`;
   }
-  // A row whose key changed leaves under the old one and comes under the new one, in this order. FULL JOIN is never
-  // done by nested loops, which a plan cached for one row would bring upon a million.
-  const side = (rows: string) => `(SELECT ${id} AS id, ${key} AS key, ${match} AS match FROM ${rows} r)`;
-  const arrived = wanted.has('insert') ? 'INSERT' : 'UPDATE';
+  // Grouped by the key. A row whose key changed leaves under the old one and comes under the new one, in this order; one
+  // that a statement changes more than once, as two cascades do, counts once. There is no join: a plan cached for one
+  // row would have it done by nested loops for a million.
+  const side = (rows: string, step: 1 | -1) =>
+    `SELECT ${id} AS id, ${key} AS key, ${match} COLLATE "C" AS match, ${step} AS step FROM ${rows} r`;
   return `${insert}
-      SELECT ${writtenAt}, ${location}, CASE WHEN n.match IS NULL THEN o.id ELSE n.id END,
-        CASE WHEN n.match IS NULL THEN 'DELETE' WHEN o.match IS NULL THEN '${arrived}' ELSE 'UPDATE' END,
-        CASE WHEN n.match IS NULL THEN o.key ELSE n.key END
-      FROM ${side('old_rows')} o
-      FULL JOIN ${side('new_rows')} n ON o.match = n.match
-      ${wanted.has('delete') ? '' : 'WHERE n.match IS NOT NULL'}
-      ORDER BY n.match IS NOT NULL`;
+      SELECT ${writtenAt}, ${location}, coalesce(max(c.id) FILTER (WHERE c.step > 0), max(c.id)),
+        CASE sign(sum(c.step)) WHEN 1 THEN '${wanted.has('insert') ? 'INSERT' : 'UPDATE'}' WHEN -1 THEN 'DELETE' ELSE 'UPDATE' END, c.key
+      FROM (${side('old_rows', -1)} UNION ALL ${side('new_rows', 1)}) c
+      GROUP BY c.match, c.key
+      ${wanted.has('delete') ? '' : 'HAVING sum(c.step) >= 0'}
+      ORDER BY sum(c.step) >= 0`;
 }
 
 /** The insert, and its rows as the body of a notification: null for none, '' for too many. */
@@ -174,25 +174,28 @@ const announced = (insert: string): string => `WITH change AS (
       'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json)::text, ',' ORDER BY c.seq) END
     FROM (SELECT * FROM change LIMIT ${MAX_NOTIFIED + 1}) c`;
 
+/** How far back in the log a TRUNCATE looks for one that it is a part of. */
+const SAME_STATEMENT = 1000;
+
 /**
- * TRUNCATE of a partitioned table fires the triggers of its partitions after its own. A partition's truncation is
- * covered by the root's when this session has logged nothing since.
+ * TRUNCATE fires the triggers of a partitioned table and of its partitions, in an order that depends on how they came to
+ * be truncated. They are one change: a truncation right after another of the same location says nothing new.
  */
 function recordTruncate(names: Names, table: Table): string {
-  const covered = `
-  BEGIN
-    PERFORM FROM ${names.logTable.sql} l
-    WHERE l.seq = currval(pg_get_serial_sequence(${quoteLiteral(names.logTable.sql)}, 'seq'))
-      AND l.xid = pg_current_xact_id() AND l.op = 'TRUNCATE' AND l.tbl = location;
-    IF FOUND THEN RETURN NULL; END IF;
-  EXCEPTION WHEN object_not_in_prerequisite_state THEN -- this session has logged nothing at all
-  END;`;
   const insert = `INSERT INTO ${names.logTable.sql} (at, tbl, id, op, key)
       SELECT written_at, location, '*', 'TRUNCATE', NULL`;
   return `
 #variable_conflict use_variable
 DECLARE${declarations(names, table)}
-BEGIN${table.isPartition ? covered : ''}
+  last_op text;
+BEGIN
+  SELECT l.op INTO last_op FROM ${names.logTable.sql} l
+  WHERE l.seq > pg_sequence_last_value(pg_get_serial_sequence(${quoteLiteral(names.logTable.sql)}, 'seq')::regclass) - ${SAME_STATEMENT}
+    AND l.xid = pg_current_xact_id() AND l.tbl = location
+  ORDER BY l.seq DESC LIMIT 1;
+  IF last_op = 'TRUNCATE' THEN
+    RETURN NULL;
+  END IF;
   ${announced(insert)} INTO body;
   IF asleep THEN
     PERFORM ${names.notifyFunction.sql}(body);
