@@ -8,6 +8,9 @@ export interface ExistingTrigger {
   readonly trigger: string;
   readonly functionSchema: string;
   readonly function: string;
+  readonly owner: string;
+  /** Whether the role in use may drop it. */
+  readonly owned: boolean;
 }
 
 export interface ExistingFunction {
@@ -23,6 +26,8 @@ export interface Catalog {
   readonly tables: string[];
   readonly functions: ExistingFunction[];
   readonly triggers: ExistingTrigger[];
+  /** Whether the original's function exists, and the role in use may drop it. */
+  readonly originalFunction: boolean;
 }
 
 // A function is this input's when it is one of the two named ones, or writes to its log.
@@ -44,14 +49,18 @@ SELECT
   (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
      'name', proname, 'arguments', arguments, 'body', prosrc, 'settings', proconfig)), '[]') FROM ours) AS functions,
   (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema', n.nspname, 'table', c.relname,
-     'trigger', t.tgname, 'functionSchema', pn.nspname, 'function', p.proname)), '[]')
+     'trigger', t.tgname, 'functionSchema', pn.nspname, 'function', p.proname,
+     'owner', pg_catalog.pg_get_userbyid(c.relowner), 'owned', pg_catalog.pg_has_role(c.relowner, 'USAGE'))), '[]')
    FROM pg_catalog.pg_trigger t
    JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
    JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
    JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
    WHERE NOT t.tgisinternal AND t.tgparentid = 0
-     AND (p.oid IN (SELECT oid FROM ours) OR (pn.nspname = 'public' AND p.proname = $5))) AS triggers`,
+     AND (p.oid IN (SELECT oid FROM ours) OR (pn.nspname = 'public' AND p.proname = $5))) AS triggers,
+  EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'public' AND p.proname = $5 AND p.pronargs = 0 AND p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
+      AND pg_catalog.pg_has_role(p.proowner, 'USAGE')) AS "originalFunction"`,
 };
 
 export async function readCatalog(session: Session, names: Names): Promise<Catalog> {
@@ -72,11 +81,13 @@ const fingerprint: Statement = {
   text: `
 WITH relation AS MATERIALIZED (
   SELECT c.oid, c.xmin FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p')
+  WHERE c.relkind IN ('r', 'p', 'f') AND (n.nspname = ANY ($1) OR c.relispartition)
 ), version (xmin) AS (
   SELECT xmin::text::bigint FROM relation
   UNION ALL
   SELECT a.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid
+  UNION ALL
+  SELECT i.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_inherits i ON i.inhrelid = r.oid
   UNION ALL
   SELECT i.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_index i ON i.indrelid = r.oid
   UNION ALL

@@ -37,9 +37,16 @@ export interface Step {
   readonly sql: readonly string[];
 }
 
+/** What is to be done to a table. */
+interface TriggerStep extends Step {
+  readonly table: string;
+  /** Why the role in use may not do it. */
+  readonly barred?: string;
+}
+
 export interface Plan {
   readonly steps: readonly Step[];
-  /** What is missing on tables that the role in use may not touch: for a DBA to run. */
+  /** What is to be done to tables that the role in use may not touch: for a DBA to run. */
   readonly barredSteps: readonly Step[];
   /** Locations of the tables that are to be watched. */
   readonly watched: readonly string[];
@@ -58,30 +65,31 @@ const wantedEvents = ({ operations }: Settings): Set<TriggerEvent> =>
 /** Compares the catalog with what is wanted. Reads only. */
 export async function plan(session: Session, settings: Settings, names: Names): Promise<Plan> {
   const existing = await readCatalog(session, names);
-  const candidates = await session.query<CandidateTable>(candidateTables, [settings.schemas, names.schema]);
-  const tables = chooseTables(candidates, settings.tables);
+  const candidates = await session.query<CandidateTable>(candidateTables, [settings.schemas]);
+  const { tables, unwatchable } = chooseTables(candidates, settings.tables);
   const wanted = wantedEvents(settings);
-  const changes = tables
-    .map((table) => ({ table, step: tableStep(existing, names, table, wanted) }))
-    .filter(({ step }) => step.sql.length > 0);
+  const triggerSteps = [
+    ...tables.map((table) => tableStep(existing, names, table, wanted)),
+    ...leftoverTriggerSteps(existing, tables),
+  ].filter(({ sql }) => sql.length > 0);
   // A table that a DBA has prepared is watched, whatever the role in use may do to it.
-  const barred = changes.flatMap(({ table, step }) =>
-    table.barred === null ? [] : { table, step, reason: table.barred },
-  );
-  const unwatchable = new Set(barred.map(({ table }) => table));
-  const steps = [
-    internalStep(existing, names),
-    ...changes.filter(({ table }) => !unwatchable.has(table)).map(({ step }) => step),
-    ...leftoverSteps(existing, names, tables, wanted),
-  ];
+  const barred = triggerSteps.filter(({ barred }) => barred !== undefined);
+  const unwatched = new Set(barred.map(({ table }) => table));
   return {
-    steps: steps.filter(({ sql }) => sql.length > 0),
-    barredSteps: barred.map(({ step }) => step),
-    watched: [...new Set(tables.filter((table) => !unwatchable.has(table)).map(({ location }) => location))],
-    unwatchable: barred.map(({ table: { schema, name }, reason }) => ({
-      table: locationOf(schema, name),
-      reason,
-    })),
+    steps: [
+      internalStep(existing, names),
+      ...triggerSteps.filter(({ barred }) => barred === undefined),
+      ...leftoverFunctionSteps(existing, names, tables, wanted),
+    ].filter(({ sql }) => sql.length > 0),
+    barredSteps: barred,
+    watched: [
+      ...new Set(
+        tables
+          .filter(({ schema, name }) => !unwatched.has(locationOf(schema, name)))
+          .map(({ location }) => location),
+      ),
+    ],
+    unwatchable: [...unwatchable, ...barred.map(({ table, barred }) => ({ table, reason: barred! }))],
   };
 }
 
@@ -107,53 +115,66 @@ function internalStep(existing: Catalog, names: Names): Step {
   };
 }
 
-function tableStep(existing: Catalog, names: Names, table: Table, wanted: ReadonlySet<TriggerEvent>): Step {
+function tableStep(
+  existing: Catalog,
+  names: Names,
+  table: Table,
+  wanted: ReadonlySet<TriggerEvent>,
+): TriggerStep {
   const here = existing.triggers.filter((t) => t.schema === table.schema && t.table === table.name);
   const serves = (trigger: ExistingTrigger, event: TriggerEvent) =>
     trigger.functionSchema === names.schema &&
     trigger.function === names.recordFunction(table.schema, table.name, event).name;
   const events = [...wanted];
   const absent = events.filter((event) => !here.some((trigger) => serves(trigger, event)));
-  const replaced = new Set(absent.map((event) => names.trigger(table.name, event)));
-  const unwanted = here.filter(
-    (trigger) => !events.some((event) => serves(trigger, event)) && !replaced.has(trigger.trigger),
-  );
+  const unwanted = here.filter((trigger) => !events.some((event) => serves(trigger, event)));
+  const sql = [
+    ...events.flatMap((event) => unlessCurrent(existing, recordFunction(names, table, event, wanted))),
+    // Dropping takes the strongest lock, so it comes first: to hold a lock and wait for a stronger one invites deadlocks.
+    ...unwanted.map(dropTrigger),
+    ...absent.map((event) => createTrigger(names, table, event)),
+  ];
+  return { table: locationOf(table.schema, table.name), sql, ...barrier(table, unwanted.length > 0) };
+}
+
+/** Triggers on tables that are no longer watched. */
+const leftoverTriggerSteps = (existing: Catalog, tables: readonly Table[]): TriggerStep[] =>
+  existing.triggers
+    .filter((t) => !tables.some((table) => table.schema === t.schema && table.name === t.table))
+    .map((t) => ({ table: locationOf(t.schema, t.table), sql: [dropTrigger(t)], ...barrier(t, true) }));
+
+/** Why the role in use may not do what is to be done to a table, if it may not. */
+function barrier(
+  { owner, owned, mayTrigger }: { owner: string; owned: boolean; mayTrigger?: boolean },
+  drops: boolean,
+): { barred?: string } {
+  if (owned || (mayTrigger && !drops)) return {};
   return {
-    table: locationOf(table.schema, table.name),
-    sql: [
-      ...events.flatMap((event) => unlessCurrent(existing, recordFunction(names, table, event, wanted))),
-      ...absent.map((event) => createTrigger(names, table, event)),
-      ...unwanted.map(dropTrigger),
-    ],
+    barred: drops
+      ? `it belongs to ${owner}, and a trigger on it has to be dropped: connect as a member of that role`
+      : `it belongs to ${owner}: connect as a member of that role, or have it grant TRIGGER`,
   };
 }
 
-/** Triggers on tables that are no longer watched, and functions that no trigger needs. */
-function leftoverSteps(
+/** Functions that no trigger needs. */
+function leftoverFunctionSteps(
   existing: Catalog,
   names: Names,
-  watched: readonly Table[],
+  tables: readonly Table[],
   wanted: ReadonlySet<TriggerEvent>,
 ): Step[] {
-  const triggers = existing.triggers.filter(
-    (t) => !watched.some((table) => table.schema === t.schema && table.name === t.table),
-  );
   const kept = new Set([
     names.identityFunction.name,
     names.notifyFunction.name,
-    ...watched.flatMap((table) =>
+    ...tables.flatMap((table) =>
       [...wanted].map((event) => names.recordFunction(table.schema, table.name, event).name),
     ),
+    ...existing.triggers.filter(({ owned }) => !owned).map((trigger) => trigger.function),
   ]);
-  const hasOriginals = existing.triggers.some((t) => isOriginal(t, names));
+  const original = existing.originalFunction && !kept.has(names.originalFunction);
   return [
-    ...triggers.map((t) => ({ table: locationOf(t.schema, t.table), sql: [dropTrigger(t)] })),
-    {
-      sql: [
-        ...existing.functions.filter(({ name }) => !kept.has(name)).map((f) => dropFunction(names, f)),
-        ...(hasOriginals ? [`DROP FUNCTION ${qualify('public', names.originalFunction)}()`] : []),
-      ],
-    },
+    { sql: existing.functions.filter(({ name }) => !kept.has(name)).map((f) => dropFunction(names, f)) },
+    { sql: original ? [`DROP FUNCTION ${qualify('public', names.originalFunction)}()`] : [] },
   ];
 }
 

@@ -29,8 +29,11 @@ export interface Table {
   readonly location: string;
   readonly isPartition: boolean;
   readonly identity: RowIdentity;
-  /** Why the role in use may not put triggers on it; null if it may. */
-  readonly barred: string | null;
+  readonly owner: string;
+  /** Whether the role in use may do all that the owner may: only that allows triggers to be dropped. */
+  readonly owned: boolean;
+  /** Whether it may make triggers. */
+  readonly mayTrigger: boolean;
 }
 
 export interface UnwatchableTable {
@@ -96,14 +99,21 @@ LEFT JOIN LATERAL (
   WHERE a.attrelid = ${relation} AND a.attname = 'id' AND a.attnum > 0 AND NOT a.attisdropped
 ) i ON true`;
 
-/** Every table that could be watched. $1: the schemas. $2: the internal schema. */
+/** Every table that could be watched. $1: the schemas, which for a partition is a matter of its root's. */
 export const candidateTables: Statement = {
   name: 'candidate_tables',
   text: `
+WITH RECURSIVE foreign_kin (oid) AS (
+  SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'f'
+  UNION
+  SELECT i.inhparent FROM foreign_kin k JOIN pg_catalog.pg_inherits i ON i.inhrelid = k.oid
+)
 SELECT n.nspname AS schema, candidate.relname AS name, candidate.relispartition AS "isPartition",
   rn.nspname AS "rootSchema", rc.relname AS "rootName",
-  pg_catalog.has_table_privilege(candidate.oid, 'TRIGGER') OR pg_catalog.pg_has_role(candidate.relowner, 'USAGE') AS permitted,
   pg_catalog.pg_get_userbyid(candidate.relowner) AS owner,
+  pg_catalog.pg_has_role(candidate.relowner, 'USAGE') AS owned,
+  pg_catalog.has_table_privilege(candidate.oid, 'TRIGGER') AS "mayTrigger",
+  candidate.oid IN (SELECT oid FROM foreign_kin) AS "hasForeignPart",
   pg_catalog.row_to_json(identity) AS identity
 FROM pg_catalog.pg_class candidate
 JOIN pg_catalog.pg_namespace n ON n.oid = candidate.relnamespace
@@ -112,7 +122,7 @@ JOIN pg_catalog.pg_class rc
 JOIN pg_catalog.pg_namespace rn ON rn.oid = rc.relnamespace
 CROSS JOIN LATERAL (${identityQuery('candidate.oid')}) identity
 WHERE candidate.relkind IN ('r', 'p') AND candidate.relpersistence <> 't'
-  AND n.nspname = ANY ($1) AND n.nspname <> $2
+  AND rn.nspname = ANY ($1)
   AND candidate.relname !~ '${INTERNAL_TABLES}'
 ORDER BY n.nspname, candidate.relname`,
 };
@@ -124,25 +134,35 @@ export interface CandidateTable {
   readonly isPartition: boolean;
   readonly rootSchema: string;
   readonly rootName: string;
-  readonly permitted: boolean;
   readonly owner: string;
+  readonly owned: boolean;
+  readonly mayTrigger: boolean;
+  readonly hasForeignPart: boolean;
   readonly identity: RowIdentity;
 }
 
-/** The tables to watch. */
-export const chooseTables = (candidates: readonly CandidateTable[], filter: TableFilter): Table[] =>
-  candidates
-    .filter(({ rootSchema, rootName }) => passes(filter, rootSchema, rootName))
-    .map(({ schema, name, rootSchema, rootName, isPartition, identity, permitted, owner }) => ({
-      schema,
-      name,
-      location: locationOf(rootSchema, rootName),
-      isPartition,
-      identity,
-      barred: permitted
-        ? null
-        : `it belongs to ${owner}: connect as a member of that role, or have it grant TRIGGER`,
-    }));
+/** The tables to watch, and those that can't be. */
+export function chooseTables(
+  candidates: readonly CandidateTable[],
+  filter: TableFilter,
+): { tables: Table[]; unwatchable: UnwatchableTable[] } {
+  const chosen = candidates.filter(({ rootSchema, rootName }) => passes(filter, rootSchema, rootName));
+  return {
+    tables: chosen
+      .filter(({ hasForeignPart }) => !hasForeignPart)
+      .map(({ rootSchema, rootName, ...table }) => ({
+        ...table,
+        location: locationOf(rootSchema, rootName),
+      })),
+    unwatchable: chosen
+      .filter(({ hasForeignPart }) => hasForeignPart)
+      .map(({ schema, name }) => ({
+        table: locationOf(schema, name),
+        reason:
+          'a foreign table is a part of it, and with our triggers PostgreSQL would refuse to write to that',
+      })),
+  };
+}
 
 /** A partition passes by its root's name. */
 function passes({ include, exclude }: TableFilter, schema: string, table: string): boolean {
