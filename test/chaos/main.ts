@@ -1,0 +1,52 @@
+/**
+ * `npm run test:chaos -- --minutes 30 --seed N`: run after run, each with the next seed, until the time is over.
+ * Prints what was counted and how long the lease took to change hands, and fails if a rule was broken.
+ */
+import { parseArgs } from 'node:util';
+import { startServer } from '../support/server.ts';
+import { printTimes } from './histogram.ts';
+import { run } from './run.ts';
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '1' },
+    seed: { type: 'string', default: String(Date.now() % 1_000_000) },
+    /** The length of one run. */
+    seconds: { type: 'string', default: '45' },
+    verbose: { type: 'boolean', default: false },
+  },
+});
+
+const seconds = Math.min(Number(values.seconds), Number(values.minutes) * 60);
+const deadline = performance.now() + Number(values.minutes) * 60_000;
+const totals: Record<string, number> = {};
+const takeovers = new Map<string, number[]>();
+let broken = 0;
+
+await using server = await startServer();
+for (let seed = Number(values.seed); performance.now() < deadline; seed++) {
+  console.log(`seed ${seed}`);
+  const started = performance.now();
+  const result = await run({
+    server,
+    seed,
+    seconds,
+    lease: { duration: 1000, renewInterval: 200, margin: 200, pollInterval: 50 },
+    tell(line) {
+      if (values.verbose) console.log(`${((performance.now() - started) / 1000).toFixed(2)} ${line}`);
+    },
+  });
+  for (const [what, count] of Object.entries(result.counts)) totals[what] = (totals[what] ?? 0) + count;
+  for (const [cause, times] of result.takeovers)
+    takeovers.set(cause, [...(takeovers.get(cause) ?? []), ...times]);
+  for (const [rule, cases] of result.violations) {
+    broken++;
+    console.log(`BROKEN with seed ${seed}: ${rule} (${cases.length} times)`);
+    for (const one of cases.slice(0, 5)) console.log(`  ${one}`);
+  }
+}
+console.table(totals);
+console.log('From what befell the holder to the next claim, lease of 1000 ms:');
+printTimes(takeovers);
+console.log(broken === 0 ? 'no rule was broken' : `${broken} rules were broken`);
+process.exitCode = broken === 0 ? 0 : 1;

@@ -1,0 +1,377 @@
+/**
+ * Judges a run: compares what the writers know to be committed with what the nodes have told, and both with what the
+ * witnesses in the database have seen. It knows the guarantees and nothing of how they are kept.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import type { ChangeEvent } from '../../src/index.ts';
+import type { Exit } from '../support/processes.ts';
+import type { Mishap } from './cluster.ts';
+import type { Change, Transaction } from './model.ts';
+import type { Report } from './protocol.ts';
+import type { Acknowledgement, Claim } from './witness.ts';
+
+export interface Evidence {
+  readonly transactions: readonly Transaction[];
+  /** The transactions whose mark is in the database. */
+  readonly marks: ReadonlySet<string>;
+  readonly nodes: readonly {
+    readonly name: string;
+    readonly reports: readonly Report[];
+    readonly mishaps: readonly Mishap[];
+    readonly exit: Exit;
+  }[];
+  readonly claims: readonly Claim[];
+  readonly acknowledgements: readonly Acknowledgement[];
+  /** Changes that are still in the log. */
+  readonly leftOver: number;
+  /** How long after its end a mishap may still show, in milliseconds. */
+  readonly aftermath: number;
+  readonly trigger: string;
+}
+
+export interface Verdict {
+  /** Per broken rule, what broke it. */
+  readonly violations: Map<string, string[]>;
+  readonly counts: Record<string, number>;
+}
+
+interface Delivery {
+  readonly node: string;
+  readonly token: bigint;
+  /** Its place among all that this node handed out. */
+  readonly index: number;
+  readonly at: number;
+  readonly event: ChangeEvent;
+}
+
+/** The time between two claims, in which one node holds the lease. */
+interface Term extends Claim {
+  /** When the next node had the lease. */
+  readonly to: number;
+  /** How that node came by it. */
+  readonly lostBy: Claim['wonBy'] | null;
+}
+
+export function judge(evidence: Evidence): Verdict {
+  const violations = new Map<string, string[]>();
+  const counts: Record<string, number> = {};
+  const accuse = (rule: string, what: string) =>
+    void violations.set(rule, [...(violations.get(rule) ?? []), what]);
+  const count = (what: string, by = 1) => void (counts[what] = (counts[what] ?? 0) + by);
+
+  const deliveries = deliveriesOf(evidence);
+  const bySequence = groupBy(deliveries, ({ event }) => event.sequence!);
+  const expected = expectedChanges(evidence, accuse);
+  const matched = matchAll(bySequence, expected, accuse);
+  const terms = termsOf(evidence.claims);
+  const suffered = sufferings(evidence);
+
+  checkContent(bySequence, matched, evidence.trigger, accuse);
+  checkTokens(deliveries, terms, accuse);
+  checkOrder(deliveries, bySequence, matched, accuse);
+  checkRepeats(bySequence, terms, evidence, suffered, accuse, count);
+  checkLateness(deliveries, terms, suffered, accuse, count);
+  checkAcknowledgements(bySequence, terms, evidence, accuse);
+  checkEnds(evidence, accuse);
+  if (evidence.leftOver > 0) accuse('the log is drained', `${evidence.leftOver} changes are left`);
+
+  count('transactions', evidence.transactions.length);
+  count('committed', evidence.marks.size);
+  count(
+    'changes',
+    [...expected.values()].reduce((sum, changes) => sum + changes.length, 0),
+  );
+  count('handed out', deliveries.length);
+  count('repeats', deliveries.length - bySequence.size);
+  count('acknowledged', evidence.acknowledgements.length);
+  count('terms', terms.size);
+  count('nodes', evidence.nodes.length);
+  return { violations, counts };
+}
+
+/** Map.groupBy, which Node 20 does not have. */
+function groupBy<Item, Key>(items: Iterable<Item>, keyOf: (item: Item) => Key): Map<Key, Item[]> {
+  const groups = new Map<Key, Item[]>();
+  for (const item of items) {
+    const key = keyOf(item);
+    const group = groups.get(key);
+    if (group) group.push(item);
+    else groups.set(key, [item]);
+  }
+  return groups;
+}
+
+type Accuse = (rule: string, what: string) => void;
+type Count = (what: string) => void;
+
+function deliveriesOf({ nodes }: Evidence): Delivery[] {
+  return nodes.flatMap(({ name, reports }) =>
+    reports.flatMap((report, index) =>
+      report.kind === 'event'
+        ? { node: name, token: BigInt(report.event.fencingToken!), index, at: report.at, event: report.event }
+        : [],
+    ),
+  );
+}
+
+const nameOf = (location: string, operation: string, id: string) => JSON.stringify([location, operation, id]);
+
+/** What must have been handed out, by what the events say; where several say the same, in the order they were made. */
+function expectedChanges({ transactions, marks }: Evidence, accuse: Accuse): Map<string, Change[]> {
+  const expected = new Map<string, Change[]>();
+  for (const { name, outcome, changes } of transactions) {
+    const committed = marks.has(name);
+    if ((outcome === 'committed' && !committed) || (outcome === 'rolled back' && committed)) {
+      accuse('the server keeps its word', `${name} was ${outcome}, its mark says otherwise`);
+    }
+    if (!committed) continue;
+    for (const change of changes) {
+      const key = nameOf(change.table.location, change.operation, change.table.identity(change.row).id);
+      const same = expected.get(key);
+      if (same) same.push(change);
+      else expected.set(key, [change]);
+    }
+  }
+  for (const changes of expected.values()) changes.sort((a, b) => a.place - b.place);
+  return expected;
+}
+
+/** Which change each sequence stands for. */
+function matchAll(
+  bySequence: ReadonlyMap<string, Delivery[]>,
+  expected: ReadonlyMap<string, Change[]>,
+  accuse: Accuse,
+): Map<string, Change> {
+  const matched = new Map<string, Change>();
+  const handedOut = groupBy(bySequence.keys(), (sequence) => {
+    const { location, operation, id } = bySequence.get(sequence)![0]!.event;
+    return nameOf(location, operation, id);
+  });
+  for (const [key, changes] of expected) {
+    const sequences = (handedOut.get(key) ?? []).toSorted(bySize);
+    if (sequences.length < changes.length) {
+      accuse('nothing is lost', `${key}: ${sequences.length} of ${changes.length} were handed out`);
+    }
+    sequences.forEach((sequence, n) => changes[n] && matched.set(sequence, changes[n]));
+  }
+  for (const [key, sequences] of handedOut) {
+    const surplus = sequences.length - (expected.get(key)?.length ?? 0);
+    if (surplus > 0)
+      accuse('nothing is invented', `${key}: ${surplus} more than were committed: ${sequences.join()}`);
+  }
+  return matched;
+}
+
+const bySize = (a: string, b: string) => (BigInt(a) < BigInt(b) ? -1 : 1);
+
+function checkContent(
+  bySequence: ReadonlyMap<string, Delivery[]>,
+  matched: ReadonlyMap<string, Change>,
+  trigger: string,
+  accuse: Accuse,
+): void {
+  const rule = 'an event says what happened, whenever it comes';
+  for (const [sequence, [first, ...more]] of bySequence) {
+    const { fencingToken: _, ...event } = first!.event;
+    const change = matched.get(sequence);
+    const key = change?.table.tellsRowsApart ? change.table.identity(change.row).key : event.key;
+    if (!isDeepStrictEqual(event.key, key) || event.trigger !== trigger)
+      accuse(rule, JSON.stringify(first!.event));
+    for (const { event: repeated } of more) {
+      const { fencingToken: _, ...again } = repeated;
+      if (!isDeepStrictEqual(event, again))
+        accuse(rule, `${JSON.stringify(event)}, then ${JSON.stringify(again)}`);
+    }
+  }
+}
+
+function termsOf(claims: readonly Claim[]): Map<bigint, Term> {
+  return new Map(
+    claims.map((claim, index) => {
+      const next = claims[index + 1];
+      return [BigInt(claim.token), { ...claim, to: next?.at ?? Infinity, lostBy: next?.wonBy ?? null }];
+    }),
+  );
+}
+
+function checkTokens(
+  deliveries: readonly Delivery[],
+  terms: ReadonlyMap<bigint, Term>,
+  accuse: Accuse,
+): void {
+  const last = new Map<string, bigint>();
+  for (const { node, token, event } of deliveries) {
+    const holder = terms.get(token)?.node;
+    if (holder !== node) {
+      accuse(
+        'a token belongs to one node',
+        `${node} handed ${event.sequence} out under ${token}, which is ${holder}'s`,
+      );
+    }
+    if (token < (last.get(node) ?? 0n)) accuse('tokens rise', `${node}: ${token} after ${last.get(node)}`);
+    last.set(node, token);
+  }
+}
+
+function checkOrder(
+  deliveries: readonly Delivery[],
+  bySequence: ReadonlyMap<string, Delivery[]>,
+  matched: ReadonlyMap<string, Change>,
+  accuse: Accuse,
+): void {
+  const rule = "a row's changes keep their order";
+  const told = [...matched].filter(([, { table }]) => table.tellsRowsApart);
+  const rowOf = ({ table, row }: Change) => `${table.location} ${row.r}`;
+
+  // Over all nodes: each change's first delivery comes after that of the change before.
+  for (const [row, changes] of groupBy(told, ([, change]) => rowOf(change))) {
+    const inOrder = changes.toSorted(([, a], [, b]) => a.place - b.place);
+    const firsts = inOrder.map(([sequence]) =>
+      bySequence.get(sequence)!.reduce((a, b) => (isBefore(a, b) ? a : b)),
+    );
+    firsts.forEach((delivery, n) => {
+      if (n > 0 && isBefore(delivery, firsts[n - 1]!)) {
+        accuse(rule, `${row}: ${describe(delivery)} came before ${describe(firsts[n - 1]!)}`);
+      }
+    });
+  }
+
+  // Within a term, repeats included.
+  const last = new Map<string, { place: number; delivery: Delivery }>();
+  for (const delivery of deliveries) {
+    const change = matched.get(delivery.event.sequence!);
+    if (!change?.table.tellsRowsApart) continue;
+    const key = `${delivery.token} ${rowOf(change)}`;
+    const previous = last.get(key);
+    if (previous && change.place < previous.place) {
+      accuse(rule, `${key}: ${describe(delivery)} came after ${describe(previous.delivery)}`);
+    }
+    last.set(key, { place: change.place, delivery });
+  }
+}
+
+/** Terms follow one another, and within a term there is one node. */
+const isBefore = (a: Delivery, b: Delivery) => (a.token === b.token ? a.index < b.index : a.token < b.token);
+
+const describe = ({ node, token, event: { sequence, operation, location, id } }: Delivery) =>
+  `${operation} ${location} ${id} (sequence ${sequence}, ${node}, token ${token})`;
+
+/** Asks whether something of some kind befell a node between two moments, or shortly before. */
+type Suffered = (node: string, from: number, to: number, kinds?: RegExp) => boolean;
+
+function sufferings({ nodes, aftermath }: Evidence): Suffered {
+  const all = new Map(
+    nodes.map(({ name, mishaps, reports }) => {
+      const stalls = reports.flatMap((r) =>
+        r.kind === 'stall' ? { kind: 'stall', from: r.from, to: r.to } : [],
+      );
+      return [name, [...mishaps, ...stalls]];
+    }),
+  );
+  return (node, from, to, kinds = /./) =>
+    (all.get(node) ?? []).some((m) => kinds.test(m.kind) && m.from <= to && m.to + aftermath >= from);
+}
+
+function checkRepeats(
+  bySequence: ReadonlyMap<string, Delivery[]>,
+  terms: ReadonlyMap<bigint, Term>,
+  { acknowledgements }: Evidence,
+  suffered: Suffered,
+  accuse: Accuse,
+  count: Count,
+): void {
+  const acknowledged = new Map(acknowledgements.map((ack) => [ack.sequence, ack]));
+  for (const [sequence, all] of bySequence) {
+    const inOrder = all.toSorted((a, b) => (isBefore(a, b) ? -1 : 1));
+    inOrder.forEach((delivery, n) => {
+      const before = inOrder[n - 1];
+      if (!before) return;
+      const what = `${describe(before)}, then ${delivery.node} under ${delivery.token}`;
+      if (before.token === delivery.token) return accuse('nothing comes twice in one term', what);
+      const { token } = acknowledged.get(sequence) ?? {};
+      if (token && BigInt(token) < delivery.token) {
+        accuse('what is acknowledged does not come again', `${what}; acknowledged under ${token}`);
+      }
+      const term = terms.get(before.token);
+      if (term && !suffered(before.node, term.at, term.to)) {
+        accuse('nothing comes twice while no node comes to harm', `${what}, ${term.lostBy}`);
+      }
+    });
+  }
+  for (const { lostBy } of terms.values()) if (lostBy) count(`lease ${lostBy}`);
+}
+
+/** How long the news that a session is gone may take to its node, in milliseconds. */
+const NEWS = 50;
+
+/** What is handed out although another node has claimed the lease. */
+function checkLateness(
+  deliveries: readonly Delivery[],
+  terms: ReadonlyMap<bigint, Term>,
+  suffered: Suffered,
+  accuse: Accuse,
+  count: Count,
+): void {
+  const late = deliveries.filter(({ token, at }) => at > (terms.get(token)?.to ?? Infinity) + 2);
+  for (const [token, group] of groupBy(late, (delivery) => delivery.token)) {
+    const { to, lostBy } = terms.get(token)!;
+    const { node, at } = group.at(-1)!;
+    // The one event that was on its way to the consumer when the process was frozen.
+    if (group.length === 1 && suffered(node, to, at, /freeze|stall/)) {
+      count('late, of a frozen node');
+    } else if (lostBy === 'dead' && (at <= to + NEWS || suffered(node, to, at, /freeze|stall|silence/))) {
+      // Its session had ended, and it could not know it yet.
+      count('late, of a node whose session had ended');
+    } else {
+      const rule = 'a node that has lost the lease hands out nothing more';
+      accuse(
+        rule,
+        `${group.length}, up to ${Math.round(at - to)} ms after ${lostBy}: ${describe(group[0]!)}`,
+      );
+    }
+  }
+}
+
+function checkAcknowledgements(
+  bySequence: ReadonlyMap<string, Delivery[]>,
+  terms: ReadonlyMap<bigint, Term>,
+  { acknowledgements, nodes }: Evidence,
+  accuse: Accuse,
+): void {
+  const rule = 'no acknowledgement is accepted from a node whose lease is gone';
+  const accepted = new Map(acknowledgements.map((ack) => [ack.sequence, ack]));
+  for (const { sequence, node, token } of acknowledgements) {
+    const holder = token === null ? 'nobody' : terms.get(BigInt(token))?.node;
+    if (holder !== node) accuse(rule, `${sequence} by ${node}, under ${token}, which is ${holder}'s`);
+    const handedOut = bySequence.get(sequence)?.some((d) => d.node === node && String(d.token) === token);
+    if (!handedOut) {
+      accuse(
+        'only what was handed out in a term is acknowledged in it',
+        `${sequence} by ${node} under ${token}`,
+      );
+    }
+  }
+  for (const { name, reports } of nodes) {
+    for (const report of reports) {
+      if (report.kind !== 'ack') continue;
+      const found = accepted.get(report.sequence);
+      const was = found?.node === name && found.token === report.token;
+      if (report.code === null && !was)
+        accuse('ack() resolves when it is done', JSON.stringify({ name, report, found }));
+      if (report.code === 'ERR_LEASE_LOST' && was)
+        accuse('ack() rejects when it is not done', JSON.stringify(report));
+    }
+  }
+}
+
+function checkEnds({ nodes }: Evidence, accuse: Accuse): void {
+  for (const { name, reports, exit, mishaps } of nodes) {
+    for (const report of reports) {
+      if (report.kind === 'failed' && report.where === 'handle') {
+        accuse('a node does not give up', `${name}: ${report.code} ${report.message}`);
+      }
+    }
+    const killed = mishaps.some(({ kind }) => kind === 'kill');
+    if (exit.code !== 0 && !killed) accuse('a node ends by itself', `${name}: ${JSON.stringify(exit)}`);
+  }
+}

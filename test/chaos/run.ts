@@ -1,0 +1,257 @@
+/** One run: a database, writers, nodes and faults, all drawn from a seed; then the verdict. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
+import type { LeaseSettings } from '../../src/index.ts';
+import type { Server } from '../support/server.ts';
+import { type ChaosNode, startNode } from './cluster.ts';
+import { wreakHavoc } from './faults.ts';
+import { Model } from './model.ts';
+import { type Verdict, judge } from './oracle.ts';
+import { Random } from './random.ts';
+import { watchForStalls } from './stalls.ts';
+import { SCHEMAS, randomTables } from './tables.ts';
+import { type Claim, LOG_TABLE, MARKS, READ_ACKNOWLEDGEMENTS, READ_CLAIMS, WITNESSES } from './witness.ts';
+import { Writer } from './writer.ts';
+
+export interface RunOptions {
+  readonly server: Server;
+  readonly seed: number;
+  /** For how long there are writers and faults. */
+  readonly seconds: number;
+  readonly lease: LeaseSettings;
+  readonly nodes?: number;
+  readonly writers?: number;
+  /** Told of every step. */
+  readonly tell?: (line: string) => void;
+}
+
+export interface Run extends Verdict {
+  readonly seed: number;
+  /** Milliseconds from what befell the holder of the lease to the next claim, by what it was. */
+  readonly takeovers: Map<string, number[]>;
+}
+
+/** How many changes may wait before the writers hold back. */
+const MAX_BACKLOG = 4000;
+/** How long the nodes may go without any progress once all is well again, in milliseconds. */
+const PATIENCE = 30_000;
+
+export async function run(options: RunOptions): Promise<Run> {
+  const {
+    server,
+    seed,
+    seconds,
+    lease,
+    nodes: size = 3,
+    writers: writerCount = 5,
+    tell = () => {},
+  } = options;
+  const random = new Random(seed);
+  const database = `chaos_${seed}_${Date.now()}`;
+  const folder = await mkdtemp(join(tmpdir(), 'dapper-chaos-'));
+  const nodes: ChaosNode[] = [];
+  const alive = () => nodes.filter(({ exit }) => exit === null);
+  const everybody = (kind: string) => {
+    const ends = alive().map((node) => node.suffer(kind));
+    return () => ends.forEach((end) => end());
+  };
+
+  await administer(server, `CREATE DATABASE ${database}`);
+  const pool = new pg.Pool({ connectionString: server.url(database), max: 3, connectionTimeoutMillis: 5000 });
+  pool.on('error', () => {});
+  const query = async (sql: string, values: unknown[] = []) => (await pool.query(sql, values)).rows;
+  const stopWatching = watchForStalls((from, to) => {
+    for (const node of alive()) node.mishaps.push({ kind: 'stall', from, to });
+  });
+  try {
+    const model = new Model(randomTables(random.fork()));
+    await query([...SCHEMAS.slice(1).map((schema) => `CREATE SCHEMA "${schema}"`), MARKS].join(';'));
+    await query(model.tables.flatMap(({ ddl }) => ddl).join(';'));
+
+    const taste = random.fork();
+    const addNode = async () => {
+      const node = await startNode(`node-${nodes.length + 1}`, server, database, folder, {
+        schemas: SCHEMAS,
+        lease,
+        ack: taste.chance(0.6) ? 'auto' : 'manual',
+        work: taste.pick([0, 1, 4]),
+        reconnect: { minDelay: 20, maxDelay: 500 },
+      });
+      nodes.push(node);
+      return node;
+    };
+    const first = await addNode();
+    await until(
+      () => first.token !== null,
+      30_000,
+      () => `the first node is not active: ${first.process.output()}`,
+    );
+    await query(WITNESSES);
+    while (nodes.length < size) await addNode();
+    await until(
+      () => nodes.every(({ hasJoined }) => hasJoined),
+      30_000,
+      () => 'nodes do not join',
+    );
+
+    // The application's tempo changes from quiet, when the reader sleeps, to more than it can take.
+    const ending = new AbortController();
+    let pauses: readonly [number, number] = [5, 50];
+    let backlog = 0;
+    const tempo = random.fork();
+    const conduct = async () => {
+      while (!ending.signal.aborted) {
+        pauses = tempo.pick([
+          [100, 600],
+          [100, 600],
+          [10, 100],
+          [10, 100],
+          [0, 10],
+        ] as const);
+        await delay(tempo.int(300, 2000), undefined, { signal: ending.signal }).catch(() => {});
+      }
+    };
+    const watchBacklog = async () => {
+      while (!ending.signal.aborted) {
+        const sent = Date.now();
+        const rows = await query(`SELECT count(*)::int AS n FROM ${LOG_TABLE}`).catch(() => null);
+        if (rows) backlog = rows[0].n;
+        if (rows && Date.now() - sent > 100) everybody('stall')();
+        await delay(50);
+      }
+    };
+    const writers = Array.from({ length: writerCount }, (_, n) => {
+      const own = random.fork();
+      const pause = () => (backlog > MAX_BACKLOG ? 1000 : own.int(...pauses));
+      return new Writer({
+        url: server.url(database),
+        model,
+        random: own,
+        name: `${database}-${n}`,
+        pause,
+      });
+    });
+    const writing = writers.map((writer) => writer.run());
+    const background = [conduct(), watchBacklog()];
+    setTimeout(() => ending.abort(), seconds * 1000);
+
+    let restarting: Promise<void> | null = null;
+    await wreakHavoc(
+      {
+        nodes: alive,
+        join: addNode,
+        size,
+        query,
+        duration: lease.duration,
+        restartServer: (mode, pause) => {
+          restarting ??= (async () => {
+            const healed = everybody(`restart ${mode}`);
+            await server.stop(mode);
+            await delay(pause);
+            await server.start();
+            healed();
+            restarting = null;
+          })();
+          return restarting;
+        },
+      },
+      random.fork(),
+      ending.signal,
+      tell,
+    );
+
+    tell('healing');
+    for (const writer of writers) writer.stop();
+    await Promise.all([...writing, ...background]);
+    while (alive().length < 2) await addNode();
+    for (const { gid } of await query(
+      'SELECT gid FROM pg_prepared_xacts WHERE database = current_database()',
+    )) {
+      await query(`${random.chance(0.5) ? 'COMMIT' : 'ROLLBACK'} PREPARED '${gid}'`);
+    }
+    const leftOver = await drain(query, nodes);
+    tell('drained');
+    for (const node of alive()) {
+      if (!node.hasJoined) node.suffer('kill');
+      node.process.signal(node.hasJoined ? 'SIGTERM' : 'SIGKILL');
+    }
+    await Promise.race([Promise.all(nodes.map(({ process }) => process.exited)), delay(20_000)]);
+
+    const claims: Claim[] = await query(READ_CLAIMS);
+    const verdict = judge({
+      transactions: model.transactions,
+      marks: new Set((await query('SELECT name FROM oracle.mark')).map(({ name }) => name)),
+      nodes: await Promise.all(
+        nodes.map(async (node) => {
+          const { name, mishaps, exit } = node;
+          if (exit && exit.code !== 0 && exit.signal === null) tell(`${name}: ${node.process.output()}`);
+          return { name, mishaps, reports: await node.journal(), exit: exit ?? { code: null, signal: null } };
+        }),
+      ),
+      claims,
+      acknowledgements: await query(READ_ACKNOWLEDGEMENTS),
+      leftOver,
+      aftermath: lease.duration,
+      trigger: 'chaos_input',
+    });
+    return { seed, ...verdict, takeovers: takeovers(claims, nodes) };
+  } finally {
+    stopWatching();
+    await Promise.all(nodes.map((node) => node[Symbol.asyncDispose]()));
+    await pool.end();
+    await administer(server, `DROP DATABASE IF EXISTS ${database} WITH (FORCE)`);
+    await rm(folder, { recursive: true });
+  }
+}
+
+/** Waits until the log is empty. Returns how much is left when nothing moves any more. */
+async function drain(query: (sql: string) => Promise<{ n: number }[]>, nodes: ChaosNode[]): Promise<number> {
+  let left = Infinity;
+  let since = Date.now();
+  for (;;) {
+    const [row] = await query(`SELECT count(*)::int AS n FROM ${LOG_TABLE}`);
+    if (row!.n === 0) return 0;
+    if (row!.n < left) {
+      left = row!.n;
+      since = Date.now();
+    } else if (Date.now() - since > PATIENCE || nodes.every(({ exit }) => exit)) {
+      return left;
+    }
+    await delay(20);
+  }
+}
+
+function takeovers(claims: readonly Claim[], nodes: readonly ChaosNode[]): Map<string, number[]> {
+  const times = new Map<string, number[]>();
+  claims.forEach((claim, n) => {
+    const next = claims[n + 1];
+    const mishaps = nodes.find(({ name }) => name === claim.node)?.mishaps ?? [];
+    const cause = mishaps.findLast(
+      ({ kind, from }) => kind !== 'stall' && from >= claim.at && from <= (next?.at ?? 0),
+    );
+    if (!next || !cause) return;
+    times.set(cause.kind, [...(times.get(cause.kind) ?? []), next.at - cause.from]);
+  });
+  return times;
+}
+
+async function until(condition: () => boolean, timeout: number, problem: () => string): Promise<void> {
+  const deadline = Date.now() + timeout;
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(problem());
+    await delay(10);
+  }
+}
+
+async function administer(server: Server, sql: string): Promise<void> {
+  const client = new pg.Client({ connectionString: server.url() });
+  await client.connect();
+  try {
+    await client.query(sql);
+  } finally {
+    await client.end();
+  }
+}
