@@ -88,7 +88,7 @@ const WEIGHTS: Record<keyof typeof faults, number> = {
   silence: 3,
   silenceOne: 2,
   cut: 2,
-  restart: 1.2,
+  restart: 0.6,
   join: 1,
 };
 
