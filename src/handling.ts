@@ -61,6 +61,7 @@ export class Handling {
 
   /** Hands out nothing more; what is in hand has the time of a lease to be acknowledged. */
   stop(): Promise<void> {
+    this.queue.pause();
     this.#stop.abort();
     return this.done;
   }
