@@ -1,0 +1,129 @@
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { type IncomingMessage, type ServerResponse, createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { createDatabase } from './support/database.ts';
+import { spawnNode } from './support/processes.ts';
+
+const LOG = 'postgres_input.log_postgres_input_sales';
+const ROWS = 100;
+
+test('the orchestrator processes every change once, eight at a time, and finishes what it has begun', async () => {
+  await using database = await createDatabase();
+  await database.query('CREATE TABLE orders (id int PRIMARY KEY, status text)');
+  await using receiver = await startReceiver();
+  await using config = await writeConfig(database.url, receiver.url);
+  await using orchestrator = spawnNode(new URL('../examples/orchestrator.ts', import.meta.url), {
+    args: [config.path],
+  });
+  const holders = async () =>
+    (await database.query(`SELECT to_regclass('postgres_input.lock_postgres_input_sales') AS made`))[0]
+      .made &&
+    (await database.query('SELECT holder FROM postgres_input.lock_postgres_input_sales'))[0].holder;
+  await expect.poll(holders, { timeout: 15_000 }).toBeTruthy();
+
+  await database.query(`INSERT INTO orders SELECT n, 'new' FROM generate_series(1, ${ROWS}) n`);
+  await database.query(`UPDATE orders SET status = 'paid'`);
+  await expect.poll(() => receiver.accepted.length, { timeout: 15_000 }).toBe(2 * ROWS);
+  await database.query('DELETE FROM orders WHERE id > 1'); // not among the config's operations
+
+  receiver.hold();
+  await database.query(`UPDATE orders SET status = 'shipped'`);
+  await expect.poll(() => receiver.held).toBe(1);
+  orchestrator.signal('SIGTERM');
+  await expect.poll(() => orchestrator.output()).toContain('stopping');
+  receiver.release();
+  expect(await orchestrator.exited).toEqual({ code: 0, signal: null });
+
+  expect(receiver.peak).toBe(8);
+  expect(receiver.refused).toBeGreaterThan(0);
+  expect(new Set(receiver.accepted.map(({ key }) => key)).size).toBe(receiver.accepted.length);
+  const operationsOf = (id: number) =>
+    receiver.accepted.filter(({ event }) => event.id === String(id)).map(({ event }) => event.operation);
+  expect(operationsOf(1)).toEqual(['create', 'update', 'update']);
+  for (let id = 2; id <= ROWS; id++) expect(operationsOf(id)).toEqual(['create', 'update']);
+  expect(await database.query(`SELECT FROM ${LOG}`)).toEqual([]);
+});
+
+interface Accepted {
+  readonly key: string;
+  readonly event: { readonly id: string; readonly operation: string };
+}
+
+/** Refuses every tenth request, and answers none until as many are open as may be. */
+async function startReceiver() {
+  const accepted: Accepted[] = [];
+  const open = new Set<() => void>();
+  let requests = 0;
+  let refused = 0;
+  let peak = 0;
+  let isHeld = true;
+
+  const server = createServer((request, response) => void receive(request, response));
+  async function receive(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const body = (await request.toArray()).join('');
+    const isRefused = ++requests % 10 === 0;
+    const answer = () => {
+      open.delete(answer);
+      if (isRefused) refused++;
+      else accepted.push({ key: String(request.headers['idempotency-key']), event: JSON.parse(body) });
+      response.writeHead(isRefused ? 503 : 204).end();
+    };
+    open.add(answer);
+    peak = Math.max(peak, open.size);
+    if (requests === 8) setTimeout(release, 100); // time enough for a ninth to show
+    else if (!isHeld) setImmediate(answer);
+  }
+  function release() {
+    isHeld = false;
+    for (const answer of open) answer();
+  }
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`,
+    accepted,
+    get refused() {
+      return refused;
+    },
+    get peak() {
+      return peak;
+    },
+    get held() {
+      return open.size;
+    },
+    hold: () => void (isHeld = true),
+    release,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}
+
+async function writeConfig(database: string, url: string) {
+  const folder = await mkdtemp(join(tmpdir(), 'orchestrator-'));
+  const path = join(folder, 'config.toml');
+  const toml = `
+[[inputs]]
+name = "sales"
+type = "postgres"
+connection_string = "${database}?connect_timeout=10"
+operation = ["insert", "update"]
+
+[[processes]]
+name = "accounting"
+type = "webhook"
+url = "${url}"
+
+[[links]]
+input = "sales"
+process = "accounting"
+`;
+  await writeFile(path, toml);
+  return { path, [Symbol.asyncDispose]: () => rm(folder, { recursive: true }) };
+}
