@@ -8,6 +8,7 @@
  * - Events of one row are processed one after the other, so that their order is kept.
  * - SIGTERM: what has begun is finished, then another node takes over. What kept failing comes again there.
  */
+import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { PostgresInput, newPostgresInput } from 'dapper-postgres-input';
@@ -42,7 +43,10 @@ const processTypes: Record<string, (config: ProcessConfig) => Process> = {
       const response = await fetch(url, {
         method: 'POST',
         // After a crash an event may come once more, with the same sequence, by which the receiver can tell.
-        headers: { 'content-type': 'application/json', 'idempotency-key': `${trigger}-${sequence}` },
+        headers: {
+          'content-type': 'application/json',
+          'idempotency-key': `${trigger}-${sequence ?? randomUUID()}`,
+        },
         body: JSON.stringify(event),
         signal: AbortSignal.timeout(10_000),
       });
@@ -75,6 +79,7 @@ async function runAtOnce(input: PostgresInput, work: Process): Promise<void> {
     await Promise.all(jobs.values()); // what has begun is finished
     await input[Symbol.asyncDispose](); // the rest comes again
   };
+  if (stopping.signal.aborted) return stop();
   stopping.signal.addEventListener('abort', () => void stop());
 
   for await (const event of input.handle({ ack: 'manual', reconnect: true })) {

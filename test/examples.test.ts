@@ -25,8 +25,13 @@ test('the orchestrator processes every change once, eight at a time, and finishe
     (await database.query('SELECT holder FROM postgres_input.lock_postgres_input_sales'))[0].holder;
   await expect.poll(holders, { timeout: 15_000 }).toBeTruthy();
 
-  await database.query(`INSERT INTO orders SELECT n, 'new' FROM generate_series(1, ${ROWS}) n`);
-  await database.query(`UPDATE orders SET status = 'paid'`);
+  await database.query(`INSERT INTO orders SELECT n, 'new' FROM generate_series(1, 8) n`);
+  await database.query(`DO $$ BEGIN
+    FOR n IN 1..${ROWS} LOOP
+      INSERT INTO orders VALUES (n, 'new') ON CONFLICT DO NOTHING;
+      UPDATE orders SET status = 'paid' WHERE id = n;
+    END LOOP;
+  END $$`);
   await expect.poll(() => receiver.accepted.length, { timeout: 15_000 }).toBe(2 * ROWS);
   await database.query('DELETE FROM orders WHERE id > 1'); // not among the config's operations
 
