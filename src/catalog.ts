@@ -31,7 +31,7 @@ export interface Catalog {
 }
 
 // A function is this input's when it is one of the two named ones, or writes to its log.
-// $1: internal schema. $2: names of the internal tables. $3: the log, as SQL. $4: the named functions.
+// $1: internal schema. $2: names of the internal tables. $3: how a function writes to the log. $4: the named functions.
 // $5: the original's function.
 const existing: Statement = {
   name: 'catalog_existing',
@@ -67,7 +67,8 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
   const [row] = await session.query<Catalog>(existing, [
     names.schema,
     [names.lockTable.name, names.logTable.name, names.secretTable.name],
-    names.logTable.sql,
+    // with what follows: "log_a" is also how "log_a""b" begins
+    `INSERT INTO ${names.logTable.sql} (`,
     [names.identityFunction.name, names.notifyFunction.name],
     names.originalFunction,
   ]);

@@ -1,4 +1,5 @@
 /** The DDL text of a function of ours: all of them run as their owner, under a fixed search_path. */
+import { quoteLiteral } from './names.ts';
 
 export interface FunctionText {
   readonly name: string;
@@ -15,10 +16,16 @@ export const SEARCH_PATH = 'search_path=pg_catalog, pg_temp';
 
 export const createFunction = (f: FunctionText): string[] => [
   `CREATE OR REPLACE FUNCTION ${f.signature} RETURNS ${f.returns} LANGUAGE ${f.language} SECURITY DEFINER
-${f.settings.map((setting) => `SET ${setting.replace('=', ' = ')}`).join('\n')}
+${f.settings.map(setting).join('\n')}
 AS ${dollarQuote(f.body)}`,
   `REVOKE ALL ON FUNCTION ${f.signature} FROM PUBLIC`,
 ];
+
+/** Each value of a list is quoted, not the list; and unquoted, PostgreSQL would turn it into lower case. */
+function setting(text: string): string {
+  const [name, values] = text.split('=') as [string, string];
+  return `SET ${name} = ${values.split(', ').map(quoteLiteral).join(', ')}`;
+}
 
 /** The body between dollar quotes that it does not contain. */
 function dollarQuote(body: string): string {

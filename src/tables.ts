@@ -97,6 +97,8 @@ LEFT JOIN LATERAL (
   SELECT a.attname, a.attnum, ${printed('a')} AS printed, a.atttypid <> ALL (${PLAIN_TYPES}) AS formatted
   FROM pg_catalog.pg_attribute a
   WHERE a.attrelid = ${relation} AND a.attname = 'id' AND a.attnum > 0 AND NOT a.attisdropped
+    -- a virtual column has no value in a transition table
+    AND a.attgenerated <> 'v'
 ) i ON true`;
 
 /** Every table that could be watched. $1: the schemas, which for a partition is a matter of its root's. */

@@ -41,6 +41,8 @@ const PRINTING = [
   'TimeZone=UTC',
   'bytea_output=hex',
   'extra_float_digits=1',
+  'lc_monetary=C',
+  'quote_all_identifiers=off',
 ];
 
 /** The function behind one trigger of one table. */

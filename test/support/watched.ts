@@ -1,4 +1,4 @@
-import { onTestFinished } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 import { type PostgresInputOptions, type Settings, parseConfig } from '../../src/config.ts';
 import { withSession } from '../../src/connection.ts';
 import { type Installation, install, uninstall } from '../../src/install.ts';
@@ -79,7 +79,8 @@ export async function setup(
 ): Promise<Watched & { database: TestDatabase }> {
   const database = await application(schema);
   const watched = input(database, options);
-  await watched.install();
+  const { unwatchable, pending } = await watched.install();
+  expect({ unwatchable, pending }).toEqual({ unwatchable: [], pending: [] });
   await watched.changes();
   return { database, ...watched };
 }
