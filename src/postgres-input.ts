@@ -105,9 +105,10 @@ export class PostgresInput implements Input, AsyncDisposable {
    * Acknowledges an event: it will not come again. With `client`, in that client's transaction: the event is gone if
    * and only if the transaction commits, and what the transaction does for it happens exactly once.
    *
-   * Does nothing for an event that was acknowledged already, or that was announced by hand and so is in no log.
-   * @throws {PostgresInputError} ERR_LEASE_LOST if another node holds the lease or has acknowledged the event: roll back
-   * what was done for it. ERR_CONNECTION_LOST: it may come again.
+   * Does nothing for an event that was announced by hand and so is in no log, and, without `client`, for one that was
+   * acknowledged already.
+   * @throws {PostgresInputError} ERR_LEASE_LOST if another node holds the lease or has acknowledged the event, and with
+   * `client` also if this one has: roll back what was done for it. ERR_CONNECTION_LOST: it may come again.
    */
   async ack(event: ChangeEvent, client?: pg.ClientBase): Promise<void> {
     if (event.sequence === null) return;

@@ -8,7 +8,7 @@ const style = (format: Style, text: string): string => (hasColours ? styleText(f
 
 export const print = (text = ''): void => void process.stdout.write(`${text}\n`);
 
-const started = performance.now();
+let started = performance.now();
 const clock = (): string => `${((performance.now() - started) / 1000).toFixed(1)} s`.padStart(7);
 
 /** What there is to see of a replica. */
@@ -25,7 +25,9 @@ const SIGNS = {
   gone: ['red', '✕'],
 } as const;
 
+/** The clock starts here. */
 export function heading(columns: readonly Column[]): void {
+  started = performance.now();
   const names = columns.map(({ name }) => `${name} received`.padStart(14)).join('');
   print(style('dim', `   time  shop wrote${names}   the last event`));
 }
