@@ -80,7 +80,9 @@ describe('a registry makes an input from', () => {
   ])('%s', async (_format, read) => {
     await using database = await createDatabase();
     await database.query('CREATE TABLE items (id int)');
-    const [config] = [read(`${database.url}?connect_timeout=10`)].flat() as InputConfig[];
+    const patient = new URL(database.url);
+    patient.searchParams.set('connect_timeout', '10');
+    const [config] = [read(patient.href)].flat() as InputConfig[];
 
     const input = await registry.get(config!.type)!(config!);
     expect(input.id).toBe('my_shop');

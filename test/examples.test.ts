@@ -111,13 +111,15 @@ async function startReceiver() {
 }
 
 async function writeConfig(database: string, url: string) {
+  const patient = new URL(database);
+  patient.searchParams.set('connect_timeout', '10');
   const folder = await mkdtemp(join(tmpdir(), 'orchestrator-'));
   const path = join(folder, 'config.toml');
   const toml = `
 [[inputs]]
 name = "sales"
 type = "postgres"
-connection_string = "${database}?connect_timeout=10"
+connection_string = "${patient.href}"
 operation = ["insert", "update"]
 
 [[processes]]
