@@ -21,7 +21,7 @@ export async function connect(
     listener = await Listener.connect(session.endpoint, [names.channel, names.nodeChannel], {
       applicationName: sessionOptions(settings).applicationName,
       connectTimeout: left(),
-      heartbeat: settings.lease.renewInterval,
+      heartbeat: 2 * settings.lease.renewInterval,
     });
     await proveNotifications(session, listener, names, left());
     return { session, listener };

@@ -2,8 +2,8 @@
  * Receives notifications: the only file that knows pg-listen.
  *
  * A notification is a matter of latency alone: what is not received is read from the log. But a listener that has
- * gone deaf must be found out, so its connection is asked for a sign of life every `heartbeat`, and has twice that
- * time to answer. pg-listen would reconnect and subscribe anew by itself, blind to what was missed meanwhile; here it
+ * gone deaf must be found out, so its connection is asked for a sign of life every `heartbeat`, and has to give it
+ * before the next is due. pg-listen would reconnect and subscribe anew by itself, blind to what was missed meanwhile; here it
  * is kept from trying, and the loss of its connection ends the node's life, as the loss of the other one does.
  */
 import { Socket } from 'node:net';
@@ -17,7 +17,7 @@ const createSubscriber = pgListen.default.default;
 
 export interface ListenerOptions {
   readonly applicationName: string;
-  /** For connecting; milliseconds. */
+  /** For connecting, until all channels are listened to; milliseconds. */
   readonly connectTimeout: number;
   /** Between two signs of life; milliseconds. */
   readonly heartbeat: number;
@@ -36,7 +36,7 @@ export class Listener {
       ...endpoint,
       application_name: endpoint.application_name ?? options.applicationName,
       connectionTimeoutMillis: options.connectTimeout,
-      query_timeout: 2 * options.heartbeat,
+      query_timeout: 0.9 * options.heartbeat,
       stream: () => this.#socket,
     };
     this.#subscriber = createSubscriber(config, {
@@ -62,6 +62,7 @@ export class Listener {
     options: ListenerOptions,
   ): Promise<Listener> {
     const listener = new Listener(endpoint, options);
+    const timer = setTimeout(() => listener.#socket.destroy(), options.connectTimeout);
     try {
       await listener.#subscriber.connect();
       for (const channel of channels) await listener.#subscriber.listenTo(channel);
@@ -69,6 +70,8 @@ export class Listener {
     } catch (error) {
       await listener.close();
       throw error;
+    } finally {
+      clearTimeout(timer);
     }
   }
 

@@ -145,8 +145,8 @@ export class Session {
 
   #inTurn<Row>(query: pg.QueryConfig, timeout: number): Promise<Row[]> {
     const result = this.#turn.then(async () => {
-      if (this.#lost) throw this.#lost;
       if (this.#closed) throw new PostgresInputError('ERR_CLOSED', 'the session is closed');
+      if (this.#lost) throw this.#lost;
       const answered = expectWithin(timeout, () => this.#fail(new Error(`no answer within ${timeout} ms`)));
       try {
         return (await this.#client.query(query)).rows as Row[];
@@ -190,16 +190,22 @@ export class Session {
 }
 
 /**
- * Calls `expire` after `ms`, unless the returned function is called before. A timer that is itself late tells of a
- * process that was frozen: the answer may have come and wait to be read, and gets as much time again.
+ * Calls `expire` after `ms`, unless the returned function is called before. Where the process was frozen the answer
+ * may have come and wait to be read, which the event loop does after its timers and before its immediates. A timer
+ * that is very late tells of a machine that was suspended: the answer gets as much time again.
  */
 function expectWithin(ms: number, expire: () => void): () => void {
   const due = performance.now() + ms;
+  let answered = false;
+  const look = () => void setImmediate(() => answered || expire());
   let timer = setTimeout(() => {
-    if (performance.now() - due < ms / 2) expire();
-    else timer = setTimeout(expire, ms);
+    if (performance.now() - due < ms) look();
+    else timer = setTimeout(look, ms);
   }, ms);
-  return () => clearTimeout(timer);
+  return () => {
+    answered = true;
+    clearTimeout(timer);
+  };
 }
 
 export const connectionLost = (cause: unknown): PostgresInputError =>

@@ -1,0 +1,345 @@
+import type pg from 'pg';
+import { describe, expect, test, vi } from 'vitest';
+import { ChangeLog } from '../src/change-log.ts';
+import type { Change, ChangeEvent } from '../src/change.ts';
+import { Lease } from '../src/lease.ts';
+import { until } from './support/consumer.ts';
+import { type Stage, setupStage } from './support/stage.ts';
+
+const never = new AbortController().signal;
+
+async function setup() {
+  const stage = await setupStage({ lease: { duration: 60_000 } });
+  const session = await stage.session();
+  const lease = new Lease(session, stage.names, stage.settings.lease);
+  await lease.standBy(never);
+  const failures: unknown[] = [];
+  const open = () =>
+    new ChangeLog(session, stage.names, lease, { timeout: 20_000, fail: (error) => failures.push(error) });
+  return { stage, session, lease, failures, open, log: open() };
+}
+
+/** A complete pass, in pages of that size. */
+async function pass(log: ChangeLog, rows = 100): Promise<Change[]> {
+  const changes: Change[] = [];
+  for (;;) {
+    const page = await log.readPage(rows);
+    expect(page.changes.length).toBeLessThanOrEqual(rows);
+    changes.push(...page.changes);
+    if (page.last) return changes;
+  }
+}
+const ids = (changes: readonly Change[]) => changes.map(({ id }) => id);
+const insert = (client: pg.Client, ...values: number[]) =>
+  client.query('INSERT INTO items SELECT unnest($1::int[])', [values]);
+const logged = async ({ database, names }: Stage) => {
+  const rows = await database.query(`SELECT id FROM ${names.logTable.sql} ORDER BY seq`);
+  return rows.map(({ id }) => id);
+};
+
+describe('a pass', () => {
+  test('brings changes in the order of their sequences, with everything that is known of them', async () => {
+    const { stage, log } = await setup();
+    await stage.database.query(`INSERT INTO items VALUES (7); UPDATE items SET value = 1; DELETE FROM items`);
+    const changes = await pass(log, 2);
+    expect(changes.map(({ operation }) => operation)).toEqual(['create', 'update', 'delete']);
+    expect(changes[0]).toEqual({
+      sequence: expect.stringMatching(/^\d+$/),
+      location: 'items',
+      operation: 'create',
+      id: '7',
+      key: { id: '7' },
+      occurredAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$/),
+    });
+    expect(Math.abs(Date.now() - Date.parse(changes[0]!.occurredAt!))).toBeLessThan(60_000);
+    const sequences = changes.map(({ sequence }) => BigInt(sequence!));
+    expect(sequences).toEqual(sequences.toSorted((a, b) => Number(a - b)));
+  });
+
+  test.each([1, 3, 4, 5, 100])('brings nothing twice and nothing too little in pages of %i', async (rows) => {
+    const { stage, log } = await setup();
+    const writer = await stage.database.client();
+    expect(await pass(log, rows)).toEqual([]);
+    await insert(writer, 1, 2, 3, 4);
+    expect(ids(await pass(log, rows))).toEqual(['1', '2', '3', '4']);
+    expect(await pass(log, rows)).toEqual([]);
+    await insert(writer, 5, 6, 7, 8);
+    expect(ids(await pass(log, rows))).toEqual(['5', '6', '7', '8']);
+    expect(await pass(log, rows)).toEqual([]);
+  });
+
+  test('does not wait for an open transaction, whose low sequences come when it has committed', async () => {
+    const { stage, log, open } = await setup();
+    const [slow, other] = [await stage.database.client(), await stage.database.client()];
+    await slow.query('BEGIN');
+    await insert(slow, 1);
+    for (let id = 11; id < 16; id++) {
+      await insert(other, id);
+      await insert(slow, id - 9);
+      expect(ids(await pass(log, 2))).toEqual([String(id)]);
+      expect(ids(await pass(log, 2))).toEqual([]);
+    }
+    // What is acknowledged, and not vacuumed as long as the transaction is open, is in nobody's way.
+    await stage.database.query(`DELETE FROM ${stage.names.logTable.sql}`);
+    await insert(other, 16);
+    expect(ids(await pass(log, 2))).toEqual(['16']);
+    await slow.query('COMMIT');
+    expect(ids(await pass(log, 2))).toEqual(['1', '2', '3', '4', '5', '6']);
+    expect(ids(await pass(log, 2))).toEqual([]);
+    expect(ids(await pass(open(), 2))).toEqual(['1', '2', '3', '4', '5', '6', '16']);
+  });
+
+  test('leaves to the next what commits while it is under way, also below what it has read', async () => {
+    const { stage, log } = await setup();
+    const [slow, other] = [await stage.database.client(), await stage.database.client()];
+    await slow.query('BEGIN');
+    await insert(slow, 1);
+    await insert(other, 2, 3, 4);
+    expect(ids((await log.readPage(2)).changes)).toEqual(['2', '3']);
+    await insert(slow, 5);
+    await slow.query('COMMIT');
+    await insert(other, 6);
+    expect(await log.readPage(2)).toMatchObject({ changes: [{ id: '4' }], last: true });
+    expect(ids(await pass(log, 2))).toEqual(['1', '5', '6']);
+  });
+
+  test('brings what several late transactions wrote, in whatever order they end', async () => {
+    const { stage, log } = await setup();
+    const writers = await Promise.all([1, 2, 3, 4].map(() => stage.database.client()));
+    for (const [n, writer] of writers.entries()) {
+      await writer.query('BEGIN');
+      await insert(writer, n);
+      expect(await pass(log)).toEqual([]);
+      await insert(writer, 10 + n);
+    }
+    for (const n of [2, 0, 3, 1]) {
+      await writers[n]!.query(n === 3 ? 'ROLLBACK' : 'COMMIT');
+      expect(ids(await pass(log))).toEqual(n === 3 ? [] : [String(n), String(10 + n)]);
+    }
+  });
+
+  test('brings a prepared transaction when that is committed, and what its savepoints kept', async () => {
+    const { stage, log } = await setup();
+    const writer = await stage.database.client();
+    await writer.query('BEGIN; INSERT INTO items VALUES (1); SAVEPOINT a; INSERT INTO items VALUES (2)');
+    await writer.query(
+      'ROLLBACK TO a; INSERT INTO items VALUES (3); SAVEPOINT b; INSERT INTO items VALUES (4)',
+    );
+    await writer.query(`PREPARE TRANSACTION '${stage.database.name}'`);
+    await insert(writer, 5);
+    expect(ids(await pass(log))).toEqual(['5']);
+    await writer.query(`COMMIT PREPARED '${stage.database.name}'`);
+    expect(ids(await pass(log))).toEqual(['1', '3', '4']);
+  });
+
+  test('that is the first brings also what was restored from another cluster', async () => {
+    const { stage, log } = await setup();
+    await stage.database.query('INSERT INTO items VALUES (1), (2)');
+    await stage.database.query(`UPDATE ${stage.names.logTable.sql} SET xid = '1000000000000' WHERE id = '1'`);
+    expect(ids(await pass(log, 1))).toEqual(['1', '2']);
+    expect(await pass(log)).toEqual([]);
+  });
+
+  test('knows which transactions it covers', async () => {
+    const { stage, log } = await setup();
+    const writer = await stage.database.client();
+    await writer.query('BEGIN');
+    const { rows } = await writer.query('SELECT pg_current_xact_id()::text AS xid');
+    const xid = BigInt(rows[0].xid);
+    expect(log.covers(xid - 1n)).toBe(false);
+    await pass(log);
+    expect([log.covers(xid - 1n), log.covers(xid)]).toEqual([true, false]);
+    await writer.query('COMMIT');
+    await pass(log);
+    expect(log.covers(xid)).toBe(true);
+  });
+
+  test('brings each committed change once and those of a row in order, whatever is open meanwhile', async () => {
+    const { stage, log } = await setup();
+    let seed = 20_260_131;
+    const random = (below: number) => (seed = (seed * 48_271) % 2_147_483_647) % below;
+    const writers = await Promise.all(
+      Array.from({ length: 6 }, async () => ({
+        client: await stage.database.client(),
+        open: false,
+        wrote: [] as string[],
+      })),
+    );
+    // Each writer has rows of its own, so that none waits for another; value is what was written how many times.
+    await stage.database.query('INSERT INTO items SELECT n, 0 FROM generate_series(0, 17) n');
+    const committed = new Map<string, number>();
+    const expected: string[] = [];
+    const seen: Change[] = [...(await pass(log, 7))];
+    seen.length = 0;
+    for (let step = 0; step < 400; step++) {
+      const n = random(writers.length);
+      const writer = writers[n]!;
+      switch (random(5)) {
+        case 0:
+          seen.push(
+            ...(random(2) === 0
+              ? await pass(log, 1 + random(9))
+              : (await log.readPage(1 + random(9))).changes),
+          );
+          break;
+        case 1:
+          if (!writer.open) break;
+          if (random(4) === 0) await writer.client.query('ROLLBACK');
+          else {
+            await writer.client.query('COMMIT');
+            expected.push(...writer.wrote);
+            for (const id of writer.wrote) committed.set(id, (committed.get(id) ?? 0) + 1);
+          }
+          writer.open = false;
+          writer.wrote = [];
+          break;
+        case 2:
+          await stage.database.query(`DELETE FROM ${stage.names.logTable.sql} WHERE seq = ANY ($1)`, [
+            seen.map(({ sequence }) => sequence),
+          ]);
+          break;
+        default: {
+          if (!writer.open) await writer.client.query('BEGIN');
+          writer.open = true;
+          const id = 3 * n + random(3);
+          await writer.client.query('UPDATE items SET value = value + 1 WHERE id = $1', [id]);
+          writer.wrote.push(String(id));
+        }
+      }
+    }
+    for (const { client, open } of writers) if (open) await client.query('ROLLBACK');
+    seen.push(...(await pass(log, 5)));
+    expect(seen).toHaveLength(expected.length);
+    expect(new Set(seen.map(({ sequence }) => sequence)).size).toBe(seen.length);
+    for (const [id, count] of committed) {
+      const sequences = seen.filter((change) => change.id === id).map(({ sequence }) => BigInt(sequence!));
+      expect(sequences).toHaveLength(count);
+      expect(sequences).toEqual(sequences.toSorted((a, b) => Number(a - b)));
+    }
+  });
+});
+
+describe('acknowledging', () => {
+  test('goes in few statements, one at a time, however fast it is asked for', async () => {
+    const { stage, log, session } = await setup();
+    await stage.database.query('INSERT INTO items SELECT generate_series(1, 1000)');
+    const changes = await pass(log, 1000);
+    let running = 0;
+    let most = 0;
+    let statements = 0;
+    const query = session.query.bind(session);
+    vi.spyOn(session, 'query').mockImplementation(async (...args: Parameters<typeof query>) => {
+      statements++;
+      most = Math.max(most, ++running);
+      const rows = await query(...args);
+      running--;
+      return rows;
+    });
+    for (const [n, { sequence }] of changes.entries()) {
+      log.acknowledgeSoon(sequence!);
+      if (n % 10 === 0) await new Promise(setImmediate);
+    }
+    await log.flush();
+    expect(await logged(stage)).toEqual([]);
+    expect(most).toBe(1);
+    expect(statements).toBeLessThan(200);
+    await log.flush();
+  });
+
+  test('resolves when the change is gone, and does so again', async () => {
+    const { stage, log } = await setup();
+    await stage.database.query('INSERT INTO items VALUES (1), (2), (3)');
+    const [first, second, third] = await pass(log);
+    await log.acknowledge(second!.sequence!);
+    expect(await logged(stage)).toEqual(['1', '3']);
+    await log.acknowledge(second!.sequence!);
+    await Promise.all([log.acknowledge(first!.sequence!), log.acknowledge(third!.sequence!)]);
+    expect(await logged(stage)).toEqual([]);
+  });
+
+  test('does nothing for one who has lost the lease, and tells those who want to know', async () => {
+    const { stage, log, failures } = await setup();
+    await stage.database.query('INSERT INTO items VALUES (1), (2)');
+    const [first, second] = await pass(log);
+    await stage.database.query(
+      `UPDATE ${stage.names.lockTable.sql} SET holder = 'another', token = token + 1`,
+    );
+    log.acknowledgeSoon(first!.sequence!);
+    await expect(log.acknowledge(second!.sequence!)).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+    await expect(log.flush()).resolves.toBeUndefined();
+    expect(await logged(stage)).toEqual(['1', '2']);
+    expect(failures).toEqual([]); // to lose the lease is none
+  });
+
+  test('keeps anybody from claiming the lease as long as its statement runs', async () => {
+    const { stage, log } = await setup();
+    await stage.database.query('INSERT INTO items VALUES (1)');
+    const [change] = await pass(log);
+    const blocker = await stage.database.client();
+    await blocker.query(`BEGIN; SELECT FROM ${stage.names.logTable.sql} FOR UPDATE`);
+    const acknowledged = log.acknowledge(change!.sequence!);
+    const waiting = async () => {
+      const found = await stage.database.query(
+        `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`,
+      );
+      return found.length;
+    };
+    await until(async () => (await waiting()) === 1);
+    const claimer = await stage.database.client();
+    const claim = claimer.query(`UPDATE ${stage.names.lockTable.sql} SET token = token + 1`);
+    await until(async () => (await waiting()) === 2);
+    await blocker.query('ROLLBACK');
+    await acknowledged;
+    await claim;
+    expect(await logged(stage)).toEqual([]);
+  });
+
+  test('that fails although the lease is held is told, for what it names would come again', async () => {
+    const { stage, log, failures } = await setup();
+    await stage.database.query('INSERT INTO items VALUES (1)');
+    const [change] = await pass(log);
+    await stage.database.query(`ALTER TABLE ${stage.names.logTable.sql} RENAME TO elsewhere`);
+    await expect(log.acknowledge(change!.sequence!)).rejects.toThrow('does not exist');
+    expect(failures).toHaveLength(1);
+  });
+});
+
+describe("acknowledging in a transaction of the caller's", () => {
+  async function handedOut() {
+    const bundle = await setup();
+    await bundle.stage.database.query('INSERT INTO items VALUES (1)');
+    const [change] = await pass(bundle.log);
+    const event: ChangeEvent = { ...change!, trigger: 'test', fencingToken: bundle.lease.token };
+    return { ...bundle, event, client: await bundle.stage.database.client() };
+  }
+
+  test('happens if and only if that commits', async () => {
+    const { stage, event, client } = await handedOut();
+    for (const [end, left] of [
+      ['ROLLBACK', ['1']],
+      ['COMMIT', []],
+    ] as const) {
+      await client.query('BEGIN');
+      await ChangeLog.acknowledgeIn(client, stage.names, event);
+      expect(await logged(stage)).toEqual(['1']);
+      await client.query(end);
+      expect(await logged(stage)).toEqual(left);
+    }
+  });
+
+  test('is refused when it has been acknowledged elsewhere, or will be', async () => {
+    const { stage, event, client } = await handedOut();
+    await client.query('BEGIN');
+    const late = { ...event, fencingToken: '0' };
+    await expect(ChangeLog.acknowledgeIn(client, stage.names, late)).rejects.toMatchObject({
+      code: 'ERR_LEASE_LOST',
+      retryable: false,
+    });
+    await ChangeLog.acknowledgeIn(client, stage.names, event);
+    const other = await stage.database.client();
+    await other.query('BEGIN');
+    const second = ChangeLog.acknowledgeIn(other, stage.names, event);
+    await client.query('COMMIT');
+    await expect(second).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+  });
+});

@@ -1,0 +1,45 @@
+import { type Settings, parseConfig } from '../../src/config.ts';
+import type { PostgresInputOptions } from '../../src/index.ts';
+import { install } from '../../src/install.ts';
+import { type Names, namesOf } from '../../src/names.ts';
+import { Session } from '../../src/session.ts';
+import { PATIENT } from './consumer.ts';
+import { type TestDatabase, createDatabase } from './database.ts';
+
+/** A database in which an input named `test` is installed, and sessions on it: for tests of a single stage. */
+export interface Stage extends AsyncDisposable {
+  readonly database: TestDatabase;
+  readonly settings: Settings;
+  readonly names: Names;
+  session(options?: { url?: string; statementTimeout?: number }): Promise<Session>;
+}
+
+export async function setupStage(options: PostgresInputOptions = {}): Promise<Stage> {
+  const database = await createDatabase();
+  await database.query('CREATE TABLE items (id int PRIMARY KEY, value int)');
+  const sessions: Session[] = [];
+  const settingsFor = (url: string) =>
+    parseConfig({ name: 'test', type: 'postgres', connectionString: url }, { ...PATIENT, ...options });
+  const settings = settingsFor(database.url);
+  const names = namesOf(settings.id, settings.internalSchema);
+  const stage: Stage = {
+    database,
+    settings,
+    names,
+    async session({ url = database.url, statementTimeout = 20_000 } = {}) {
+      const session = await Session.connect(settingsFor(url).target, {
+        connectTimeout: 15_000,
+        statementTimeout,
+        applicationName: 'dapper-postgres-input test',
+      });
+      sessions.push(session);
+      return session;
+    },
+    async [Symbol.asyncDispose]() {
+      await Promise.all(sessions.map((session) => session.close()));
+      await database[Symbol.asyncDispose]();
+    },
+  };
+  await install(await stage.session(), settings, names);
+  return stage;
+}
