@@ -1,0 +1,114 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type pg from 'pg';
+import { expect } from 'vitest';
+import { type PostgresInput, newPostgresInput } from '../../src/index.ts';
+import { createDatabase, type TestDatabase } from './database.ts';
+
+/**
+ * Two databases with the same history, of which one is watched. Whatever is done to both must come out the same, and
+ * bring exactly the events that it should.
+ */
+export interface Twins extends AsyncDisposable {
+  readonly watched: TestDatabase;
+  readonly plain: TestDatabase;
+  readonly input: PostgresInput;
+  /** Runs SQL in both, in a session that is kept; returns the error's message, or null. */
+  run(sql: string): Promise<string | null>;
+  /** The next events, as `location operation id`, sorted: between tables there is no order. */
+  events(count: number): Promise<string[]>;
+  /** All that the tables, the materialized views and the sequences hold is the same in both. */
+  expectSameContents(): Promise<void>;
+  /** No event is left over. */
+  expectNoMore(): Promise<void>;
+}
+
+const PATIENCE = 20_000;
+
+export async function createTwins(script: string): Promise<Twins> {
+  const [watched, plain] = await Promise.all([createDatabase(), createDatabase()]);
+  const [ourClient, theirClient] = await Promise.all([watched.client(), plain.client()]);
+  for (const client of [ourClient, theirClient])
+    await client.query(`${script}; CREATE TABLE the_end (id int PRIMARY KEY)`);
+
+  const config = { name: 'twin', type: 'postgres', connectionString: watched.url };
+  const input = await newPostgresInput(config, { connectTimeout: 10_000 });
+  const iterator = input.handle();
+  let next = iterator.next();
+  next.catch(() => {}); // told to whoever asks for it
+  await new Promise<void>((resolve) => void input.once('active', () => resolve()));
+
+  async function event(): Promise<string> {
+    const late = new AbortController();
+    const { value } = await Promise.race([
+      next,
+      delay(PATIENCE, undefined, { signal: late.signal }).then(() => ({ value: null })),
+    ]);
+    late.abort();
+    if (!value) return 'no event';
+    next = iterator.next();
+    next.catch(() => {});
+    return `${value.location} ${value.operation} ${value.id}`;
+  }
+
+  const twins: Twins = {
+    watched,
+    plain,
+    input,
+    async run(sql) {
+      const [ours, theirs] = await Promise.all([outcome(ourClient, sql), outcome(theirClient, sql)]);
+      expect(ours, sql).toEqual(theirs);
+      return theirs.error?.message ?? null;
+    },
+    async events(count) {
+      const events: string[] = [];
+      while (events.length < count && events.at(-1) !== 'no event') events.push(await event());
+      return events.toSorted();
+    },
+    async expectSameContents() {
+      const [ours, theirs] = await Promise.all([contents(watched), contents(plain)]);
+      expect(ours).toEqual(theirs);
+    },
+    async expectNoMore() {
+      await twins.run('INSERT INTO the_end VALUES (1); DELETE FROM the_end');
+      expect(await twins.events(2)).toEqual(['the_end create 1', 'the_end delete 1']);
+    },
+    async [Symbol.asyncDispose]() {
+      await input[Symbol.asyncDispose]();
+      await Promise.all([watched[Symbol.asyncDispose](), plain[Symbol.asyncDispose]()]);
+    },
+  };
+  return twins;
+}
+
+/** What an application gets to see of a statement. */
+interface Outcome {
+  readonly results?: Pick<pg.QueryResult, 'command' | 'rowCount' | 'rows'>[];
+  readonly error?: Pick<pg.DatabaseError, 'message' | 'code' | 'detail' | 'constraint' | 'table'>;
+}
+
+async function outcome(client: pg.Client, sql: string): Promise<Outcome> {
+  try {
+    const results = [await client.query(sql)].flat();
+    return { results: results.map(({ command, rowCount, rows }) => ({ command, rowCount, rows })) };
+  } catch (cause) {
+    const { message, code, detail, constraint, table } = cause as pg.DatabaseError;
+    return { error: { message, code, detail, constraint, table } };
+  }
+}
+
+/** Less the times that the clock wrote. */
+async function contents(database: TestDatabase): Promise<Record<string, unknown>> {
+  const relations = await database.query<{ name: string; sql: string; kind: string }>(
+    `SELECT relname AS name, format('%I', relname) AS sql, relkind AS kind FROM pg_class
+     WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'm', 'S')`,
+  );
+  const found: Record<string, unknown> = {};
+  for (const { name, sql, kind } of relations) {
+    found[name] = await database.query(
+      kind === 'S'
+        ? `SELECT last_value, is_called FROM ${sql}`
+        : `SELECT to_jsonb(r) - '{last_update,create_date,created_at,updated_at}'::text[] AS row FROM ${sql} r ORDER BY 1`,
+    );
+  }
+  return found;
+}
