@@ -3,7 +3,8 @@
  * https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING. (pg's own parser knows no keyword/value
  * pairs and no lists of hosts, and gives `sslmode` other meanings.)
  *
- * No message shows a value: one forgotten quote or percent sign, and the rest of a password passes for a port.
+ * No message shows a value, or a keyword that is not known: one forgotten quote or percent sign, and the rest of a
+ * password passes for a port or a keyword.
  */
 import { connectionTarget, invalid, isKeyword, type ConnectionTarget } from './connection-target.ts';
 
@@ -14,8 +15,8 @@ interface Parameter {
   value: string;
   /** The value as it was written. */
   raw: string;
-  /** Whether the keyword may in truth be a piece of a password. */
-  doubtful?: boolean;
+  /** Where the keyword begins, counted from 1. */
+  at?: number;
 }
 
 /**
@@ -30,10 +31,10 @@ export function parseConnectionString(text: string): ConnectionTarget {
   const given = new Map<string, string>();
   const secrets = new Set<string>();
   const parameters = /^postgres(ql)?:\/\//.test(trimmed) ? fromUrl(trimmed) : fromPairs(text);
-  for (const { keyword, value, raw, doubtful = false } of parameters) {
+  for (const { keyword, value, raw, at } of parameters) {
     if (!isKeyword(keyword, value)) {
-      const name = doubtful || !/^\w+$/.test(keyword) ? '(not shown, it may be part of a password)' : keyword;
-      throw invalid(`has an unknown keyword ${name}; a password with spaces needs single quotes`);
+      const rule = String.raw`a password with spaces or quotes must be quoted, as in 'it\'s'`;
+      throw invalid(`has an unknown keyword at character ${at}: ${rule}`);
     }
     if (value.includes('\0')) throw invalid(`has a NUL in ${keyword}`);
     if (value === '') given.delete(keyword);
@@ -73,13 +74,13 @@ function* fromUrl(text: string): Generator<Parameter> {
     yield parameter('port', servers.map(({ port }) => port).join(','));
   yield parameter('dbname', path);
 
-  const doubtful = userinfo === undefined && query.includes('@');
-  for (const pair of query.split('&').filter((pair) => pair !== '')) {
+  for (const { 0: pair, index } of query.matchAll(/[^&]+/g)) {
     const [, keyword = '', raw] = /^([^=]*)(?:=([^]*))?$/.exec(pair) ?? [];
     if (raw === undefined)
       throw invalid('has a parameter without "=" after its "?": percent-encode a "?" in a password');
+    const at = text.length - query.length + index + 1;
     // JDBC's spelling, which libpq takes too.
-    yield pair === 'ssl=true' ? parameter('sslmode', 'require') : { ...parameter(keyword, raw), doubtful };
+    yield pair === 'ssl=true' ? parameter('sslmode', 'require') : { ...parameter(keyword, raw), at };
   }
 }
 
@@ -87,7 +88,6 @@ function* fromUrl(text: string): Generator<Parameter> {
 function* fromPairs(text: string): Generator<Parameter> {
   const key = /[ \t-\r]*([^= \t-\r]+)[ \t-\r]*=[ \t-\r]*/y;
   const quotedOrBare = /'((?:[^'\\]|\\[^])*)'|((?!')(?:[^\\ \t-\r]|\\[^]?)*)/y;
-  let doubtful = false;
   for (let at = 0; /[^ \t-\r]/.test(text.slice(at)); at = quotedOrBare.lastIndex) {
     key.lastIndex = at;
     const keyword = key.exec(text)?.[1];
@@ -100,7 +100,6 @@ function* fromPairs(text: string): Generator<Parameter> {
     const raw = quoted ?? bare;
     if (raw === undefined)
       throw invalid(`has a single quote at character ${key.lastIndex + 1} that is not closed`);
-    yield { keyword, value: raw.replace(/\\([^]?)/g, '$1'), raw, doubtful };
-    doubtful ||= bare !== undefined && keyword.endsWith('password');
+    yield { keyword, value: raw.replace(/\\([^]?)/g, '$1'), raw, at: text.indexOf(keyword, at) + 1 };
   }
 }
