@@ -54,7 +54,10 @@ export const identityFunction = (names: Names): FunctionText => ({
   body: identityQuery('relation'),
 });
 
-/** Signs changes and sends them; empty or too long a body becomes `[]`: look in the change log. */
+/**
+ * Signs changes and sends them; empty or too long a body becomes `[]`: look in the change log. It says whether another
+ * transaction is about to notify too: of those, one commits after the other.
+ */
 export const notifyFunction = (names: Names): FunctionText => ({
   name: names.notifyFunction.name,
   signature: `${names.notifyFunction.sql}(body text)`,
@@ -66,9 +69,10 @@ export const notifyFunction = (names: Names): FunctionText => ({
   body: `
 DECLARE
   payload text := '[]';
+  header text := CASE WHEN pg_try_advisory_xact_lock(${names.notifyingKey}) THEN '"}' ELSE '","crowded":true}' END;
 BEGIN
   IF body <> '' AND octet_length(body) < ${MAX_BODY_BYTES} AND getdatabaseencoding() = 'UTF8' THEN
-    SELECT '[{"mac":"' || encode(sha256(s.outer_pad || sha256(s.inner_pad || convert_to(body, 'UTF8'))), 'hex') || '"},' || body || ']'
+    SELECT '[{"mac":"' || encode(sha256(s.outer_pad || sha256(s.inner_pad || convert_to(body, 'UTF8'))), 'hex') || header || ',' || body || ']'
     INTO payload FROM ${names.secretTable.sql} s;
   END IF;
   EXECUTE format('NOTIFY %I, %L', ${quoteLiteral(names.channel)}, payload);

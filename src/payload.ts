@@ -12,8 +12,15 @@ import { PostgresInputError } from './errors.ts';
 import { type Operation, parseOperation } from './orchestrator.ts';
 
 export type Payload =
-  /** Changes of one statement, and the transaction that made them. */
-  | { readonly kind: 'changes'; readonly changes: readonly Change[]; readonly xid: bigint }
+  /**
+   * Changes of one statement, and the transaction that made them. Crowded: another was about to notify as well.
+   */
+  | {
+      readonly kind: 'changes';
+      readonly changes: readonly Change[];
+      readonly xid: bigint;
+      readonly crowded: boolean;
+    }
   /** There is something in the change log. */
   | { readonly kind: 'look' }
   /** A change that somebody announced by hand: it is in no log. */
@@ -40,13 +47,16 @@ const foreignChange = z.object({
   op: z.string(),
 });
 
-const SIGNED = /^\[\{"mac":"([0-9a-f]{64})"\},/;
+const SIGNED = /^\[\{"mac":"([0-9a-f]{64})"(,"crowded":true)?\},/;
 
 /** Reads a payload; `secret` is what our triggers sign with. */
 export function readPayload(text: string, secret: Buffer): Payload {
   if (text === '[]') return { kind: 'look' };
   const signature = SIGNED.exec(text);
-  if (signature) return isSigned(text, signature, secret) ? announced(text) : { kind: 'forged' };
+  if (signature)
+    return isSigned(text, signature, secret)
+      ? announced(text, signature[2] !== undefined)
+      : { kind: 'forged' };
 
   let value: unknown;
   try {
@@ -71,12 +81,13 @@ function isSigned(text: string, [prefix, mac]: RegExpExecArray, secret: Buffer):
 }
 
 /** The log tells what another version of the trigger functions says otherwise. */
-function announced(text: string): Payload {
+function announced(text: string, crowded: boolean): Payload {
   const { data } = announcement.safeParse(JSON.parse(text));
   if (!data) return { kind: 'look' };
   const [, ...changes] = data;
   return {
     kind: 'changes',
+    crowded,
     // The trigger made `at` of UTC, and JSON's timestamps are ISO 8601.
     changes: changes.map((c) => changeOf(c.seq, `${c.at}Z`, c.tbl, c.id, c.op, c.key)),
     xid: BigInt(changes[0].xid),

@@ -42,6 +42,11 @@ import { Wakeup } from './wakeup.ts';
 const PAGE = 2000;
 /** Between passes that find little, in milliseconds: doubled from one to the other while they find nothing. */
 const PAUSE = { min: 2, max: 50 };
+/**
+ * What a change weighs whose transaction was not the only one about to notify. Such transactions wait for each other,
+ * so their number per second says how fast the disk is and not how busy the writers are.
+ */
+const CROWDED = 12;
 /** Sequences remembered while asleep; then a pass makes them superfluous. */
 const MAX_SEEN = 1000;
 
@@ -226,13 +231,13 @@ export class Reader {
   #take(announcement: Announcement): void {
     if (this.#phase !== 'asleep') return;
     if (announcement.kind === 'look') return this.#stopSleeping();
-    const { changes, xid } = announcement;
+    const { changes, xid, crowded } = announcement;
     if (this.#options.log.covers(xid)) return;
     if (this.#options.queue.room < changes.length) return this.#stopSleeping();
     const fresh = changes.filter(({ sequence }) => !this.#seen.has(sequence!));
     for (const { sequence } of fresh) this.#seen.add(sequence!);
     this.#push(fresh);
-    this.#load.add(fresh.length);
+    this.#load.add(crowded ? CROWDED * fresh.length : fresh.length);
     if (this.#load.isBusy || this.#seen.size >= MAX_SEEN) this.#stopSleeping();
   }
 

@@ -95,6 +95,7 @@ describe("a payload of our triggers'", () => {
     expect(read(signed(body))).toEqual({
       kind: 'changes',
       xid: 757n,
+      crowded: false,
       changes: [
         {
           sequence: '9007199254740993',
@@ -114,6 +115,11 @@ describe("a payload of our triggers'", () => {
         },
       ],
     });
+  });
+
+  test('may say that its transaction is not the only one about to notify', () => {
+    const crowded = signed(JSON.stringify(change)).replace('"}', '","crowded":true}');
+    expect(read(crowded)).toMatchObject({ kind: 'changes', xid: 757n, crowded: true });
   });
 
   test('may say no more than that there is something in the log', () => {
