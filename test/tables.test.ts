@@ -1,70 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { quoteIdentifier, quoteLiteral } from '../src/names.ts';
 import type { TestDatabase } from './support/database.ts';
+import { KEYS, TABLES_WITH_KEYS, keyTable } from './support/keys.ts';
+import { HOSTILE, OUR_OWN } from './support/hostile-names.ts';
 import { application, input, majorVersion, setup } from './support/watched.ts';
-
-/** A type that can be a key, and two of its values. */
-const KEYS: Record<string, [string, string]> = {
-  smallint: ['-32768', '7'],
-  integer: ['1000000', '-1'],
-  bigint: ['9007199254740993', '-9223372036854775808'],
-  numeric: ['1000000', '0.100'],
-  'numeric(9,2)': ['1000000', '0.1'],
-  real: ['0.1', '1e10'],
-  'double precision': ['0.30000000000000004', '-Infinity'],
-  money: ['1234.5', '-0.01'],
-  text: ['it\'s a "text"\\ ☃', ''],
-  'character varying(20)': ['tab\there', '100% {[,'],
-  'character(5)': ['ab', 'naïve'],
-  name: ['a name', 'x'],
-  '"char"': ['c', 'd'],
-  citext: ['MiXed', 'x'],
-  bytea: ['\\x00ff27', '\\x'],
-  boolean: ['true', 'false'],
-  date: ['2026-01-31', '0044-03-15 BC'],
-  time: ['23:59:59.999999', '00:00'],
-  'time with time zone': ['12:00:00+05:30', '12:00:00-08'],
-  timestamp: ['2026-01-31 12:34:56.7', 'infinity'],
-  'timestamp with time zone': ['2026-01-31 23:34:56.7+00', '2026-07-31 12:00:00+02'],
-  interval: ['1 year 2 months -3 days 04:05:06.789', '00:00:00'],
-  uuid: ['A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', '00000000-0000-0000-0000-000000000000'],
-  inet: ['10.0.0.1', '10.0.0.1/24'],
-  cidr: ['10.0.0.0/8', '2001:db8::/32'],
-  macaddr: ['08:00:2b:01:02:03', '00-00-00-00-00-00'],
-  macaddr8: ['08:00:2b:01:02:03:04:05', '08:00:2b:01:02:03'],
-  'bit(4)': ['1010', '0000'],
-  'bit varying': ['10101', ''],
-  oid: ['4294967295', '0'],
-  xid8: ['18446744073709551615', '3'],
-  pg_lsn: ['16/B374D848', '0/0'],
-  regclass: ['pg_class', 'mood_table'],
-  jsonb: ['{"a":  [1, null], "b": "x"}', '"y"'],
-  tsvector: ["a fat:2 'it''s'", ''],
-  tsquery: ['fat & (rat | cat)', ''],
-  int4range: ['[1,5]', 'empty'],
-  numrange: ['(1.50,)', '[0,0]'],
-  tstzrange: ['[2026-01-31 12:00+00,)', 'empty'],
-  datemultirange: ['{[2026-01-01,2026-02-01)}', '{}'],
-  'integer[]': ['{1,2,NULL}', '{}'],
-  'timestamptz[]': ['{2026-01-31 12:00+00}', '{}'],
-  mood: ['so so', "it's"],
-  positive: ['5', '6'],
-  dated: ['2026-01-31', '2026-02-01'],
-  pair: ['(1,"2026-01-31")', '(2,)'],
-};
-
-const tableOf = (type: string) => quoteIdentifier(`${type} key`);
-
-const APPLICATION = `
-  CREATE EXTENSION citext;
-  CREATE TABLE mood_table ();
-  CREATE TYPE mood AS ENUM ('so so', 'it''s');
-  CREATE DOMAIN positive AS numeric(5,1) CHECK (value > 0);
-  CREATE DOMAIN dated AS date;
-  CREATE TYPE pair AS (a int, b date);
-  ${Object.keys(KEYS)
-    .map((type) => `CREATE TABLE ${tableOf(type)} (k ${type} PRIMARY KEY, n int);`)
-    .join('\n')}`;
 
 /** What the roles, databases and sessions of applications set, and other settings that values are printed by. */
 const WRITERS: Record<string, string> = {
@@ -88,21 +27,21 @@ const WRITERS: Record<string, string> = {
 async function printed(database: TestDatabase, type: string): Promise<string[]> {
   const client = await database.client({ types: { getTypeParser: () => String } });
   await client.query("SET TimeZone = 'UTC'; SET search_path = pg_catalog");
-  const { rows } = await client.query(`SELECT k FROM public.${tableOf(type)} ORDER BY n`);
+  const { rows } = await client.query(`SELECT k FROM public.${keyTable(type)} ORDER BY n`);
   await client.end();
   return rows.map(({ k }) => k);
 }
 
 describe('the key of a row is logged as PostgreSQL prints it', () => {
   test('for every type, whatever the writer has set', async () => {
-    const { database, rows } = await setup(APPLICATION);
+    const { database, rows } = await setup(TABLES_WITH_KEYS);
     const plain = await database.client();
     const other = await database.client();
     for (const [name, value] of Object.entries(WRITERS))
       await other.query(`SELECT set_config($1, $2, false)`, [name, value]);
 
     for (const [type, values] of Object.entries(KEYS)) {
-      const table = `public.${tableOf(type)}`;
+      const table = `public.${keyTable(type)}`;
       for (const [n, value] of values.entries())
         await plain.query(`INSERT INTO ${table} VALUES (${quoteLiteral(value)}, ${n})`);
       const ids = await printed(database, type);
@@ -198,43 +137,6 @@ describe('the key of a row is logged as PostgreSQL prints it', () => {
     ]);
   });
 });
-
-/** Names that go wrong unless they are quoted. */
-const QUOTED = [
-  'Order',
-  'two words',
-  'a-b',
-  'a.b',
-  'a"b',
-  "it's",
-  '"',
-  "'",
-  ' ',
-  'select',
-  'user',
-  '100%',
-  '%s',
-  '%1$s',
-  '%%',
-  '$1',
-  '$body$',
-  '$$',
-  'back\\slash',
-  "'; DROP TABLE t; --",
-  '*/ --',
-  'tab\tand\nnewline',
-  '{"tbl":1}',
-  '€',
-  'naïve ☃ 表 😀',
-  'x'.repeat(63),
-  'é'.repeat(31),
-];
-
-/** Names that trigger functions use themselves. */
-const OUR_OWN =
-  `new_rows old_rows r c l s relation change location asleep body payload written_at now_known last_op seq
-  at tbl op key match step tg_op log`.split(/\s+/);
-const HOSTILE = [...QUOTED, ...OUR_OWN];
 
 describe('whatever it is called', () => {
   test('a table, its schema and its key', async () => {
