@@ -4,10 +4,9 @@ import type { Consumption } from './contestant.ts';
 import { contestants } from './contestants/index.ts';
 
 export type ConsumeCommand =
-  | { do: 'start'; contestant: string; url: string; timed: boolean }
+  | { do: 'start'; contestant: string; url: string; timed: boolean; standby?: boolean }
   | { do: 'report' }
   | { do: 'times'; firstId: number; rows: number }
-  | { do: 'missing'; rows: number }
   | { do: 'stop' };
 
 export interface ConsumeReport {
@@ -56,7 +55,11 @@ async function obey(command: ConsumeCommand): Promise<unknown> {
   switch (command.do) {
     case 'start':
       timed = command.timed;
-      consumption = await contestants[command.contestant]!.consume(command.url, deliver);
+      {
+        const starting = contestants[command.contestant]!.consume(command.url, deliver);
+        if (command.standby) void starting.catch(() => {});
+        else consumption = await starting;
+      }
       return null;
     case 'report': {
       const { user, system } = process.cpuUsage();
@@ -72,8 +75,6 @@ async function obey(command: ConsumeCommand): Promise<unknown> {
     }
     case 'times':
       return [...times.subarray(command.firstId, command.firstId + command.rows)];
-    case 'missing':
-      return Array.from({ length: command.rows }, (_, n) => n + 1).filter((n) => !seen[n]);
     case 'stop':
       await consumption?.stop();
       return null;

@@ -2,6 +2,7 @@
 import pg from 'pg';
 import { type Server, startServer } from '../test/support/server.ts';
 import { Child } from './child.ts';
+import { clock } from './clock.ts';
 import type { ConsumeReport } from './consumer.ts';
 import type { Contestant } from './contestant.ts';
 import { contestants } from './contestants/index.ts';
@@ -102,8 +103,11 @@ export class Stage implements AsyncDisposable {
     return this.#consumer!.ask({ do: 'times', firstId, rows });
   }
 
-  missing(rows: number): Promise<number[]> {
-    return this.#consumer!.ask({ do: 'missing', rows });
+  /** When nothing was left to acknowledge; at once for those who cannot tell. */
+  async acknowledged(): Promise<number> {
+    const { isAcknowledged } = this.contestant;
+    while (isAcknowledged && !(await isAcknowledged(this.url))) await new Promise(setImmediate);
+    return isAcknowledged ? clock() : 0;
   }
 
   /** Waits until that many changes are delivered; gives up when none has come for ten seconds. */

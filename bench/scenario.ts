@@ -11,6 +11,8 @@ export interface Scenario {
   /** Whose numbers the others' are divided by. */
   readonly baseline: string;
   readonly rounds: number;
+  /** The metric that is drawn. */
+  readonly chart?: string;
   run(lab: Lab, contestant: string): Promise<Metrics>;
 }
 

@@ -1,168 +1,364 @@
-import type { Stage } from './lab.ts';
+/** What is measured. One contestant, one round, a database of its own; run.ts interleaves the rounds. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { readPayload } from '../src/payload.ts';
+import { Child } from './child.ts';
+import type { Lab, Stage } from './lab.ts';
 import { type Metrics, type Scenario, ascending, quantile } from './scenario.ts';
 
-const everybody = ['none', 'original', 'ours', 'ours-unread'];
+const everybody = [
+  'none',
+  'original',
+  'ours',
+  'pg-pubsub',
+  'outbox',
+  'graphile-worker',
+  'pg-boss',
+  'pg-logical-replication',
+  'postgres',
+];
+const delivering = everybody.filter((name) => name !== 'none');
+const durable = ['ours', 'outbox', 'graphile-worker', 'pg-boss', 'pg-logical-replication'];
+/** Where the slower ones would take minutes, and would say nothing that the other measurements do not. */
+const few = ['none', 'original', 'ours', 'pg-logical-replication', 'postgres'];
 
-const isDelivering = (stage: Stage): boolean => stage.contestant.by !== 'nothing';
+const delivers = (stage: Stage): boolean => stage.contestant.by !== 'nothing';
 
-async function undelivered(stage: Stage, rows: number): Promise<Metrics> {
-  if (!isDelivering(stage)) return {};
+async function completeness(stage: Stage, rows: number): Promise<Metrics> {
+  if (!delivers(stage)) return {};
   const { delivered, repeated } = await stage.delivered(rows);
-  if (delivered < rows) {
-    const left = await stage.client
-      .query(
-        'select l.*, pg_current_snapshot() s from postgres_input.log_postgres_input_bench l order by seq limit 5',
-      )
-      .catch(() => null);
-    const times = await stage.missing(rows);
-    console.error(
-      'UNDELIVERED',
-      rows - delivered,
-      times.slice(0, 20),
-      left?.rows,
-      (await stage.client.query('select count(*), min(id), max(id) from item')).rows,
-    );
-  }
   return { undelivered: rows - delivered, repeated };
 }
 
+const fill = (stage: Stage, rows: number, from = 0): Promise<unknown> =>
+  stage.client.query(
+    `INSERT INTO item (id, note) SELECT n, 'row ' || n FROM generate_series(${from + 1}, ${from + rows}) n`,
+  );
+
 /** Writers as fast as they go, with a live consumer. */
-const throughput = (clients: number, statements: number, duration = 2500, rounds = 5): Scenario => ({
-  key: `a${clients}${statements > 1 ? `x${statements}` : ''}`,
-  title: `write throughput, ${clients} client${clients > 1 ? 's' : ''}, ${statements} row${statements > 1 ? 's' : ''} per transaction`,
-  contestants: everybody,
+const throughput = (clients: number, statements = 1, { rows: existing = 0, ...rest } = {}): Scenario => ({
+  key: `a${clients}${statements > 1 ? `x${statements}` : ''}${existing ? `-${existing}` : ''}`,
+  title: `write throughput: ${clients} client(s), ${statements} row(s) per transaction${existing ? `, ${existing} rows in the table` : ''}`,
+  contestants: existing ? ['none', 'ours'] : everybody,
   baseline: 'none',
-  rounds,
+  chart: 'rows/s',
+  rounds: 3,
   async run(lab, contestant) {
     await using stage = await lab.stage(contestant);
+    if (existing > 0) await fill(stage, existing, 100_000_000);
     await stage.install();
     await stage.consume();
-    const { rows, elapsed } = await stage.write({ clients, statements, duration, firstId: 1 });
-    const live = isDelivering(stage) ? (await stage.report()).delivered / rows : 1;
-    return { 'rows/s': (rows / elapsed) * 1000, 'delivered live': live, ...(await undelivered(stage, rows)) };
+    const { rows, elapsed } = await stage.write({ clients, statements, duration: 2000, firstId: 1 });
+    const live = delivers(stage) ? { 'delivered meanwhile': (await stage.report()).delivered / rows } : {};
+    return { 'rows/s': (rows / elapsed) * 1000, ...live, ...(await completeness(stage, rows)) };
   },
+  ...rest,
 });
 
 /** One statement that changes many rows. */
-const bulk = (rows: number, rounds = 3): Scenario => ({
-  key: `b${rows}`,
-  title: `one statement of ${rows} rows`,
-  contestants: everybody,
+const bulk = (kind: 'INSERT' | 'UPDATE', rows: number): Scenario => ({
+  key: `b-${kind.toLowerCase()}-${rows}`,
+  title: `one ${kind} of ${rows} rows`,
+  contestants: few,
   baseline: 'none',
-  rounds,
+  chart: 'statement ms',
+  rounds: 3,
   async run(lab, contestant) {
     await using stage = await lab.stage(contestant);
-    await stage.install();
-    await stage.consume();
-    const began = performance.now();
-    await stage.client.query(
-      `INSERT INTO item (id, note) SELECT n, 'row ' || n FROM generate_series(1, ${rows}) n`,
-    );
-    const insert = performance.now() - began;
-    const lost = await undelivered(stage, rows);
-    const all = performance.now() - began;
-    if (!isDelivering(stage)) return { 'insert ms': insert, 'all delivered ms': insert };
-    return { 'insert ms': insert, 'all delivered ms': all, ...lost };
-  },
-});
-
-const bulkUpdate = (rows: number, rounds = 3): Scenario => ({
-  key: `bu${rows}`,
-  title: `one UPDATE of ${rows} rows`,
-  contestants: everybody,
-  baseline: 'none',
-  rounds,
-  async run(lab, contestant) {
-    await using stage = await lab.stage(contestant);
-    await stage.client.query(
-      `INSERT INTO item (id, note) SELECT n, 'row ' || n FROM generate_series(1, ${rows}) n`,
-    );
+    if (kind === 'UPDATE') await fill(stage, rows);
     await stage.client.query('VACUUM ANALYZE item');
     await stage.install();
     await stage.consume();
     const began = performance.now();
-    await stage.client.query(`UPDATE item SET note = 'changed'`);
-    const update = performance.now() - began;
-    return { 'update ms': update, ...(await undelivered(stage, rows)) };
+    await (kind === 'INSERT' ? fill(stage, rows) : stage.client.query(`UPDATE item SET note = 'changed'`));
+    const statement = performance.now() - began;
+    const complete = await completeness(stage, rows);
+    return { 'statement ms': statement, 'until all delivered ms': performance.now() - began, ...complete };
   },
 });
 
-/** From the start of an INSERT to its consumer. */
-const latency = (rate: number, duration = 4000, rounds = 3): Scenario => ({
+/** From the start of an INSERT to its consumer, and how long the INSERT itself takes. */
+const latency = (rate: number): Scenario => ({
   key: `d${rate}`,
-  title: `latency from the start of the INSERT to the consumer, at ${rate} changes/s`,
-  contestants: everybody.filter((name) => name !== 'none'),
+  title: `latency at ${rate} changes/s, from the start of the INSERT to its consumer; and of the INSERT itself`,
+  contestants: rate > 1000 ? few : everybody,
   baseline: 'original',
-  rounds,
+  chart: 'p99 ms',
+  rounds: 3,
   async run(lab, contestant) {
     await using stage = await lab.stage(contestant);
     await stage.install();
     await stage.consume({ timed: true });
-    await stage.write({ clients: 16, statements: 1, duration: 300, rate: Math.min(rate, 100), firstId: 1 });
+    const load = { clients: 16, statements: 1 };
+    const warm = await stage.write({ ...load, duration: 500, rate: 100, firstId: 1 });
+    if (delivers(stage)) await stage.delivered(warm.rows);
     const firstId = 1_000_000;
-    const before = (await stage.delivered(Infinity, 300)).delivered;
-    const written = await stage.write({ clients: 16, statements: 1, duration, rate, firstId });
-    const lost = await undelivered(stage, before + written.rows);
-    const times = await stage.times(firstId, written.rows);
-    const fromStart = ascending(times.flatMap((at, n) => (at > 0 ? [at - written.sentAt[n]!] : [])));
-    const fromCommit = ascending(times.flatMap((at, n) => (at > 0 ? [at - written.doneAt[n]!] : [])));
-    return {
+    const written = await stage.write({ ...load, duration: rate > 10 ? 3000 : 5000, rate, firstId });
+    const writing = {
       'rows/s': (written.rows / written.elapsed) * 1000,
-      'p50 ms': quantile(fromStart, 0.5),
-      'p99 ms': quantile(fromStart, 0.99),
-      'p999 ms': quantile(fromStart, 0.999),
-      'after commit p50 ms': quantile(fromCommit, 0.5),
-      'after commit p99 ms': quantile(fromCommit, 0.99),
-      'write p50 ms': quantile(written.latencies, 0.5),
-      'write p99 ms': quantile(written.latencies, 0.99),
-      ...lost,
+      'INSERT p50 ms': quantile(written.latencies, 0.5),
+      'INSERT p99 ms': quantile(written.latencies, 0.99),
+    };
+    if (!delivers(stage)) return writing;
+    const complete = await completeness(stage, warm.rows + written.rows);
+    const times = await stage.times(firstId, written.rows);
+    const taken = ascending(times.flatMap((at, n) => (at > 0 ? [at - written.sentAt[n]!] : [])));
+    return {
+      'p50 ms': quantile(taken, 0.5),
+      'p99 ms': quantile(taken, 0.99),
+      'p999 ms': quantile(taken, 0.999),
+      ...writing,
+      ...complete,
     };
   },
 });
 
 /** A backlog that gathered while nobody listened. */
-const drain = (rows: number, rounds = 3): Scenario => ({
+const drain = (rows: number, contestants = durable): Scenario => ({
   key: `e${rows}`,
   title: `draining a backlog of ${rows} changes`,
-  contestants: ['ours', 'pg-logical-replication'],
+  contestants,
   baseline: 'pg-logical-replication',
-  rounds,
+  chart: 'events/s',
+  rounds: 3,
   async run(lab, contestant) {
     await using stage = await lab.stage(contestant);
     await stage.install();
-    for (let n = 0; n < 10; n++) {
-      await stage.client.query(
-        `INSERT INTO item (id) SELECT generate_series(${(n * rows) / 10 + 1}, ${((n + 1) * rows) / 10})`,
-      );
-    }
+    const step = Math.min(rows, 100_000);
+    for (let n = 0; n < rows; n += step) await fill(stage, step, n);
     await lab.admin.query('CHECKPOINT');
-    const execArgv = process.env['BENCH_PROF']
-      ? ['--cpu-prof', '--cpu-prof-dir', process.env['BENCH_PROF']]
-      : [];
-    await stage.consume({ execArgv });
+    const profile = process.env['BENCH_PROFILE'];
+    await stage.consume({ execArgv: profile ? ['--cpu-prof', '--cpu-prof-dir', profile] : [] });
     const { delivered, repeated, firstAt, lastAt, cpu, rss } = await stage.delivered(rows);
-    while (!((await stage.contestant.isAcknowledged?.(stage.url)) ?? true)) await new Promise(setImmediate);
+    const acknowledged = await stage.acknowledged();
     return {
-      'events/s': (delivered / (lastAt - firstAt)) * 1000,
-      'cpu us/event': (cpu / delivered) * 1000,
-      'rss MB': rss / 1e6,
+      'events/s': (delivered / (Math.max(lastAt, acknowledged) - firstAt)) * 1000,
+      'CPU us/event': (cpu / delivered) * 1000,
+      'memory MB': rss / 1e6,
       undelivered: rows - delivered,
       repeated,
     };
   },
 });
 
-/** What pg reads of the same table in keyset pages: no reader of a table can be faster. */
+/** What pg reads of the change log in keyset pages: no reader of a table can be faster. */
+const readingLimit: Scenario = {
+  key: 'e-limit',
+  title: 'the limit of a drain: pg reading 1,000,000 rows of the change log in keyset pages of 2,000',
+  contestants: ['ours-unread'],
+  baseline: 'ours-unread',
+  rounds: 3,
+  async run(lab, contestant) {
+    await using stage = await lab.stage(contestant);
+    await stage.install();
+    await fill(stage, 1_000_000);
+    const text = `SELECT seq, at, tbl, id, op, key FROM postgres_input.log_postgres_input_bench
+      WHERE seq > $1 ORDER BY seq LIMIT 2000`;
+    await stage.client.query('SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off');
+    const began = performance.now();
+    let rows = 0;
+    for (let after = '0'; ;) {
+      const page = await stage.client.query({ name: 'page', text, values: [after], rowMode: 'array' });
+      if (page.rows.length === 0) break;
+      rows += page.rows.length;
+      after = (page.rows.at(-1) as string[])[0]!;
+    }
+    return { 'rows/s': (rows / (performance.now() - began)) * 1000 };
+  },
+};
+
+/** Updating a small column of rows that carry a large one. */
+const wide: Scenario = {
+  key: 'f',
+  title: 'updating a small column of 200 rows with 300 kB of jsonb',
+  contestants: few,
+  baseline: 'none',
+  chart: 'UPDATE ms',
+  rounds: 3,
+  async run(lab, contestant) {
+    await using stage = await lab.stage(contestant);
+    await stage.client.query('ALTER TABLE item ADD document jsonb, ADD counter int');
+    await stage.client.query(`INSERT INTO item SELECT n, '', to_jsonb(string_agg(md5(n || ' ' || i), '')), 0
+      FROM generate_series(1, 200) n, generate_series(1, 9600) i GROUP BY n`);
+    await stage.client.query('VACUUM ANALYZE item');
+    await stage.install();
+    await stage.consume();
+    const times: number[] = [];
+    for (let n = 0; n < 9; n++) {
+      const began = performance.now();
+      await stage.client.query('UPDATE item SET counter = counter + 1');
+      times.push(performance.now() - began);
+      await delay(100);
+    }
+    return { 'UPDATE ms': quantile(ascending(times), 0.5), ...(await completeness(stage, 200)), repeated: 0 };
+  },
+};
+
+/** What a node asks of the database while nothing happens. */
+const idle: Scenario = {
+  key: 'g',
+  title: 'idle: queries per second and CPU of a node that consumes, and of one that stands by',
+  contestants: delivering,
+  baseline: 'original',
+  rounds: 1,
+  async run(lab, contestant) {
+    await using stage = await lab.stage(contestant);
+    await stage.install();
+    await stage.consume();
+    await delay(1000);
+    const active = await queriesPerSecond(stage);
+    const standsBy = contestant === 'ours' || contestant === 'pg-pubsub';
+    if (!standsBy) return active;
+    await using standby = await Child.start('consumer');
+    await standby.ask({ do: 'start', contestant, url: stage.url, timed: false, standby: true });
+    await delay(1000);
+    const both = await queriesPerSecond(stage);
+    return { ...active, 'queries/s of a standby': both['queries/s'] - active['queries/s'] };
+  },
+};
+
+async function queriesPerSecond(stage: Stage): Promise<{ 'queries/s': number; 'CPU ms/s': number }> {
+  const calls = async () => {
+    const { rows } = await stage.lab.admin.query<{ calls: number }>(
+      `SELECT coalesce(sum(calls), 0)::float8 AS calls FROM pg_stat_statements
+       WHERE dbid = (SELECT oid FROM pg_database WHERE datname = $1)`,
+      [new URL(stage.url).pathname.slice(1)],
+    );
+    return rows[0]!.calls;
+  };
+  const seconds = 10;
+  const before = { calls: await calls(), cpu: (await stage.report()).cpu };
+  await delay(seconds * 1000);
+  const after = { calls: await calls(), cpu: (await stage.report()).cpu };
+  return {
+    'queries/s': (after.calls - before.calls) / seconds,
+    'CPU ms/s': (after.cpu - before.cpu) / seconds,
+  };
+}
+
+/** Load that swings between nothing and all that goes. */
+const swing: Scenario = {
+  key: 'swing',
+  title: 'load that swings between nothing and 16 writers at full speed, every second',
+  contestants: ['original', 'ours'],
+  baseline: 'original',
+  rounds: 3,
+  async run(lab, contestant) {
+    await using stage = await lab.stage(contestant);
+    await stage.install();
+    await stage.consume({ timed: true });
+    const swings = { times: 6, pause: 1000 };
+    const written = await stage.write({ clients: 16, statements: 1, duration: 1000, swings, firstId: 1 });
+    const complete = await completeness(stage, written.rows);
+    const times = await stage.times(1, written.rows);
+    const late = ascending(times.flatMap((at, n) => (at > 0 ? [at - written.doneAt[n]!] : [])));
+    return {
+      'rows/s': (written.rows / written.elapsed) * 1000,
+      'after commit p50 ms': quantile(late, 0.5),
+      'after commit p99 ms': quantile(late, 0.99),
+      'worst ms': late.at(-1)!,
+      ...complete,
+    };
+  },
+};
+
+/** Churn while an old snapshot keeps vacuum from removing anything. */
+const bloat: Scenario = {
+  key: 'bloat',
+  title: '20 s of 2,000 changes/s while an old snapshot is held open',
+  contestants: ['ours'],
+  baseline: 'ours',
+  rounds: 1,
+  async run(lab, contestant) {
+    await using stage = await lab.stage(contestant);
+    await stage.install();
+    await stage.consume({ timed: true });
+    await stage.client.query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM item');
+    const load = { clients: 16, statements: 1, rate: 2000, duration: 20_000 };
+    const written = await stage.write({ ...load, firstId: 1 });
+    const complete = await completeness(stage, written.rows);
+    const times = await stage.times(1, written.rows);
+    const taken = times.map((at, n) => at - written.sentAt[n]!);
+    const fifth = Math.floor(taken.length / 5);
+    const { rows } = await stage.client.query<{ size: number }>(
+      `SELECT pg_total_relation_size('postgres_input.log_postgres_input_bench')::float8 AS size`,
+    );
+    await stage.client.query('COMMIT');
+    return {
+      'rows/s': (written.rows / written.elapsed) * 1000,
+      'first fifth p50 ms': quantile(ascending(taken.slice(0, fifth)), 0.5),
+      'last fifth p50 ms': quantile(ascending(taken.slice(-fifth)), 0.5),
+      'first fifth p99 ms': quantile(ascending(taken.slice(0, fifth)), 0.99),
+      'last fifth p99 ms': quantile(ascending(taken.slice(-fifth)), 0.99),
+      'log MB': rows[0]!.size / 1e6,
+      ...complete,
+    };
+  },
+};
+
+/** What it costs to check what a notification says. */
+const validation: Scenario = {
+  key: 'validation',
+  title: 'reading a payload: signature, JSON and zod, against JSON.parse alone',
+  contestants: ['ours'],
+  baseline: 'ours',
+  rounds: 3,
+  async run(_lab: Lab) {
+    const { createHmac } = await import('node:crypto');
+    const secret = Buffer.alloc(32, 1);
+    const change = {
+      seq: '1',
+      xid: '757',
+      at: '2026-01-31T12:00:00.123456',
+      tbl: 'item',
+      id: '1',
+      op: 'INSERT',
+    };
+    const body = JSON.stringify({ ...change, key: 'id' });
+    const payload = `[{"mac":"${createHmac('sha256', secret).update(body).digest('hex')}"},${body}]`;
+    const time = (task: () => unknown) => {
+      const began = performance.now();
+      for (let n = 0; n < 200_000; n++) task();
+      return ((performance.now() - began) * 1000) / 200_000;
+    };
+    return {
+      'readPayload us': time(() => readPayload(payload, secret)),
+      'JSON.parse us': time(() => JSON.parse(payload)),
+    };
+  },
+};
+
 export const scenarios: readonly Scenario[] = [
-  throughput(1, 1),
-  throughput(16, 1),
-  bulk(100_000),
-  bulk(1_000_000),
-  bulkUpdate(100_000),
-  bulkUpdate(1_000_000),
+  throughput(1),
+  throughput(4),
+  throughput(16),
+  throughput(64),
+  throughput(1, 10),
+  throughput(16, 10),
+  bulk('INSERT', 100_000),
+  bulk('INSERT', 1_000_000),
+  bulk('UPDATE', 100_000),
+  bulk('UPDATE', 1_000_000),
   latency(10),
   latency(100),
   latency(1000),
   latency(5000),
-  drain(1_000_000),
+  drain(10_000),
+  drain(1_000_000, ['ours', 'pg-logical-replication']),
+  readingLimit,
+  wide,
+  idle,
+  throughput(16, 1, { rows: 100_000 }),
+  throughput(16, 1, { rows: 1_000_000 }),
+  drain(100_000, ['ours', 'pg-logical-replication']),
+  swing,
+  bloat,
+  validation,
+];
+
+/** For its exit code alone: everybody's changes arrive. */
+export const quick: readonly Scenario[] = [
+  { ...throughput(16), contestants: ['original', 'ours', 'pg-logical-replication'], rounds: 1 },
+  { ...bulk('UPDATE', 50_000), contestants: ['ours'], rounds: 1 },
+  { ...drain(100_000), contestants: ['ours'], rounds: 1 },
+  { ...swing, contestants: ['ours'], rounds: 1 },
 ];
