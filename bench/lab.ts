@@ -105,9 +105,9 @@ export class Stage implements AsyncDisposable {
 
   /** When nothing was left to acknowledge; at once for those who cannot tell. */
   async acknowledged(): Promise<number> {
-    const { isAcknowledged } = this.contestant;
-    while (isAcknowledged && !(await isAcknowledged(this.url))) await new Promise(setImmediate);
-    return isAcknowledged ? clock() : 0;
+    if (!this.contestant.isAcknowledged) return 0;
+    while (!(await this.contestant.isAcknowledged(this.url))) await new Promise(setImmediate);
+    return clock();
   }
 
   /** Waits until that many changes are delivered; gives up when none has come for ten seconds. */
