@@ -32,6 +32,8 @@ interface Pull {
 const CAPACITY = 4000;
 /** How many that were handed out may still take up space. */
 const SLACK = 1000;
+/** For how many milliseconds events may be handed out before the event loop has to turn. */
+const TURN = 20;
 
 export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined> {
   readonly #options: EventQueueOptions;
@@ -43,6 +45,8 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
   readonly #changed = new Wakeup();
   #paused = false;
   #dropped = false;
+  /** When the first event was handed out since the event loop last turned. */
+  #turnBegan: number | null = null;
   #end: { readonly error?: unknown } | null = null;
 
   constructor(options: EventQueueOptions) {
@@ -159,8 +163,22 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
       if (this.#end) this.#finish(this.#pulls.shift()!, this.#end);
       else if (this.#next === this.#buffer.length) return;
       else if (this.#inHand.size >= this.#options.maxInFlight || !this.#options.mayHandOut()) return;
+      else if (this.#mustTurn()) return;
       else this.#handOut(this.#pulls.shift()!);
     }
+  }
+
+  /** A consumer that never waits would keep timers and sockets waiting, and so lose the lease. */
+  #mustTurn(): boolean {
+    const now = performance.now();
+    if (this.#turnBegan === null) {
+      this.#turnBegan = now;
+      setImmediate(() => {
+        this.#turnBegan = null;
+        this.serve();
+      });
+    }
+    return now - this.#turnBegan > TURN;
   }
 
   #handOut(pull: Pull): void {

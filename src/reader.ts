@@ -28,6 +28,7 @@
  * are in no log, and are handed out in either state.
  */
 import { randomUUID } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
 import type { ChangeLog } from './change-log.ts';
 import { type Change, eventOf } from './change.ts';
 import type { PostgresInputError } from './errors.ts';
@@ -196,6 +197,7 @@ export class Reader {
       return false;
     }
     await this.#markerArrives(markerTimeout, signal);
+    if (signal.aborted) return false;
     this.#phase = 'asleep';
     notice('asleep');
     const held = this.#held;
@@ -208,8 +210,11 @@ export class Reader {
     const deadline = performance.now() + timeout;
     while (this.#marker !== null && !signal.aborted) {
       const left = deadline - performance.now();
-      if (left <= 0) throw connectionLost(new Error('notifications no longer arrive'));
-      await this.#attention.wait(left, signal);
+      if (left > 0) await this.#attention.wait(left, signal);
+      // Where the process was frozen it may be there and wait to be read.
+      else await setImmediate();
+      if (left <= 0 && this.#marker !== null)
+        throw connectionLost(new Error('notifications no longer arrive'));
     }
   }
 

@@ -230,6 +230,20 @@ test('leaves on throw, and throws that', async () => {
   expect(await queue.next()).toEqual(DONE);
 });
 
+test('lets the event loop turn, however busy the consumer is', async () => {
+  const { queue } = setup();
+  queue.push(events(100));
+  let turns = 0;
+  const timer = setInterval(() => turns++, 1);
+  for (let n = 0; n < 100; n++) {
+    await queue.next();
+    const done = performance.now() + 2;
+    while (performance.now() < done);
+  }
+  clearInterval(timer);
+  expect(turns).toBeGreaterThan(4);
+});
+
 test('is its own iterator', () => {
   const { queue } = setup();
   expect(queue[Symbol.asyncIterator]()).toBe(queue);
