@@ -1,5 +1,5 @@
 /** What of ours, and of the original's, the database's catalog holds. */
-import type { Names } from './names.ts';
+import { type Names, TRIGGER_EVENTS } from './names.ts';
 import type { Session, Statement } from './session.ts';
 
 export interface ExistingTrigger {
@@ -16,7 +16,7 @@ export interface ExistingTrigger {
 export interface ExistingFunction {
   readonly name: string;
   readonly arguments: string;
-  readonly body: string;
+  readonly body: string | null;
   readonly settings: string[] | null;
 }
 
@@ -30,16 +30,18 @@ export interface Catalog {
   readonly originalFunction: boolean;
 }
 
-// A function is this input's when it is one of the two named ones, or writes to its log.
+// A function is this input's when it is one of the two named ones, or writes to its log. One that somebody has replaced is
+// known by its name, which only we can tell from the table's and the trigger's event.
 // $1: internal schema. $2: names of the internal tables. $3: how a function writes to the log. $4: the named functions.
 // $5: the original's function.
 const existing: Statement = {
   name: 'catalog_existing',
   text: `
 WITH ours AS (
-  SELECT p.oid, p.proname, p.prosrc, p.proconfig, pg_catalog.oidvectortypes(p.proargtypes) AS arguments
+  SELECT p.oid, p.proname, p.prosrc, p.proconfig, pg_catalog.oidvectortypes(p.proargtypes) AS arguments,
+    p.proname = ANY ($4) OR pg_catalog.strpos(p.prosrc, $3) > 0 AS certain
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-  WHERE n.nspname = $1 AND (p.proname = ANY ($4) OR pg_catalog.strpos(p.prosrc, $3) > 0)
+  WHERE n.nspname = $1 AND (p.proname = ANY ($4) OR p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype)
 )
 SELECT
   EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1) AS "schemaExists",
@@ -47,24 +49,33 @@ SELECT
    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
    WHERE n.nspname = $1 AND c.relname = ANY ($2)) AS tables,
   (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
-     'name', proname, 'arguments', arguments, 'body', prosrc, 'settings', proconfig)), '[]') FROM ours) AS functions,
+     'name', proname, 'arguments', arguments, 'body', CASE WHEN certain THEN prosrc END, 'settings', proconfig, 'certain', certain)), '[]')
+   FROM ours) AS functions,
   (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema', n.nspname, 'table', c.relname,
      'trigger', t.tgname, 'functionSchema', pn.nspname, 'function', p.proname,
+     'certain', coalesce(ours.certain, true),
      'owner', pg_catalog.pg_get_userbyid(c.relowner), 'owned', pg_catalog.pg_has_role(c.relowner, 'USAGE'))), '[]')
    FROM pg_catalog.pg_trigger t
    JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
    JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
    JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   LEFT JOIN ours ON ours.oid = p.oid
    WHERE NOT t.tgisinternal AND t.tgparentid = 0
-     AND (p.oid IN (SELECT oid FROM ours) OR (pn.nspname = 'public' AND p.proname = $5))) AS triggers,
+     AND (ours.oid IS NOT NULL OR (pn.nspname = 'public' AND p.proname = $5))) AS triggers,
   EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
     WHERE n.nspname = 'public' AND p.proname = $5 AND p.pronargs = 0 AND p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
       AND pg_catalog.pg_has_role(p.proowner, 'USAGE')) AS "originalFunction"`,
 };
 
+type Certain<Object> = Object & { readonly certain: boolean };
+interface Found extends Catalog {
+  readonly functions: Certain<ExistingFunction>[];
+  readonly triggers: Certain<ExistingTrigger>[];
+}
+
 export async function readCatalog(session: Session, names: Names): Promise<Catalog> {
-  const [row] = await session.query<Catalog>(existing, [
+  const [row] = await session.query<Found>(existing, [
     names.schema,
     [names.lockTable.name, names.logTable.name, names.secretTable.name],
     // with what follows: "log_a" is also how "log_a""b" begins
@@ -72,7 +83,18 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
     [names.identityFunction.name, names.notifyFunction.name],
     names.originalFunction,
   ]);
-  return row!;
+  const found = row!;
+  const triggers = found.triggers.filter(
+    ({ certain, schema, table, ...t }) =>
+      certain ||
+      TRIGGER_EVENTS.some((event) => names.recordFunction(schema, table, event).name === t.function),
+  );
+  const used = new Set(triggers.map((trigger) => trigger.function));
+  return {
+    ...found,
+    triggers,
+    functions: found.functions.filter(({ certain, name }) => certain || used.has(name)),
+  };
 }
 
 // A row that is changed bears a greater xmin than before, so that a sum of them with a count tells of every change.

@@ -58,8 +58,9 @@ export async function install(
       if (busy.length === 0 || attempt === ATTEMPTS || signal?.aborted) {
         const internal = busy.find(({ step }) => step.essential);
         if (internal) throw installError(internal.error, settings);
+        const without = new Set(refused.map(({ table }) => table));
         return {
-          watched,
+          watched: watched.filter((table) => !without.has(table)),
           unwatchable: [...unwatchable, ...refused],
           pending: busy.flatMap(({ step }) => step.table ?? []),
         };

@@ -12,7 +12,8 @@ import pg from 'pg';
 const MAX_BYTES = 63;
 
 /** What a trigger of ours can fire on. */
-export type TriggerEvent = 'insert' | 'update' | 'delete' | 'truncate';
+export const TRIGGER_EVENTS = ['insert', 'update', 'delete', 'truncate'] as const;
+export type TriggerEvent = (typeof TRIGGER_EVENTS)[number];
 
 /** An object in the internal schema: its bare name, and its quoted, schema-qualified form for SQL. */
 export interface ObjectName {

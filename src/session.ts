@@ -28,6 +28,7 @@ export interface SessionOptions {
 // is to free the session of a node that vanished, and with it the sleep lock.
 const SESSION_SETTINGS = `
 SET client_encoding = 'UTF8'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET search_path = pg_catalog;
+SET quote_all_identifiers = off; SET standard_conforming_strings = on;
 SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;
 SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0;
 SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off;

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
   INTERNAL_TABLES,
+  TRIGGER_EVENTS,
   type Names,
   locationOf,
   namesOf,
@@ -10,8 +11,6 @@ import {
 } from '../src/names.ts';
 import { application } from './support/watched.ts';
 
-const EVENTS = ['insert', 'update', 'delete', 'truncate'] as const;
-
 /** Everything that an input gives a name, and what that name must be told apart from. */
 const allOf = (names: Names, tables: readonly (readonly [schema: string, table: string])[]): string[] => [
   ...[names.lockTable, names.logTable, names.secretTable].map(({ name }) => `relation ${name}`),
@@ -19,7 +18,7 @@ const allOf = (names: Names, tables: readonly (readonly [schema: string, table: 
   ...[names.channel, names.nodeChannel].map((name) => `channel ${name}`),
   ...[names.sleepKey].map((key) => `lock ${key}`),
   ...tables.flatMap(([schema, table]) =>
-    EVENTS.flatMap((event) => [
+    TRIGGER_EVENTS.flatMap((event) => [
       `function ${names.recordFunction(schema, table, event).name}`,
       `trigger on ${schema} ${table} ${names.trigger(table, event)}`,
     ]),
@@ -77,7 +76,9 @@ describe('names', () => {
   test('do not depend on the moment: other processes, and later versions, find the same', () => {
     const long = 'a'.repeat(70);
     expect(namesOf(long, 'postgres_input').channel).toBe(`${'a'.repeat(52)}_6bd5e50348`);
-    expect(namesOf('a', 'postgres_input').recordFunction('public', 't', 'insert').name).toBe('process_record_a_t_insert_8eefe1b51c');
+    expect(namesOf('a', 'postgres_input').recordFunction('public', 't', 'insert').name).toBe(
+      'process_record_a_t_insert_8eefe1b51c',
+    );
     expect(namesOf('a', 'postgres_input').sleepKey).toBe('9163888985342718728');
     expect(namesOf('a', 'postgres_input').installKey).toBe('-5020700046085407012');
   });

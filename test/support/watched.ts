@@ -44,7 +44,7 @@ export async function application(schema = ''): Promise<TestDatabase> {
         EXECUTE format('DROP SCHEMA %I CASCADE', name);
       END LOOP;
     END $$;
-    CREATE SCHEMA public;
+    CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC;
     ${schema}`);
   return shared;
 }
@@ -90,10 +90,10 @@ let roles = 0;
 /** A role that may log in and do nothing else, dropped with the test: its name, and how it connects. */
 export async function createRole(
   database: TestDatabase,
-  attributes = '',
+  attributes = 'NOSUPERUSER',
 ): Promise<{ role: string; url: string }> {
   const role = `${database.name}_role_${roles++}`;
-  await database.query(`CREATE ROLE ${role} LOGIN NOSUPERUSER ${attributes}`);
+  await database.query(`CREATE ROLE ${role} LOGIN ${attributes}`);
   onTestFinished(async () => {
     await database.query(`DROP OWNED BY ${role} CASCADE; DROP ROLE ${role}`);
   });
