@@ -187,7 +187,8 @@ export class ChangeLog {
       this.#gathering = { sequences: [], waiting: [] };
       try {
         const { holder, token } = this.#lease;
-        const values = [sequences, holder, token];
+        // As text: pg would look at every character of every element, should one have to be quoted.
+        const values = [`{${sequences.join(',')}}`, holder, token];
         const held = await this.#session.query(this.#sql.acknowledge, values, this.#timeout);
         if (held.length > 0) for (const { resolve } of waiting) resolve();
         else for (const { reject } of waiting) reject(leaseLost());
