@@ -36,7 +36,9 @@ async function measure(lab: Lab, scenario: Scenario): Promise<Map<string, Metric
 
 async function main(): Promise<void> {
   await using lab = await Lab.open();
-  const { rows } = await lab.admin.query<{ version: string }>(`SELECT current_setting('server_version') AS version`);
+  const { rows } = await lab.admin.query<{ version: string }>(
+    `SELECT current_setting('server_version') AS version`,
+  );
   const machine = `${cpus().length} cores (${cpus()[0]?.model.trim()}), Node ${process.versions.node}, PostgreSQL ${rows[0]!.version}`;
   console.log(machine);
   const folder = new URL('../../results/', import.meta.url);
