@@ -24,7 +24,9 @@ export interface ChaosNode extends AsyncDisposable {
   readonly settings: Settings;
   /** The token under which it is active, as far as it has told. */
   token: string | null;
-  /** Whether it has come as far as to wait for the lease. */
+  /** Null until it has come as far as to wait for the lease, and while it is reconnecting. */
+  state: 'standby' | 'active' | null;
+  /** Whether it has ever come that far. */
   hasJoined: boolean;
   exit: Exit | null;
   readonly mishaps: Mishap[];
@@ -54,6 +56,7 @@ export async function startNode(
     proxy,
     settings,
     token: null,
+    state: null,
     hasJoined: false,
     exit: null,
     mishaps,
@@ -80,8 +83,11 @@ async function follow(node: ChaosNode): Promise<void> {
     if (report.kind === 'state') {
       node.hasJoined = true;
       node.token = report.token;
+      node.state = report.token === null ? 'standby' : 'active';
+    } else if (report.kind === 'reconnecting') {
+      node.token = null;
+      node.state = null;
     }
-    if (report.kind === 'reconnecting') node.token = null;
   }
   node.exit = await node.process.exited;
   node.token = null;

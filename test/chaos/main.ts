@@ -4,6 +4,7 @@
  */
 import { parseArgs } from 'node:util';
 import { startServer } from '../support/server.ts';
+import { measureFailovers } from './failover.ts';
 import { printTimes } from './histogram.ts';
 import { run } from './run.ts';
 
@@ -13,9 +14,24 @@ const { values } = parseArgs({
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
     /** The length of one run. */
     seconds: { type: 'string', default: '45' },
+    /** Instead: measure so many failovers of each kind. */
+    failover: { type: 'string' },
+    /** Writes per second meanwhile. */
+    rate: { type: 'string', default: '200' },
     verbose: { type: 'boolean', default: false },
   },
 });
+
+if (values.failover !== undefined) {
+  const times = await measureFailovers(Number(values.failover), Number(values.rate), (line) => {
+    if (values.verbose) console.log(line);
+  });
+  console.log(
+    `From the last event of one node to the first of the next, default options, ${values.rate} writes/s:`,
+  );
+  printTimes(times);
+  process.exit();
+}
 
 const seconds = Math.min(Number(values.seconds), Number(values.minutes) * 60);
 const deadline = performance.now() + Number(values.minutes) * 60_000;
