@@ -62,7 +62,7 @@ export async function measureFailovers(
     }
     writing.abort();
     await writer;
-    return gaps(nodes, causes);
+    return await gaps(nodes, causes);
   } finally {
     writing.abort();
     await Promise.all(nodes.map((node) => node[Symbol.asyncDispose]()));
@@ -83,7 +83,7 @@ async function write(pool: pg.Pool, rate: number, signal: AbortSignal): Promise<
 async function settled(nodes: readonly ChaosNode[]): Promise<ChaosNode> {
   for (let calm = 0; ;) {
     const alive = nodes.filter(({ exit }) => !exit);
-    const [active] = alive.filter(({ token }) => token !== null);
+    const active = alive.find(({ token }) => token !== null);
     calm = active && alive.every(({ state }) => state !== null) ? calm + 1 : 0;
     if (active && calm > 50) return active;
     await delay(10);

@@ -66,6 +66,16 @@ const faults = {
       await delay(random.int(0, 200));
     }
   },
+  /** A slow network: it does no harm, and stretches the moments in which the reader falls asleep. */
+  hiccups: async (node, random) => {
+    for (let n = random.int(3, 20); n > 0; n--) {
+      const { index } = random.pick(node.proxy.connections);
+      node.proxy.freeze('to-client', random.chance(0.3) ? undefined : index);
+      await delay(random.int(5, 80));
+      node.proxy.thaw();
+      await delay(random.int(0, 50));
+    }
+  },
   silence: (node, random, victims) => silence(node, random, victims, true),
   silenceOne: (node, random, victims) => silence(node, random, victims, false),
   cut: async (node, random) => {
@@ -88,6 +98,7 @@ const WEIGHTS: Record<keyof typeof faults, number> = {
   silence: 3,
   silenceOne: 2,
   cut: 2,
+  hiccups: 5,
   restart: 0.6,
   join: 1,
 };

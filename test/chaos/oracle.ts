@@ -372,6 +372,9 @@ function checkEnds({ nodes }: Evidence, accuse: Accuse): void {
       }
     }
     const killed = mishaps.some(({ kind }) => kind === 'kill');
-    if (exit.code !== 0 && !killed) accuse('a node ends by itself', `${name}: ${JSON.stringify(exit)}`);
+    if (exit.code !== 0 && !killed) {
+      const last = reports.findLast(({ kind }) => kind !== 'event' && kind !== 'ack');
+      accuse('a node ends by itself', `${name}: ${JSON.stringify(exit)}, last ${JSON.stringify(last)}`);
+    }
   }
 }

@@ -17,6 +17,8 @@ export interface Proxy extends AsyncDisposable {
   readonly port: number;
   /** The same URL, through this proxy. */
   url(direct: string): string;
+  /** How many connections have come so far, refused ones apart. */
+  readonly accepted: number;
   /** Those that are open. */
   readonly connections: readonly Connection[];
   /**
@@ -75,6 +77,9 @@ export async function startProxy(targetHost: string, targetPort: number): Promis
       const url = new URL(direct);
       url.host = `127.0.0.1:${port}`;
       return url.href;
+    },
+    get accepted() {
+      return accepted;
     },
     get connections() {
       return [...open];

@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import pg from 'pg';
 import { type Account, findPostgres, type Major, parseMajor } from './binaries.ts';
 import { whenThisProcessDies } from './guard.ts';
+import { copyForStandby } from './standby.ts';
 
 export interface ServerOptions {
   /** Default: TEST_PG_MAJOR, else 18. */
@@ -19,6 +20,8 @@ export interface ServerOptions {
   port?: number;
   /** How clients on TCP prove who they are. Default: trust. */
   auth?: 'trust' | 'md5' | 'scram-sha-256';
+  /** Makes it a hot standby of this server, which must be of the same major version and trust everybody. */
+  standbyOf?: Server;
 }
 
 export interface Server extends AsyncDisposable {
@@ -79,11 +82,10 @@ export async function startServer(options: ServerOptions = {}): Promise<Server> 
     env: { PATH: process.env['PATH'], HOME: home, LC_ALL: 'C' },
   };
 
-  async function initialise(): Promise<void> {
+  async function createCluster(): Promise<void> {
     const passwordFile = join(home, 'password');
     await writeFile(passwordFile, password);
     if (account.uid !== undefined && account.gid !== undefined) {
-      await chown(home, account.uid, account.gid);
       await chown(passwordFile, account.uid, account.gid);
     }
     const login = [
@@ -94,6 +96,12 @@ export async function startServer(options: ServerOptions = {}): Promise<Server> 
     ];
     const layout = [`--pgdata=${dataDir}`, '--encoding=UTF8', '--locale=C', '--no-sync'];
     await promisify(execFile)(join(native, 'bin/initdb'), [...login, ...layout], context);
+  }
+
+  async function initialise(): Promise<void> {
+    if (account.uid !== undefined && account.gid !== undefined) await chown(home, account.uid, account.gid);
+    if (options.standbyOf) await copyForStandby(options.standbyOf, dataDir, account);
+    else await createCluster();
     const settings = {
       ...defaultSettings,
       listen_addresses: '127.0.0.1',
