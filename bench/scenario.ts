@@ -20,10 +20,9 @@ export interface Scenario {
 export const quantile = (ascending: readonly number[], share: number): number =>
   ascending[Math.min(ascending.length - 1, Math.floor(share * ascending.length))] ?? NaN;
 
-export const median = (values: readonly number[]): number =>
-  quantile(
-    values.toSorted((a, b) => a - b),
-    0.5,
-  );
+export function median(values: readonly number[]): number {
+  const sorted = ascending(values);
+  return (sorted[Math.floor((sorted.length - 1) / 2)]! + sorted[Math.floor(sorted.length / 2)]!) / 2;
+}
 
 export const ascending = (values: Iterable<number>): number[] => [...values].toSorted((a, b) => a - b);
