@@ -83,9 +83,10 @@ FROM (
       coalesce(pg_catalog.array_agg(a.attname ORDER BY c.position), '{}') AS names,
       pg_catalog.array_agg(${printed('a')} ORDER BY c.position) AS printed,
       pg_catalog.string_agg(pg_catalog.format('%L, %s', a.attname, ${printed('a')}), ', ' ORDER BY c.position) AS pairs,
-      -- the key's columns still bear their names: cheap to ask, and null once the index is gone
+      -- The key's columns still bear their names: cheap to ask, and null once the index is gone. What is expected must come
+      -- from the row that also gave the expressions: asked here, pg_get_indexdef() could be ahead of this query's snapshot.
       pg_catalog.string_agg(pg_catalog.format('pg_catalog.pg_get_indexdef(%s, %s, true) = %L', x.indexrelid, c.position,
-        pg_catalog.pg_get_indexdef(x.indexrelid, c.position::pg_catalog.int4, true)), ' AND ' ORDER BY c.position) AS guard,
+        pg_catalog.quote_ident(a.attname)), ' AND ' ORDER BY c.position) AS guard,
       coalesce(pg_catalog.bool_or(a.atttypid <> ALL (${PLAIN_TYPES})), false) AS formatted
     FROM pg_catalog.pg_index x
     CROSS JOIN LATERAL pg_catalog.unnest(x.indkey::pg_catalog.int2[]) WITH ORDINALITY c (attnum, position)
