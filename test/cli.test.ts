@@ -202,7 +202,7 @@ describe('plan', () => {
   it('runs nothing', async () => {
     const { code, out } = await run(['plan', '--name', 'x']);
     expect(code).toBe(0);
-    expect(out).toContain('CREATE OR REPLACE TRIGGER');
+    expect(out).toMatch(/^CREATE .*TRIGGER /m);
     expect(out.match(/SET LOCAL lock_timeout = 100;/g)).toHaveLength(out.match(/^BEGIN;/gm)!.length);
     expect(await internalObjects()).toEqual([]);
   });
@@ -307,7 +307,8 @@ async function serveOne(connectionString: string): Promise<ChangeEvent | undefin
   await using input = await newPostgresInput(config, { install: false, connectTimeout: 10_000 });
   await database.query('INSERT INTO orders VALUES ($1)', [++order]);
   let served;
-  for await (const event of input.handle()) {
+  for await (const event of input.handle({ ack: 'manual' })) {
+    await input.ack(event);
     served = event;
     void input.close();
   }
@@ -448,9 +449,10 @@ describe('doctor', () => {
       expect.stringMatching(/^leftovers: .* -> .*DROP TABLE "public"."lock_postgres_input_x"$/),
     ]);
     await database.query('DROP TRIGGER orders_x_trigger ON orders; DROP TABLE lock_postgres_input_x');
-    const [leftover, ...others] = await problems();
-    expect(others).toEqual([]);
-    await database.query(leftover.replace(/^.* -> /, ''));
+    expect(await problems()).toEqual([
+      expect.stringMatching(/^installation: .*functions that are left over/),
+    ]);
+    await run(['install', '--name', 'x']);
     expect(await problems()).toEqual([]);
   });
 

@@ -83,28 +83,21 @@ const triggers: Check = async ({ session, catalog }) => {
 };
 
 const leftovers: Check = async ({ session, names, catalog }) => {
-  const original = names.originalFunction;
-  const onTables = catalog.triggers.filter((t) => t.functionSchema === 'public' && t.function === original);
-  const [found] = await session.query<{ function: boolean; table: boolean }>(
-    `SELECT
-       EXISTS (SELECT FROM pg_catalog.pg_proc WHERE proname = $1 AND pronargs = 0 AND pronamespace = n.oid
-         AND prorettype = 'pg_catalog.trigger'::pg_catalog.regtype) AS function,
-       n.nspname <> $3 AND EXISTS (SELECT FROM pg_catalog.pg_class WHERE relname = $2 AND relnamespace = n.oid) AS table
-     FROM pg_catalog.pg_namespace n WHERE n.nspname = 'public'`,
-    [original, names.lockTable.name, names.schema],
+  const findings = catalog.triggers
+    .filter((t) => t.functionSchema === 'public' && t.function === names.originalFunction)
+    .map(({ schema, table, trigger }) =>
+      problem(
+        'leftovers',
+        `the original's trigger ${trigger} on ${locationOf(schema, table)}`,
+        'end the nodes that run the original; a node of this package, or install, then removes it',
+      ),
+    );
+  const [lockTable] = await session.query(
+    `SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = 'public' AND n.nspname <> $1 AND c.relname = $2`,
+    [names.schema, names.lockTable.name],
   );
-  const findings = onTables.map(({ schema, table, trigger }) =>
-    problem(
-      'leftovers',
-      `the original's trigger ${trigger} on ${locationOf(schema, table)}`,
-      'end the nodes that run the original; a node of this package, or install, then removes it',
-    ),
-  );
-  if (found?.function && onTables.length === 0) {
-    const drop = `DROP FUNCTION ${qualify('public', original)}()`;
-    findings.push(problem('leftovers', `the original's function ${original}, which nothing uses`, drop));
-  }
-  if (found?.table) {
+  if (lockTable) {
     const drop = `when no node runs the original any more: DROP TABLE ${qualify('public', names.lockTable.name)}`;
     findings.push(
       problem('leftovers', `the original's table ${names.lockTable.name} in schema public`, drop),
