@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, inject, test, vi } from 'vitest';
 import { ChangeLog } from '../src/change-log.ts';
 import type { Change, ChangeEvent } from '../src/change.ts';
 import { Lease } from '../src/lease.ts';
@@ -118,19 +118,22 @@ describe('a pass', () => {
     }
   });
 
-  test('brings a prepared transaction when that is committed, and what its savepoints kept', async () => {
-    const { stage, log } = await setup();
-    const writer = await stage.database.client();
-    await writer.query('BEGIN; INSERT INTO items VALUES (1); SAVEPOINT a; INSERT INTO items VALUES (2)');
-    await writer.query(
-      'ROLLBACK TO a; INSERT INTO items VALUES (3); SAVEPOINT b; INSERT INTO items VALUES (4)',
-    );
-    await writer.query(`PREPARE TRANSACTION '${stage.database.name}'`);
-    await insert(writer, 5);
-    expect(ids(await pass(log))).toEqual(['5']);
-    await writer.query(`COMMIT PREPARED '${stage.database.name}'`);
-    expect(ids(await pass(log))).toEqual(['1', '3', '4']);
-  });
+  test.runIf(inject('preparedTransactions'))(
+    'brings a prepared transaction when that is committed, and what its savepoints kept',
+    async () => {
+      const { stage, log } = await setup();
+      const writer = await stage.database.client();
+      await writer.query('BEGIN; INSERT INTO items VALUES (1); SAVEPOINT a; INSERT INTO items VALUES (2)');
+      await writer.query(
+        'ROLLBACK TO a; INSERT INTO items VALUES (3); SAVEPOINT b; INSERT INTO items VALUES (4)',
+      );
+      await writer.query(`PREPARE TRANSACTION '${stage.database.name}'`);
+      await insert(writer, 5);
+      expect(ids(await pass(log))).toEqual(['5']);
+      await writer.query(`COMMIT PREPARED '${stage.database.name}'`);
+      expect(ids(await pass(log))).toEqual(['1', '3', '4']);
+    },
+  );
 
   test('that is the first brings also what was restored from another cluster', async () => {
     const { stage, log } = await setup();

@@ -264,19 +264,22 @@ describe('a transaction', () => {
     expect(await allIds(subject)).toEqual([10, 12, 20, 22]);
   });
 
-  test('prepared while the reader is awake comes when it is committed', async () => {
-    const subject = await setup();
-    const { database, consumer } = subject;
-    const release = await keepAwake(subject);
-    await database.query(`BEGIN; INSERT INTO items VALUES (1); PREPARE TRANSACTION '${database.name}'`);
-    const released = release();
-    await insert(database, 2);
-    await consumer.count(1);
-    await database.query(`COMMIT PREPARED '${database.name}'`);
-    await released;
-    await consumer.count(2);
-    expect(await allIds(subject)).toEqual([2, 1]);
-  });
+  test.runIf(inject('preparedTransactions'))(
+    'prepared while the reader is awake comes when it is committed',
+    async () => {
+      const subject = await setup();
+      const { database, consumer } = subject;
+      const release = await keepAwake(subject);
+      await database.query(`BEGIN; INSERT INTO items VALUES (1); PREPARE TRANSACTION '${database.name}'`);
+      const released = release();
+      await insert(database, 2);
+      await consumer.count(1);
+      await database.query(`COMMIT PREPARED '${database.name}'`);
+      await released;
+      await consumer.count(2);
+      expect(await allIds(subject)).toEqual([2, 1]);
+    },
+  );
 });
 
 describe('on the way to sleep', () => {

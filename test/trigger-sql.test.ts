@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, inject, test } from 'vitest';
 import { majorVersion, setup } from './support/watched.ts';
 
 describe('logs one change for every row that a statement changes', () => {
@@ -362,7 +362,7 @@ describe('transactions', () => {
     expect(await changes()).toEqual(['INSERT t 1', 'INSERT t 3']);
   });
 
-  test('may be prepared while nobody is asleep', async () => {
+  test.runIf(inject('preparedTransactions'))('may be prepared while nobody is asleep', async () => {
     const { database, changes } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
     const name = database.name;
     await database.query(`BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION '${name}_1'`);
