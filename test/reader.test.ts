@@ -6,6 +6,7 @@ import { Session } from '../src/session.ts';
 import { Consumer, once, setup as setupBench, until } from './support/consumer.ts';
 import type { TestDatabase } from './support/database.ts';
 import { startProxy } from './support/proxy.ts';
+import { Wakeup } from '../src/wakeup.ts';
 
 const { sleepKey } = namesOf('test_input', 'postgres_input');
 
@@ -284,12 +285,13 @@ describe('a transaction', () => {
 
 describe('on the way to sleep', () => {
   /** The same behind a proxy, whose second connection is the listener's. */
-  async function setupBehindProxy() {
+  async function setupBehindProxy(each?: (event: ChangeEvent) => unknown) {
     const { hostname, port } = new URL(inject('adminUrl'));
     const proxy = await startProxy(hostname, Number(port || 5432));
     onTestFinished(() => proxy.close());
     const lease = { duration: 120_000, renewInterval: 30_000 };
-    const subject = await setup({ lease }, { url: (direct) => proxy.url(direct) });
+    const url = (direct: string) => proxy.url(direct);
+    const subject = await setup({ lease }, each ? { url, each } : { url });
     const [{ client_port }] = await subject.database.query(
       `SELECT client_port FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'dapper%'
        AND pid <> (SELECT backend_pid FROM postgres_input.lock_postgres_input_test_input)`,
@@ -328,6 +330,29 @@ describe('on the way to sleep', () => {
     const ids = await allIds(subject);
     expect(ids[0]).toBe(1);
     expect(ids.toSorted((a, b) => a - b)).toEqual([1, 2, 3, 4]);
+  });
+
+  test('what is notified while pages of the same transaction are still to be read comes once', async () => {
+    const hold = new Wakeup();
+    const { subject, proxy, freeze } = await setupBehindProxy(({ id }) =>
+      id === '1' ? hold.wait(Infinity, new AbortController().signal) : undefined,
+    );
+    const { database, consumer } = subject;
+    const writer = await transaction(database);
+    await insert(writer, 1); // will be notified
+    const release = await keepAwake(subject);
+    freeze();
+    await writer.query('INSERT INTO items SELECT generate_series(2, 9000)'); // will not
+    await writer.query('COMMIT');
+    await consumer.count(1);
+    const heard = vi.spyOn(Reader.prototype, 'onPayload');
+    onTestFinished(() => heard.mockRestore());
+    proxy.thaw();
+    await until(() => heard.mock.calls.length > 0);
+    hold.wake();
+    await consumer.count(9000);
+    await release();
+    expect(await allIds(subject)).toEqual(Array.from({ length: 9000 }, (_, n) => n + 1));
   });
 
   test('a node that does not hear itself ends, for it is deaf', async () => {
@@ -414,18 +439,43 @@ describe('somebody else', () => {
 });
 
 test('a consumer that is slow gets everything, in order, once, also what there was no room for', async () => {
-  let goOn = () => {};
-  const pause = new Promise<void>((resolve) => (goOn = resolve));
-  const subject = await setup({}, { each: ({ id }) => (id === '1' ? pause : undefined) });
+  const hold = new Wakeup();
+  const each = ({ id }: ChangeEvent) =>
+    id === '1' ? hold.wait(Infinity, new AbortController().signal) : undefined;
+  const subject = await setup({}, { each });
   const { database, consumer } = subject;
   await insert(database, 1);
   await consumer.count(1);
   for (let from = 2; from < 9002; from += 50) {
     await database.query('INSERT INTO items SELECT generate_series($1::int, $1::int + 49)', [from]);
   }
-  goOn();
+  hold.wake();
   await consumer.count(9001);
   expect(consumer.ids).toEqual(Array.from({ length: 9001 }, (_, n) => String(n + 1)));
+});
+
+test('what others announce by hand, in masses, pushes no change of ours out', async () => {
+  const hold = new Wakeup();
+  const each = ({ id }: ChangeEvent) =>
+    id === '1' ? hold.wait(Infinity, new AbortController().signal) : undefined;
+  const subject = await setup({}, { each });
+  const { database, consumer } = subject;
+  await insert(database, 1);
+  await consumer.count(1);
+  const heard = vi.spyOn(Reader.prototype, 'onPayload');
+  onTestFinished(() => heard.mockRestore());
+  await database.query(
+    `SELECT pg_notify('test_input', json_build_object('tbl', 'theirs', 'id', n, 'op', 'INSERT')::text)
+     FROM generate_series(10001, 15000) n`,
+  );
+  await insert(database, 2);
+  await until(() => heard.mock.calls.length === 5001);
+  hold.wake();
+  await consumer.count(5002);
+  expect(consumer.events.filter(({ location }) => location === 'items').map(({ id }) => id)).toEqual([
+    '1',
+    '2',
+  ]);
 });
 
 test('between sleep and wake, under a load that swings, nothing is lost, repeated or out of order', async () => {
