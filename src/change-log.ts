@@ -169,10 +169,9 @@ export class ChangeLog {
 
   /**
    * Resolves when all that was acknowledged so far is deleted.
-   * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST
+   * @throws {PostgresInputError} ERR_LEASE_LOST, also if nothing was left to delete; ERR_CONNECTION_LOST
    */
   flush(): Promise<void> {
-    if (this.#gathering.sequences.length === 0) return this.#acknowledging ?? Promise.resolve();
     return new Promise((resolve, reject) => {
       this.#gathering.waiting.push({ resolve, reject });
       this.#acknowledging ??= this.#acknowledgeAll();
@@ -182,7 +181,7 @@ export class ChangeLog {
   async #acknowledgeAll(): Promise<void> {
     // What is acknowledged in one turn of the event loop goes together.
     await Promise.resolve();
-    while (this.#gathering.sequences.length > 0) {
+    while (this.#gathering.sequences.length > 0 || this.#gathering.waiting.length > 0) {
       const { sequences, waiting } = this.#gathering;
       this.#gathering = { sequences: [], waiting: [] };
       try {

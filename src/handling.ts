@@ -75,7 +75,8 @@ export class Handling {
   async ack(event: ChangeEvent, sequence: string): Promise<void> {
     const { log = null, token = null } = this.#replica ?? {};
     if (log === null || token !== event.fencingToken) throw leaseLost();
-    if (this.queue.settle(sequence)) await log.acknowledge(sequence);
+    // One that was acknowledged already may still be on its way.
+    await (this.queue.settle(sequence) ? log.acknowledge(sequence) : log.flush());
   }
 
   async #run(signal: AbortSignal | undefined, delays: Delays | undefined): Promise<void> {
