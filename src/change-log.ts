@@ -84,7 +84,7 @@ export class ChangeLog {
   #unlistedAfter = 0n;
 
   #gathering: Batch = { sequences: [], waiting: [] };
-  #acknowledging: Promise<void> | null = null;
+  #isAcknowledging = false;
   readonly #fail: (error: unknown) => void;
 
   constructor(session: Session, names: Names, lease: Lease, options: ChangeLogOptions) {
@@ -164,7 +164,7 @@ export class ChangeLog {
   /** Deletes a change, soon. If the lease is lost first, it comes again. */
   acknowledgeSoon(sequence: string): void {
     this.#gathering.sequences.push(sequence);
-    this.#acknowledging ??= this.#acknowledgeAll();
+    if (!this.#isAcknowledging) void this.#acknowledgeAll();
   }
 
   /**
@@ -174,11 +174,12 @@ export class ChangeLog {
   flush(): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#gathering.waiting.push({ resolve, reject });
-      this.#acknowledging ??= this.#acknowledgeAll();
+      if (!this.#isAcknowledging) void this.#acknowledgeAll();
     });
   }
 
   async #acknowledgeAll(): Promise<void> {
+    this.#isAcknowledging = true;
     // What is acknowledged in one turn of the event loop goes together.
     await Promise.resolve();
     while (this.#gathering.sequences.length > 0 || this.#gathering.waiting.length > 0) {
@@ -196,7 +197,7 @@ export class ChangeLog {
         this.#fail(error);
       }
     }
-    this.#acknowledging = null;
+    this.#isAcknowledging = false;
   }
 
   /**

@@ -9,7 +9,7 @@ import { application, setup } from './support/watched.ts';
 interface Case {
   tables?: string;
   change: string;
-  then: string;
+  afterwards: string;
   logs: string[];
   discovered?: string[];
 }
@@ -20,65 +20,65 @@ const U = 'CREATE TABLE t (code int PRIMARY KEY, n int)';
 const CASES: Record<string, Case> = {
   'the column id is renamed': {
     change: 'ALTER TABLE t RENAME id TO number',
-    then: 'INSERT INTO t (number) VALUES (1); UPDATE t SET n = 1; DELETE FROM t',
+    afterwards: 'INSERT INTO t (number) VALUES (1); UPDATE t SET n = 1; DELETE FROM t',
     logs: ['INSERT t 1', 'UPDATE t 1', 'DELETE t 1'],
   },
   'the key is renamed': {
     tables: U,
     change: 'ALTER TABLE t RENAME code TO "new code"',
-    then: 'INSERT INTO t VALUES (1); UPDATE t SET "new code" = 2; DELETE FROM t',
+    afterwards: 'INSERT INTO t VALUES (1); UPDATE t SET "new code" = 2; DELETE FROM t',
     logs: ['INSERT t 1', 'DELETE t 1', 'INSERT t 2', 'DELETE t 2'],
   },
   'columns swap their names': {
     change: 'ALTER TABLE t RENAME id TO x; ALTER TABLE t RENAME code TO id; ALTER TABLE t RENAME x TO code',
-    then: `INSERT INTO t VALUES (1, 'a'); UPDATE t SET n = 1; DELETE FROM t`,
+    afterwards: `INSERT INTO t VALUES (1, 'a'); UPDATE t SET n = 1; DELETE FROM t`,
     logs: ['INSERT t a', 'UPDATE t a', 'DELETE t a'],
   },
   'the column id is dropped': {
     change: 'ALTER TABLE t DROP id',
-    then: `INSERT INTO t VALUES ('a'); UPDATE t SET n = 1; DELETE FROM t`,
+    afterwards: `INSERT INTO t VALUES ('a'); UPDATE t SET n = 1; DELETE FROM t`,
     logs: ['INSERT t ', 'UPDATE t ', 'DELETE t '],
   },
   'a column id that is not the key is dropped': {
     tables: 'CREATE TABLE t (code int PRIMARY KEY, id int, n int)',
     change: 'ALTER TABLE t DROP id',
-    then: 'INSERT INTO t VALUES (1); UPDATE t SET code = 2; DELETE FROM t',
+    afterwards: 'INSERT INTO t VALUES (1); UPDATE t SET code = 2; DELETE FROM t',
     logs: ['INSERT t 1', 'DELETE t 1', 'INSERT t 2', 'DELETE t 2'],
   },
   'a column id is added': {
     tables: U,
     change: 'ALTER TABLE t ADD id int DEFAULT 7',
-    then: 'INSERT INTO t VALUES (1); UPDATE t SET n = 1; DELETE FROM t',
+    afterwards: 'INSERT INTO t VALUES (1); UPDATE t SET n = 1; DELETE FROM t',
     logs: ['INSERT t 1', 'UPDATE t 1', 'DELETE t 1'],
     discovered: ['INSERT t 7', 'UPDATE t 7', 'DELETE t 7'],
   },
   'the key becomes text': {
     change: `ALTER TABLE t ALTER id TYPE text USING 'no. ' || id`,
-    then: `INSERT INTO t VALUES ('a'); UPDATE t SET id = 'b'; DELETE FROM t`,
+    afterwards: `INSERT INTO t VALUES ('a'); UPDATE t SET id = 'b'; DELETE FROM t`,
     logs: ['INSERT t a', 'DELETE t a', 'INSERT t b', 'DELETE t b'],
   },
   'the key becomes uuid': {
     tables: U,
     change: `ALTER TABLE t ALTER code TYPE uuid USING md5(code::text)::uuid`,
-    then: `INSERT INTO t VALUES (md5('')::uuid); UPDATE t SET n = 1; DELETE FROM t`,
+    afterwards: `INSERT INTO t VALUES (md5('')::uuid); UPDATE t SET n = 1; DELETE FROM t`,
     logs: ['INSERT', 'UPDATE', 'DELETE'].map((op) => `${op} t d41d8cd9-8f00-b204-e980-0998ecf8427e`),
   },
   'the key becomes composite': {
     tables: U,
     change: 'ALTER TABLE t DROP CONSTRAINT t_pkey, ALTER n SET NOT NULL, ADD PRIMARY KEY (n, code)',
-    then: 'INSERT INTO t VALUES (1, 2); UPDATE t SET n = 3; DELETE FROM t',
+    afterwards: 'INSERT INTO t VALUES (1, 2); UPDATE t SET n = 3; DELETE FROM t',
     logs: ['INSERT t ["2","1"]', 'DELETE t ["2","1"]', 'INSERT t ["3","1"]', 'DELETE t ["3","1"]'],
   },
   'the key is dropped': {
     tables: U,
     change: 'ALTER TABLE t DROP CONSTRAINT t_pkey',
-    then: 'INSERT INTO t VALUES (1); UPDATE t SET code = 3; DELETE FROM t',
+    afterwards: 'INSERT INTO t VALUES (1); UPDATE t SET code = 3; DELETE FROM t',
     logs: ['INSERT t ', 'UPDATE t ', 'DELETE t '],
   },
   'a key is added': {
     tables: 'CREATE TABLE t (code int, n int)',
     change: 'ALTER TABLE t ADD PRIMARY KEY (code)',
-    then: 'INSERT INTO t VALUES (1); UPDATE t SET code = 3; DELETE FROM t',
+    afterwards: 'INSERT INTO t VALUES (1); UPDATE t SET code = 3; DELETE FROM t',
     logs: ['INSERT t ', 'UPDATE t ', 'DELETE t '],
     discovered: ['INSERT t 1', 'DELETE t 1', 'INSERT t 3', 'DELETE t 3'],
   },
@@ -87,59 +87,59 @@ const CASES: Record<string, Case> = {
     change: `
       CREATE UNIQUE INDEX other ON t (code);
       ALTER TABLE t DROP CONSTRAINT t_pkey, ADD CONSTRAINT other PRIMARY KEY USING INDEX other`,
-    then: 'INSERT INTO t VALUES (1); UPDATE t SET code = 3; DELETE FROM t',
+    afterwards: 'INSERT INTO t VALUES (1); UPDATE t SET code = 3; DELETE FROM t',
     logs: ['INSERT t 1', 'DELETE t 1', 'INSERT t 3', 'DELETE t 3'],
   },
   'the key is indexed anew, concurrently': {
     tables: U,
     change: 'REINDEX TABLE CONCURRENTLY t',
-    then: 'INSERT INTO t VALUES (1); UPDATE t SET code = 3; DELETE FROM t',
+    afterwards: 'INSERT INTO t VALUES (1); UPDATE t SET code = 3; DELETE FROM t',
     logs: ['INSERT t 1', 'DELETE t 1', 'INSERT t 3', 'DELETE t 3'],
   },
   'the table is rewritten': {
     change: 'CLUSTER t USING t_pkey; VACUUM FULL t',
-    then: 'INSERT INTO t VALUES (1); UPDATE t SET n = 3; DELETE FROM t',
+    afterwards: 'INSERT INTO t VALUES (1); UPDATE t SET n = 3; DELETE FROM t',
     logs: ['INSERT t 1', 'UPDATE t 1', 'DELETE t 1'],
   },
   'the table is renamed': {
     change: 'ALTER TABLE t RENAME TO u',
-    then: 'INSERT INTO u VALUES (1); UPDATE u SET n = 3; DELETE FROM u; TRUNCATE u',
+    afterwards: 'INSERT INTO u VALUES (1); UPDATE u SET n = 3; DELETE FROM u; TRUNCATE u',
     logs: ['INSERT u 1', 'UPDATE u 1', 'DELETE u 1', 'TRUNCATE u *'],
   },
   'two tables swap their names': {
     tables: 'CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (code text PRIMARY KEY)',
     change: 'ALTER TABLE t RENAME TO x; ALTER TABLE u RENAME TO t; ALTER TABLE x RENAME TO u',
-    then: `INSERT INTO t VALUES ('a'); INSERT INTO u VALUES (1); TRUNCATE t`,
+    afterwards: `INSERT INTO t VALUES ('a'); INSERT INTO u VALUES (1); TRUNCATE t`,
     logs: ['INSERT t a', 'INSERT u 1', 'TRUNCATE t *'],
   },
   'the table is moved to another schema': {
     change: 'CREATE SCHEMA app; ALTER TABLE t SET SCHEMA app',
-    then: 'INSERT INTO app.t VALUES (1); UPDATE app.t SET n = 3; DELETE FROM app.t',
+    afterwards: 'INSERT INTO app.t VALUES (1); UPDATE app.t SET n = 3; DELETE FROM app.t',
     logs: ['INSERT app.t 1', 'UPDATE app.t 1', 'DELETE app.t 1'],
   },
   'the table is moved out of sight': {
     change: 'CREATE SCHEMA hidden; ALTER TABLE t SET SCHEMA hidden',
-    then: 'INSERT INTO hidden.t VALUES (1)',
+    afterwards: 'INSERT INTO hidden.t VALUES (1)',
     logs: ['INSERT hidden.t 1'],
     discovered: [],
   },
   'the table is dropped and made again': {
     change: `DROP TABLE t; ${U}`,
-    then: 'INSERT INTO t VALUES (1); UPDATE t SET code = 3; TRUNCATE t',
+    afterwards: 'INSERT INTO t VALUES (1); UPDATE t SET code = 3; TRUNCATE t',
     logs: [],
     discovered: ['INSERT t 1', 'DELETE t 1', 'INSERT t 3', 'TRUNCATE t *'],
   },
   'the table is replaced by a copy': {
     change:
       'CREATE TABLE copy (LIKE t INCLUDING ALL); ALTER TABLE t RENAME TO old; ALTER TABLE copy RENAME TO t',
-    then: 'INSERT INTO t VALUES (1); INSERT INTO old VALUES (2)',
+    afterwards: 'INSERT INTO t VALUES (1); INSERT INTO old VALUES (2)',
     logs: ['INSERT old 2'],
     discovered: ['INSERT t 1', 'INSERT old 2'],
   },
   'the schema is dropped': {
     tables: 'CREATE SCHEMA app; CREATE TABLE app.t (id int PRIMARY KEY); CREATE TABLE t (id int PRIMARY KEY)',
     change: 'DROP SCHEMA app CASCADE',
-    then: 'INSERT INTO t VALUES (1)',
+    afterwards: 'INSERT INTO t VALUES (1)',
     logs: ['INSERT t 1'],
   },
   'a table is attached as a partition': {
@@ -147,7 +147,8 @@ const CASES: Record<string, Case> = {
       CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id);
       CREATE TABLE part (id int NOT NULL)`,
     change: 'ALTER TABLE root ATTACH PARTITION part DEFAULT',
-    then: 'INSERT INTO root VALUES (1); INSERT INTO part VALUES (2); UPDATE part SET id = 3 WHERE id = 1',
+    afterwards:
+      'INSERT INTO root VALUES (1); INSERT INTO part VALUES (2); UPDATE part SET id = 3 WHERE id = 1',
     logs: ['INSERT root 1', 'INSERT part 2', 'UPDATE part 3'],
     discovered: ['INSERT root 1', 'INSERT root 2', 'DELETE root 1', 'INSERT root 3'],
   },
@@ -157,54 +158,58 @@ const CASES: Record<string, Case> = {
       CREATE TABLE part PARTITION OF root DEFAULT;
       CREATE TABLE part_1 PARTITION OF root FOR VALUES FROM (0) TO (10)`,
     change: 'ALTER TABLE root DETACH PARTITION part_1',
-    then: 'INSERT INTO root VALUES (1); INSERT INTO part_1 VALUES (2); TRUNCATE part_1',
+    afterwards: 'INSERT INTO root VALUES (1); INSERT INTO part_1 VALUES (2); TRUNCATE part_1',
     logs: ['INSERT root 1', 'INSERT root 2', 'TRUNCATE root *'],
     discovered: ['INSERT root 1', 'INSERT part_1 2', 'TRUNCATE part_1 *'],
   },
   'a partition is made': {
     tables: 'CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id)',
     change: 'CREATE TABLE part PARTITION OF root DEFAULT',
-    then: 'INSERT INTO root VALUES (1); INSERT INTO part VALUES (2); TRUNCATE root',
+    afterwards: 'INSERT INTO root VALUES (1); INSERT INTO part VALUES (2); TRUNCATE root',
     logs: ['INSERT root 1', 'TRUNCATE root *'],
     discovered: ['INSERT root 1', 'INSERT root 2', 'TRUNCATE root *'],
   },
   'a child table comes': {
     change: 'CREATE TABLE child () INHERITS (t)',
-    then: 'INSERT INTO child VALUES (1); INSERT INTO t VALUES (1); UPDATE t SET id = id + 1; DELETE FROM t',
+    afterwards:
+      'INSERT INTO child VALUES (1); INSERT INTO t VALUES (1); UPDATE t SET id = id + 1; DELETE FROM t',
     logs: ['INSERT t 1', 'DELETE t 1', 'INSERT t 2', 'DELETE t 2', 'DELETE t 2'],
     discovered: ['INSERT child 1', 'INSERT t 1', 'UPDATE t 2', 'UPDATE t 2', 'DELETE t 2', 'DELETE t 2'],
   },
   'a foreign key is added that cascades': {
     tables: 'CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY)',
     change: 'ALTER TABLE u ADD FOREIGN KEY (id) REFERENCES t ON UPDATE CASCADE',
-    then: 'INSERT INTO t VALUES (1); INSERT INTO u VALUES (1); UPDATE t SET id = 2',
+    afterwards: 'INSERT INTO t VALUES (1); INSERT INTO u VALUES (1); UPDATE t SET id = 2',
     logs: ['INSERT t 1', 'INSERT u 1', 'DELETE t 1', 'INSERT t 2', 'DELETE u 1', 'INSERT u 2'],
   },
 };
 
 describe('the statements go on working, and discovery puts right what they log, when', () => {
-  test.each(Object.entries(CASES))('%s', async (_, { tables, change, then, logs, discovered = logs }) => {
-    const { database, changes, install, plan } = await setup(tables ?? T, { schemas: ['public', 'app'] });
-    const writer = await database.client();
-    // So that its session has cached all it can.
-    if (tables === undefined || tables === U)
-      await writer.query('INSERT INTO t VALUES (0); UPDATE t SET n = 0; DELETE FROM t');
-    await changes();
+  test.each(Object.entries(CASES))(
+    '%s',
+    async (_, { tables, change, afterwards, logs, discovered = logs }) => {
+      const { database, changes, install, plan } = await setup(tables ?? T, { schemas: ['public', 'app'] });
+      const writer = await database.client();
+      // So that its session has cached all it can.
+      if (tables === undefined || tables === U)
+        await writer.query('INSERT INTO t VALUES (0); UPDATE t SET n = 0; DELETE FROM t');
+      await changes();
 
-    for (const statement of change.split(';')) await database.query(statement);
-    await writer.query(then);
-    expect.soft(await changes()).toEqual(logs);
+      for (const statement of change.split(';')) await database.query(statement);
+      await writer.query(afterwards);
+      expect.soft(await changes()).toEqual(logs);
 
-    await install();
-    expect((await plan()).steps).toEqual([]);
-    await database.query(`DO $$ BEGIN
+      await install();
+      expect((await plan()).steps).toEqual([]);
+      await database.query(`DO $$ BEGIN
       EXECUTE (SELECT format('TRUNCATE %s CASCADE', string_agg(oid::regclass::text, ', ')) FROM pg_class
         WHERE relkind IN ('r', 'p') AND relnamespace::regnamespace::text IN ('public', 'app', 'hidden'));
     END $$`);
-    await changes();
-    await writer.query(then);
-    expect.soft(await changes()).toEqual(discovered);
-  });
+      await changes();
+      await writer.query(afterwards);
+      expect.soft(await changes()).toEqual(discovered);
+    },
+  );
 });
 
 test('an active input finds a new table, and a changed one, within its discovery interval', async () => {
@@ -240,10 +245,10 @@ test('no statement fails and no change is lost while the key is changed again an
   const { database, names, settings } = await setup(
     'CREATE TABLE t (id bigserial PRIMARY KEY, n int NOT NULL DEFAULT 0)',
   );
-  let ending = false;
+  const ending = new AbortController();
   let statements = 0;
   const repeat = async (work: () => Promise<unknown>) => {
-    while (!ending) await work();
+    while (!ending.signal.aborted) await work();
   };
   const clients = await Promise.all([1, 2, 3, 4].map(() => database.client()));
   const writers = clients.map((writer, i) =>
@@ -267,7 +272,7 @@ test('no statement fails and no change is lost while the key is changed again an
     'ALTER TABLE t RENAME code TO id',
   ];
   for (let round = 0; round < 3; round++) for (const statement of ddl) await database.query(statement);
-  ending = true;
+  ending.abort();
   await Promise.all([...writers, discovery]);
   const [row] = await database.query(`SELECT count(*)::int AS logged FROM ${names.logTable.sql}`);
   expect(row).toEqual({ logged: statements });

@@ -77,7 +77,8 @@ async function finish(input: PostgresInput, event: ChangeEvent): Promise<void> {
 
 watchForStalls((from, to) => tell({ kind: 'stall', from, to }));
 const input = await make();
-process.once('SIGTERM', () => void input.close());
+// On every one: a second must not kill the process while it ends.
+process.on('SIGTERM', () => void input.close());
 const state = (token: string | null) => tell({ kind: 'state', state: input.state, token, at: Date.now() });
 input.on('standby', () => state(null));
 input.on('active', ({ fencingToken }) => state(fencingToken));
