@@ -52,6 +52,12 @@ export class Model {
     return row && { ...row, v: row.v + 1 };
   }
 
+  begin(name: string): Transaction {
+    const transaction: Transaction = { name, changes: [], outcome: 'rolled back' };
+    this.transactions.push(transaction);
+    return transaction;
+  }
+
   ended(transaction: Transaction, outcome: Transaction['outcome']): void {
     transaction.outcome = outcome;
     if (outcome !== 'committed') return;

@@ -24,8 +24,11 @@ export interface Evidence {
   readonly acknowledgements: readonly Acknowledgement[];
   /** Changes that are still in the log. */
   readonly leftOver: number;
-  /** How long after its end a mishap may still show, in milliseconds. */
+  /** How long after its end a mishap may still show, and how long a stall must be to be one; milliseconds. */
   readonly aftermath: number;
+  readonly harmfulStall: number;
+  /** Changes that were not handed out although nothing kept them back. */
+  readonly stuck: readonly string[];
   readonly trigger: string;
 }
 
@@ -73,6 +76,7 @@ export function judge(evidence: Evidence): Verdict {
   checkLateness(deliveries, terms, suffered, accuse, count);
   checkAcknowledgements(bySequence, terms, evidence, accuse);
   checkEnds(evidence, accuse);
+  for (const what of evidence.stuck) accuse('nothing waits for the next change', what);
   if (evidence.leftOver > 0) accuse('the log is drained', `${evidence.leftOver} changes are left`);
 
   count('transactions', evidence.transactions.length);
@@ -256,8 +260,8 @@ const isBefore = (a: Delivery, b: Delivery) => (a.token === b.token ? a.index < 
 const describe = ({ node, token, event: { sequence, operation, location, id } }: Delivery) =>
   `${operation} ${location} ${id} (sequence ${sequence}, ${node}, token ${token})`;
 
-/** Asks whether something of some kind befell a node between two moments, or shortly before. */
-type Suffered = (node: string, from: number, to: number, kinds?: RegExp) => boolean;
+/** Asks whether something befell a node between two moments, or shortly before. */
+type Suffered = (node: string, from: number, to: number, isOfKind: (mishap: Mishap) => boolean) => boolean;
 
 function sufferings({ nodes, aftermath }: Evidence): Suffered {
   const all = new Map(
@@ -268,18 +272,19 @@ function sufferings({ nodes, aftermath }: Evidence): Suffered {
       return [name, [...mishaps, ...stalls]];
     }),
   );
-  return (node, from, to, kinds = /./) =>
-    (all.get(node) ?? []).some((m) => kinds.test(m.kind) && m.from <= to && m.to + aftermath >= from);
+  return (node, from, to, isOfKind) =>
+    (all.get(node) ?? []).some((m) => isOfKind(m) && m.from <= to && m.to + aftermath >= from);
 }
 
 function checkRepeats(
   bySequence: ReadonlyMap<string, Delivery[]>,
   terms: ReadonlyMap<bigint, Term>,
-  { acknowledgements }: Evidence,
+  { acknowledgements, harmfulStall }: Evidence,
   suffered: Suffered,
   accuse: Accuse,
   count: Count,
 ): void {
+  const isHarm = ({ kind, from, to }: Mishap) => kind !== 'stall' || to - from >= harmfulStall;
   const acknowledged = new Map(acknowledgements.map((ack) => [ack.sequence, ack]));
   for (const [sequence, all] of bySequence) {
     const inOrder = all.toSorted((a, b) => (isBefore(a, b) ? -1 : 1));
@@ -293,7 +298,8 @@ function checkRepeats(
         accuse('what is acknowledged does not come again', `${what}; acknowledged under ${token}`);
       }
       const term = terms.get(before.token);
-      if (term && !suffered(before.node, term.at, term.to)) {
+      // What has cost a node its lease, or its life, did so when the next one came.
+      if (term && !suffered(before.node, term.to, term.to, isHarm)) {
         accuse('nothing comes twice while no node comes to harm', `${what}, ${term.lostBy}`);
       }
     });
@@ -317,9 +323,12 @@ function checkLateness(
     const { to, lostBy } = terms.get(token)!;
     const { node, at } = group.at(-1)!;
     // The one event that was on its way to the consumer when the process was frozen.
-    if (group.length === 1 && suffered(node, to, at, /freeze|stall/)) {
+    if (group.length === 1 && suffered(node, to, at, ({ kind }) => /freeze|stall/.test(kind))) {
       count('late, of a frozen node');
-    } else if (lostBy === 'dead' && (at <= to + NEWS || suffered(node, to, at, /freeze|stall|silence/))) {
+    } else if (
+      lostBy === 'dead' &&
+      (at <= to + NEWS || suffered(node, to, at, ({ kind }) => /freeze|stall|silence/.test(kind)))
+    ) {
       // Its session had ended, and it could not know it yet.
       count('late, of a node whose session had ended');
     } else {

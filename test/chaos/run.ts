@@ -11,10 +11,10 @@ import { wreakHavoc } from './faults.ts';
 import { Model } from './model.ts';
 import { type Verdict, judge } from './oracle.ts';
 import { Random } from './random.ts';
-import { watchForStalls } from './stalls.ts';
-import { SCHEMAS, randomTables } from './tables.ts';
+import { STALL, watchForStalls } from './stalls.ts';
+import { type Row, SCHEMAS, randomTables } from './tables.ts';
 import { type Claim, LOG_TABLE, MARKS, READ_ACKNOWLEDGEMENTS, READ_CLAIMS, WITNESSES } from './witness.ts';
-import { Writer } from './writer.ts';
+import { Writer, insert } from './writer.ts';
 
 export interface RunOptions {
   readonly server: Server;
@@ -63,9 +63,10 @@ export async function run(options: RunOptions): Promise<Run> {
   const pool = new pg.Pool({ connectionString: server.url(database), max: 3, connectionTimeoutMillis: 5000 });
   pool.on('error', () => {});
   const query = async (sql: string, values: unknown[] = []) => (await pool.query(sql, values)).rows;
-  const stopWatching = watchForStalls((from, to) => {
+  const stalled = (from: number, to: number) => {
     for (const node of alive()) node.mishaps.push({ kind: 'stall', from, to });
-  });
+  };
+  const stopWatching = watchForStalls(stalled);
   try {
     const model = new Model(randomTables(random.fork()));
     await query([...SCHEMAS.slice(1).map((schema) => `CREATE SCHEMA "${schema}"`), MARKS].join(';'));
@@ -119,7 +120,7 @@ export async function run(options: RunOptions): Promise<Run> {
         const sent = Date.now();
         const rows = await query(`SELECT count(*)::int AS n FROM ${LOG_TABLE}`).catch(() => null);
         if (rows) backlog = rows[0].n;
-        if (rows && Date.now() - sent > 100) everybody('stall')();
+        if (rows && Date.now() - sent > STALL) stalled(sent, Date.now());
         await delay(50);
       }
     };
@@ -174,6 +175,8 @@ export async function run(options: RunOptions): Promise<Run> {
     }
     const leftOver = await drain(query, nodes);
     tell('drained');
+    const stuck = leftOver > 0 ? [] : await trickle(random.fork(), server.url(database), model, alive, query);
+    tell('trickled');
     for (const node of alive()) {
       if (!node.hasJoined) node.suffer('kill');
       node.process.signal(node.hasJoined ? 'SIGTERM' : 'SIGKILL');
@@ -194,7 +197,9 @@ export async function run(options: RunOptions): Promise<Run> {
       claims,
       acknowledgements: await query(READ_ACKNOWLEDGEMENTS),
       leftOver,
+      stuck,
       aftermath: lease.duration,
+      harmfulStall: lease.renewInterval,
       trigger: 'chaos_input',
     });
     return { seed, ...verdict, takeovers: takeovers(claims, nodes) };
@@ -205,6 +210,69 @@ export async function run(options: RunOptions): Promise<Run> {
     await administer(server, `DROP DATABASE IF EXISTS ${database} WITH (FORCE)`);
     await rm(folder, { recursive: true });
   }
+}
+
+/** How often single changes are written while all is quiet. */
+const TRICKLES = 15;
+/** How long such a change may take, in milliseconds. */
+const PROMPTLY = 10_000;
+
+/**
+ * One change at a time, just when the reader falls asleep or has done so, over a network that hesitates, and while
+ * another transaction is open. Each must be handed out without another one's help.
+ */
+async function trickle(
+  random: Random,
+  url: string,
+  model: Model,
+  alive: () => ChaosNode[],
+  query: (sql: string) => Promise<{ n: number }[]>,
+): Promise<string[]> {
+  const stuck: string[] = [];
+  const table = model.tables.find(({ canChangeKey, isUpserted }) => canChangeKey && !isUpserted)!;
+  const write = async (client: pg.Client, name: string, count: number) => {
+    const transaction = model.begin(name);
+    const { sql, changes } = insert(
+      table,
+      Array.from({ length: count }, () => model.newRow(table)),
+    );
+    await client.query('BEGIN');
+    for (const row of (await client.query<Row>(sql!)).rows) transaction.changes.push(...changes(row));
+    await client.query(`INSERT INTO oracle.mark VALUES ('${name}')`);
+    return transaction;
+  };
+  const one = new pg.Client({ connectionString: url });
+  const other = new pg.Client({ connectionString: url });
+  await Promise.all([one.connect(), other.connect()]);
+  for (let n = 0; n < TRICKLES && stuck.length === 0; n++) {
+    const open = random.chance(0.5) ? await write(other, `trickle-${n}-open`, 1) : null;
+    // More than a notification holds: it wakes the reader, who then falls asleep again.
+    for (const count of [60, 1, 1, 1]) {
+      const transaction = await write(one, `trickle-${n}-${count}-${random.next()}`, count);
+      await one.query('COMMIT');
+      model.ended(transaction, 'committed');
+      const { proxy } = alive().find(({ token }) => token !== null) ?? alive()[0]!;
+      proxy.freeze('to-client', random.pick(proxy.connections)?.index);
+      await delay(count > 1 ? random.int(20, 150) : random.int(0, 20));
+      proxy.thaw();
+    }
+    const isEmpty = async () => (await query(`SELECT count(*)::int AS n FROM ${LOG_TABLE}`))[0]!.n === 0;
+    if (!(await comes(isEmpty))) stuck.push(`round ${n}, ${open ? 'while a transaction was open' : 'alone'}`);
+    if (open) {
+      await other.query('COMMIT');
+      model.ended(open, 'committed');
+      if (!(await comes(isEmpty))) stuck.push(`round ${n}, what was open`);
+    }
+  }
+  await Promise.all([one.end(), other.end()]);
+  return stuck;
+}
+
+async function comes(condition: () => Promise<boolean>): Promise<boolean> {
+  for (const deadline = Date.now() + PROMPTLY; Date.now() < deadline; await delay(10)) {
+    if (await condition()) return true;
+  }
+  return false;
 }
 
 /** Waits until the log is empty. Returns how much is left when nothing moves any more. */

@@ -1,6 +1,6 @@
 /** How often to look, and what counts as getting no time; milliseconds. */
 const INTERVAL = 20;
-const STALL = 100;
+export const STALL = 100;
 
 /** Tells when this process was not run for a while: frozen, or on a machine that has too much to do. */
 export function watchForStalls(tell: (from: number, to: number) => void): () => void {

@@ -84,12 +84,7 @@ export class Writer {
 
   async #transact(): Promise<void> {
     const { random, model, name } = this.#options;
-    const transaction: Transaction = {
-      name: `${name}-${++this.#count}`,
-      changes: [],
-      outcome: 'rolled back',
-    };
-    model.transactions.push(transaction);
+    const transaction = model.begin(`${name}-${++this.#count}`);
     const end = random.weighted(ENDS);
     await this.#query('BEGIN');
     if (!(await this.#statements(transaction, random.int(1, 5)))) return this.#rollback(transaction);
@@ -232,7 +227,7 @@ function insertRows(table: ChaosTable, rows: readonly Row[]): string {
     FROM (VALUES ${rows.map(({ r, g, v }) => `(${r},${g},${v})`).join()}) x (r, g, v)`;
 }
 
-const insert = (table: ChaosTable, rows: readonly Row[]): Statement => ({
+export const insert = (table: ChaosTable, rows: readonly Row[]): Statement => ({
   sql: `${insertRows(table, rows)} RETURNING r, g, v`,
   changes: (row) => [change(table, 'create', row)],
 });
