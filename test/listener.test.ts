@@ -67,13 +67,13 @@ describe('a listener that has gone deaf', () => {
   test.each(['both', 'to-server', 'to-client'] as const)(
     'because it is frozen %s is found out',
     async (direction) => {
-      const { proxy, lost } = await setup(['news'], 100);
-      await new Promise((resolve) => setTimeout(resolve, 300)); // several signs of life were answered
+      const { proxy, lost } = await setup(['news'], 1000);
+      await new Promise((resolve) => setTimeout(resolve, 2500)); // several signs of life were answered
       expect(lost).toEqual([]);
       const began = performance.now();
       proxy.freeze(direction, 1);
       await until(() => lost.length > 0);
-      expect(performance.now() - began).toBeGreaterThan(80); // it had the time to answer
+      expect(performance.now() - began).toBeGreaterThan(800); // it had the time to answer
       expect(lost).toEqual([expect.objectContaining({ code: 'ERR_CONNECTION_LOST' })]);
     },
   );
