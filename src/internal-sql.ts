@@ -1,6 +1,6 @@
 /** The DDL text of the internal tables, and of the functions that all triggers share. */
 import { type FunctionText, SEARCH_PATH } from './function-sql.ts';
-import { type Names, quoteLiteral } from './names.ts';
+import { type Names, type ObjectName, quoteLiteral } from './names.ts';
 import { identityQuery } from './tables.ts';
 
 /** PostgreSQL takes payloads shorter than 8000 bytes (https://www.postgresql.org/docs/current/sql-notify.html). */
@@ -19,10 +19,11 @@ export const createTables = (names: Names) => ({
   backend_start timestamptz
 )`,
     `INSERT INTO ${names.lockTable.sql} (resource) VALUES (1)`,
+    forNobodyElse(names.lockTable),
   ],
   log: [
     `CREATE TABLE ${names.logTable.sql} (
-  seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  seq bigint GENERATED ALWAYS AS IDENTITY (SEQUENCE NAME ${names.logSequence.sql}) PRIMARY KEY,
   xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
   at timestamptz NOT NULL,
   tbl text NOT NULL,
@@ -31,18 +32,24 @@ export const createTables = (names: Names) => ({
   key text
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
   autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000)`,
+    forNobodyElse(names.logTable),
+    `REVOKE ALL ON SEQUENCE ${names.logSequence.sql} FROM PUBLIC`,
   ],
   // The key of HMAC-SHA256 (RFC 2104), and its two padded forms, which would be dear to make for every call.
   secret: [
     `CREATE TABLE ${names.secretTable.sql} (key bytea NOT NULL, inner_pad bytea NOT NULL, outer_pad bytea NOT NULL)`,
+    forNobodyElse(names.secretTable),
     `INSERT INTO ${names.secretTable.sql}
 SELECT s.key, ${padded(0x36)}, ${padded(0x5c)}
 FROM (SELECT pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) || pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) AS key) s`,
   ],
 });
 
+/** Default privileges may have given it away. */
+const forNobodyElse = ({ sql }: ObjectName): string => `REVOKE ALL ON TABLE ${sql} FROM PUBLIC`;
+
 const padded = (pad: number): string =>
-  `(SELECT pg_catalog.string_agg(pg_catalog.set_byte('\\x00'::bytea, 0, CASE WHEN i < 32 THEN pg_catalog.get_byte(s.key, i) ELSE 0 END # ${pad}), ''::bytea ORDER BY i) FROM pg_catalog.generate_series(0, 63) i)`;
+  `(SELECT pg_catalog.string_agg(pg_catalog.set_byte(pg_catalog.decode('00', 'hex'), 0, CASE WHEN i < 32 THEN pg_catalog.get_byte(s.key, i) ELSE 0 END # ${pad}), ''::bytea ORDER BY i) FROM pg_catalog.generate_series(0, 63) i)`;
 
 /** Tells what identifies a row of a table now. */
 export const identityFunction = (names: Names): FunctionText => ({

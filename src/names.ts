@@ -26,6 +26,8 @@ export interface Names {
   readonly schema: string;
   readonly lockTable: ObjectName;
   readonly logTable: ObjectName;
+  /** Numbers the rows of the log. */
+  readonly logSequence: ObjectName;
   readonly secretTable: ObjectName;
   /** Signs and sends a notification. */
   readonly notifyFunction: ObjectName;
@@ -65,6 +67,7 @@ export function namesOf(id: string, schema: string): Names {
     schema,
     lockTable: object(shorten(`lock_postgres_input_${id}`)),
     logTable: object(shorten(`log_postgres_input_${id}`)),
+    logSequence: object(shorten(`sequence_postgres_input_${id}`)),
     secretTable: object(shorten(`secret_postgres_input_${id}`)),
     notifyFunction: object(shorten(`notify_postgres_input_${id}`)),
     identityFunction: object(shorten(`identity_postgres_input_${id}`)),

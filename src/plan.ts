@@ -105,7 +105,11 @@ function internalStep(existing: Catalog, names: Names): Step {
     sql: [
       ...(existing.schemaExists
         ? []
-        : [`CREATE SCHEMA ${schema}`, `COMMENT ON SCHEMA ${schema} IS ${quoteLiteral(SCHEMA_COMMENT)}`]),
+        : [
+            `CREATE SCHEMA ${schema}`,
+            `REVOKE ALL ON SCHEMA ${schema} FROM PUBLIC`,
+            `COMMENT ON SCHEMA ${schema} IS ${quoteLiteral(SCHEMA_COMMENT)}`,
+          ]),
       ...(missing(names.lockTable) ? tables.lock : []),
       ...(missing(names.logTable) ? tables.log : []),
       ...(missing(names.secretTable) ? tables.secret : []),

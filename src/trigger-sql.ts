@@ -192,7 +192,7 @@ DECLARE${declarations(names, table)}
   last_op text;
 BEGIN
   SELECT l.op INTO last_op FROM ${names.logTable.sql} l
-  WHERE l.seq > pg_sequence_last_value(pg_get_serial_sequence(${quoteLiteral(names.logTable.sql)}, 'seq')::regclass) - ${SAME_STATEMENT}
+  WHERE l.seq > pg_sequence_last_value(${quoteLiteral(names.logSequence.sql)}) - ${SAME_STATEMENT}
     AND l.xid = pg_current_xact_id() AND l.tbl = location
   ORDER BY l.seq DESC LIMIT 1;
   IF last_op = 'TRUNCATE' THEN

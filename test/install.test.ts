@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { TestDatabase } from './support/database.ts';
+import { originalTriggers } from './support/original.ts';
 import { application, createRole, input, setup } from './support/watched.ts';
 
 /** Tells of every row of the catalog that installing could touch, and of every version of it. */
@@ -124,29 +125,11 @@ describe('operations', () => {
   });
 });
 
-/** What the original installs for an input named `test`, on these tables. */
-const original = (tables: string[]) => `
-  CREATE TABLE lock_postgres_input_test (resource int PRIMARY KEY);
-  CREATE FUNCTION process_record_test() RETURNS trigger LANGUAGE plpgsql AS $$
-    DECLARE record_id text := '0';
-    BEGIN
-      IF TG_OP <> 'DELETE' THEN record_id := NEW.id; END IF;
-      PERFORM pg_notify('test', json_build_object('tbl', TG_TABLE_NAME, 'id', record_id, 'op', TG_OP)::text);
-      RETURN NULL;
-    END $$;
-  ${tables
-    .map(
-      (table) => `
-      CREATE TRIGGER ${table}_test_trigger AFTER INSERT OR UPDATE OR DELETE ON ${table}
-      FOR EACH ROW EXECUTE FUNCTION process_record_test();`,
-    )
-    .join('')}`;
-
 describe('taking over from the original', () => {
   test('misses no change and doubles none', async () => {
     const database = await application(`
       CREATE TABLE a (id bigserial PRIMARY KEY); CREATE TABLE b (id bigserial PRIMARY KEY);
-      ${original(['a', 'b'])}`);
+      ${originalTriggers('test', ['a', 'b'])}`);
     const { install, rows } = input(database);
     const listener = await database.client();
     const seen: string[] = [];
@@ -182,7 +165,7 @@ describe('taking over from the original', () => {
       CREATE TABLE t (id int PRIMARY KEY);
       CREATE TABLE app.t (id int PRIMARY KEY);
       CREATE TABLE lock_postgres_input_other (resource int PRIMARY KEY, id int);
-      ${original(['t', 'lock_postgres_input_other'])}
+      ${originalTriggers('test', ['t', 'lock_postgres_input_other'])}
       CREATE TRIGGER t_test_trigger AFTER DELETE ON app.t FOR EACH ROW EXECUTE FUNCTION process_record_test();
       CREATE FUNCTION process_record_other() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
       CREATE TRIGGER t_other_trigger AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION process_record_other()`);
@@ -202,7 +185,7 @@ describe('taking over from the original', () => {
   test('says which of its triggers somebody else has to drop', async () => {
     const database = await application(`
       CREATE TABLE mine (id int PRIMARY KEY); CREATE TABLE theirs (id int PRIMARY KEY);
-      ${original(['mine', 'theirs'])}`);
+      ${originalTriggers('test', ['mine', 'theirs'])}`);
     const { role, url } = await createRole(database);
     await database.query(`
       GRANT CREATE ON DATABASE ${database.name} TO ${role};

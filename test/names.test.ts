@@ -13,7 +13,9 @@ import { application } from './support/watched.ts';
 
 /** Everything that an input gives a name, and what that name must be told apart from. */
 const allOf = (names: Names, tables: readonly (readonly [schema: string, table: string])[]): string[] => [
-  ...[names.lockTable, names.logTable, names.secretTable].map(({ name }) => `relation ${name}`),
+  ...[names.lockTable, names.logTable, names.logSequence, names.secretTable].map(
+    ({ name }) => `relation ${name}`,
+  ),
   ...[names.notifyFunction, names.identityFunction].map(({ name }) => `function ${name}`),
   ...[names.channel, names.nodeChannel].map((name) => `channel ${name}`),
   ...[names.sleepKey].map((key) => `lock ${key}`),
