@@ -376,8 +376,9 @@ describe('garbage on the channel', () => {
     await using bench = await setup();
     const input = await bench.input();
     const consumer = new Consumer(input, {}, async () => {
+      const awake = once(input, 'awake');
       await bench.database.query(`NOTIFY test_input, 'garbage'`);
-      await once(input, 'awake');
+      await awake;
     });
     await once(input, 'asleep');
     await insert(bench.database, 1);
