@@ -16,7 +16,8 @@ export interface ExistingTrigger {
 export interface ExistingFunction {
   readonly name: string;
   readonly arguments: string;
-  readonly body: string | null;
+  /** Of the body, SHA-256: there may be thousands of functions. */
+  readonly digest: string | null;
   readonly settings: string[] | null;
 }
 
@@ -49,7 +50,8 @@ SELECT
    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
    WHERE n.nspname = $1 AND c.relname = ANY ($2)) AS tables,
   (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
-     'name', proname, 'arguments', arguments, 'body', CASE WHEN certain THEN prosrc END, 'settings', proconfig, 'certain', certain)), '[]')
+     'name', proname, 'arguments', arguments, 'settings', proconfig, 'certain', certain,
+     'digest', CASE WHEN certain THEN pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(prosrc, 'UTF8')), 'hex') END)), '[]')
    FROM ours) AS functions,
   (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema', n.nspname, 'table', c.relname,
      'trigger', t.tgname, 'functionSchema', pn.nspname, 'function', p.proname,
@@ -68,6 +70,9 @@ SELECT
       AND pg_catalog.pg_has_role(p.proowner, 'USAGE')) AS "originalFunction"`,
 };
 
+/** For reading the catalog of a database with thousands of tables, in milliseconds. */
+export const COMPARISON_TIMEOUT = 60_000;
+
 type Certain<Object> = Object & { readonly certain: boolean };
 interface Found extends Catalog {
   readonly functions: Certain<ExistingFunction>[];
@@ -75,14 +80,15 @@ interface Found extends Catalog {
 }
 
 export async function readCatalog(session: Session, names: Names): Promise<Catalog> {
-  const [row] = await session.query<Found>(existing, [
+  const values = [
     names.schema,
     [names.lockTable.name, names.logTable.name, names.secretTable.name],
     // with what follows: "log_a" is also how "log_a""b" begins
     `INSERT INTO ${names.logTable.sql} (`,
     [names.identityFunction.name, names.notifyFunction.name],
     names.originalFunction,
-  ]);
+  ];
+  const [row] = await session.query<Found>(existing, values, COMPARISON_TIMEOUT);
   const found = row!;
   const triggers = found.triggers.filter(
     ({ certain, schema, table, ...t }) =>

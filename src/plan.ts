@@ -6,7 +6,14 @@
  * A table's step puts our triggers in place and removes those of the original under the same id, in one transaction:
  * no change is missed and none is seen twice.
  */
-import { type Catalog, type ExistingTrigger, readCatalog } from './catalog.ts';
+import { createHash } from 'node:crypto';
+import {
+  COMPARISON_TIMEOUT,
+  type Catalog,
+  type ExistingFunction,
+  type ExistingTrigger,
+  readCatalog,
+} from './catalog.ts';
 import type { Settings } from './config.ts';
 import {
   type Names,
@@ -62,10 +69,29 @@ const TRIGGERS_FOR: Readonly<Record<string, readonly TriggerEvent[]>> = {
 const wantedEvents = ({ operations }: Settings): Set<TriggerEvent> =>
   new Set([...operations].flatMap((operation) => TRIGGERS_FOR[operation] ?? []));
 
+/** The catalog for looking things up in: there may be thousands of tables. */
+interface Existing extends Catalog {
+  readonly triggersOf: ReadonlyMap<string, readonly ExistingTrigger[]>;
+  readonly functionOf: ReadonlyMap<string, ExistingFunction>;
+}
+
+function indexed(catalog: Catalog): Existing {
+  const triggersOf = new Map<string, ExistingTrigger[]>();
+  for (const trigger of catalog.triggers) {
+    const table = qualify(trigger.schema, trigger.table);
+    triggersOf.set(table, [...(triggersOf.get(table) ?? []), trigger]);
+  }
+  return { ...catalog, triggersOf, functionOf: new Map(catalog.functions.map((f) => [f.name, f])) };
+}
+
 /** Compares the catalog with what is wanted. Reads only. */
 export async function plan(session: Session, settings: Settings, names: Names): Promise<Plan> {
-  const existing = await readCatalog(session, names);
-  const candidates = await session.query<CandidateTable>(candidateTables, [settings.schemas]);
+  const existing = indexed(await readCatalog(session, names));
+  const candidates = await session.query<CandidateTable>(
+    candidateTables,
+    [settings.schemas],
+    COMPARISON_TIMEOUT,
+  );
   const { tables, unwatchable } = chooseTables(candidates, settings.tables);
   const wanted = wantedEvents(settings);
   const triggerSteps = [
@@ -96,7 +122,7 @@ export async function plan(session: Session, settings: Settings, names: Names): 
 /** The comment by which `uninstall` knows a schema that it may remove. */
 const SCHEMA_COMMENT = 'Made by dapper-postgres-input; removed with its last input.';
 
-function internalStep(existing: Catalog, names: Names): Step {
+function internalStep(existing: Existing, names: Names): Step {
   const tables = createTables(names);
   const missing = ({ name }: { name: string }) => !existing.tables.includes(name);
   const schema = quoteIdentifier(names.schema);
@@ -120,32 +146,36 @@ function internalStep(existing: Catalog, names: Names): Step {
 }
 
 function tableStep(
-  existing: Catalog,
+  existing: Existing,
   names: Names,
   table: Table,
   wanted: ReadonlySet<TriggerEvent>,
 ): TriggerStep {
-  const here = existing.triggers.filter((t) => t.schema === table.schema && t.table === table.name);
-  const serves = (trigger: ExistingTrigger, event: TriggerEvent) =>
-    trigger.functionSchema === names.schema &&
-    trigger.function === names.recordFunction(table.schema, table.name, event).name;
-  const events = [...wanted];
-  const absent = events.filter((event) => !here.some((trigger) => serves(trigger, event)));
-  const unwanted = here.filter((trigger) => !events.some((event) => serves(trigger, event)));
+  const here = existing.triggersOf.get(qualify(table.schema, table.name)) ?? [];
+  const events = [...wanted].map((event) => {
+    const wantedFunction = recordFunction(names, table, event, wanted);
+    const isServedBy = (t: ExistingTrigger) =>
+      t.functionSchema === names.schema && t.function === wantedFunction.name;
+    return { event, wantedFunction, isServedBy };
+  });
+  const absent = events.filter(({ isServedBy }) => !here.some(isServedBy));
+  const unwanted = here.filter((trigger) => !events.some(({ isServedBy }) => isServedBy(trigger)));
   const sql = [
-    ...events.flatMap((event) => unlessCurrent(existing, recordFunction(names, table, event, wanted))),
+    ...events.flatMap(({ wantedFunction }) => unlessCurrent(existing, wantedFunction)),
     // Dropping takes the strongest lock, so it comes first: to hold a lock and wait for a stronger one invites deadlocks.
     ...unwanted.map(dropTrigger),
-    ...absent.map((event) => createTrigger(names, table, event)),
+    ...absent.map(({ event }) => createTrigger(names, table, event)),
   ];
   return { table: locationOf(table.schema, table.name), sql, ...barrier(table, unwanted.length > 0) };
 }
 
 /** Triggers on tables that are no longer watched. */
-const leftoverTriggerSteps = (existing: Catalog, tables: readonly Table[]): TriggerStep[] =>
-  existing.triggers
-    .filter((t) => !tables.some((table) => table.schema === t.schema && table.name === t.table))
+function leftoverTriggerSteps(existing: Catalog, tables: readonly Table[]): TriggerStep[] {
+  const watched = new Set(tables.map(({ schema, name }) => qualify(schema, name)));
+  return existing.triggers
+    .filter((t) => !watched.has(qualify(t.schema, t.table)))
     .map((t) => ({ table: locationOf(t.schema, t.table), sql: [dropTrigger(t)], ...barrier(t, true) }));
+}
 
 /** Why the role in use may not do what is to be done to a table, if it may not. */
 function barrier(
@@ -191,10 +221,11 @@ const dropTrigger = (t: ExistingTrigger): string =>
 const dropFunction = (names: Names, f: { name: string; arguments: string }): string =>
   `DROP FUNCTION ${qualify(names.schema, f.name)}(${f.arguments})`;
 
-function unlessCurrent(existing: Catalog, wanted: FunctionText): string[] {
-  const found = existing.functions.find((f) => f.name === wanted.name);
+function unlessCurrent(existing: Existing, wanted: FunctionText): string[] {
+  const found = existing.functionOf.get(wanted.name);
   const same =
-    found?.body === wanted.body && JSON.stringify(found.settings) === JSON.stringify(wanted.settings);
+    found?.digest === createHash('sha256').update(wanted.body).digest('hex') &&
+    JSON.stringify(found.settings) === JSON.stringify(wanted.settings);
   return same ? [] : createFunction(wanted);
 }
 

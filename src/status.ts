@@ -45,6 +45,9 @@ interface LeaseRow {
   readonly dead: boolean;
 }
 
+/** For counting a backlog of many millions, in milliseconds. */
+const COUNT_TIMEOUT = 60_000;
+
 /** @throws {PostgresInputError} ERR_INSTALL */
 export async function readStatus(session: Session, names: Names): Promise<SharedStatus> {
   const [found] = await session.query<{ exists: boolean }>(
@@ -60,6 +63,8 @@ export async function readStatus(session: Session, names: Names): Promise<Shared
   const [lease] = await session.query<LeaseRow>(leaseSql(names).observe);
   const [waiting] = await session.query<{ backlog: number; oldest: string | null }>(
     changeLogSql(names).backlog,
+    [],
+    COUNT_TIMEOUT,
   );
   const holder = lease && !lease.expired && !lease.dead ? lease.holder : null;
   return {

@@ -1,0 +1,41 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import { parseConfig } from '../src/config.ts';
+import { namesOf } from '../src/names.ts';
+import { install } from '../src/install.ts';
+import { plan } from '../src/plan.ts';
+import { Session } from '../src/session.ts';
+import { readStatus } from '../src/status.ts';
+import { createDatabase } from './support/database.ts';
+
+/** A node's limit for a statement, in milliseconds. */
+const LIMIT = 2000;
+
+// Thousands of tables, or a backlog of millions: a locked table stands for them here.
+test('reading the whole catalog or the whole log may take longer than the other statements of a node', async () => {
+  await using database = await createDatabase();
+  await database.query('CREATE TABLE t (id int PRIMARY KEY)');
+  const settings = parseConfig({ name: 'x', type: 'postgres', connectionString: database.url });
+  const names = namesOf(settings.id, settings.internalSchema);
+  const connect = () =>
+    Session.connect(settings.target, {
+      connectTimeout: 10_000,
+      statementTimeout: LIMIT,
+      applicationName: 'x',
+    });
+  const [planning, counting, other] = [await connect(), await connect(), await connect()];
+  await install(planning, settings, names);
+
+  const locker = await database.client();
+  await locker.query(`BEGIN; LOCK TABLE pg_catalog.pg_inherits, ${names.logTable.sql}`);
+  const planned = plan(planning, settings, names);
+  const counted = readStatus(counting, names);
+  const refused = other.query('SELECT FROM pg_catalog.pg_inherits').catch((error: Error) => error.message);
+  await delay(LIMIT + 500);
+  expect(await refused).toContain('no answer');
+  await locker.query('COMMIT');
+  const [found, status] = await Promise.all([planned, counted]);
+  expect(found).toMatchObject({ steps: [], watched: ['t'] });
+  expect(status).toMatchObject({ backlog: 0 });
+  for (const session of [planning, counting, other]) await session.close();
+});
