@@ -75,13 +75,19 @@ interface Existing extends Catalog {
   readonly functionOf: ReadonlyMap<string, ExistingFunction>;
 }
 
-function indexed(catalog: Catalog): Existing {
-  const triggersOf = new Map<string, ExistingTrigger[]>();
-  for (const trigger of catalog.triggers) {
+const indexed = (catalog: Catalog): Existing => ({
+  ...catalog,
+  triggersOf: byTable(catalog.triggers),
+  functionOf: new Map(catalog.functions.map((f) => [f.name, f])),
+});
+
+function byTable(triggers: readonly ExistingTrigger[]): Map<string, ExistingTrigger[]> {
+  const found = new Map<string, ExistingTrigger[]>();
+  for (const trigger of triggers) {
     const table = qualify(trigger.schema, trigger.table);
-    triggersOf.set(table, [...(triggersOf.get(table) ?? []), trigger]);
+    found.set(table, [...(found.get(table) ?? []), trigger]);
   }
-  return { ...catalog, triggersOf, functionOf: new Map(catalog.functions.map((f) => [f.name, f])) };
+  return found;
 }
 
 /** Compares the catalog with what is wanted. Reads only. */
@@ -169,13 +175,18 @@ function tableStep(
   return { table: locationOf(table.schema, table.name), sql, ...barrier(table, unwanted.length > 0) };
 }
 
-/** Triggers on tables that are no longer watched. */
-function leftoverTriggerSteps(existing: Catalog, tables: readonly Table[]): TriggerStep[] {
+/** For triggers on tables that are no longer watched. */
+function leftoverTriggerSteps({ triggersOf }: Existing, tables: readonly Table[]): TriggerStep[] {
   const watched = new Set(tables.map(({ schema, name }) => qualify(schema, name)));
-  return existing.triggers
-    .filter((t) => !watched.has(qualify(t.schema, t.table)))
-    .map((t) => ({ table: locationOf(t.schema, t.table), sql: [dropTrigger(t)], ...barrier(t, true) }));
+  return [...triggersOf].filter(([table]) => !watched.has(table)).map(([, triggers]) => dropStep(triggers));
 }
+
+/** One step for all of a table's triggers: one lock. */
+const dropStep = (triggers: readonly ExistingTrigger[]): TriggerStep => ({
+  table: locationOf(triggers[0]!.schema, triggers[0]!.table),
+  sql: triggers.map(dropTrigger),
+  ...barrier(triggers[0]!, true),
+});
 
 /** Why the role in use may not do what is to be done to a table, if it may not. */
 function barrier(
@@ -232,7 +243,7 @@ function unlessCurrent(existing: Existing, wanted: FunctionText): string[] {
 /** What it takes to remove everything of this id: triggers first, then what they need. Reads only. */
 export async function planRemoval(session: Session, names: Names): Promise<Step[]> {
   const existing = await readCatalog(session, names);
-  const triggers = existing.triggers.filter((t) => !isOriginal(t, names));
+  const triggers = byTable(existing.triggers.filter((t) => !isOriginal(t, names)));
   const schema = quoteLiteral(quoteIdentifier(names.schema));
   const dropSchema = `
 BEGIN
@@ -243,7 +254,7 @@ BEGIN
   END IF;
 END`;
   return [
-    ...triggers.map((t) => ({ table: locationOf(t.schema, t.table), sql: [dropTrigger(t)] })),
+    ...[...triggers.values()].map(dropStep),
     {
       essential: true as const,
       sql: [

@@ -3,7 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { newPostgresInput } from '../src/index.ts';
 import { withSession } from '../src/connection.ts';
 import { install } from '../src/install.ts';
-import { application, setup } from './support/watched.ts';
+import { type CandidateTable, candidateTables } from '../src/tables.ts';
+import { application, input, setup } from './support/watched.ts';
 
 /** A change of the schema, and what a row looks like before discovery has noticed and after. */
 interface Case {
@@ -232,6 +233,8 @@ test('an active input finds a new table, and a changed one, within its discovery
   const dropped = installed();
   await database.query('INSERT INTO renamed VALUES (2); DROP TABLE renamed');
   expect(await dropped).toEqual(['t']);
+  await database.query('REINDEX TABLE CONCURRENTLY t');
+  await expect.poll(async () => (await input(database).plan()).steps).toEqual([]);
 
   const seen = [];
   for await (const { location, id } of events) if (seen.push([location, id]) === 2) break;
@@ -239,6 +242,22 @@ test('an active input finds a new table, and a changed one, within its discovery
     ['made', '1'],
     ['renamed', '2'],
   ]);
+});
+
+test('what identifies a row is made of one view of the catalog, while others change it', async () => {
+  const { database, settings } = await setup(U);
+  const identity = () =>
+    withSession(settings, async (session) => {
+      await session.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+      await session.query('SELECT FROM pg_catalog.pg_class LIMIT 1');
+      await database.query('ALTER TABLE t RENAME code TO renamed');
+      const [table] = await session.query<CandidateTable>(candidateTables, [settings.schemas]);
+      return table!.identity;
+    });
+  expect(await identity()).toMatchObject({
+    id: 'pg_catalog.concat(r.code)',
+    guard: expect.stringMatching(/pg_get_indexdef\(\d+, 1, true\) = 'code'$/),
+  });
 });
 
 test('no statement fails and no change is lost while the key is changed again and again', async () => {
