@@ -8,6 +8,7 @@ export interface ChangeLogSql {
   readonly nextPass: Statement;
   readonly acknowledge: Statement;
   readonly acknowledgeInTransaction: Statement;
+  readonly noneAcknowledges: Statement;
   readonly backlog: Statement;
 }
 
@@ -24,7 +25,7 @@ SELECT NULL::bigint, NULL::timestamptz, snapshot::text,
   CASE WHEN $1 IS NULL THEN pg_catalog.pg_current_xact_id()::text END, NULL::text
 FROM pass`;
 
-export const changeLogSql = ({ logTable, lockTable }: Names): ChangeLogSql => ({
+export const changeLogSql = ({ logTable, lockTable, acknowledgingKey }: Names): ChangeLogSql => ({
   /** A start without a pass, in the form of a pass's first row. */
   start: {
     name: 'log_start',
@@ -89,7 +90,13 @@ SELECT FROM held`,
     name: 'log_acknowledge_in_transaction',
     text: `
 DELETE FROM ${logTable.sql}
-WHERE seq = $1 AND EXISTS (SELECT FROM ${lockTable.sql} WHERE resource = 1 AND token = $2)`,
+WHERE seq = $1 AND EXISTS (SELECT FROM ${lockTable.sql} WHERE resource = 1 AND token = $2)
+RETURNING pg_catalog.pg_try_advisory_xact_lock_shared(${acknowledgingKey})`,
+  },
+  /** Whether no such transaction is open. */
+  noneAcknowledges: {
+    name: 'log_none_acknowledges',
+    text: `SELECT pg_catalog.pg_try_advisory_xact_lock(${acknowledgingKey}) AS none`,
   },
   /** How many changes wait, and since when the oldest. */
   backlog: {

@@ -29,6 +29,7 @@ import type { Lease } from './lease.ts';
 import type { Names } from './names.ts';
 import { type Session, isoOf } from './session.ts';
 import { Snapshot } from './snapshot.ts';
+import { Wakeup } from './wakeup.ts';
 
 /** Of a moment: all sequences drawn before are up to `drawn`, and whoever began after it has an xid above `xid`. */
 interface Start {
@@ -198,6 +199,17 @@ export class ChangeLog {
       }
     }
     this.#isAcknowledging = false;
+  }
+
+  /** Resolves when no caller's transaction that acknowledges is open, after `limit` milliseconds, or on abort. */
+  async callersEnded(limit: number, signal: AbortSignal): Promise<void> {
+    const deadline = performance.now() + limit;
+    const pause = new Wakeup();
+    while (!signal.aborted && performance.now() < deadline) {
+      const [row] = await this.#session.query<{ none: boolean }>(this.#sql.noneAcknowledges);
+      if (row?.none) return;
+      await pause.wait(10, signal);
+    }
   }
 
   /**

@@ -63,6 +63,11 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
     return this.#dropped ? 0 : this.#inHand.size;
   }
 
+  /** Whether what is in hand is given up. */
+  get isDropped(): boolean {
+    return this.#dropped;
+  }
+
   push(events: readonly ChangeEvent[]): void {
     if (this.#paused || this.#end) return;
     for (const event of events) this.#buffer.push(event);

@@ -41,6 +41,8 @@ export interface Names {
   readonly sleepKey: string;
   /** Of the advisory lock that a transaction holds from its first notification to its end. */
   readonly notifyingKey: string;
+  /** Of the advisory lock that callers' transactions share from an acknowledgement to their end. */
+  readonly acknowledgingKey: string;
   /** The advisory lock under which the database's objects are changed. */
   readonly installKey: string;
   /** The function of the original's triggers, in schema public. */
@@ -75,6 +77,7 @@ export function namesOf(id: string, schema: string): Names {
     nodeChannel: shorten(`nodes_postgres_input_${id}`),
     sleepKey: advisoryKey('sleep', schema, id),
     notifyingKey: advisoryKey('notifying', schema, id),
+    acknowledgingKey: advisoryKey('acknowledging', schema, id),
     installKey: advisoryKey('install', schema),
     originalFunction: shorten(`process_record_${id}`),
     // Always with a hash: input `a` and table `b_c` must not meet input `a_b` and table `c`.

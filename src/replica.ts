@@ -172,11 +172,14 @@ export class Replica {
     await guarded(this.#lease.release());
   }
 
-  /** Gives the consumer time for what it has in hand. */
+  /** Gives the consumer time for what it has in hand, and for transactions of its own. */
   async #finish(log: ChangeLog, term: AbortSignal): Promise<void> {
+    const { duration } = this.#settings.lease;
+    const began = performance.now();
     this.#queue.pause();
-    await this.#queue.settled(this.#settings.lease.duration, term);
+    await this.#queue.settled(duration, term);
     await log.flush();
+    if (!this.#queue.isDropped) await log.callersEnded(began + duration - performance.now(), term);
   }
 
   #receive(channel: string, payload: string): void {
