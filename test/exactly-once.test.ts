@@ -156,10 +156,11 @@ describe('ack(event, client)', () => {
     // The input would be gone by now, and the other active, if that did not wait.
     for (let n = 0; n < 20; n++) await bench.database.query('SELECT pg_sleep(0.02)');
     expect(next.state).toBe('standby');
+    const asleep = once(next, 'asleep');
     await client.query('COMMIT');
     await closed;
     expect(await ended).toEqual({ done: true, value: undefined });
-    await once(next, 'asleep');
+    await asleep;
     await bench.database.query('INSERT INTO items VALUES (2)');
     await consumer.count(1);
     expect(consumer.ids).toEqual(['2']);

@@ -454,8 +454,10 @@ describe('a database that goes away', () => {
         expect(input.state).toBe('standby');
       });
       const consumer = new Consumer(input, { reconnect: true });
+      let asleep = once(input, 'asleep');
       for (const round of [1, 2]) {
-        await once(input, 'asleep');
+        await asleep;
+        asleep = once(input, 'asleep');
         await kill(bench.database, which);
         await until(() => attempts.length === round);
         await insert(bench.database, round);
