@@ -19,10 +19,15 @@ export interface ExistingFunction {
   /** Of the body, SHA-256: there may be thousands of functions. */
   readonly digest: string | null;
   readonly settings: string[] | null;
+  readonly owner: string;
 }
 
 export interface Catalog {
   readonly schemaExists: boolean;
+  /** Whose the change log is; null where there is none. */
+  readonly logOwner: string | null;
+  /** Whether the role in use may give something to that role. */
+  readonly logOwned: boolean;
   /** Those of the internal tables that exist. */
   readonly tables: string[];
   readonly functions: ExistingFunction[];
@@ -34,23 +39,25 @@ export interface Catalog {
 // A function is this input's when it is one of the two named ones, or writes to its log. One that somebody has replaced is
 // known by its name, which only we can tell from the table's and the trigger's event.
 // $1: internal schema. $2: names of the internal tables. $3: how a function writes to the log. $4: the named functions.
-// $5: the original's function.
+// $5: the original's function. $6: the log's name.
 const existing: Statement = {
   name: 'catalog_existing',
   text: `
 WITH ours AS (
-  SELECT p.oid, p.proname, p.prosrc, p.proconfig, pg_catalog.oidvectortypes(p.proargtypes) AS arguments,
+  SELECT p.oid, p.proname, p.prosrc, p.proconfig, p.proowner, pg_catalog.oidvectortypes(p.proargtypes) AS arguments,
     p.proname = ANY ($4) OR pg_catalog.strpos(p.prosrc, $3) > 0 AS certain
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
   WHERE n.nspname = $1 AND (p.proname = ANY ($4) OR p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype)
 )
 SELECT
   EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1) AS "schemaExists",
+  log.owner AS "logOwner", coalesce(log.owned, false) AS "logOwned",
   (SELECT coalesce(pg_catalog.json_agg(c.relname), '[]') FROM pg_catalog.pg_class c
    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
    WHERE n.nspname = $1 AND c.relname = ANY ($2)) AS tables,
   (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
      'name', proname, 'arguments', arguments, 'settings', proconfig, 'certain', certain,
+     'owner', pg_catalog.pg_get_userbyid(proowner),
      'digest', CASE WHEN certain THEN pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(prosrc, 'UTF8')), 'hex') END)), '[]')
    FROM ours) AS functions,
   (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema', n.nspname, 'table', c.relname,
@@ -67,7 +74,12 @@ SELECT
      AND (ours.oid IS NOT NULL OR (pn.nspname = 'public' AND p.proname = $5))) AS triggers,
   EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
     WHERE n.nspname = 'public' AND p.proname = $5 AND p.pronargs = 0 AND p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
-      AND pg_catalog.pg_has_role(p.proowner, 'USAGE')) AS "originalFunction"`,
+      AND pg_catalog.pg_has_role(p.proowner, 'USAGE')) AS "originalFunction"
+FROM (SELECT) one LEFT JOIN LATERAL (
+  SELECT pg_catalog.pg_get_userbyid(c.relowner) AS owner, pg_catalog.pg_has_role(c.relowner, 'MEMBER') AS owned
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = $1 AND c.relname = $6
+) log ON true`,
 };
 
 /** For reading the catalog of a database with thousands of tables, in milliseconds. */
@@ -87,6 +99,7 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
     `INSERT INTO ${names.logTable.sql} (`,
     [names.identityFunction.name, names.notifyFunction.name],
     names.originalFunction,
+    names.logTable.name,
   ];
   const [row] = await session.query<Found>(existing, values, COMPARISON_TIMEOUT);
   const found = row!;

@@ -1,5 +1,5 @@
 /** The DDL text of a function of ours: all of them run as their owner, under a fixed search_path. */
-import { quoteLiteral } from './names.ts';
+import { quoteIdentifier, quoteLiteral } from './names.ts';
 
 export interface FunctionText {
   readonly name: string;
@@ -14,11 +14,13 @@ export interface FunctionText {
 
 export const SEARCH_PATH = 'search_path=pg_catalog, pg_temp';
 
-export const createFunction = (f: FunctionText): string[] => [
+/** `owner`: whose it is to be; null for whoever runs this. */
+export const createFunction = (f: FunctionText, owner: string | null): string[] => [
   `CREATE OR REPLACE FUNCTION ${f.signature} RETURNS ${f.returns} LANGUAGE ${f.language} SECURITY DEFINER
 ${f.settings.map(setting).join('\n')}
 AS ${dollarQuote(f.body)}`,
   `REVOKE ALL ON FUNCTION ${f.signature} FROM PUBLIC`,
+  ...(owner === null ? [] : [`ALTER FUNCTION ${f.signature} OWNER TO ${quoteIdentifier(owner)}`]),
 ];
 
 /** Each value of a list is quoted, not the list; and unquoted, PostgreSQL would turn it into lower case. */

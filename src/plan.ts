@@ -132,23 +132,47 @@ function internalStep(existing: Existing, names: Names): Step {
   const tables = createTables(names);
   const missing = ({ name }: { name: string }) => !existing.tables.includes(name);
   const schema = quoteIdentifier(names.schema);
+  const sql = [
+    ...(existing.schemaExists
+      ? []
+      : [
+          `CREATE SCHEMA ${schema}`,
+          `REVOKE ALL ON SCHEMA ${schema} FROM PUBLIC`,
+          `COMMENT ON SCHEMA ${schema} IS ${quoteLiteral(SCHEMA_COMMENT)}`,
+        ]),
+    ...(missing(names.lockTable) ? tables.lock : []),
+    ...(missing(names.logTable) ? tables.log : []),
+    ...(missing(names.secretTable) ? tables.secret : []),
+    ...unlessCurrent(existing, identityFunction(names)),
+    ...unlessCurrent(existing, notifyFunction(names)),
+  ];
   return {
     essential: true,
-    sql: [
-      ...(existing.schemaExists
-        ? []
-        : [
-            `CREATE SCHEMA ${schema}`,
-            `REVOKE ALL ON SCHEMA ${schema} FROM PUBLIC`,
-            `COMMENT ON SCHEMA ${schema} IS ${quoteLiteral(SCHEMA_COMMENT)}`,
-          ]),
-      ...(missing(names.lockTable) ? tables.lock : []),
-      ...(missing(names.logTable) ? tables.log : []),
-      ...(missing(names.secretTable) ? tables.secret : []),
-      ...unlessCurrent(existing, identityFunction(names)),
-      ...unlessCurrent(existing, notifyFunction(names)),
-    ],
+    sql: existing.schemaExists && sql.length > 0 ? [refuseForeignSchema(names), ...sql] : sql,
   };
+}
+
+/**
+ * A schema's owner can replace what is in it, and by a trigger of his own on what he puts there do what the owner of our
+ * functions may do: everything, if that is a superuser. Whoever runs the plan is not known before.
+ */
+function refuseForeignSchema({ schema }: Names): string {
+  const body = `
+DECLARE owner record;
+BEGIN
+  SELECT r.rolname, r.rolsuper INTO owner
+  FROM pg_catalog.pg_namespace n
+  JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
+  JOIN pg_catalog.pg_roles r
+    ON r.oid = CASE pg_catalog.pg_get_userbyid(n.nspowner) WHEN 'pg_database_owner' THEN d.datdba ELSE n.nspowner END
+  WHERE n.nspname = ${quoteLiteral(schema)};
+  IF NOT owner.rolsuper AND (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
+    RAISE insufficient_privilege USING MESSAGE = pg_catalog.format(
+      'schema %I belongs to %I, who could make use of the rights of a superuser that installs: install as that role',
+      ${quoteLiteral(schema)}, owner.rolname);
+  END IF;
+END`;
+  return `DO ${quoteLiteral(body)}`;
 }
 
 function tableStep(
@@ -164,16 +188,27 @@ function tableStep(
       t.functionSchema === names.schema && t.function === wantedFunction.name;
     return { event, wantedFunction, isServedBy };
   });
+  const functions = events.flatMap(({ wantedFunction }) => unlessCurrent(existing, wantedFunction));
   const absent = events.filter(({ isServedBy }) => !here.some(isServedBy));
   const unwanted = here.filter((trigger) => !events.some(({ isServedBy }) => isServedBy(trigger)));
   const sql = [
-    ...events.flatMap(({ wantedFunction }) => unlessCurrent(existing, wantedFunction)),
+    ...functions,
     // Dropping takes the strongest lock, so it comes first: to hold a lock and wait for a stronger one invites deadlocks.
     ...unwanted.map(dropTrigger),
     ...absent.map(({ event }) => createTrigger(names, table, event)),
   ];
-  return { table: locationOf(table.schema, table.name), sql, ...barrier(table, unwanted.length > 0) };
+  return {
+    table: locationOf(table.schema, table.name),
+    sql,
+    ...(functions.length > 0 && strangersLog(existing)),
+    ...barrier(table, unwanted.length > 0),
+  };
 }
+
+const strangersLog = ({ logOwner, logOwned }: Catalog): { barred?: string } =>
+  logOwner === null || logOwned
+    ? {}
+    : { barred: `the change log belongs to ${logOwner}: connect as that role, or as a member of it` };
 
 /** For triggers on tables that are no longer watched. */
 function leftoverTriggerSteps({ triggersOf }: Existing, tables: readonly Table[]): TriggerStep[] {
@@ -232,12 +267,18 @@ const dropTrigger = (t: ExistingTrigger): string =>
 const dropFunction = (names: Names, f: { name: string; arguments: string }): string =>
   `DROP FUNCTION ${qualify(names.schema, f.name)}(${f.arguments})`;
 
+/**
+ * A function runs as its owner. That must be the log's: another role might not be allowed to write to it, which would fail
+ * the application's statements; or it might be allowed more than the log's owner is, who could make use of that by
+ * a trigger of his own on the log.
+ */
 function unlessCurrent(existing: Existing, wanted: FunctionText): string[] {
   const found = existing.functionOf.get(wanted.name);
   const same =
     found?.digest === createHash('sha256').update(wanted.body).digest('hex') &&
-    JSON.stringify(found.settings) === JSON.stringify(wanted.settings);
-  return same ? [] : createFunction(wanted);
+    JSON.stringify(found.settings) === JSON.stringify(wanted.settings) &&
+    (existing.logOwner === null || found.owner === existing.logOwner);
+  return same ? [] : createFunction(wanted, existing.logOwner);
 }
 
 /** What it takes to remove everything of this id: triggers first, then what they need. Reads only. */

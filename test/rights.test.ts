@@ -284,6 +284,65 @@ describe('whoever installs', () => {
     expect(await database.query(`SELECT FROM pg_namespace WHERE nspname = 'postgres_input'`)).toHaveLength(1);
   });
 
+  test('is the owner of a schema that a DBA made, and needs no CREATE on the database', async () => {
+    const database = await application('CREATE TABLE t (id int PRIMARY KEY)');
+    const { role, url } = await createRole(database);
+    await database.query(`
+      REVOKE CREATE ON DATABASE ${database.name} FROM PUBLIC; ALTER TABLE t OWNER TO ${role};
+      GRANT CREATE ON SCHEMA public TO ${role}; CREATE SCHEMA postgres_input AUTHORIZATION ${role}`);
+    const { asleep, next } = await run(url);
+    await asleep;
+    await database.query('INSERT INTO t VALUES (1)');
+    expect(await next()).toBe('create t 1');
+  });
+
+  test('is not the first: what another role installs for the same input writes with the rights of the first', async () => {
+    const database = await application(`
+      CREATE SCHEMA postgres_input;
+      CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY)`);
+    const [first, second] = [await createRole(database), await createRole(database)];
+    await database.query(`
+      GRANT CREATE, USAGE ON SCHEMA postgres_input TO ${first.role}, ${second.role};
+      ALTER TABLE a OWNER TO ${first.role}; ALTER TABLE b OWNER TO ${second.role}`);
+    expect((await input(database, {}, first.url).install()).watched).toEqual(['a']);
+
+    // It can't have its functions write to another's log: the application's statements would fail.
+    const { watched, unwatchable } = await input(database, {}, second.url).install();
+    expect({ watched, unwatchable }).toEqual({
+      watched: ['a'],
+      unwatchable: [
+        {
+          table: 'b',
+          reason: `the change log belongs to ${first.role}: connect as that role, or as a member of it`,
+        },
+        { table: 'c', reason: expect.stringContaining('it belongs to') },
+      ],
+    });
+    await database.query('INSERT INTO a VALUES (1); INSERT INTO b VALUES (1)');
+    expect(await input(database).changes()).toEqual(['INSERT a 1']);
+
+    // A superuser can, and lends the first its own rights with none of them.
+    await input(database).install();
+    const owners = `SELECT DISTINCT pg_get_userbyid(proowner) AS owner FROM pg_proc WHERE pronamespace = 'postgres_input'::regnamespace`;
+    expect(await database.query(owners)).toEqual([{ owner: first.role }]);
+    await database.query('INSERT INTO b VALUES (2); INSERT INTO c VALUES (2)');
+    expect(await input(database).changes()).toEqual(['INSERT b 2', 'INSERT c 2']);
+    expect((await input(database, {}, first.url).plan()).steps).toEqual([]);
+  });
+
+  test('is a superuser, and does not install where another role could replace what it installs', async () => {
+    const database = await application('CREATE TABLE t (id int PRIMARY KEY)');
+    const { role } = await createRole(database);
+    await database.query(`CREATE SCHEMA postgres_input AUTHORIZATION ${role}`);
+    await expect(input(database).install()).rejects.toMatchObject({
+      code: 'ERR_INSTALL',
+      message: expect.stringContaining(`schema postgres_input belongs to ${role}`),
+    });
+    await database.query('INSERT INTO t VALUES (1)');
+    await database.query('ALTER SCHEMA postgres_input OWNER TO CURRENT_USER');
+    expect((await input(database).install()).watched).toEqual(['t']);
+  });
+
   test('has TRIGGER on the table of another; what it may not watch is told, and stops nothing', async () => {
     const database = await application(`
       CREATE TABLE granted (id int PRIMARY KEY); CREATE TABLE theirs (id int PRIMARY KEY);
@@ -387,6 +446,31 @@ describe('a node that may do no DDL', () => {
       code: 'ERR_INSTALL',
       message: expect.stringMatching(/permission denied.*plan/s),
     });
+  });
+
+  test('may have another role acknowledge, in its transactions, with these rights', async () => {
+    const { database, url } = await prepared();
+    const worker = await createRole(database);
+    const client = await database.client({ connectionString: worker.url });
+    const { watcher, events } = await run(url, { install: false });
+    await database.query('INSERT INTO t VALUES (1)');
+    const event = (await events.next()).value!;
+    const rights = [
+      'USAGE ON SCHEMA postgres_input',
+      'SELECT ON postgres_input.lock_postgres_input_test',
+      'SELECT ON postgres_input.log_postgres_input_test',
+      'DELETE ON postgres_input.log_postgres_input_test',
+    ];
+    for (const right of rights) {
+      for (const each of rights)
+        await database.query(
+          each === right ? `REVOKE ${each} FROM ${worker.role}` : `GRANT ${each} TO ${worker.role}`,
+        );
+      await expect(watcher.ack(event, client), `without ${right}`).rejects.toThrow('permission denied');
+    }
+    for (const right of rights) await database.query(`GRANT ${right} TO ${worker.role}`);
+    await watcher.ack(event, client);
+    expect(await database.query('SELECT FROM postgres_input.log_postgres_input_test')).toEqual([]);
   });
 
   test('is told that a DBA has to install', async () => {
