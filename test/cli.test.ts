@@ -5,9 +5,12 @@ import { Writable } from 'node:stream';
 import { promisify } from 'node:util';
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeEach, describe, expect, inject, it, onTestFinished } from 'vitest';
+import { OPERATION } from '../src/cli/check-operation.ts';
+import type { Patient } from '../src/cli/finding.ts';
 import { main } from '../src/cli/main.ts';
 import { type ChangeEvent, newPostgresInput } from '../src/index.ts';
 import { createDatabase, type TestDatabase } from './support/database.ts';
+import { startPooler } from './support/pooler.ts';
 import { startServer } from './support/server.ts';
 
 let database: TestDatabase;
@@ -407,6 +410,58 @@ describe('doctor', () => {
   it('finds a database that does not let it in', async () => {
     expect(await problems('--connection-string', 'postgres://postgres@127.0.0.1:1/x')).toEqual([
       expect.stringMatching(/^connection: .*ECONNREFUSED.* -> check host, port/),
+    ]);
+  });
+
+  it('finds a hot standby', async () => {
+    await using primary = await startServer();
+    await using standby = await startServer({ standbyOf: primary });
+    expect(await problems('--connection-string', standby.url())).toEqual([
+      expect.stringMatching(/^connection: the server is a hot standby.* -> connect to the primary/),
+    ]);
+    const both = `host=127.0.0.1,127.0.0.1 port=${standby.port},${primary.port} user=postgres dbname=postgres`;
+    expect(await problems('--connection-string', both)).toEqual([
+      expect.stringMatching(/^installation: nothing is installed/),
+    ]);
+  });
+
+  it('finds a pooler in transaction mode, as newPostgresInput does', async () => {
+    const { hostname, port } = new URL(database.url);
+    await using pooler = await startPooler(hostname, Number(port));
+    const url = pooler.url(database.url);
+    // It does for what needs no session.
+    const [one, other] = [
+      await database.client({ connectionString: url }),
+      await database.client({ connectionString: url }),
+    ];
+    const pids = new Set();
+    for (const client of [one, other, one, other])
+      pids.add((await client.query('SELECT pg_backend_pid() AS pid')).rows[0].pid);
+    expect(pids.size).toBe(4);
+
+    const config = { name: 'x', type: 'postgres', connectionString: url };
+    const [found, error] = await Promise.all([
+      problems('--connection-string', url),
+      newPostgresInput(config, { connectTimeout: 5000 }).catch((cause: unknown) => cause),
+    ]);
+    expect(found).toEqual([
+      expect.stringMatching(
+        /^connection: a notification to ourselves did not arrive .* -> connect to the server itself or through a pooler in session mode/,
+      ),
+    ]);
+    expect(error).toMatchObject({ code: 'ERR_CONNECT', message: expect.stringContaining('pooler') });
+  });
+
+  it.each([
+    [130_022, 'problem', 'upgrade the server: 14 to 18 are supported'],
+    [140_000, 'ok', null],
+    [180_004, 'ok', null],
+    [190_000, 'note', 'this package was tested with 14 to 18: look for a newer one'],
+  ])('judges the version %i: %s', async (number, result, advice) => {
+    const [version] = OPERATION;
+    const session = { query: async () => [{ number, text: 'so and so' }] };
+    expect(await version!({ session } as unknown as Patient)).toEqual([
+      { check: 'version', result, found: 'PostgreSQL so and so', advice },
     ]);
   });
 
