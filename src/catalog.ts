@@ -127,7 +127,7 @@ WITH relation AS MATERIALIZED (
 ), version (xmin) AS (
   SELECT xmin::text::bigint FROM relation
   UNION ALL
-  SELECT a.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid
+  SELECT a.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0
   UNION ALL
   SELECT i.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_inherits i ON i.inhrelid = r.oid
   UNION ALL
@@ -146,7 +146,8 @@ export async function catalogFingerprint(
   session: Session,
   schemas: readonly string[],
   names: Names,
+  timeout = COMPARISON_TIMEOUT,
 ): Promise<string> {
-  const [row] = await session.query<{ fingerprint: string }>(fingerprint, [schemas, names.schema]);
+  const [row] = await session.query<{ fingerprint: string }>(fingerprint, [schemas, names.schema], timeout);
   return row!.fingerprint;
 }

@@ -45,11 +45,13 @@ export class Discovery {
   /** Until `signal` aborts. */
   async watch(session: Session, signal: AbortSignal): Promise<void> {
     const { settings, names } = { settings: this.#settings, names: this.#names };
+    // One that takes longer would cost the lease anyway.
+    const timeout = settings.lease.duration - settings.lease.margin;
     const pause = new Wakeup();
     for (;;) {
       await pause.wait(settings.discoveryInterval, signal);
       if (signal.aborted) return;
-      const fingerprint = await catalogFingerprint(session, settings.schemas, names);
+      const fingerprint = await catalogFingerprint(session, settings.schemas, names, timeout);
       if (fingerprint === this.#fingerprint) continue;
       try {
         await withSession(settings, (own) => this.ensureInstalled(own, signal), [session.endpoint]);

@@ -7,6 +7,7 @@
  * no change is missed and none is seen twice.
  */
 import { createHash } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
 import {
   COMPARISON_TIMEOUT,
   type Catalog,
@@ -90,6 +91,9 @@ function byTable(triggers: readonly ExistingTrigger[]): Map<string, ExistingTrig
   return found;
 }
 
+/** Looking at so many takes some ten milliseconds. */
+const TABLES_AT_ONCE = 50;
+
 /** Compares the catalog with what is wanted. Reads only. */
 export async function plan(session: Session, settings: Settings, names: Names): Promise<Plan> {
   const existing = indexed(await readCatalog(session, names));
@@ -100,10 +104,15 @@ export async function plan(session: Session, settings: Settings, names: Names): 
   );
   const { tables, unwatchable } = chooseTables(candidates, settings.tables);
   const wanted = wantedEvents(settings);
-  const triggerSteps = [
-    ...tables.map((table) => tableStep(existing, names, table, wanted)),
-    ...leftoverTriggerSteps(existing, tables),
-  ].filter(({ sql }) => sql.length > 0);
+  const tableSteps: TriggerStep[] = [];
+  for (const table of tables) {
+    tableSteps.push(tableStep(existing, names, table, wanted));
+    // There may be thousands, and the node has events to hand out meanwhile.
+    if (tableSteps.length % TABLES_AT_ONCE === 0) await setImmediate();
+  }
+  const triggerSteps = [...tableSteps, ...leftoverTriggerSteps(existing, tables)].filter(
+    ({ sql }) => sql.length > 0,
+  );
   // A table that a DBA has prepared is watched, whatever the role in use may do to it.
   const barred = triggerSteps.filter(({ barred }) => barred !== undefined);
   const unwatched = new Set(barred.map(({ table }) => table));

@@ -174,10 +174,24 @@ function passes({ include, exclude }: TableFilter, schema: string, table: string
   return (include.length === 0 || named(include)) && !named(exclude);
 }
 
-/** `*` stands for any characters, `?` for one. */
+/** `*` stands for any characters, `?` for one. Not by a regular expression: with many stars it could take for ever. */
 function matches(pattern: string, name: string): boolean {
-  const source = pattern.replace(/[.*+?^${}()|[\]\\]/gu, (character) =>
-    character === '*' ? '.*' : character === '?' ? '.' : `\\${character}`,
-  );
-  return new RegExp(`^${source}$`, 'su').test(name);
+  const [signs, characters] = [[...pattern], [...name]];
+  let [at, next] = [0, 0];
+  let star: { readonly at: number; next: number } | null = null;
+  while (next < characters.length) {
+    if (signs[at] === '*') {
+      star = { at: at++, next };
+    } else if (signs[at] === '?' || signs[at] === characters[next]) {
+      at++;
+      next++;
+    } else if (star) {
+      // It has to stand for one more.
+      next = ++star.next;
+      at = star.at + 1;
+    } else {
+      return false;
+    }
+  }
+  return signs.slice(at).every((sign) => sign === '*');
 }

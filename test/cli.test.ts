@@ -236,7 +236,11 @@ describe('plan', () => {
       `CREATE TABLE "${hostile.replaceAll('"', '""')}"."${hostile.replaceAll('"', '""')}" (id int)`,
     );
     const options = ['--name', hostile, '--schemas', `public,${hostile}`, '--internal-schema', `${hostile}i`];
-    const { out } = await run(['plan', ...options, '--grant-to', 'pg_monitor']);
+    const role = `${hostile}${randomBytes(6).toString('hex')}`;
+    const quoted = `"${role.replaceAll('"', '""')}"`;
+    await database.query(`CREATE ROLE ${quoted}`);
+    onTestFinished(() => database.query(`DROP OWNED BY ${quoted}; DROP ROLE ${quoted}`).then(() => {}));
+    const { out } = await run(['plan', ...options, '--grant-to', role]);
     await database.query(out);
     expect((await run(['plan', ...options])).out).toContain('nothing to do');
     expect((await runJson('status', ...options)).watched).toHaveLength(3);

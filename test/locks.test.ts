@@ -1,7 +1,11 @@
 /** The application never waits for our DDL longer than lock_timeout, and never at all for its own triggers. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { withSession } from '../src/connection.ts';
+import { Discovery } from '../src/discovery.ts';
 import { newPostgresInput } from '../src/index.ts';
+import { install } from '../src/install.ts';
+import { readStatus } from '../src/status.ts';
 import type { TestDatabase } from './support/database.ts';
 import { originalTriggers } from './support/original.ts';
 import { application, input, setup } from './support/watched.ts';
@@ -118,6 +122,29 @@ describe('installing', () => {
     await until(busy.transactions() + 50);
     expect(await busy.stop()).toEqual([]);
     expect(await deadlocks(database)).toBe(before);
+  });
+
+  test('takes no lock above ACCESS SHARE when there is nothing to do', async () => {
+    const { settings, names } = await setup(`
+      CREATE TABLE t (id int PRIMARY KEY);
+      CREATE TABLE root (day date, code text, PRIMARY KEY (day, code)) PARTITION BY RANGE (day);
+      CREATE TABLE part PARTITION OF root DEFAULT`);
+    const modes = await withSession(settings, async (session) => {
+      // What a transaction takes it keeps.
+      await session.query('BEGIN');
+      await new Discovery(settings, names, {
+        installed: () => {},
+        discoveryFailed: () => {},
+      }).ensureInstalled(session, new AbortController().signal);
+      await install(session, settings, names);
+      await readStatus(session, names);
+      const locks = await session.query<{ relation: string; mode: string }>(`
+        SELECT relation::regclass::text AS relation, mode FROM pg_catalog.pg_locks
+        WHERE pid = pg_backend_pid() AND locktype = 'relation'`);
+      await session.query('COMMIT');
+      return new Set(locks.map(({ mode }) => mode));
+    });
+    expect([...modes]).toEqual(['AccessShareLock']);
   });
 
   test('waits for nobody in the server when there is nothing to do: a restart needs no lock on any table', async () => {

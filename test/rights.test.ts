@@ -237,8 +237,8 @@ describe('internal objects', () => {
     const internalSchema = `100%s "x"; '; DROP TABLE t; --`;
     const { database, changes, uninstall, plan } = await setup('CREATE TABLE t (id int PRIMARY KEY)', {
       internalSchema,
-      tables: { exclude: ["'; DROP TABLE t; --", '" OR true', '('] },
-      schemas: ['public', "'; DROP TABLE t; --", '"'],
+      tables: { exclude: ["'; DROP TABLE t; --", '" OR true', '(', 'x'.repeat(200), '*'.repeat(20) + 'x'] },
+      schemas: ['public', "'; DROP TABLE t; --", '"', 'x'.repeat(63)],
     });
     expect((await plan()).steps).toEqual([]);
     await database.query('INSERT INTO t VALUES (1); ALTER TABLE t RENAME id TO x');

@@ -63,6 +63,18 @@ describe('the key of a row is logged as PostgreSQL prints it', () => {
     }
   });
 
+  test('which are all types of the server that can be one', async () => {
+    const database = await application(TABLES_WITH_KEYS);
+    const untested = await database.query(`
+      SELECT t.oid::regtype::text AS type
+      FROM pg_opclass o JOIN pg_am a ON a.oid = o.opcmethod AND a.amname = 'btree' JOIN pg_type t ON t.oid = o.opcintype
+      WHERE o.opcdefault AND t.typtype <> 'p' AND NOT EXISTS (
+        SELECT FROM pg_attribute k JOIN pg_class c ON c.oid = k.attrelid
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND k.attname = 'k' AND k.atttypid = t.oid)
+      ORDER BY 1`);
+    expect(untested).toEqual([]);
+  });
+
   test('as id, and as key only its columns, where the table has a column id besides', async () => {
     const { database, rows } = await setup(`
       CREATE TABLE only_id (id int, n int);
@@ -276,6 +288,10 @@ describe('watches', () => {
     [{ include: ['o?ders'] }, ['app.orders', 'orders', 'o_ders']],
     [{ include: ['o_ders', '%'] }, ['o_ders']],
     [{ exclude: ['*orders', 'l*'] }, ['app.items', 'o_ders']],
+    [
+      { include: ['*r*r*', '*items*', '.*', 'log.', 'l?', '***g'] },
+      ['app.items', 'app.orders', 'log', 'orders'],
+    ],
     [{ exclude: ['*'] }, []],
   ])('of the tables, those that %j lets pass', async (tables, expected) => {
     const database = await application(`
@@ -287,6 +303,13 @@ describe('watches', () => {
       CREATE TABLE app.items (id int PRIMARY KEY)`);
     const { watched } = await input(database, { schemas: ['public', 'app'], tables }).plan();
     expect(watched.toSorted()).toEqual(expected.toSorted());
+  });
+
+  test('in no time, whatever the pattern', async () => {
+    const name = 'a'.repeat(63);
+    const database = await application(`CREATE TABLE ${name} (id int PRIMARY KEY)`);
+    const exclude = [`${'*'.repeat(50)}b`, `${'*a'.repeat(50)}*b`, 'x'.repeat(200), '(a*)*('];
+    expect((await input(database, { tables: { exclude } }).plan()).watched).toEqual([name]);
   });
 
   test('a partition where its root is watched, in whichever schema it lies', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, inject, test } from 'vitest';
-import { majorVersion, setup } from './support/watched.ts';
+import { input, majorVersion, setup } from './support/watched.ts';
 
 describe('logs one change for every row that a statement changes', () => {
   test('for plain statements, in the order in which they ran', async () => {
@@ -121,6 +121,16 @@ describe('logs one change for every row that a statement changes', () => {
     expect((await changes()).toSorted()).toEqual(['DELETE t 1', 'DELETE t 2', 'DELETE t 3']);
     await database.query('UPDATE t SET id = 6 WHERE id = 4');
     expect((await changes()).toSorted()).toEqual(['DELETE t 4', 'INSERT t 6', 'UPDATE t 5']);
+  });
+
+  test('for a statement of a million rows', { timeout: 240_000 }, async () => {
+    const { database } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
+    await database.query('INSERT INTO t SELECT generate_series(1, 1000000)');
+    const [logged] = await database.query(`
+      SELECT count(*)::int AS count, sum(id::int)::int8 AS sum, count(DISTINCT at)::int AS times
+      FROM postgres_input.log_postgres_input_test`);
+    expect(logged).toEqual({ count: 1_000_000, sum: '500000500000', times: 1 });
+    await database.query('TRUNCATE postgres_input.log_postgres_input_test');
   });
 
   test('for an update of many rows, in a session whose plan was made for one', async () => {
@@ -405,6 +415,22 @@ describe('transactions', () => {
     await database.query('INSERT INTO t VALUES (2)');
     expect(await changes()).toEqual(['INSERT t 2']);
   });
+});
+
+test('takes no subtransaction, of which every statement would use one up', async () => {
+  const { database } = await setup('CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE u (n int)');
+  const write =
+    'INSERT INTO t VALUES (1); UPDATE t SET n = 1; DELETE FROM t; TRUNCATE t; INSERT INTO u VALUES (1)';
+  await database.query(write);
+  const reader = await database.client();
+  await reader.query('SELECT pg_advisory_lock($1)', [input(database).names.sleepKey]);
+  await database.query(write);
+  await reader.end();
+  expect(
+    await database.query(`
+      SELECT count(*)::int AS all, count(*) FILTER (WHERE xmin::text::bigint = xid::text::bigint % (1::bigint << 32))::int AS plain
+      FROM postgres_input.log_postgres_input_test`),
+  ).toEqual([{ all: 10, plain: 10 }]);
 });
 
 test('reads no other column than the key, so that wide rows stay where they are', async () => {

@@ -32,6 +32,8 @@ export const KEYS: Record<string, [string, string]> = {
   'bit(4)': ['1010', '0000'],
   'bit varying': ['10101', ''],
   oid: ['4294967295', '0'],
+  oidvector: ['1 2 3', '0'],
+  tid: ['(0,1)', '(4294967295,65535)'],
   xid8: ['18446744073709551615', '3'],
   pg_lsn: ['16/B374D848', '0/0'],
   regclass: ['pg_class', 'mood_table'],
