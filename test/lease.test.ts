@@ -58,6 +58,28 @@ test('is not claimed by who saw it free before another had it', async () => {
   expect(claims).toBe(2);
 });
 
+test('is not claimed by who saw it expired before its holder renewed it, be it late', async () => {
+  await using stage = await setupStage();
+  const [first, second] = [await leaseOf(stage), await leaseOf(stage, { pollInterval: 5 })];
+  await first.lease.standBy(never);
+  const expire = (interval: string) =>
+    stage.database.query(
+      `UPDATE ${stage.names.lockTable.sql} SET expires_at = clock_timestamp() + interval '${interval}'`,
+    );
+  await expire('-1 s');
+  const stop = new AbortController();
+  const query = second.session.query.bind(second.session);
+  vi.spyOn(second.session, 'query').mockImplementation(async (...args: Parameters<typeof query>) => {
+    if (typeof args[0] === 'object' && args[0].name === 'lease_claim') {
+      await expire('1 min');
+      stop.abort();
+    }
+    return (await query(...args)) as never;
+  });
+  expect(await second.lease.standBy(stop.signal)).toBe(false);
+  expect(await row(stage)).toMatchObject({ holder: first.lease.holder, token: '1' });
+});
+
 test('released, it is taken over at once by who was told, and by nobody when it was not held', async () => {
   await using stage = await setupStage();
   const [first, second] = [await leaseOf(stage), await leaseOf(stage)];

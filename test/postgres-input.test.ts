@@ -209,6 +209,19 @@ describe('close()', () => {
     expect(await backlog(bench.database)).toEqual(['1']);
     expect(await events.next()).toEqual({ done: true, value: undefined });
   });
+
+  test('wakes the standbys, however seldom they look by themselves', async () => {
+    await using bench = await setup();
+    const lease = { duration: 120_000, pollInterval: 60_000 };
+    const [first, second] = [await bench.input({ lease }), await bench.input({ lease })];
+    const consumer = new Consumer(first);
+    await reaches(first, 'active');
+    void new Consumer(second);
+    await reaches(second, 'standby');
+    await first.close();
+    expect(await consumer.ended).toBeUndefined();
+    await reaches(second, 'active');
+  });
 });
 
 async function insertWhenActive(
