@@ -8,7 +8,7 @@
  */
 import { catalogFingerprint } from './catalog.ts';
 import type { Settings } from './config.ts';
-import { withSession } from './connection.ts';
+import { sessionOptions, withSession } from './connection.ts';
 import { PostgresInputError } from './errors.ts';
 import { type Installation, install } from './install.ts';
 import type { Names } from './names.ts';
@@ -34,8 +34,27 @@ export class Discovery {
     this.#notices = notices;
   }
 
-  /** @throws {PostgresInputError} ERR_INSTALL, ERR_CONNECTION_LOST */
+  /**
+   * Whoever wants the end does not wait for a step that takes long, as one on a connection that fell silent does: the
+   * session is given up.
+   * @throws {PostgresInputError} ERR_INSTALL, ERR_CONNECTION_LOST
+   */
   async ensureInstalled(session: Session, signal: AbortSignal): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const hurry = () => {
+      timer = setTimeout(() => session.destroy(), sessionOptions(this.#settings).statementTimeout);
+    };
+    signal.throwIfAborted();
+    signal.addEventListener('abort', hurry, { once: true });
+    try {
+      await this.#install(session, signal);
+    } finally {
+      signal.removeEventListener('abort', hurry);
+      clearTimeout(timer);
+    }
+  }
+
+  async #install(session: Session, signal: AbortSignal): Promise<void> {
     const fingerprint = await catalogFingerprint(session, this.#settings.schemas, this.#names);
     const installation = await this.#compare(session, signal);
     this.#fingerprint = installation.pending.length === 0 ? fingerprint : null;
@@ -56,6 +75,7 @@ export class Discovery {
       try {
         await withSession(settings, (own) => this.ensureInstalled(own, signal), [session.endpoint]);
       } catch (error) {
+        if (signal.aborted) return;
         this.#notices.discoveryFailed(error);
       }
     }

@@ -43,7 +43,7 @@ const ATTEMPTS = 20;
 
 /**
  * Installs what is missing. Tables that stay locked are left pending.
- * @throws {PostgresInputError} ERR_INSTALL, ERR_CONNECTION_LOST
+ * @throws {PostgresInputError} ERR_INSTALL, ERR_CONNECTION_LOST; the reason of `signal` when that aborts first
  */
 export async function install(
   session: Session,
@@ -54,8 +54,8 @@ export async function install(
   return exclusively(session, names, signal, async () => {
     for (let attempt = 1; ; attempt++) {
       const { steps, watched, unwatchable } = await plan(session, settings, names);
-      const { busy, refused } = await applyAll(session, settings, steps);
-      if (busy.length === 0 || attempt === ATTEMPTS || signal?.aborted) {
+      const { busy, refused } = await applyAll(session, settings, steps, signal);
+      if (busy.length === 0 || attempt === ATTEMPTS) {
         const internal = busy.find(({ step }) => step.essential);
         if (internal) throw installError(internal.error, settings);
         const without = new Set(refused.map(({ table }) => table));
@@ -102,9 +102,15 @@ interface Outcome {
   readonly refused: UnwatchableTable[];
 }
 
-async function applyAll(session: Session, settings: Settings, steps: readonly Step[]): Promise<Outcome> {
+async function applyAll(
+  session: Session,
+  settings: Settings,
+  steps: readonly Step[],
+  signal?: AbortSignal,
+): Promise<Outcome> {
   const outcome: Outcome = { busy: [], refused: [] };
   for (const step of steps) {
+    signal?.throwIfAborted();
     try {
       await apply(session, settings, step);
     } catch (cause) {

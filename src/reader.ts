@@ -50,6 +50,10 @@ const PAUSE = { min: 2, max: 50 };
 const CROWDED = 12;
 /** Sequences remembered while asleep; then a pass makes them superfluous. */
 const MAX_SEEN = 1000;
+/** Announcements held while turning; more of them tell of a database that is too busy to sleep. */
+const MAX_HELD = 100;
+/** Above its capacity, how many events made by hand the queue may hold. There is no log that could keep them. */
+const MAX_FOREIGN = 100_000;
 
 // $1: the sleep lock. $2: the nodes' channel. $3: the marker.
 const fallAsleep: Statement = {
@@ -131,7 +135,8 @@ export class Reader {
       case 'changes':
       case 'look':
         if (this.#phase === 'asleep') this.#take(payload);
-        else if (this.#phase === 'turning') this.#held.push(payload);
+        else if (this.#phase === 'turning' && this.#held.length < MAX_HELD) this.#held.push(payload);
+        else if (this.#phase === 'turning') this.#stopSleeping();
         else this.#attention.wake();
         break;
       case 'forged':
@@ -139,7 +144,7 @@ export class Reader {
         break;
       case 'foreign':
         if (this.#isInternal(payload.change)) break;
-        if (foreignNotifications === 'ignore') notice('ignored');
+        if (foreignNotifications === 'ignore' || this.#options.queue.room <= -MAX_FOREIGN) notice('ignored');
         else this.#push([payload.change]);
         break;
       case 'garbage':
@@ -198,6 +203,10 @@ export class Reader {
     }
     await this.#markerArrives(markerTimeout, signal);
     if (signal.aborted) return false;
+    if (this.#phase !== 'turning') {
+      await this.#wakeUp();
+      return false;
+    }
     this.#phase = 'asleep';
     notice('asleep');
     const held = this.#held;
@@ -208,12 +217,12 @@ export class Reader {
 
   async #markerArrives(timeout: number, signal: AbortSignal): Promise<void> {
     const deadline = performance.now() + timeout;
-    while (this.#marker !== null && !signal.aborted) {
+    while (this.#marker !== null && this.#phase === 'turning' && !signal.aborted) {
       const left = deadline - performance.now();
       if (left > 0) await this.#attention.wait(left, signal);
       // Where the process was frozen it may be there and wait to be read.
       else await setImmediate();
-      if (left <= 0 && this.#marker !== null)
+      if (left <= 0 && this.#marker !== null && this.#phase === 'turning')
         throw connectionLost(new Error('notifications no longer arrive'));
     }
   }

@@ -175,6 +175,12 @@ export class Session {
     return this.#lost !== undefined;
   }
 
+  /** Ends the session at once. What is under way fails, and the server rolls it back. */
+  destroy(): void {
+    this.#closed = true;
+    this.#fail(new Error('it was given up'));
+  }
+
   /** Ends the session once what it was asked has been answered. Never rejects. */
   async close(): Promise<void> {
     if (this.#closed) return;

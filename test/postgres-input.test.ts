@@ -210,6 +210,40 @@ describe('close()', () => {
     expect(await events.next()).toEqual({ done: true, value: undefined });
   });
 
+  test('keeps the lease until what is in hand is acknowledged, also what is still under way then', async () => {
+    await using bench = await setup();
+    const { database } = bench;
+    const [input, next] = [await bench.input(), await bench.input()];
+    const events = input.handle({ ack: 'manual' });
+    await once(input, 'asleep');
+    void new Consumer(next);
+    await reaches(next, 'standby');
+    await insert(database, 1, 2, 3);
+    const inHand = [await events.next(), await events.next(), await events.next()].map(({ value }) => value!);
+    const awake = once(input, 'awake');
+    await input.close();
+    await awake; // its reader has ended
+    for (let n = 0; n < 20; n++) await database.query('SELECT pg_sleep(0.01)');
+    expect(next.state).toBe('standby');
+    const blocker = await database.client();
+    const log = 'postgres_input.log_postgres_input_test_input';
+    await blocker.query(`BEGIN; SELECT FROM ${log} WHERE id = '1' FOR UPDATE`);
+    const first = input.ack(inHand[0]!);
+    await until(async () => {
+      const waiting = await database.query(
+        `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`,
+      );
+      return waiting.length > 0;
+    });
+    const others = [input.ack(inHand[1]!), input.ack(inHand[2]!)];
+    await new Promise(setImmediate);
+    await blocker.query('COMMIT');
+    await Promise.all([first, ...others]);
+    expect(await backlog(database)).toEqual([]);
+    expect(await events.next()).toEqual({ done: true, value: undefined });
+    await reaches(next, 'active');
+  });
+
   test('wakes the standbys, however seldom they look by themselves', async () => {
     await using bench = await setup();
     const lease = { duration: 120_000, pollInterval: 60_000 };
@@ -317,7 +351,7 @@ describe('a signal', () => {
       expect(input.state).toBe('idle');
       await until(async () => (await connections(bench.database)) === (when === 'standby' ? 2 : 0));
       await other.close();
-      await expectAllReleased(bench.database);
+      if (when !== 'early') await expectAllReleased(bench.database); // early, nothing is installed yet
     },
   );
 
@@ -452,6 +486,20 @@ describe('a database that goes away', () => {
       await again.count(1);
       expect(again.ids).toEqual(['3']);
     },
+  );
+
+  test.each(['listener', 'control'] as const)(
+    'by its %s connection is noticed at once',
+    async (which) => {
+      await using bench = await setup();
+      const lease = { duration: 240_000, renewInterval: 60_000 };
+      const input = await bench.input({ lease, discoveryInterval: 60_000 });
+      const consumer = new Consumer(input);
+      await once(input, 'asleep');
+      await kill(bench.database, which);
+      expect(await consumer.ended).toMatchObject({ code: 'ERR_CONNECTION_LOST' });
+    },
+    30_000,
   );
 
   test.each(['listener', 'control'] as const)(

@@ -61,6 +61,16 @@ async function keepAwake({ database, input }: Subject): Promise<() => Promise<vo
   };
 }
 
+/** Waits until the reader has the sleep lock. */
+const untilLocked = (database: TestDatabase) =>
+  until(async () => {
+    const locks = await database.query(
+      `SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+    );
+    return locks.length > 0;
+  });
+
 const insert = ({ query }: Pick<TestDatabase, 'query'>, ...ids: number[]) =>
   query('INSERT INTO items SELECT unnest($1::int[])', [ids]);
 
@@ -313,13 +323,7 @@ describe('on the way to sleep', () => {
     await consumer.count(1);
     const released = release();
     // Turning: the lock is held again, and the marker does not arrive.
-    await until(async () => {
-      const locks = await database.query(
-        `SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted
-         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
-      );
-      return locks.length > 0;
-    });
+    await untilLocked(database);
     // Committed before or after the page was read: either way once.
     await insert(database, 3);
     await late.query('COMMIT');
@@ -353,6 +357,65 @@ describe('on the way to sleep', () => {
     await consumer.count(9000);
     await release();
     expect(await allIds(subject)).toEqual(Array.from({ length: 9000 }, (_, n) => n + 1));
+  });
+
+  test("a row's changes keep their order, of which the first is read and the second is notified before that", async () => {
+    const { database, input, consumer } = await setup();
+    const query = Reflect.get(Session.prototype, 'query') as Session['query'];
+    const queryArrays = Reflect.get(Session.prototype, 'queryArrays') as Session['queryArrays'];
+    const heard = vi.spyOn(Reader.prototype, 'onPayload');
+    let turn: 'before' | 'locked' | 'over' = 'before';
+    const asking = vi.spyOn(Session.prototype, 'query').mockImplementation(async function (
+      this: Session,
+      ...args
+    ) {
+      const isTrying = typeof args[0] === 'object' && args[0].name === 'reader_fall_asleep';
+      if (isTrying && turn === 'before') {
+        await insert(database, 1); // nobody sleeps: it is in the log alone
+        turn = 'locked';
+      }
+      return (await query.apply(this, args)) as never;
+    });
+    const reading = vi.spyOn(Session.prototype, 'queryArrays').mockImplementation(async function (
+      this: Session,
+      ...args
+    ) {
+      if (turn === 'locked') {
+        turn = 'over';
+        const before = heard.mock.calls.length;
+        await database.query('UPDATE items SET value = 1 WHERE id = 1');
+        await until(() => heard.mock.calls.length > before);
+      }
+      return (await queryArrays.apply(this, args)) as never;
+    });
+    onTestFinished(() => [heard, asking, reading].forEach((spy) => spy.mockRestore()));
+    const asleep = once(input, 'asleep');
+    await database.query(`NOTIFY test_input, '[]'`);
+    await asleep;
+    await consumer.count(2);
+    expect(turn).toBe('over');
+    expect(consumer.events.map(({ operation }) => operation)).toEqual(['create', 'update']);
+  });
+
+  test('notifications in masses are not held: it turns back, and what they told of comes once', async () => {
+    const { subject, proxy, freeze } = await setupBehindProxy();
+    const { database, consumer } = subject;
+    // A statement each, told to notify, in this sleep.
+    const writer = await transaction(database);
+    const ids = Array.from({ length: 120 }, (_, n) => n + 1);
+    for (const id of ids) await insert(writer, id);
+    const release = await keepAwake(subject);
+    freeze();
+    await writer.query('COMMIT');
+    await consumer.count(120);
+    const released = release();
+    await untilLocked(database);
+    const markers = vi.spyOn(Reader.prototype, 'onMarker');
+    onTestFinished(() => markers.mockRestore());
+    proxy.thaw();
+    await released;
+    expect(markers.mock.calls.length).toBeGreaterThan(1);
+    expect(await allIds(subject)).toEqual(ids);
   });
 
   test('a node that does not hear itself ends, for it is deaf', async () => {
@@ -476,6 +539,28 @@ test('what others announce by hand, in masses, pushes no change of ours out', as
     '1',
     '2',
   ]);
+});
+
+test('of what others announce by hand, no more waits for a slow consumer than memory is meant to hold', async () => {
+  const { database, input, consumer } = await setup(
+    {},
+    { each: () => new Wakeup().wait(Infinity, new AbortController().signal) },
+  );
+  await insert(database, 1);
+  await consumer.count(1);
+  const announce = (reader: Reader, from: number, to: number) => {
+    for (let id = from; id <= to; id++) reader.onPayload(JSON.stringify({ tbl: 't', id, op: 'INSERT' }));
+  };
+  const heard = vi.spyOn(Reader.prototype, 'onPayload');
+  onTestFinished(() => heard.mockRestore());
+  await database.query(`NOTIFY test_input, '{"tbl":"t","id":0,"op":"INSERT"}'`);
+  await until(() => heard.mock.contexts.length > 0);
+  const [reader] = heard.mock.contexts as [Reader];
+  heard.mockRestore();
+  announce(reader, 1, 103_999);
+  expect(await input.status()).toMatchObject({ ignoredNotifications: 0 });
+  announce(reader, 104_000, 104_099);
+  expect(await input.status()).toMatchObject({ ignoredNotifications: 100 });
 });
 
 test('between sleep and wake, under a load that swings, nothing is lost, repeated or out of order', async () => {
