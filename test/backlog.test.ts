@@ -2,6 +2,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { newPostgresInput } from '../src/index.ts';
 import type { DrainTask, Drained } from './backlog/consumer.ts';
+import { PATIENT } from './support/consumer.ts';
 import { spawnNode } from './support/processes.ts';
 import { type Server, startServer } from './support/server.ts';
 
@@ -17,11 +18,8 @@ beforeAll(async () => {
   application = new pg.Client({ connectionString: server.url() });
   await application.connect();
   await application.query('CREATE TABLE t (id int PRIMARY KEY, v int NOT NULL DEFAULT 0)');
-  const input = await newPostgresInput({
-    name: 'backlog',
-    type: 'postgres',
-    connectionString: server.url(),
-  });
+  const config = { name: 'backlog', type: 'postgres', connectionString: server.url() };
+  const input = await newPostgresInput(config, PATIENT);
   const installed = new Promise((resolve) => input.once('active', resolve));
   input.handle();
   await installed;

@@ -16,6 +16,15 @@ async function leaseOf(stage: Stage, times: Partial<LeaseSettings> = {}) {
 const row = async ({ database, names }: Stage) =>
   (await database.query(`SELECT * FROM ${names.lockTable.sql}`))[0];
 
+/** Waits until a statement waits for a lock. */
+const untilBlocked = ({ database }: Stage) =>
+  until(async () => {
+    const waiting = await database.query(
+      `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`,
+    );
+    return waiting.length > 0;
+  });
+
 test('is claimed by one of many, and a claim raises the token', async () => {
   await using stage = await setupStage();
   const leases = await Promise.all(
@@ -195,16 +204,27 @@ test('is trusted from the start of the attempt, not from its answer', async () =
   const blocker = await stage.database.client();
   await blocker.query(`BEGIN; SELECT FROM ${stage.names.lockTable.sql} FOR UPDATE`);
   const claiming = lease.standBy(never);
-  await until(async () => {
-    const waiting = await stage.database.query(
-      `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`,
-    );
-    return waiting.length > 0;
-  });
+  await untilBlocked(stage);
   await new Promise((resolve) => setTimeout(resolve, 850));
   await blocker.query('COMMIT');
   await claiming;
   expect(lease.token).toBe('1');
+  expect(lease.trusted).toBe(false);
+});
+
+test('is lost when its renewal is answered too late, though the database has renewed it', async () => {
+  await using stage = await setupStage();
+  const { lease } = await leaseOf(stage, { duration: 1000, margin: 200, renewInterval: 100 });
+  const blocker = await stage.database.client();
+  await lease.standBy(never);
+  await blocker.query(`BEGIN; SELECT FROM ${stage.names.lockTable.sql} FOR UPDATE`);
+  let renewals = 0;
+  const holding = lease.hold(never, () => renewals++);
+  await untilBlocked(stage);
+  await new Promise((resolve) => setTimeout(resolve, 850));
+  await blocker.query('COMMIT');
+  await holding;
+  expect(renewals).toBe(0);
   expect(lease.trusted).toBe(false);
 });
 

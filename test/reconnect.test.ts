@@ -9,7 +9,7 @@ import {
 import { type Proxy, startProxy } from './support/proxy.ts';
 import { type Server, startServer } from './support/server.ts';
 
-const lease = { duration: 1000, renewInterval: 200, margin: 200, pollInterval: 50 };
+const lease = { pollInterval: 50 };
 const quick = { minDelay: 10, maxDelay: 160 };
 /** How long an outage lasts at least; longer ones are met with the default delays. */
 const outageSeconds = Number(process.env['OUTAGE_SECONDS'] ?? 0);
@@ -34,22 +34,32 @@ async function query(url: string, sql: string): Promise<Record<string, string>[]
   }
 }
 
+/** A short connectTimeout is for attempts that are to fail; those that are not may need more than one on a busy machine. */
+async function patiently<Result>(attempt: () => Promise<Result>): Promise<Result> {
+  for (let left = 30; ; left--) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (left === 0) throw error;
+    }
+  }
+}
+
 /** An active input, connected through proxies, one per server, and the table that it watches on the first of them. */
-async function setup(servers: readonly Server[], reconnect: HandleOptions['reconnect'] = quick) {
+async function setup(
+  servers: readonly Server[],
+  reconnect: HandleOptions['reconnect'] = quick,
+  connectTimeout = 15_000,
+) {
   const database = `reconnect_${++databases}`;
   await query(servers[0]!.url(), `CREATE DATABASE ${database}`);
   const direct = servers[0]!.url(database);
   await query(direct, 'CREATE TABLE t (id int PRIMARY KEY)');
   const proxies = await Promise.all(servers.map(({ port }) => startProxy('127.0.0.1', port)));
   const hosts = proxies.map(({ port }) => `127.0.0.1:${port}`).join();
-  const input = await newPostgresInput(
-    {
-      name: 'input',
-      type: 'postgres',
-      connectionString: `postgres://postgres@${hosts}/${database}?target_session_attrs=read-write&application_name=node`,
-    },
-    { lease },
-  );
+  const connectionString = `postgres://postgres@${hosts}/${database}?target_session_attrs=read-write&application_name=node`;
+  const config = { name: 'input', type: 'postgres', connectionString };
+  const input = await patiently(() => newPostgresInput(config, { lease, connectTimeout }));
   const events: ChangeEvent[] = [];
   const attempts: Attempt[] = [];
   input.on('reconnecting', (attempt) => attempts.push(attempt));
@@ -105,7 +115,8 @@ test.each(['the network is silent', 'the server is down'])(
   'outlasts an outage without a loss, a storm of attempts or any noise: %s',
   async (kind) => {
     const delays = outageSeconds > 0 ? { minDelay: 100, maxDelay: 10_000 } : quick;
-    const { proxy, attempts, ...node } = await setup([server], outageSeconds > 0 ? true : quick);
+    const { proxy, attempts, ...node } = await setup([server], outageSeconds > 0 ? true : quick, 500);
+    attempts.length = 0; // connecting was one, or more
     const noise = [
       vi.spyOn(process.stdout, 'write'),
       vi.spyOn(process.stderr, 'write'),
@@ -139,7 +150,7 @@ test.each(['the network is silent', 'the server is down'])(
     expect(made).toBeGreaterThanOrEqual(told - 1);
     expect(made).toBeLessThanOrEqual(told);
     expect(made).toBeLessThanOrEqual(8 + (lasted() * 1000) / (delays.maxDelay / 2));
-    attempts.forEach(({ attempt, delay }, n) => {
+    attempts.slice(0, told).forEach(({ attempt, delay }, n) => {
       const most = Math.min(delays.maxDelay, delays.minDelay * 2 ** n);
       expect(attempt).toBe(n + 1);
       expect(delay).toBeGreaterThanOrEqual(most / 2);
@@ -158,10 +169,11 @@ test.each(['dead', 'silent'])(
   async (state) => {
     await using primary = await startServer();
     await using replica = await startServer({ standbyOf: primary });
-    const { proxies, database, write, received, acknowledged, repeated, attempts } = await setup([
-      primary,
-      replica,
-    ]);
+    const { proxies, database, write, received, acknowledged, repeated, attempts } = await setup(
+      [primary, replica],
+      quick,
+      2000,
+    );
     await write(1, 20);
     await received(20);
     await acknowledged();
@@ -185,7 +197,7 @@ test.each(['dead', 'silent'])(
 );
 
 test('ends without an error when it is closed while it reconnects', async () => {
-  const { proxy, input, consumed } = await setup([server]);
+  const { proxy, input, consumed } = await setup([server], quick, 2000);
   const before = proxy.accepted;
   proxy.freeze();
   proxy.cut();
