@@ -176,7 +176,7 @@ function passes({ include, exclude }: TableFilter, schema: string, table: string
 
 /** `*` stands for any characters, `?` for one. Not by a regular expression: with many stars it could take for ever. */
 function matches(pattern: string, name: string): boolean {
-  const [signs, characters] = [[...pattern], [...name]];
+  const [signs, characters] = [Array.from(pattern), Array.from(name)];
   let [at, next] = [0, 0];
   let star: { readonly at: number; next: number } | null = null;
   while (next < characters.length) {

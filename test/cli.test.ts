@@ -239,7 +239,9 @@ describe('plan', () => {
     const role = `${hostile}${randomBytes(6).toString('hex')}`;
     const quoted = `"${role.replaceAll('"', '""')}"`;
     await database.query(`CREATE ROLE ${quoted}`);
-    onTestFinished(() => database.query(`DROP OWNED BY ${quoted}; DROP ROLE ${quoted}`).then(() => {}));
+    onTestFinished(async () => {
+      await database.query(`DROP OWNED BY ${quoted}; DROP ROLE ${quoted}`);
+    });
     const { out } = await run(['plan', ...options, '--grant-to', role]);
     await database.query(out);
     expect((await run(['plan', ...options])).out).toContain('nothing to do');
