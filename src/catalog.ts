@@ -129,7 +129,7 @@ WITH relation AS MATERIALIZED (
   UNION ALL
   SELECT a.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0
   UNION ALL
-  SELECT i.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_inherits i ON i.inhrelid = r.oid
+  SELECT i.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_inherits i ON i.inhparent = r.oid
   UNION ALL
   SELECT i.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_index i ON i.indrelid = r.oid
   UNION ALL

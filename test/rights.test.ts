@@ -1,8 +1,9 @@
 /** Who needs which rights, and what those without them can't do. */
+import { readFile } from 'node:fs/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { runtimeGrants } from '../src/cli/grants.ts';
+import { grantTo, runtimeGrants } from '../src/cli/grants.ts';
 import { type PostgresInputOptions, newPostgresInput } from '../src/index.ts';
-import { quoteIdentifier } from '../src/names.ts';
+import { namesOf, quoteIdentifier } from '../src/names.ts';
 import { application, createRole, input, setup } from './support/watched.ts';
 
 /** A running input, connected as `url` says. */
@@ -401,6 +402,14 @@ describe('a node that may do no DDL', () => {
     for (const { text } of grant('GRANT')) await database.query(`${text} TO ${quoteIdentifier(role)}`);
     return { database, role, url };
   }
+
+  test('is given what the README says', async () => {
+    const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8');
+    const granted = grantTo('node', namesOf('sales', 'postgres_input')).map(
+      (sql) => `${sql.replaceAll('"', '').replace(' TABLE ', ' ')};`,
+    );
+    expect(readme.match(/^GRANT .*$/gm)).toEqual(granted);
+  });
 
   test('needs these rights', async () => {
     const { database, url } = await prepared();

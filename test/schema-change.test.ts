@@ -264,6 +264,19 @@ test('an active input finds a new table, and a changed one, within its discovery
   ]);
 });
 
+test('discovery notices a foreign part of a table, wherever it lies', async () => {
+  const { database, settings, names, install } = await setup(`
+    CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw; CREATE SCHEMA away;
+    CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE child () INHERITS (t);
+    CREATE FOREIGN TABLE away.f (id int NOT NULL) SERVER files OPTIONS (filename '/dev/null')`);
+  const fingerprint = () =>
+    withSession(settings, (session) => catalogFingerprint(session, settings.schemas, names));
+  const before = await fingerprint();
+  await database.query('ALTER FOREIGN TABLE away.f INHERIT t');
+  expect(await fingerprint()).not.toBe(before);
+  expect(await install()).toMatchObject({ watched: ['child'], unwatchable: [{ table: 't' }] });
+});
+
 test('what identifies a row is made of one view of the catalog, while others change it', async () => {
   const { database, settings } = await setup(U);
   const identity = () =>
