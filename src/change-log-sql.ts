@@ -7,6 +7,7 @@ export interface ChangeLogSql {
   readonly firstPass: Statement;
   readonly nextPass: Statement;
   readonly acknowledge: Statement;
+  readonly acknowledgeUnlocked: Statement;
   readonly acknowledgeInTransaction: Statement;
   readonly noneAcknowledges: Statement;
   readonly backlog: Statement;
@@ -24,6 +25,16 @@ SELECT NULL::bigint, NULL::timestamptz, snapshot::text,
   CASE WHEN $1 IS NULL THEN ${drawn(log)} END,
   CASE WHEN $1 IS NULL THEN pg_catalog.pg_current_xact_id()::text END, NULL::text
 FROM pass`;
+
+/** The SQLSTATE of a statement that would have had to wait for a lock. */
+export const LOCKED = '55P03';
+/** For how long acknowledging waits for one, in milliseconds: the session has more to do. */
+const LOCK_TIMEOUT = 50;
+
+/** $2: holder. $3: token. */
+const held = ({ sql }: ObjectName): string => `held AS MATERIALIZED (
+  SELECT FROM ${sql} WHERE resource = 1 AND holder = $2 AND token = $3 FOR SHARE
+)`;
 
 export const changeLogSql = ({ logTable, lockTable, acknowledgingKey }: Names): ChangeLogSql => ({
   /** A start without a pass, in the form of a pass's first row. */
@@ -74,16 +85,34 @@ SELECT * FROM (
   ORDER BY seq LIMIT $6
 ) page`,
   },
-  /** $1: sequences. $2: holder. $3: token. A row if the lease was held: it is locked, so that no claim comes between. */
+  /**
+   * $1: sequences. $2: holder. $3: token. A row if the lease was held: it is locked, so that no claim comes between.
+   * Fails with {@link LOCKED} rather than wait, and so keep the lease, for a transaction that has one of the changes.
+   */
   acknowledge: {
     name: 'log_acknowledge',
     text: `
-WITH held AS MATERIALIZED (
-  SELECT FROM ${lockTable.sql} WHERE resource = 1 AND holder = $2 AND token = $3 FOR SHARE
-), gone AS (
+WITH ${held(lockTable)}, gone AS (
   DELETE FROM ${logTable.sql} WHERE seq = ANY ($1::bigint[]) AND EXISTS (SELECT FROM held)
+    AND (SELECT pg_catalog.set_config('lock_timeout', '${LOCK_TIMEOUT}', true)) IS NOT NULL
 )
 SELECT FROM held`,
+  },
+  /** The same, but leaves alone what other transactions have, and tells which. It needs the right to UPDATE. */
+  acknowledgeUnlocked: {
+    name: 'log_acknowledge_unlocked',
+    text: `
+WITH ${held(lockTable)}, free AS MATERIALIZED (
+  SELECT seq FROM ${logTable.sql} WHERE seq = ANY ($1::bigint[]) AND EXISTS (SELECT FROM held)
+  FOR UPDATE SKIP LOCKED
+), gone AS (
+  DELETE FROM ${logTable.sql} WHERE seq = ANY (ARRAY(SELECT seq FROM free))
+)
+SELECT ARRAY(
+  SELECT seq::text FROM ${logTable.sql}
+  WHERE seq = ANY ($1::bigint[]) AND seq <> ALL (ARRAY(SELECT seq FROM free))
+) AS locked
+FROM held`,
   },
   /** In a transaction of the caller's. $1: sequence. $2: the token under which the event was handed out. */
   acknowledgeInTransaction: {

@@ -19,10 +19,12 @@
  * cannot list, because they are younger than every transaction that had ended (a snapshot ends there, at its xmax,
  * and not at the next xid). Each pass therefore draws an xid itself: whoever is younger than this one began later.
  *
- * Acknowledgements are pipelined: one DELETE is under way, the next takes all that gathered meanwhile.
+ * Acknowledgements are pipelined: one DELETE is under way, the next takes all that gathered meanwhile. A change that some
+ * transaction of a caller's has acknowledged and not committed is tried again until that has ended: it may roll back.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { type ChangeLogSql, changeLogSql } from './change-log-sql.ts';
+import { type ChangeLogSql, LOCKED, changeLogSql } from './change-log-sql.ts';
 import { type Change, type ChangeEvent, type LoggedKey, changeOf } from './change.ts';
 import { PostgresInputError } from './errors.ts';
 import type { Lease } from './lease.ts';
@@ -57,23 +59,23 @@ export interface Page {
   readonly last: boolean;
 }
 
-export interface ChangeLogOptions {
-  /** For a page, in milliseconds: it may have to step over much that is not yet vacuumed. */
-  readonly timeout: number;
-  /** Told of an acknowledgement that failed although the lease is held: what it named would come again. */
-  readonly fail: (error: unknown) => void;
-}
-
 interface Batch {
   readonly sequences: string[];
-  readonly waiting: { resolve: () => void; reject: (error: unknown) => void }[];
+  readonly waiting: {
+    /** What is to be gone; null: as much as can be. */
+    readonly sequence: string | null;
+    readonly resolve: () => void;
+    readonly reject: (error: unknown) => void;
+  }[];
 }
+
+/** Milliseconds until what another transaction has is tried again. */
+const RETRY = 20;
 
 export class ChangeLog {
   readonly #session: Session;
   readonly #lease: Lease;
   readonly #sql: ChangeLogSql;
-  readonly #timeout: number;
 
   /** The last pass that is complete; before the first one, only when that was. */
   #complete: { readonly start: Start; readonly snapshot: Snapshot | null } | null = null;
@@ -86,14 +88,16 @@ export class ChangeLog {
 
   #gathering: Batch = { sequences: [], waiting: [] };
   #isAcknowledging = false;
+  /** Whether another transaction had some of what was acknowledged last. */
+  #isContended = false;
+  /** Told of an acknowledgement that failed although the lease is held: what it named would come again. */
   readonly #fail: (error: unknown) => void;
 
-  constructor(session: Session, names: Names, lease: Lease, options: ChangeLogOptions) {
+  constructor(session: Session, names: Names, lease: Lease, fail: (error: unknown) => void) {
     this.#session = session;
     this.#lease = lease;
     this.#sql = changeLogSql(names);
-    this.#timeout = options.timeout;
-    this.#fail = options.fail;
+    this.#fail = fail;
   }
 
   /** Whether a transaction's changes have been read, all of them, by a complete pass. */
@@ -118,7 +122,7 @@ export class ChangeLog {
   }
 
   async #readStart(): Promise<Start> {
-    const [row] = await this.#session.queryArrays<Row>(this.#sql.start, [], this.#timeout);
+    const [row] = await this.#session.queryArrays<Row>(this.#sql.start, []);
     return startOf(row!);
   }
 
@@ -126,7 +130,7 @@ export class ChangeLog {
     const snapshot = this.#pass?.snapshot.text ?? null;
     if (!seen) {
       const values = [snapshot, this.#pass?.after ?? '0', rows];
-      return this.#session.queryArrays<Row>(this.#sql.firstPass, values, this.#timeout);
+      return this.#session.queryArrays<Row>(this.#sql.firstPass, values);
     }
     const late = this.#pass ? [] : [...this.#late];
     const someUnlisted = seen.xmax < previous.xid;
@@ -138,7 +142,7 @@ export class ChangeLog {
       late.map(([, after]) => after),
       rows,
     ];
-    return this.#session.queryArrays<Row>(this.#sql.nextPass, values, this.#timeout);
+    return this.#session.queryArrays<Row>(this.#sql.nextPass, values);
   }
 
   #finishPass({ start, snapshot, after: read }: Pass, previous: Start): void {
@@ -154,12 +158,12 @@ export class ChangeLog {
   }
 
   /**
-   * Deletes a change.
+   * Deletes a change. Resolves when it is gone: should an open transaction have acknowledged it, when that has ended.
    * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST
    */
   acknowledge(sequence: string): Promise<void> {
     this.#gathering.sequences.push(sequence);
-    return this.flush();
+    return this.#acknowledged(sequence);
   }
 
   /** Deletes a change, soon. If the lease is lost first, it comes again. */
@@ -169,12 +173,16 @@ export class ChangeLog {
   }
 
   /**
-   * Resolves when all that was acknowledged so far is deleted.
+   * Resolves when all that was acknowledged so far is deleted, save what an open transaction has.
    * @throws {PostgresInputError} ERR_LEASE_LOST, also if nothing was left to delete; ERR_CONNECTION_LOST
    */
   flush(): Promise<void> {
+    return this.#acknowledged(null);
+  }
+
+  #acknowledged(sequence: string | null): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#gathering.waiting.push({ resolve, reject });
+      this.#gathering.waiting.push({ sequence, resolve, reject });
       if (!this.#isAcknowledging) void this.#acknowledgeAll();
     });
   }
@@ -187,18 +195,41 @@ export class ChangeLog {
       const { sequences, waiting } = this.#gathering;
       this.#gathering = { sequences: [], waiting: [] };
       try {
-        const { holder, token } = this.#lease;
-        // As text: pg would look at every character of every element, should one have to be quoted.
-        const values = [`{${sequences.join(',')}}`, holder, token];
-        const held = await this.#session.query(this.#sql.acknowledge, values, this.#timeout);
-        if (held.length > 0) for (const { resolve } of waiting) resolve();
-        else for (const { reject } of waiting) reject(leaseLost());
+        const locked = await this.#delete(sequences);
+        this.#isContended = locked.length > 0;
+        this.#gathering.sequences.push(...locked);
+        for (const one of waiting) {
+          if (one.sequence !== null && locked.includes(one.sequence)) this.#gathering.waiting.push(one);
+          else one.resolve();
+        }
       } catch (error) {
+        this.#isContended = false;
         for (const { reject } of waiting) reject(error);
-        this.#fail(error);
+        if ((error as { code?: string }).code !== 'ERR_LEASE_LOST') this.#fail(error);
       }
+      if (this.#isContended) await delay(RETRY);
     }
     this.#isAcknowledging = false;
+  }
+
+  /** Returns what other transactions have. */
+  async #delete(sequences: readonly string[]): Promise<readonly string[]> {
+    const { holder, token } = this.#lease;
+    if (token === null) throw leaseLost();
+    // As text: pg would look at every character of every element, should one have to be quoted.
+    const values = [`{${sequences.join(',')}}`, holder, token];
+    if (!this.#isContended) {
+      try {
+        const held = await this.#session.query(this.#sql.acknowledge, values);
+        if (held.length === 0) throw leaseLost();
+        return [];
+      } catch (error) {
+        if ((error as { code?: string }).code !== LOCKED) throw error;
+      }
+    }
+    const [held] = await this.#session.query<{ locked: string[] }>(this.#sql.acknowledgeUnlocked, values);
+    if (!held) throw leaseLost();
+    return held.locked;
   }
 
   /** Resolves when no caller's transaction that acknowledges is open, after `limit` milliseconds, or on abort. */

@@ -132,7 +132,7 @@ async function apply(session: Session, { lockTimeout }: Settings, { sql }: Step)
   try {
     await session.query(script, [], INSTALL_TIMEOUT);
   } catch (error) {
-    if (!isConnectionError(error)) await session.query('ROLLBACK');
+    if (!isConnectionError(error)) await session.query('ROLLBACK', [], INSTALL_TIMEOUT);
     throw error;
   }
 }

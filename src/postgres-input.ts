@@ -106,7 +106,7 @@ export class PostgresInput implements Input, AsyncDisposable {
    * and only if the transaction commits, and what the transaction does for it happens exactly once.
    *
    * Does nothing for an event that was announced by hand and so is in no log, and, without `client`, for one that was
-   * acknowledged already.
+   * acknowledged already; if that was in a transaction that is still open, it resolves when that has ended.
    * @throws {PostgresInputError} ERR_LEASE_LOST if another node holds the lease or has acknowledged the event, and with
    * `client` also if this one has: roll back what was done for it. ERR_CONNECTION_LOST: it may come again.
    */

@@ -135,10 +135,9 @@ export class Replica {
   async #serveTerm(secret: Buffer): Promise<void> {
     const term = new AbortController();
     const ending = AbortSignal.any([this.#ending.signal, term.signal]);
-    const { duration, margin, renewInterval } = this.#settings.lease;
+    const { renewInterval } = this.#settings.lease;
     const fail = (error: unknown) => this.#fail(error);
-    // A page that takes longer would cost the lease anyway.
-    const log = new ChangeLog(this.#session, this.#names, this.#lease, { timeout: duration - margin, fail });
+    const log = new ChangeLog(this.#session, this.#names, this.#lease, fail);
     this.#log = log;
     this.#reader = new Reader({
       session: this.#session,
@@ -178,8 +177,9 @@ export class Replica {
     const began = performance.now();
     this.#queue.pause();
     await this.#queue.settled(duration, term);
-    await log.flush();
     if (!this.#queue.isDropped) await log.callersEnded(began + duration - performance.now(), term);
+    // Last: what a caller's transaction has rolled back can be acknowledged now.
+    await log.flush();
   }
 
   #receive(channel: string, payload: string): void {

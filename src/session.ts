@@ -2,7 +2,8 @@
  * A node's control session: one connection on which statements run one after the other, each with a time limit.
  *
  * It is trusted as long as every statement is answered in time. One that is not means a dead connection, or one
- * that might as well be: the socket is destroyed, all that waits fails, and `onLost` is told, once.
+ * that might as well be: the socket is destroyed, all that waits fails, and `onLost` is told, once. The server is told
+ * of the limit too: it would not notice that nobody waits any more, and carry on, with the locks that it has.
  */
 import { Socket } from 'node:net';
 import pg from 'pg';
@@ -30,9 +31,12 @@ const SESSION_SETTINGS = `
 SET client_encoding = 'UTF8'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET search_path = pg_catalog;
 SET quote_all_identifiers = off; SET standard_conforming_strings = on;
 SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;
-SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0;
+SET lock_timeout = 0; SET idle_session_timeout = 0;
 SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off;
 SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3`;
+
+/** How much longer than the node the server waits, in milliseconds: it is the node that gives up. */
+const GRACE = 1000;
 
 const TIMESTAMPTZ = 1184;
 
@@ -49,6 +53,8 @@ export class Session {
   readonly #client: pg.Client;
   readonly #socket: Socket;
   readonly #timeout: number;
+  /** The limit that the server has been told. */
+  #serverTimeout = 0;
   #turn: Promise<unknown> = Promise.resolve();
   #lost: PostgresInputError | undefined;
   #closed = false;
@@ -119,7 +125,8 @@ export class Session {
           'hosts with target_session_attrs=read-write',
       );
     }
-    await query(SESSION_SETTINGS);
+    await query(`${SESSION_SETTINGS}; SET statement_timeout = ${this.#timeout + GRACE}`);
+    this.#serverTimeout = this.#timeout;
   }
 
   /**
@@ -150,6 +157,10 @@ export class Session {
       if (this.#lost) throw this.#lost;
       const answered = expectWithin(timeout, () => this.#fail(new Error(`no answer within ${timeout} ms`)));
       try {
+        if (timeout !== this.#serverTimeout) {
+          await this.#client.query(`SET statement_timeout = ${timeout + GRACE}`);
+          this.#serverTimeout = timeout;
+        }
         return (await this.#client.query(query)).rows as Row[];
       } catch (error) {
         if (!isConnectionError(error)) throw error;

@@ -31,10 +31,8 @@ async function setup(mayReadSequence: boolean) {
   });
   onTestFinished(() => session.close());
   if (role) await session.query(`SET ROLE ${role}`);
-  const log = new ChangeLog(session, names, new Lease(session, names, settings.lease), {
-    timeout: 10_000,
-    fail: (error) => expect.unreachable(String(error)),
-  });
+  const lease = new Lease(session, names, settings.lease);
+  const log = new ChangeLog(session, names, lease, (error) => expect.unreachable(String(error)));
 
   const write = (client: pg.Client, id: string) =>
     client.query(`INSERT INTO ${names.logTable.sql} (at, tbl, id, op) VALUES (now(), 'item', $1, 'INSERT')`, [

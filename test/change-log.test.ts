@@ -14,8 +14,7 @@ async function setup() {
   const lease = new Lease(session, stage.names, stage.settings.lease);
   await lease.standBy(never);
   const failures: unknown[] = [];
-  const open = () =>
-    new ChangeLog(session, stage.names, lease, { timeout: 20_000, fail: (error) => failures.push(error) });
+  const open = () => new ChangeLog(session, stage.names, lease, (error) => failures.push(error));
   return { stage, session, lease, failures, open, log: open() };
 }
 
@@ -278,23 +277,72 @@ describe('acknowledging', () => {
     const { stage, log } = await setup();
     await stage.database.query('INSERT INTO items VALUES (1)');
     const [change] = await pass(log);
-    const blocker = await stage.database.client();
-    await blocker.query(`BEGIN; SELECT FROM ${stage.names.logTable.sql} FOR UPDATE`);
+    await stage.database.query(`
+      CREATE TABLE gate (); CREATE FUNCTION pass_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN WHILE EXISTS (SELECT FROM public.gate) LOOP PERFORM pg_sleep(0.005); END LOOP; RETURN OLD; END $$;
+      CREATE TRIGGER slow BEFORE DELETE ON ${stage.names.logTable.sql} FOR EACH ROW EXECUTE FUNCTION pass_gate();
+      INSERT INTO gate DEFAULT VALUES`);
+    const waiting = (what: string) =>
+      until(async () => {
+        const sql = `SELECT FROM pg_stat_activity WHERE wait_event_type = $1 AND datname = current_database()`;
+        return (await stage.database.query(sql, [what])).length > 0;
+      });
     const acknowledged = log.acknowledge(change!.sequence!);
-    const waiting = async () => {
-      const found = await stage.database.query(
-        `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`,
-      );
-      return found.length;
-    };
-    await until(async () => (await waiting()) === 1);
+    await waiting('Timeout');
     const claimer = await stage.database.client();
     const claim = claimer.query(`UPDATE ${stage.names.lockTable.sql} SET token = token + 1`);
-    await until(async () => (await waiting()) === 2);
-    await blocker.query('ROLLBACK');
+    await waiting('Lock');
+    await stage.database.query('DELETE FROM gate');
     await acknowledged;
     await claim;
     expect(await logged(stage)).toEqual([]);
+  });
+
+  describe('what an open transaction has', () => {
+    async function contended() {
+      const bundle = await setup();
+      await bundle.stage.database.query('INSERT INTO items VALUES (1), (2), (3), (4)');
+      const sequences = (await pass(bundle.log)).map(({ sequence }) => sequence!) as [string, string, string];
+      const other = await bundle.stage.database.client();
+      await other.query('BEGIN');
+      await other.query(`DELETE FROM ${bundle.stage.names.logTable.sql} WHERE seq = $1`, [sequences[0]]);
+      let settled = false;
+      const acknowledged = bundle.log.acknowledge(sequences[0]).finally(() => (settled = true));
+      acknowledged.catch(() => {});
+      return { ...bundle, sequences, other, acknowledged, isSettled: () => settled };
+    }
+
+    test('keeps neither the others nor the lease', async () => {
+      const { stage, log, sequences, other, acknowledged, isSettled, failures } = await contended();
+      await log.acknowledge(sequences[1]);
+      log.acknowledgeSoon(sequences[2]);
+      await log.flush();
+      expect(await logged(stage)).toEqual(['1', '4']);
+      expect(isSettled()).toBe(false);
+      await stage.database.query(`SELECT FROM ${stage.names.lockTable.sql} FOR UPDATE NOWAIT`);
+      await other.query('COMMIT');
+      await acknowledged;
+      expect(failures).toEqual([]);
+    });
+
+    test.each(['COMMIT', 'ROLLBACK'])('is gone after its %s, and acknowledged then', async (end) => {
+      const { stage, other, acknowledged, isSettled } = await contended();
+      await stage.database.query('INSERT INTO items VALUES (5)');
+      expect(isSettled()).toBe(false);
+      await other.query(end);
+      await acknowledged;
+      expect(await logged(stage)).toEqual(['2', '3', '4', '5']);
+    });
+
+    test('comes again when the lease is released before', async () => {
+      const { stage, lease, log, other, acknowledged, failures } = await contended();
+      await log.flush();
+      await lease.release();
+      await expect(acknowledged).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+      await other.query('ROLLBACK');
+      expect(await logged(stage)).toEqual(['1', '2', '3', '4']);
+      expect(failures).toEqual([]);
+    });
   });
 
   test('that fails although the lease is held is told, for what it names would come again', async () => {

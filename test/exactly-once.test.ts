@@ -166,6 +166,27 @@ describe('ack(event, client)', () => {
     expect(consumer.ids).toEqual(['2']);
   });
 
+  test('still open when its node has lost the connection holds nobody up', async () => {
+    const { bench, input, event, client } = await handedOut();
+    const next = await bench.input();
+    const consumer = new Consumer(next);
+    await reaches(next, 'standby');
+    await client.query('BEGIN');
+    await input.ack(event, client);
+    await bench.database.query(
+      'SELECT pg_terminate_backend(backend_pid) FROM postgres_input.lock_postgres_input_test_input',
+    );
+    await consumer.count(1);
+    await bench.database.query('INSERT INTO items VALUES (2)');
+    await consumer.count(2);
+    const backlog = async () => (await next.status()).backlog;
+    await until(async () => (await backlog()) === 1);
+    await client.query('ROLLBACK');
+    await until(async () => (await backlog()) === 0);
+    expect(consumer.ids).toEqual(['1', '2']);
+    expect(next.state).toBe('active');
+  });
+
   test('still open when the consumer leaves does not keep it', async () => {
     const { input, events, event, client } = await handedOut('auto');
     await client.query('BEGIN');

@@ -56,7 +56,7 @@ test('has settings of its own, whatever role and database are set to, and prints
   const [row] = await session.query<{ at: string; path: string; timeout: string }>(
     `SELECT '2026-01-31 12:00:00.123456+09'::timestamptz AS at, current_setting('search_path') AS path, current_setting('statement_timeout') AS timeout`,
   );
-  expect(row).toMatchObject({ at: '2026-01-31 03:00:00.123456+00', path: 'pg_catalog', timeout: '0' });
+  expect(row).toMatchObject({ at: '2026-01-31 03:00:00.123456+00', path: 'pg_catalog', timeout: '21s' });
   expect(isoOf(row!.at)).toBe('2026-01-31T03:00:00.123456Z');
   await session.query('CREATE TABLE public.writable ()');
 });
@@ -77,6 +77,23 @@ test('is lost, once, when a statement is not answered in time; what waits behind
   await session.close();
   expect(lost).toHaveLength(1);
 });
+
+test.each([undefined, 1200])(
+  'given up, a statement does not live on in the server (limit: %s)',
+  async (limit) => {
+    await using stage = await setupStage();
+    const proxy = await proxied();
+    const session = await connect(proxy.url(stage.database.url));
+    const locker = await stage.database.client();
+    await locker.query('BEGIN; LOCK TABLE items');
+    const locks = async () =>
+      (await stage.database.query("SELECT FROM pg_locks WHERE relation = 'items'::regclass")).length;
+    const statement = session.query('SELECT FROM public.items', [], limit);
+    await until(async () => (await locks()) === 2);
+    await expect(statement).rejects.toMatchObject({ code: 'ERR_CONNECTION_LOST' });
+    await until(async () => (await locks()) === 1);
+  },
+);
 
 test('is lost when the server ends it, also while nothing is asked', async () => {
   await using stage = await setupStage();

@@ -11,7 +11,7 @@ export interface Grant {
 export const runtimeGrants = ({ schema, lockTable, logTable, secretTable }: Names): Grant[] => [
   { privileges: ['USAGE'], on: 'SCHEMA', name: schema, sql: quoteIdentifier(schema) },
   { privileges: ['SELECT', 'UPDATE'], on: 'TABLE', ...lockTable },
-  { privileges: ['SELECT', 'DELETE'], on: 'TABLE', ...logTable },
+  { privileges: ['SELECT', 'UPDATE', 'DELETE'], on: 'TABLE', ...logTable },
   { privileges: ['SELECT'], on: 'TABLE', ...secretTable },
 ];
 
