@@ -43,6 +43,8 @@ export class Handling {
   readonly #stop = new AbortController();
   #replica: Replica | null = null;
   #attempt = 0;
+  /** When the present life became a standby for the first time. */
+  #joined = Infinity;
 
   constructor(settings: Settings, names: Names, options: HandleOptions, notices: HandlingNotices) {
     this.#settings = settings;
@@ -109,6 +111,8 @@ export class Handling {
         if (stop.aborted) return;
         const error = asInputError(cause, this.#settings);
         if (!delays || !error.retryable) throw error;
+        // A life that ends as soon as it has joined was no better than an attempt that fails.
+        if (performance.now() - this.#joined > delays.max) this.#attempt = 0;
         const attempt = ++this.#attempt;
         const delay = Math.min(delays.max, delays.min * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2);
         this.#notices.reconnecting({ error, attempt, delay });
@@ -118,10 +122,11 @@ export class Handling {
   }
 
   async #liveOnce(): Promise<void> {
+    this.#joined = Infinity;
     this.#replica = await Replica.connect(this.#settings, this.#names, this.queue, {
       ...this.#notices,
       standby: () => {
-        this.#attempt = 0;
+        this.#joined = Math.min(this.#joined, performance.now());
         this.#notices.standby();
       },
     });

@@ -75,6 +75,7 @@ async function setup(
   await expect.poll(() => input.state).toBe('active');
   return {
     database,
+    direct,
     proxy: proxies[0] as Proxy,
     proxies,
     input,
@@ -195,6 +196,29 @@ test.each(['dead', 'silent'])(
   },
   60_000,
 );
+
+test('waits longer and longer also when it joins and fails right after, and begins anew when it has lasted', async () => {
+  const { write, received, attempts, direct, input } = await setup([server], { minDelay: 1, maxDelay: 2000 });
+  await query(
+    direct,
+    `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'full' USING ERRCODE = '53100'; END $$;
+     CREATE TRIGGER refuse BEFORE UPDATE ON postgres_input.lock_postgres_input_input EXECUTE FUNCTION refuse()`,
+  );
+  await expect.poll(() => attempts.length, { timeout: 30_000 }).toBeGreaterThan(6);
+  expect(attempts.slice(0, 7).map(({ attempt }) => attempt)).toEqual([1, 2, 3, 4, 5, 6, 7]);
+  await query(direct, 'DROP TRIGGER refuse ON postgres_input.lock_postgres_input_input');
+  await write(1, 20);
+  await received(20);
+  expect(input.state).toBe('active');
+  await new Promise((resolve) => setTimeout(resolve, 2001));
+  const told = attempts.length;
+  await query(
+    direct,
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'node'",
+  );
+  await expect.poll(() => attempts.length).toBeGreaterThan(told);
+  expect(attempts[told]!.attempt).toBe(1);
+});
 
 test('ends without an error when it is closed while it reconnects', async () => {
   const { proxy, input, consumed } = await setup([server], quick, 2000);
