@@ -77,8 +77,9 @@ export class Handling {
   async ack(event: ChangeEvent, sequence: string): Promise<void> {
     const { log = null, token = null } = this.#replica ?? {};
     if (log === null || token !== event.fencingToken) throw leaseLost();
-    // One that was acknowledged already may still be on its way.
-    await (this.queue.settle(sequence) ? log.acknowledge(sequence) : log.flush());
+    // Also if it is in hand no longer: a transaction that acknowledged it may have been rolled back.
+    this.queue.settle(sequence);
+    await log.acknowledge(sequence);
   }
 
   async #run(signal: AbortSignal | undefined, delays: Delays | undefined): Promise<void> {

@@ -127,7 +127,10 @@ export class Lease {
     const attempt = now();
     const { duration } = this.#times;
     const renewed = await this.#session.query(this.#sql.renew, [this.holder, this.#token, duration]);
-    if (renewed.length === 0) return false;
+    if (renewed.length === 0) {
+      this.#token = null;
+      return false;
+    }
     this.#renewed = attempt;
     return this.trusted;
   }

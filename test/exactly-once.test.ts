@@ -108,6 +108,15 @@ describe('ack(event, client)', () => {
     );
   });
 
+  test('that is rolled back may be followed by one without a transaction', async () => {
+    const { input, event, client } = await handedOut();
+    await client.query('BEGIN');
+    await input.ack(event, client);
+    await client.query('ROLLBACK');
+    await input.ack(event);
+    expect(await input.status()).toMatchObject({ inFlight: 0, backlog: 0 });
+  });
+
   test('rejects for an event that came under another lease, or that another transaction acknowledges', async () => {
     const { bench, input, event, client } = await handedOut();
     const other = await bench.database.client();

@@ -163,6 +163,7 @@ test('is renewed until it is lost to another, which is no error', async () => {
   expect((await row(stage)).expires_at.getTime()).toBeGreaterThan(expires_at.getTime());
   await stage.database.query(`UPDATE ${stage.names.lockTable.sql} SET holder = 'another', token = token + 1`);
   await holding;
+  expect([lease.trusted, lease.token]).toEqual([false, null]);
   await lease.release();
   expect(await row(stage)).toMatchObject({ holder: 'another', token: '2' });
 });
