@@ -28,19 +28,27 @@ export async function startPooler(host: string, port: number): Promise<Pooler> {
         for (const other of sockets) other.destroy();
       });
     }
-    // The first one's greeting is the pooler's.
-    let working: Socket | null = backends[0]!;
+    let greeting: Buffer | null = null;
+    let working: Socket | null = null;
     let turn = 0;
     for (const backend of backends) {
       onMessages(backend, true, (message) => {
-        if (backend !== working) return;
-        client.write(message);
-        if (message[0] === READY && message[5] === IDLE) working = null;
+        const isReady = message[0] === READY && message[5] === IDLE;
+        if (backend === working) {
+          client.write(message);
+          if (isReady) working = null;
+        } else if (isReady && greeting) {
+          // Now the other, whose answer to the greeting is the pooler's.
+          working = backends[0]!;
+          working.write(greeting);
+          greeting = null;
+        }
       });
     }
     onMessages(client, false, (message, isFirst) => {
       if (isFirst) {
-        for (const backend of backends) backend.write(message);
+        greeting = message;
+        backends[1]!.write(message);
       } else if (message[0] === TERMINATE) {
         client.end();
       } else {
