@@ -22,7 +22,7 @@
  * Acknowledgements are pipelined: one DELETE is under way, the next takes all that gathered meanwhile. A change that some
  * transaction of a caller's has acknowledged and not committed is tried again until that has ended: it may roll back.
  */
-import { setTimeout as delay } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import type pg from 'pg';
 import { type ChangeLogSql, LOCKED, changeLogSql } from './change-log-sql.ts';
 import { type Change, type ChangeEvent, type LoggedKey, changeOf } from './change.ts';
@@ -190,7 +190,7 @@ export class ChangeLog {
   async #acknowledgeAll(): Promise<void> {
     this.#isAcknowledging = true;
     // What is acknowledged in one turn of the event loop goes together.
-    await Promise.resolve();
+    await setImmediate();
     while (this.#gathering.sequences.length > 0 || this.#gathering.waiting.length > 0) {
       const { sequences, waiting } = this.#gathering;
       this.#gathering = { sequences: [], waiting: [] };

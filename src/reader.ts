@@ -41,8 +41,8 @@ import { Wakeup } from './wakeup.ts';
 
 /** Rows per page. */
 const PAGE = 2000;
-/** Between passes that find little, in milliseconds: doubled from one to the other while they find nothing. */
-const PAUSE = { min: 2, max: 50 };
+/** Between passes that find nothing, at most, in milliseconds: doubled from one to the other. */
+const MAX_PAUSE = 50;
 /**
  * What a change weighs whose transaction was not the only one about to notify. Such transactions wait for each other,
  * so their number per second says how fast the disk is and not how busy the writers are.
@@ -108,7 +108,7 @@ export class Reader {
 
   /** Reads until `signal` aborts. */
   async run(signal: AbortSignal): Promise<void> {
-    let pause = PAUSE.min;
+    let pause = 0;
     try {
       while (!signal.aborted) {
         const found = await this.#readPass(signal);
@@ -116,9 +116,8 @@ export class Reader {
         if (this.#load.isQuiet && (await this.#fallAsleep(signal))) {
           while (this.#phase === 'asleep' && !signal.aborted) await this.#attention.wait(Infinity, signal);
           await this.#wakeUp();
-          pause = PAUSE.min;
         } else if (found < PAGE / 2) {
-          pause = found > 0 ? PAUSE.min : Math.min(2 * pause, PAUSE.max);
+          pause = found > 0 ? this.#load.pause : Math.min(2 * pause + 2, MAX_PAUSE);
           await this.#attention.wait(pause, signal);
         }
       }
