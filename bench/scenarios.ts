@@ -38,7 +38,7 @@ const fill = (stage: Stage, rows: number, from = 0): Promise<unknown> =>
 const throughput = (clients: number, statements = 1, { rows: existing = 0, ...rest } = {}): Scenario => ({
   key: `a${clients}${statements > 1 ? `x${statements}` : ''}${existing ? `-${existing}` : ''}`,
   title: `write throughput: ${clients} client(s), ${statements} row(s) per transaction${existing ? `, ${existing} rows in the table` : ''}`,
-  contestants: existing ? ['none', 'ours'] : everybody,
+  contestants: existing ? ['none', 'ours'] : [...everybody, 'ours-unread'],
   baseline: 'none',
   chart: 'rows/s',
   rounds: 3,
@@ -47,9 +47,9 @@ const throughput = (clients: number, statements = 1, { rows: existing = 0, ...re
     if (existing > 0) await fill(stage, existing, 100_000_000);
     await stage.install();
     await stage.consume();
-    const { rows, elapsed } = await stage.write({ clients, statements, duration: 2000, firstId: 1 });
+    const { rows, rate } = await stage.write({ clients, statements, duration: 2000, firstId: 1 });
     const live = delivers(stage) ? { 'delivered meanwhile': (await stage.report()).delivered / rows } : {};
-    return { 'rows/s': (rows / elapsed) * 1000, ...live, ...(await completeness(stage, rows)) };
+    return { 'rows/s': rate, ...live, ...(await completeness(stage, rows)) };
   },
   ...rest,
 });
@@ -94,7 +94,7 @@ const latency = (rate: number): Scenario => ({
     const firstId = 1_000_000;
     const written = await stage.write({ ...load, duration: rate > 10 ? 3000 : 5000, rate, firstId });
     const writing = {
-      'rows/s': (written.rows / written.elapsed) * 1000,
+      'rows/s': written.rate,
       'INSERT p50 ms': quantile(written.latencies, 0.5),
       'INSERT p99 ms': quantile(written.latencies, 0.99),
     };
@@ -252,7 +252,7 @@ const swing: Scenario = {
     const times = await stage.times(1, written.rows);
     const late = ascending(times.flatMap((at, n) => (at > 0 ? [at - written.doneAt[n]!] : [])));
     return {
-      'rows/s': (written.rows / written.elapsed) * 1000,
+      'rows/s': written.rate,
       'after commit p50 ms': quantile(late, 0.5),
       'after commit p99 ms': quantile(late, 0.99),
       'worst ms': late.at(-1)!,
@@ -284,7 +284,7 @@ const bloat: Scenario = {
     );
     await stage.client.query('COMMIT');
     return {
-      'rows/s': (written.rows / written.elapsed) * 1000,
+      'rows/s': written.rate,
       'first fifth p50 ms': quantile(ascending(taken.slice(0, fifth)), 0.5),
       'last fifth p50 ms': quantile(ascending(taken.slice(-fifth)), 0.5),
       'first fifth p99 ms': quantile(ascending(taken.slice(0, fifth)), 0.99),

@@ -21,14 +21,17 @@ export interface WriteJob {
 export interface WriteResult {
   /** Rows committed: firstId and those after it. */
   rows: number;
-  /** Milliseconds of writing. */
-  elapsed: number;
+  /** Per second, after the warm-up. */
+  rate: number;
   /** Milliseconds per statement (or transaction), ascending. */
   latencies: number[];
   /** By place from firstId: when the INSERT was sent, and when it was done. */
   sentAt: number[];
   doneAt: number[];
 }
+
+/** Milliseconds that a load without a fixed rate goes on before it is measured. */
+const WARM_UP = 500;
 
 async function write(job: WriteJob): Promise<WriteResult> {
   const clients = await Promise.all(
@@ -90,6 +93,9 @@ async function write(job: WriteJob): Promise<WriteResult> {
     await Promise.all(pending);
   }
 
+  // Backends that have just begun have empty caches and no plans.
+  if (job.rate === undefined) await flatOut(WARM_UP);
+  const warm = rows;
   const { times, pause } = job.swings ?? { times: 1, pause: 0 };
   let elapsed = 0;
   for (let n = 0; n < times; n++) {
@@ -99,7 +105,8 @@ async function write(job: WriteJob): Promise<WriteResult> {
     elapsed += clock() - began;
   }
   for (const client of clients) client.end();
-  return { rows, elapsed, latencies: latencies.toSorted((a, b) => a - b), sentAt, doneAt };
+  const rate = ((rows - warm) / elapsed) * 1000;
+  return { rows, rate, latencies: latencies.toSorted((a, b) => a - b), sentAt, doneAt };
 }
 
 process.on('message', (job: WriteJob) => {
