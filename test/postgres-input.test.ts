@@ -507,12 +507,9 @@ describe('a database that goes away', () => {
     async (which) => {
       await using bench = await setup();
       const input = await bench.input();
-      const attempts: string[] = [];
-      input.on('reconnecting', ({ error, attempt, delay }) => {
-        attempts.push(error.code);
-        expect(attempt).toBe(attempts.length);
-        expect(delay).toBeLessThanOrEqual(100 * 2 ** (attempt - 1));
-        expect(input.state).toBe('standby');
+      const attempts: unknown[] = [];
+      input.on('reconnecting', ({ error: { code }, attempt, delay }) => {
+        attempts.push({ code, attempt, isShort: delay <= 100 * 2 ** (attempt - 1), state: input.state });
       });
       const consumer = new Consumer(input, { reconnect: true });
       let asleep = once(input, 'asleep');
@@ -525,7 +522,12 @@ describe('a database that goes away', () => {
         await consumer.count(round);
       }
       expect(consumer.ids).toEqual(['1', '2']);
-      expect(attempts).toEqual(['ERR_CONNECTION_LOST', 'ERR_CONNECTION_LOST']);
+      // It did not last long in between.
+      const lost = { code: 'ERR_CONNECTION_LOST', isShort: true, state: 'standby' };
+      expect(attempts).toEqual([
+        { ...lost, attempt: 1 },
+        { ...lost, attempt: 2 },
+      ]);
     },
   );
 

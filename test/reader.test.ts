@@ -1,5 +1,6 @@
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import type { ChangeEvent, PostgresInput, PostgresInputOptions } from '../src/index.ts';
+import { EventQueue } from '../src/event-queue.ts';
 import { namesOf } from '../src/names.ts';
 import { Reader } from '../src/reader.ts';
 import { Session } from '../src/session.ts';
@@ -361,8 +362,8 @@ describe('on the way to sleep', () => {
 
   test("a row's changes keep their order, of which the first is read and the second is notified before that", async () => {
     const { database, input, consumer } = await setup();
-    const query = Reflect.get(Session.prototype, 'query') as Session['query'];
-    const queryArrays = Reflect.get(Session.prototype, 'queryArrays') as Session['queryArrays'];
+    const query = Reflect.get(Session.prototype, 'query');
+    const queryArrays = Reflect.get(Session.prototype, 'queryArrays');
     const heard = vi.spyOn(Reader.prototype, 'onPayload');
     let turn: 'before' | 'locked' | 'over' = 'before';
     const asking = vi.spyOn(Session.prototype, 'query').mockImplementation(async function (
@@ -501,20 +502,34 @@ describe('somebody else', () => {
   });
 });
 
-test('a consumer that is slow gets everything, in order, once, also what there was no room for', async () => {
+test('a consumer that is slow gets everything, in order, once, and no more is read than there is room for', async () => {
   const hold = new Wakeup();
   const each = ({ id }: ChangeEvent) =>
     id === '1' ? hold.wait(Infinity, new AbortController().signal) : undefined;
   const subject = await setup({}, { each });
   const { database, consumer } = subject;
+  let [pushed, leastRoom] = [0, Infinity];
+  const push = Reflect.get(EventQueue.prototype, 'push');
+  const pushing = vi.spyOn(EventQueue.prototype, 'push').mockImplementation(function (
+    this: EventQueue,
+    events,
+  ) {
+    push.call(this, events);
+    pushed += events.length;
+    leastRoom = Math.min(leastRoom, this.room);
+  });
+  onTestFinished(() => pushing.mockRestore());
   await insert(database, 1);
   await consumer.count(1);
   for (let from = 2; from < 9002; from += 50) {
     await database.query('INSERT INTO items SELECT generate_series($1::int, $1::int + 49)', [from]);
   }
+  await until(() => pushed > 2000);
+  for (let n = 0; n < 10; n++) await database.query('SELECT pg_sleep(0.02)'); // time enough to read too much
   hold.wake();
   await consumer.count(9001);
   expect(consumer.ids).toEqual(Array.from({ length: 9001 }, (_, n) => String(n + 1)));
+  expect(leastRoom).toBeGreaterThanOrEqual(0);
 });
 
 test('what others announce by hand, in masses, pushes no change of ours out', async () => {

@@ -9,8 +9,8 @@ import { createDatabase } from './support/database.ts';
 
 const ROUNDS = 50;
 const NODES = 10;
-// Long, so that a machine that stalls costs nobody the lease.
-const lease = { duration: 60_000, renewInterval: 10_000, margin: 1000, pollInterval: 20 };
+// Long, so that a machine that stalls costs nobody the lease, and that a timer that is left is still there at the end.
+const lease = { duration: 180_000, renewInterval: 60_000, margin: 1000, pollInterval: 20 };
 
 /** How often each change was handed out, and how often it should have been. */
 class Ledger {
