@@ -1,6 +1,7 @@
 import { once as onceEmitted } from 'node:events';
 import { createServer } from 'node:net';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
+import { EventQueue } from '../src/event-queue.ts';
 import { newPostgresInput } from '../src/index.ts';
 import {
   Consumer,
@@ -369,6 +370,38 @@ describe('a signal', () => {
     const again = new Consumer(input);
     await again.count(2);
     expect(again.ids).toEqual(['1', '2']);
+  });
+
+  test('aborted while acknowledgements are under way lets them be done before the lease is released', async () => {
+    await using bench = await setup();
+    const { database } = bench;
+    const input = await bench.input();
+    const abort = new AbortController();
+    const pushing = vi.spyOn(EventQueue.prototype, 'push');
+    onTestFinished(() => pushing.mockRestore());
+    const events = input.handle({ ack: 'manual', signal: abort.signal });
+    await reaches(input, 'active');
+    await database.query('INSERT INTO items SELECT generate_series(1, 9000)');
+    const inHand = [await events.next(), await events.next(), await events.next()].map(({ value }) => value!);
+    // There is room for no more: the reader has nothing to ask, behind which the release would come late by itself.
+    await until(() => pushing.mock.calls.reduce((sum, [pushed]) => sum + pushed.length, 0) >= 4000);
+    const blocker = await database.client();
+    const log = 'postgres_input.log_postgres_input_test_input';
+    await blocker.query(`BEGIN; SELECT FROM ${log} WHERE id = '1' FOR UPDATE`);
+    const first = input.ack(inHand[0]!);
+    await until(async () => {
+      const waiting = await database.query(
+        `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`,
+      );
+      return waiting.length > 0;
+    });
+    const others = [input.ack(inHand[1]!), input.ack(inHand[2]!)];
+    abort.abort(new Error('enough'));
+    await new Promise(setImmediate);
+    await blocker.query('COMMIT');
+    await Promise.all([first, ...others]);
+    await expect(events.next()).rejects.toThrow('enough');
+    expect(await backlog(database)).toHaveLength(8997);
   });
 
   test('is left without listeners, and aborting it later does nothing', async () => {
