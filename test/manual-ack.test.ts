@@ -10,6 +10,8 @@ import type { NodeProcess } from './support/processes.ts';
 const AT_ONCE = 8;
 const ROWS = 12;
 const CHANGES = 25;
+/** Nobody loses it because the machine is busy. */
+const lease = { duration: 120_000, renewInterval: 30_000, pollInterval: 50 };
 
 /** Four writers, each with rows of its own, so that the order of a row's changes is known: its operations by id. */
 async function write(database: TestDatabase, random: Random): Promise<Map<string, string[]>> {
@@ -58,7 +60,7 @@ function expectOrder(events: readonly ChangeEvent[]): void {
 test('of twelve workers that ask, eight have an event, whichever is done first', async () => {
   await using bench = await setup();
   const random = new Random(1);
-  const input = await bench.input({ maxInFlight: AT_ONCE });
+  const input = await bench.input({ maxInFlight: AT_ONCE, lease });
   const events = input.handle({ ack: 'manual' });
   await reaches(input, 'active');
   const writing = write(bench.database, random);
@@ -110,7 +112,7 @@ test('a crash brings back just what was not acknowledged, with the sequences tha
   const inHand = new Map<string, ChangeEvent>();
   const active: NodeProcess<Report>[] = [];
 
-  const options = { maxInFlight: AT_ONCE, lease: { pollInterval: 50 } };
+  const options = { maxInFlight: AT_ONCE, lease };
   const nodes = [1, 2, 3, 4].map(() =>
     spawnReplica({ url: database.url, options, handle: { ack: 'manual' } }),
   );

@@ -214,7 +214,8 @@ describe('close()', () => {
   test('keeps the lease until what is in hand is acknowledged, also what is still under way then', async () => {
     await using bench = await setup();
     const { database } = bench;
-    const [input, next] = [await bench.input(), await bench.input()];
+    const lease = { duration: 120_000, renewInterval: 30_000 };
+    const [input, next] = [await bench.input({ lease }), await bench.input({ lease })];
     const events = input.handle({ ack: 'manual' });
     await once(input, 'asleep');
     void new Consumer(next);
@@ -375,7 +376,7 @@ describe('a signal', () => {
   test('aborted while acknowledgements are under way lets them be done before the lease is released', async () => {
     await using bench = await setup();
     const { database } = bench;
-    const input = await bench.input();
+    const input = await bench.input({ lease: { duration: 120_000, renewInterval: 30_000 } });
     const abort = new AbortController();
     const pushing = vi.spyOn(EventQueue.prototype, 'push');
     onTestFinished(() => pushing.mockRestore());

@@ -558,7 +558,7 @@ test('what others announce by hand, in masses, pushes no change of ours out', as
 
 test('of what others announce by hand, no more waits for a slow consumer than memory is meant to hold', async () => {
   const { database, input, consumer } = await setup(
-    {},
+    { lease: { duration: 120_000, renewInterval: 30_000 } },
     { each: () => new Wakeup().wait(Infinity, new AbortController().signal) },
   );
   await insert(database, 1);
