@@ -276,7 +276,7 @@ describe('plan', () => {
     );
     expect(grants.map(({ text }) => text)).toEqual([
       'lock_postgres_input_x SELECT,UPDATE',
-      'log_postgres_input_x DELETE,SELECT',
+      'log_postgres_input_x DELETE,SELECT,UPDATE',
       'secret_postgres_input_x SELECT',
     ]);
     for (const [privilege, object] of [

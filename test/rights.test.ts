@@ -457,6 +457,21 @@ describe('a node that may do no DDL', () => {
     });
   });
 
+  test('cannot do without UPDATE on the log when another transaction has a change, and says so', async () => {
+    const { database, role, url } = await prepared();
+    await database.query(`REVOKE UPDATE ON postgres_input.log_postgres_input_test FROM ${role}`);
+    const { events } = await run(url, { install: false });
+    await database.query('INSERT INTO t VALUES (1)');
+    await events.next();
+    const other = await database.client();
+    await other.query('BEGIN; DELETE FROM postgres_input.log_postgres_input_test');
+    await expect(events.next()).rejects.toMatchObject({
+      code: 'ERR_INSTALL',
+      message: expect.stringMatching(/permission denied.*plan/s),
+    });
+    await other.query('ROLLBACK');
+  });
+
   test('may have another role acknowledge, in its transactions, with these rights', async () => {
     const { database, url } = await prepared();
     const worker = await createRole(database);
