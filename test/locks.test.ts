@@ -80,6 +80,18 @@ describe('installing', () => {
     expect(await install()).toMatchObject({ watched: ['free', 'held'], pending: [] });
   });
 
+  test('tries again at once what is held for a moment', async () => {
+    const database = await application('CREATE TABLE held (id serial PRIMARY KEY)');
+    const holder = await database.client();
+    await holder.query('BEGIN; INSERT INTO held DEFAULT VALUES');
+    const installing = input(database, { lockTimeout: 500 }).install();
+    const waiting = () =>
+      database.query(`SELECT FROM pg_locks WHERE NOT granted AND relation = 'held'::regclass`);
+    for (const count of [1, 0]) await expect.poll(waiting, { interval: 1 }).toHaveLength(count);
+    await holder.query('COMMIT');
+    expect(await installing).toEqual({ watched: ['held'], unwatchable: [], pending: [] });
+  });
+
   test('tries again what was held, when it is active', async () => {
     const database = await application('CREATE TABLE held (id serial PRIMARY KEY)');
     const holder = await database.client();
