@@ -107,10 +107,11 @@ export class PostgresInput implements Input, AsyncDisposable {
    *
    * Does nothing for an event that was announced by hand and so is in no log, and, without `client`, for one that was
    * acknowledged already; if that was in a transaction that is still open, it resolves when that has ended.
-   * @throws {PostgresInputError} ERR_LEASE_LOST if another node holds the lease or has acknowledged the event, and with
+   * @throws {PostgresInputError} ERR_CONFIG_INVALID for an event of another input. ERR_LEASE_LOST if another node holds the lease or has acknowledged the event, and with
    * `client` also if this one has: roll back what was done for it. ERR_CONNECTION_LOST: it may come again.
    */
   async ack(event: ChangeEvent, client?: pg.ClientBase): Promise<void> {
+    if (event.trigger !== this.id) throw foreign(event, this.id);
     if (event.sequence === null) return;
     if (client) {
       await ChangeLog.acknowledgeIn(client, this.#names, event);
@@ -212,6 +213,13 @@ export class PostgresInput implements Input, AsyncDisposable {
     this.#emit(state, ...args);
   }
 }
+
+/** Every input numbers its changes and leases from 1: the event's own numbers would name another change here. */
+const foreign = ({ trigger }: ChangeEvent, id: string): PostgresInputError =>
+  new PostgresInputError(
+    'ERR_CONFIG_INVALID',
+    `the event is of input ${trigger}, and this is input ${id}: acknowledge it with the one that it came from`,
+  );
 
 const closed = (): PostgresInputError =>
   new PostgresInputError('ERR_CLOSED', 'the input has been closed: make a new one');

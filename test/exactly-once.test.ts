@@ -153,6 +153,23 @@ describe('ack(event, client)', () => {
     expect(await input.status()).toMatchObject({ backlog: 0 });
   });
 
+  test('refuses the event of an input of another id, whose numbers are the same', async () => {
+    const { bench, input, event, client } = await handedOut();
+    const other = await bench.input({}, { name: 'other' });
+    const consumer = new Consumer(other, { ack: 'manual' });
+    await reaches(other, 'active');
+    await bench.database.query('INSERT INTO items VALUES (2)');
+    await consumer.count(1);
+    expect(consumer.events[0]).toMatchObject({ sequence: event.sequence, fencingToken: event.fencingToken });
+    const refused = {
+      code: 'ERR_CONFIG_INVALID',
+      message: expect.stringContaining('of input other, and this is input test_input'),
+    };
+    await expect(input.ack(consumer.events[0]!, client)).rejects.toMatchObject(refused);
+    await expect(input.ack(consumer.events[0]!)).rejects.toMatchObject(refused);
+    expect(await input.status()).toMatchObject({ inFlight: 1, backlog: 2 });
+  });
+
   test('still open when the input is closed keeps the event from coming again elsewhere', async () => {
     const { bench, input, events, event, client } = await handedOut();
     const next = await bench.input();
