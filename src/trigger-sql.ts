@@ -45,6 +45,9 @@ const PRINTING = [
   'quote_all_identifiers=off',
 ];
 
+/** For looking back in the log by its index, whatever the application has set and the statistics say. */
+const PLANNING = ['enable_seqscan=off', 'enable_indexscan=on'];
+
 /** The function behind one trigger of one table. */
 export function recordFunction(
   names: Names,
@@ -58,7 +61,11 @@ export function recordFunction(
     signature: `${sql}()`,
     returns: 'trigger',
     language: 'plpgsql',
-    settings: table.identity.formatted ? [SEARCH_PATH, ...PRINTING] : [SEARCH_PATH],
+    settings: [
+      SEARCH_PATH,
+      ...(table.identity.formatted ? PRINTING : []),
+      ...(event === 'truncate' ? PLANNING : []),
+    ],
     body: event === 'truncate' ? recordTruncate(names, table) : recordRows(names, table, event, wanted),
   };
 }
@@ -189,10 +196,11 @@ function recordTruncate(names: Names, table: Table): string {
   return `
 #variable_conflict use_variable
 DECLARE${declarations(names, table)}
+  last_seq bigint := pg_sequence_last_value(${quoteLiteral(names.logSequence.sql)});
   last_op text;
 BEGIN
   SELECT l.op INTO last_op FROM ${names.logTable.sql} l
-  WHERE l.seq > pg_sequence_last_value(${quoteLiteral(names.logSequence.sql)}) - ${SAME_STATEMENT}
+  WHERE l.seq BETWEEN last_seq - ${SAME_STATEMENT} AND last_seq
     AND l.xid = pg_current_xact_id() AND l.tbl = location
   ORDER BY l.seq DESC LIMIT 1;
   IF last_op = 'TRUNCATE' THEN

@@ -223,6 +223,22 @@ describe('a changed key', () => {
 });
 
 describe('TRUNCATE', () => {
+  test.each([
+    '',
+    'SET enable_indexscan = off',
+    'SET enable_indexscan = off; SET plan_cache_mode = force_generic_plan',
+  ])('looks at the end of the log only, however much waits there (%s)', async (settings) => {
+    const { database } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
+    await database.query('INSERT INTO t SELECT generate_series(1, 20000)');
+    const client = await database.client();
+    await client.query(`${settings}; BEGIN; TRUNCATE t`);
+    const { rows } = await client.query(
+      `SELECT seq_tup_read + idx_tup_fetch AS read FROM pg_stat_xact_all_tables WHERE relname = 'log_postgres_input_test'`,
+    );
+    expect(Number(rows[0].read)).toBeLessThan(2000);
+    await client.query('COMMIT');
+  });
+
   test('is one change', async () => {
     const { database, rows } = await setup(
       'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2)',
