@@ -1,8 +1,9 @@
 /**
  * Brings the database to the wanted state, and back.
  *
- * Steps run on a connection of their own, each in a transaction of its own, under a short lock_timeout, so that neither
- * the application nor the lease ever waits for DDL; one that could not get its lock is tried again, by a new plan.
+ * Each step runs in a transaction of its own, under a short lock_timeout, so that the application does not wait for DDL;
+ * one that could not get its lock is tried again, by a new plan. A node that holds the lease runs them on a further
+ * connection; at its start it has nothing yet that could wait.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Settings } from './config.ts';

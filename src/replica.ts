@@ -157,10 +157,8 @@ export class Replica {
     const guarded = (task: Promise<void>) => task.catch(fail);
     const renewed = () => this.#queue.serve();
     const holding = guarded(this.#lease.hold(term.signal, renewed)).then(() => term.abort());
-    await Promise.all([
-      guarded(this.#reader.run(ending)),
-      guarded(this.#discovery.watch(this.#session, ending)),
-    ]);
+    const watching = guarded(this.#discovery.watch(this.#session, ending));
+    await guarded(this.#reader.run(ending));
 
     this.#reader = null;
     if (!term.signal.aborted && !this.#session.isLost) await guarded(this.#finish(log, term.signal));
@@ -169,6 +167,8 @@ export class Replica {
     this.#log = null;
     this.#queue.clear();
     await guarded(this.#lease.release());
+    // Last: installing may be under way, and is nothing to wait for with the lease.
+    await watching;
   }
 
   /** Gives the consumer time for what it has in hand, and for transactions of its own. */

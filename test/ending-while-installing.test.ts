@@ -47,6 +47,28 @@ test('close() does not wait for such a step of an active node either, and tells 
   await reaches(next, 'active');
 }, 30_000);
 
+test('the lease is released before such a step has ended', async () => {
+  await using bench = await setup();
+  // Long: nothing else ends the step while the test lasts.
+  const lease = { duration: 100_000, renewInterval: 30_000, pollInterval: 50 };
+  const input = await bench.input({ discoveryInterval: 50, lease });
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  await endless(bench.database);
+  await bench.database.query('CREATE TABLE later (id int PRIMARY KEY)');
+  await until(() => isInStep(bench.database));
+  const next = await bench.input({ install: false, lease });
+  void new Consumer(next);
+  await reaches(next, 'standby');
+  const closed = input.close();
+  await reaches(next, 'active');
+  await bench.database.query(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()",
+  );
+  await closed;
+  expect(await consumer.ended).toBeUndefined();
+}, 30_000);
+
 test('installing begins no further step once its signal has aborted', async () => {
   await using database = await createDatabase();
   await database.query('CREATE TABLE one (id int PRIMARY KEY); CREATE TABLE two (id int PRIMARY KEY)');
