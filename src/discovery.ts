@@ -3,8 +3,9 @@
  *
  * The comparison of the catalog with what is wanted takes its time where there are many tables. So the active node asks for
  * no more than a fingerprint of the catalog, and compares only when that has changed; then on a connection of its own,
- * so that neither a renewal of the lease nor an acknowledgement waits for it. A comparison that fails is told and repeated:
- * what is in place goes on working.
+ * so that neither a renewal of the lease nor an acknowledgement waits for it. Where there are so many tables that the
+ * fingerprint takes its time too, that is taken there as well. A comparison that fails is told and repeated: what is in place
+ * goes on working.
  */
 import { catalogFingerprint } from './catalog.ts';
 import type { Settings } from './config.ts';
@@ -21,12 +22,17 @@ export interface DiscoveryNotices {
   discoveryFailed: (error: unknown) => void;
 }
 
+/** A fingerprint that takes longer than this is taken on a connection of its own; milliseconds. */
+const LONG = 100;
+
 export class Discovery {
   readonly #settings: Settings;
   readonly #names: Names;
   readonly #notices: DiscoveryNotices;
   /** Of the catalog that was found in order; null when it was not. */
   #fingerprint: string | null = null;
+  /** Whether the fingerprint takes so long that the active node's other work must not wait for it. */
+  #isLarge = false;
 
   constructor(settings: Settings, names: Names, notices: DiscoveryNotices) {
     this.#settings = settings;
@@ -55,7 +61,10 @@ export class Discovery {
   }
 
   async #install(session: Session, signal: AbortSignal): Promise<void> {
+    const began = performance.now();
     const fingerprint = await catalogFingerprint(session, this.#settings.schemas, this.#names);
+    this.#isLarge = performance.now() - began > LONG;
+    if (fingerprint === this.#fingerprint) return;
     const installation = await this.#compare(session, signal);
     this.#fingerprint = installation.pending.length === 0 ? fingerprint : null;
     this.#notices.installed(installation);
@@ -63,22 +72,23 @@ export class Discovery {
 
   /** Until `signal` aborts. */
   async watch(session: Session, signal: AbortSignal): Promise<void> {
-    const { settings, names } = { settings: this.#settings, names: this.#names };
-    // One that takes longer would cost the lease anyway.
-    const timeout = settings.lease.duration - settings.lease.margin;
     const pause = new Wakeup();
     for (;;) {
-      await pause.wait(settings.discoveryInterval, signal);
+      await pause.wait(this.#settings.discoveryInterval, signal);
       if (signal.aborted) return;
-      const fingerprint = await catalogFingerprint(session, settings.schemas, names, timeout);
-      if (fingerprint === this.#fingerprint) continue;
+      if (!this.#isLarge && (await this.#isUnchanged(session))) continue;
       try {
-        await withSession(settings, (own) => this.ensureInstalled(own, signal), [session.endpoint]);
+        await withSession(this.#settings, (own) => this.ensureInstalled(own, signal), [session.endpoint]);
       } catch (error) {
         if (signal.aborted) return;
         this.#notices.discoveryFailed(error);
       }
     }
+  }
+
+  async #isUnchanged(session: Session): Promise<boolean> {
+    const { schemas } = this.#settings;
+    return (await catalogFingerprint(session, schemas, this.#names, session.timeout)) === this.#fingerprint;
   }
 
   async #compare(session: Session, signal: AbortSignal): Promise<Installation> {

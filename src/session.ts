@@ -52,7 +52,8 @@ export class Session {
   readonly endpoint: pg.ClientConfig;
   readonly #client: pg.Client;
   readonly #socket: Socket;
-  readonly #timeout: number;
+  /** For each statement that is not given another limit; milliseconds. */
+  readonly timeout: number;
   /** The limit that the server has been told. */
   #serverTimeout = 0;
   #turn: Promise<unknown> = Promise.resolve();
@@ -63,7 +64,7 @@ export class Session {
 
   private constructor(endpoint: pg.ClientConfig, options: SessionOptions, connectTimeout: number) {
     this.endpoint = endpoint;
-    this.#timeout = options.statementTimeout;
+    this.timeout = options.statementTimeout;
     this.#socket = new Socket();
     this.#client = new pg.Client({
       ...endpoint,
@@ -125,8 +126,8 @@ export class Session {
           'hosts with target_session_attrs=read-write',
       );
     }
-    await query(`${SESSION_SETTINGS}; SET statement_timeout = ${this.#timeout + GRACE}`);
-    this.#serverTimeout = this.#timeout;
+    await query(`${SESSION_SETTINGS}; SET statement_timeout = ${this.timeout + GRACE}`);
+    this.#serverTimeout = this.timeout;
   }
 
   /**
@@ -136,7 +137,7 @@ export class Session {
   query<Row extends object>(
     statement: Statement | string,
     values: unknown[] = [],
-    timeout = this.#timeout,
+    timeout = this.timeout,
   ): Promise<Row[]> {
     const config = typeof statement === 'string' ? { text: statement } : statement;
     return this.#inTurn<Row>({ ...config, values }, timeout);
@@ -146,7 +147,7 @@ export class Session {
   queryArrays<Row extends unknown[]>(
     statement: Statement,
     values: unknown[],
-    timeout = this.#timeout,
+    timeout = this.timeout,
   ): Promise<Row[]> {
     return this.#inTurn<Row>({ ...statement, values, rowMode: 'array' } as pg.QueryConfig, timeout);
   }
@@ -199,7 +200,7 @@ export class Session {
     this.#closed = true;
     if (!this.#lost) {
       // end() waits for the server to hang up, which one that is gone never does.
-      const timer = setTimeout(() => this.#socket.destroy(), this.#timeout);
+      const timer = setTimeout(() => this.#socket.destroy(), this.timeout);
       await this.#client.end().catch(() => {});
       clearTimeout(timer);
     }
