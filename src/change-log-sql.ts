@@ -15,16 +15,53 @@ export interface ChangeLogSql {
 
 /** The highest sequence drawn so far, by whomever; 0 for a role that may not know. */
 const drawn = ({ sql }: ObjectName): string => `(
-  SELECT coalesce(CASE WHEN pg_catalog.has_sequence_privilege(log_seq, 'SELECT') THEN pg_catalog.pg_sequence_last_value(log_seq) END, 0)::text
+  SELECT coalesce(CASE WHEN pg_catalog.has_sequence_privilege(log_seq, 'SELECT') THEN pg_catalog.pg_sequence_last_value(log_seq) END, 0)
   FROM (SELECT pg_catalog.pg_get_serial_sequence(${quoteLiteral(sql)}, 'seq')::pg_catalog.regclass) s (log_seq)
 )`;
 
-/** The first row of a page. A new pass draws an xid, after its snapshot was taken and the sequence was read. */
-const firstRow = (log: ObjectName): string => `
-SELECT NULL::bigint, NULL::timestamptz, snapshot::text,
-  CASE WHEN $1 IS NULL THEN ${drawn(log)} END,
+/** Sequences that are stepped over before the clock is looked at; more where those would be too many windows. */
+const WINDOW = 100_000;
+const MAX_WINDOWS = 2000;
+
+/**
+ * A page of a pass: what is wanted of it, in the order of the sequences. $1: the pass's snapshot. $2: the highest sequence
+ * drawn when it began, 0 if that is not known; both null to take them now. $3: milliseconds. $4: rows.
+ *
+ * The first row tells of the pass, which draws an xid when it begins, after its snapshot was taken and the sequence was
+ * read. What is not yet vacuumed is stepped over window by window. When the time is over, a row without a time says after
+ * which sequence to go on, and is the page's end.
+ */
+const page = (log: ObjectName, { after, wanted }: { after: string; wanted: string }): string => `
+WITH pass AS MATERIALIZED (
+  SELECT coalesce($1::pg_snapshot, pg_catalog.pg_current_snapshot()) AS snapshot,
+    pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()) AS not_begun,
+    coalesce($2::bigint, ${drawn(log)}) AS drawn
+), span AS MATERIALIZED (
+  SELECT first, CASE drawn WHEN 0 THEN first ELSE drawn - 1 END AS last,
+    CASE drawn WHEN 0 THEN ${2n ** 63n - 1n} - first ELSE greatest(${WINDOW}, (drawn - first) / ${MAX_WINDOWS} + 1) END AS step
+  FROM pass, LATERAL (SELECT ${after} AS first OFFSET 0) a
+)
+SELECT NULL::bigint, NULL::timestamptz, snapshot::text, drawn::text,
   CASE WHEN $1 IS NULL THEN pg_catalog.pg_current_xact_id()::text END, NULL::text
-FROM pass`;
+FROM pass
+UNION ALL
+SELECT * FROM (
+  SELECT found.* FROM (
+    SELECT after, after + step AS upto, after > first
+      AND pg_catalog.clock_timestamp() > pg_catalog.statement_timestamp() + $3::float8 * interval '1 millisecond' AS late
+    FROM span, pg_catalog.generate_series(first, last, step) after
+    OFFSET 0
+  ) w, LATERAL (
+    (
+      SELECT seq, at, tbl, id, op, key FROM ${log.sql}
+      WHERE NOT w.late AND seq > w.after AND seq <= w.upto AND ${wanted}
+      ORDER BY seq
+    )
+    UNION ALL
+    SELECT w.after, NULL, NULL, NULL, NULL, NULL WHERE w.late
+  ) found
+  LIMIT $4
+) page`;
 
 /** The SQLSTATE of a statement that would have had to wait for a lock. */
 export const LOCKED = '55P03';
@@ -40,50 +77,34 @@ export const changeLogSql = ({ logTable, lockTable, acknowledgingKey }: Names): 
   /** A start without a pass, in the form of a pass's first row. */
   start: {
     name: 'log_start',
-    text: `SELECT NULL, NULL, NULL, ${drawn(logTable)}, pg_catalog.pg_current_xact_id()::text, NULL`,
+    text: `SELECT NULL, NULL, NULL, ${drawn(logTable)}::text, pg_catalog.pg_current_xact_id()::text, NULL`,
   },
   /**
-   * A page of all that a snapshot sees. $1: the pass's snapshot, null to take it now. $2: after this sequence.
-   * $3: rows. A row of a transaction that has not begun yet was restored from another cluster: it counts as seen.
+   * A page of all that a snapshot sees. $5: after this sequence. A row of a transaction that has not begun yet was
+   * restored from another cluster: it counts as seen.
    */
   firstPass: {
     name: 'log_first_pass',
-    text: `
-WITH pass AS MATERIALIZED (
-  SELECT coalesce($1::pg_snapshot, pg_catalog.pg_current_snapshot()) AS snapshot,
-    pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()) AS not_begun
-)${firstRow(logTable)}
-UNION ALL
-SELECT * FROM (
-  SELECT seq, at, tbl, id, op, key FROM ${logTable.sql}
-  WHERE seq > $2::bigint
-    AND (pg_catalog.pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass)) OR xid >= (SELECT not_begun FROM pass))
-  ORDER BY seq LIMIT $3
-) page`,
+    text: page(logTable, {
+      after: '$5::bigint',
+      wanted: `(pg_catalog.pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass)) OR xid >= (SELECT not_begun FROM pass))`,
+    }),
   },
   /**
-   * A page of all that a snapshot sees and the pass before did not. $1: the pass's snapshot, null to take it now.
-   * $2: the snapshot of the pass before. $3: after this sequence, or, if one of the transactions $4 has ended in the
-   * meantime, after the sequence of the same place in $5, if that is lower. $6: rows.
+   * A page of all that a snapshot sees and the pass before did not. $5: after this sequence, or, if one of the transactions
+   * $6 has ended in the meantime, after the sequence of the same place in $7, if that is lower. $8: the snapshot of the
+   * pass before.
    */
   nextPass: {
     name: 'log_next_pass',
-    text: `
-WITH pass AS MATERIALIZED (
-  SELECT coalesce($1::pg_snapshot, pg_catalog.pg_current_snapshot()) AS snapshot
-)${firstRow(logTable)}
-UNION ALL
-SELECT * FROM (
-  SELECT seq, at, tbl, id, op, key FROM ${logTable.sql}
-  WHERE seq > (
-      SELECT least($3::bigint, min(late.after))
-      FROM unnest($4::xid8[], $5::bigint[]) late (xid, after)
-      WHERE pg_catalog.pg_visible_in_snapshot(late.xid, (SELECT snapshot FROM pass))
-    )
-    AND pg_catalog.pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass))
-    AND NOT pg_catalog.pg_visible_in_snapshot(xid, $2::pg_snapshot)
-  ORDER BY seq LIMIT $6
-) page`,
+    text: page(logTable, {
+      after: `least($5::bigint, (
+    SELECT min(late.after) FROM unnest($6::xid8[], $7::bigint[]) late (xid, after)
+    WHERE pg_catalog.pg_visible_in_snapshot(late.xid, pass.snapshot)
+  ))`,
+      wanted: `pg_catalog.pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass))
+        AND NOT pg_catalog.pg_visible_in_snapshot(xid, $8::pg_snapshot)`,
+    }),
   },
   /**
    * $1: sequences. $2: holder. $3: token. A row if the lease was held: it is locked, so that no claim comes between.

@@ -19,6 +19,10 @@
  * cannot list, because they are younger than every transaction that had ended (a snapshot ends there, at its xmax,
  * and not at the next xid). Each pass therefore draws an xid itself: whoever is younger than this one began later.
  *
+ * Where it ends: at the highest sequence that was drawn when it began. In between there may be millions that are
+ * acknowledged and not vacuumed, since somebody holds an old snapshot. A statement that has stepped over them for some
+ * time says how far it came, and the next goes on from there, so that the lease is renewed meanwhile.
+ *
  * Acknowledgements are pipelined: one DELETE is under way, the next takes all that gathered meanwhile. A change that some
  * transaction of a caller's has acknowledged and not committed is tried again until that has ended: it may roll back.
  */
@@ -46,10 +50,13 @@ interface Pass {
   readonly after: string;
 }
 
-type Row = [seq: string | null, at: string, tbl: string, id: string, op: string, key: string | null];
+type Row = [seq: string | null, at: string | null, tbl: string, id: string, op: string, key: string | null];
 
 /** Of a statement's first row: where it holds the snapshot, the highest sequence drawn, and an xid. */
 const [SNAPSHOT, DRAWN, XID] = [2, 3, 4] as const;
+
+/** Says how far a statement came that took long; its sequence is none of a change. */
+const isMilestone = (row: Row): boolean => row[1] === null;
 
 const startOf = (row: Row): Start => ({ drawn: BigInt(row[DRAWN]), xid: BigInt(row[XID]) });
 
@@ -76,6 +83,7 @@ export class ChangeLog {
   readonly #session: Session;
   readonly #lease: Lease;
   readonly #sql: ChangeLogSql;
+  readonly #patience: number;
 
   /** The last pass that is complete; before the first one, only when that was. */
   #complete: { readonly start: Start; readonly snapshot: Snapshot | null } | null = null;
@@ -93,8 +101,16 @@ export class ChangeLog {
   /** Told of an acknowledgement that failed although the lease is held: what it named would come again. */
   readonly #fail: (error: unknown) => void;
 
-  constructor(session: Session, names: Names, lease: Lease, fail: (error: unknown) => void) {
+  /** `patience`: for how long a page's statement may look for changes before it tells how far it came, in milliseconds. */
+  constructor(
+    session: Session,
+    names: Names,
+    lease: Lease,
+    fail: (error: unknown) => void,
+    patience = session.timeout / 4,
+  ) {
     this.#session = session;
+    this.#patience = patience;
     this.#lease = lease;
     this.#sql = changeLogSql(names);
     this.#fail = fail;
@@ -114,11 +130,13 @@ export class ChangeLog {
       snapshot: new Snapshot(first![SNAPSHOT]),
       after: '0',
     };
-    const after = page.at(-1)?.[0] ?? pass.after;
-    const last = page.length < rows;
+    const end = page.findIndex(isMilestone);
+    const changes = end === -1 ? page : page.slice(0, end);
+    const after = (page[end] ?? page.at(-1))?.[0] ?? pass.after;
+    const last = page.length < rows && end === -1;
     this.#pass = { ...pass, after };
     if (last) this.#finishPass(this.#pass, this.#complete.start);
-    return { changes: page.map(changeOfRow), last };
+    return { changes: changes.map(changeOfRow), last };
   }
 
   async #readStart(): Promise<Start> {
@@ -127,22 +145,18 @@ export class ChangeLog {
   }
 
   #fetch(rows: number, previous: Start, seen: Snapshot | null): Promise<Row[]> {
-    const snapshot = this.#pass?.snapshot.text ?? null;
-    if (!seen) {
-      const values = [snapshot, this.#pass?.after ?? '0', rows];
-      return this.#session.queryArrays<Row>(this.#sql.firstPass, values);
-    }
-    const late = this.#pass ? [] : [...this.#late];
+    const pass = this.#pass;
+    const common = [pass?.snapshot.text ?? null, pass?.start.drawn ?? null, this.#patience, rows];
+    if (!seen) return this.#session.queryArrays<Row>(this.#sql.firstPass, [...common, pass?.after ?? '0']);
+    const late = pass ? [] : [...this.#late];
     const someUnlisted = seen.xmax < previous.xid;
-    const values = [
-      snapshot,
-      seen.text,
-      this.#pass?.after ?? (someUnlisted ? this.#unlistedAfter : previous.drawn),
+    return this.#session.queryArrays<Row>(this.#sql.nextPass, [
+      ...common,
+      pass?.after ?? (someUnlisted ? this.#unlistedAfter : previous.drawn),
       late.map(([xid]) => xid),
       late.map(([, after]) => after),
-      rows,
-    ];
-    return this.#session.queryArrays<Row>(this.#sql.nextPass, values);
+      seen.text,
+    ]);
   }
 
   #finishPass({ start, snapshot, after: read }: Pass, previous: Start): void {
@@ -261,7 +275,7 @@ export const leaseLost = (): PostgresInputError =>
   );
 
 const changeOfRow = ([seq, at, tbl, id, op, key]: Row): Change =>
-  changeOf(seq!, isoOf(at), tbl, id, op, key === null ? null : parseKey(key));
+  changeOf(seq!, isoOf(at!), tbl, id, op, key === null ? null : parseKey(key));
 
 /** Most tables have a key of one column, whose name need not be parsed for every row. */
 const keyColumns = new Map<string, LoggedKey>();

@@ -33,6 +33,7 @@ SET quote_all_identifiers = off; SET standard_conforming_strings = on;
 SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;
 SET lock_timeout = 0; SET idle_session_timeout = 0;
 SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off;
+SET max_parallel_workers_per_gather = 0;
 SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3`;
 
 /** How much longer than the node the server waits, in milliseconds: it is the node that gives up. */

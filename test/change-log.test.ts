@@ -14,7 +14,8 @@ async function setup() {
   const lease = new Lease(session, stage.names, stage.settings.lease);
   await lease.standBy(never);
   const failures: unknown[] = [];
-  const open = () => new ChangeLog(session, stage.names, lease, (error) => failures.push(error));
+  const open = (patience?: number) =>
+    new ChangeLog(session, stage.names, lease, (error) => failures.push(error), patience);
   return { stage, session, lease, failures, open, log: open() };
 }
 
@@ -160,8 +161,50 @@ describe('a pass', () => {
     expect(log.covers(xid)).toBe(true);
   });
 
-  test('brings each committed change once and those of a row in order, whatever is open meanwhile', async () => {
-    const { stage, log } = await setup();
+  test('goes on from where a statement came whose time was over', async () => {
+    const { stage, open } = await setup();
+    const skipTo = (sequence: number) =>
+      stage.database.query(`SELECT setval('${stage.names.logSequence.sql}', ${sequence})`);
+    const slow = await stage.database.client();
+    await insert(slow, 1, 2, 3);
+    await skipTo(250_000);
+    await slow.query('BEGIN');
+    await insert(slow, 4);
+    await skipTo(900_000);
+    await stage.database.query('INSERT INTO items VALUES (5), (6)');
+    for (const [patience, rows, pages] of [
+      [0, 2, 11],
+      [0, 100, 10],
+      [60_000, 100, 1],
+    ] as const) {
+      const log = open(patience);
+      const found: string[][] = [];
+      for (let last = false; !last;) {
+        const page = await log.readPage(rows);
+        found.push(ids(page.changes));
+        last = page.last;
+      }
+      expect(found.flat()).toEqual(['1', '2', '3', '5', '6']);
+      expect(found).toHaveLength(pages);
+    }
+    const log = open(0);
+    await pass(log);
+    await slow.query('COMMIT');
+    await skipTo(1_300_000);
+    await insert(slow, 7);
+    expect(ids(await pass(log))).toEqual(['4', '7']);
+    expect(await pass(log)).toEqual([]);
+  });
+
+  test.each([
+    ['whatever is open meanwhile', undefined, 1],
+    ['also when every statement has its time over soon', 0, 40_000],
+  ])('brings each committed change once and those of a row in order, %s', async (_, patience, increment) => {
+    const { stage, open } = await setup();
+    await stage.database.query(
+      `ALTER TABLE ${stage.names.logTable.sql} ALTER seq SET INCREMENT BY ${increment}`,
+    );
+    const log = open(patience);
     let seed = 20_260_131;
     const random = (below: number) => (seed = (seed * 48_271) % 2_147_483_647) % below;
     const writers = await Promise.all(
