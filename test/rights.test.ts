@@ -418,6 +418,7 @@ describe('a node that may do no DDL', () => {
         ['USAGE', 'postgres_input'],
         ['SELECT', 'UPDATE', 'lock_postgres_input_test'],
         ['SELECT', 'UPDATE', 'DELETE', 'log_postgres_input_test'],
+        ['SELECT', 'sequence_postgres_input_test'],
         ['SELECT', 'secret_postgres_input_test'],
       ],
     );

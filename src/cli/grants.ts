@@ -8,10 +8,11 @@ export interface Grant {
   readonly sql: string;
 }
 
-export const runtimeGrants = ({ schema, lockTable, logTable, secretTable }: Names): Grant[] => [
+export const runtimeGrants = ({ schema, lockTable, logTable, logSequence, secretTable }: Names): Grant[] => [
   { privileges: ['USAGE'], on: 'SCHEMA', name: schema, sql: quoteIdentifier(schema) },
   { privileges: ['SELECT', 'UPDATE'], on: 'TABLE', ...lockTable },
   { privileges: ['SELECT', 'UPDATE', 'DELETE'], on: 'TABLE', ...logTable },
+  { privileges: ['SELECT'], on: 'TABLE', ...logSequence },
   { privileges: ['SELECT'], on: 'TABLE', ...secretTable },
 ];
 
