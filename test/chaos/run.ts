@@ -73,8 +73,9 @@ export async function run(options: RunOptions): Promise<Run> {
     await query(model.tables.flatMap(({ ddl }) => ddl).join(';'));
 
     const taste = random.fork();
+    let started = 0;
     const addNode = async () => {
-      const node = await startNode(`node-${nodes.length + 1}`, server, database, folder, {
+      const node = await startNode(`node-${++started}`, server, database, folder, {
         schemas: SCHEMAS,
         lease,
         ack: taste.chance(0.6) ? 'auto' : 'manual',
