@@ -4,9 +4,12 @@ import { type Names, type ObjectName, quoteLiteral } from './names.ts';
 import { identityQuery } from './tables.ts';
 
 /** PostgreSQL takes payloads shorter than 8000 bytes (https://www.postgresql.org/docs/current/sql-notify.html). */
-const MAX_BODY_BYTES = 7900;
+export const MAX_BODY_BYTES = 7900;
 
-/** The internal tables. Dead rows of the log come as fast as its rows: vacuum goes by number, not by share. */
+/**
+ * The internal tables. Dead rows of the log come as fast as its rows: vacuum goes by number, not by share. It leaves the
+ * file as long as it is: to cut it off, it would lock out the writers.
+ */
 export const createTables = (names: Names) => ({
   lock: [
     `CREATE TABLE ${names.lockTable.sql} (
@@ -31,7 +34,8 @@ export const createTables = (names: Names) => ({
   op text NOT NULL,
   key text
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
-  autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000)`,
+  autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000,
+  vacuum_truncate = off, toast.vacuum_truncate = off)`,
     forNobodyElse(names.logTable),
     `REVOKE ALL ON SEQUENCE ${names.logSequence.sql} FROM PUBLIC`,
   ],

@@ -15,6 +15,7 @@
 import { type Names, type TriggerEvent, qualify, quoteIdentifier, quoteLiteral } from './names.ts';
 import type { Table } from './tables.ts';
 import { type FunctionText, SEARCH_PATH } from './function-sql.ts';
+import { MAX_BODY_BYTES } from './internal-sql.ts';
 
 /** A notification holds at most this many changes; more are left to be read from the log. */
 const MAX_NOTIFIED = 50;
@@ -173,15 +174,19 @@ function insertRows(
       ORDER BY sum(c.step) >= 0`;
 }
 
-/** The insert, and its rows as the body of a notification: null for none, '' for too many. */
+/**
+ * The insert, and its rows as the body of a notification: null for none, '' for too many. A row that alone is too long is not
+ * even put together: strings end at a gigabyte.
+ */
 const announced = (insert: string): string => `WITH change AS (
       ${insert}
       RETURNING *
     )
-    SELECT CASE WHEN count(*) > ${MAX_NOTIFIED} THEN '' ELSE string_agg(json_build_object(
+    SELECT CASE WHEN count(*) > ${MAX_NOTIFIED} OR bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
       'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
-      'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json)::text, ',' ORDER BY c.seq) END
-    FROM (SELECT * FROM change LIMIT ${MAX_NOTIFIED + 1}) c`;
+      'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
+    FROM (SELECT *, octet_length(id) + coalesce(octet_length(key), 0) >= ${MAX_BODY_BYTES} AS long
+      FROM change LIMIT ${MAX_NOTIFIED + 1}) c`;
 
 /** How far back in the log a TRUNCATE looks for one that it is a part of. */
 const SAME_STATEMENT = 1000;

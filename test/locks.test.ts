@@ -218,3 +218,16 @@ test('writers do not wait for each other in our triggers, nor for the reader', a
   await two.query('COMMIT');
   expect(await changes()).toHaveLength(6);
 });
+
+test('vacuum of the log does not cut off its file, for which it would lock out writers', async () => {
+  const { database } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
+  await database.query('INSERT INTO t SELECT generate_series(1, 200000)');
+  await database.query('DELETE FROM postgres_input.log_postgres_input_test');
+  const size = async () => {
+    const sql = "SELECT pg_relation_size('postgres_input.log_postgres_input_test') AS size";
+    return (await database.query<{ size: string }>(sql))[0]!.size;
+  };
+  const before = await size();
+  await database.query('VACUUM postgres_input.log_postgres_input_test');
+  expect(await size()).toBe(before);
+});

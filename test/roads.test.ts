@@ -153,6 +153,13 @@ describe('a notification', () => {
     expect(await logged(watched)).toHaveLength(141);
   });
 
+  test('tells to look in the log of an id so long that no string could hold it, escaped', async () => {
+    const { database, ...watched } = await setup('CREATE TABLE t (id text)');
+    const reader = await sleeper(database, watched);
+    await database.query(`INSERT INTO t VALUES (repeat(E'\\x01', 180000000))`);
+    expect(await reader.payloads()).toEqual(['[]']);
+  }, 180_000);
+
   test('is a different one for every statement: equal ones would be merged', async () => {
     const { database, ...watched } = await setup(
       'CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1)',
