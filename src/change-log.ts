@@ -94,6 +94,9 @@ export class ChangeLog {
   /** The same for those that it could not list. */
   #unlistedAfter = 0n;
 
+  /** Most tables have a key of one column, whose name need not be parsed for every row. */
+  readonly #keyColumns = new Map<string, LoggedKey>();
+
   #gathering: Batch = { sequences: [], waiting: [] };
   #isAcknowledging = false;
   /** Whether another transaction had some of what was acknowledged last. */
@@ -136,7 +139,18 @@ export class ChangeLog {
     const last = page.length < rows && end === -1;
     this.#pass = { ...pass, after };
     if (last) this.#finishPass(this.#pass, this.#complete.start);
-    return { changes: changes.map(changeOfRow), last };
+    return { changes: changes.map((row) => this.#changeOf(row)), last };
+  }
+
+  #changeOf([seq, at, tbl, id, op, key]: Row): Change {
+    return changeOf(seq!, isoOf(at!), tbl, id, op, key === null ? null : this.#parseKey(key));
+  }
+
+  #parseKey(json: string): LoggedKey {
+    if (!json.startsWith('"')) return JSON.parse(json) as LoggedKey;
+    let column = this.#keyColumns.get(json);
+    if (column === undefined) this.#keyColumns.set(json, (column = JSON.parse(json) as LoggedKey));
+    return column;
   }
 
   async #readStart(): Promise<Start> {
@@ -273,16 +287,3 @@ export const leaseLost = (): PostgresInputError =>
     'ERR_LEASE_LOST',
     'another node holds the lease now, and the event is or will be acknowledged there: roll back what was done for it',
   );
-
-const changeOfRow = ([seq, at, tbl, id, op, key]: Row): Change =>
-  changeOf(seq!, isoOf(at!), tbl, id, op, key === null ? null : parseKey(key));
-
-/** Most tables have a key of one column, whose name need not be parsed for every row. */
-const keyColumns = new Map<string, LoggedKey>();
-
-function parseKey(json: string): LoggedKey {
-  if (!json.startsWith('"')) return JSON.parse(json) as LoggedKey;
-  let column = keyColumns.get(json);
-  if (column === undefined) keyColumns.set(json, (column = JSON.parse(json) as LoggedKey));
-  return column;
-}

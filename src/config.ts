@@ -51,6 +51,22 @@ export interface PostgresInputOptions {
   foreignNotifications?: 'accept' | 'ignore';
 }
 
+/** How `handle` hands events out. */
+export interface HandleOptions {
+  /** Ends the iteration: it rejects with the signal's reason, after the lease is released. */
+  signal?: AbortSignal;
+  /**
+   * `'auto'`: asking for the next event acknowledges the one before. `'manual'`: each is acknowledged by `ack`, in any
+   * order. Default: `'auto'`.
+   */
+  ack?: 'auto' | 'manual';
+  /**
+   * Whether to rejoin as a standby, for ever, after an error that is retryable, with growing, jittered delays of at
+   * least `minDelay` and at most `maxDelay` milliseconds. Default: `false`; `true` stands for 100 and 10000.
+   */
+  reconnect?: boolean | { minDelay?: number; maxDelay?: number };
+}
+
 /** The longest that `setTimeout` can wait, and PostgreSQL's own timeouts too. */
 const MAX_MILLISECONDS = 2 ** 31 - 1;
 
@@ -104,6 +120,23 @@ const optionsSchema = strict({
   foreignNotifications: z.enum(['accept', 'ignore']).default('accept'),
 } satisfies Record<keyof PostgresInputOptions, z.ZodType>);
 
+const reconnect = strict({
+  minDelay: milliseconds.default(100),
+  maxDelay: milliseconds.default(10_000),
+}).refine(({ minDelay, maxDelay }) => minDelay <= maxDelay, 'minDelay must not be more than maxDelay');
+
+/** Also one that a library or another realm has made. */
+const isAbortSignal = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value;
+
+const handleSchema = strict({
+  signal: z.custom<AbortSignal>(isAbortSignal, 'must be an AbortSignal').optional(),
+  ack: z.enum(['auto', 'manual'], "must be 'auto' or 'manual'").default('auto'),
+  reconnect: z
+    .preprocess((value) => (value === true ? {} : value === false ? null : value), reconnect.nullable())
+    .default(null),
+} satisfies Record<keyof HandleOptions, z.ZodType>);
+
 const operation = z.string().transform((value, context) => {
   try {
     return parseOperation(value);
@@ -140,6 +173,12 @@ export interface Settings extends Readonly<z.output<typeof optionsSchema>> {
   readonly target: ConnectionTarget;
 }
 
+/** The options of `handle`, checked, with every default filled in. */
+export type HandleSettings = Readonly<z.output<typeof handleSchema>>;
+
+/** Between attempts to reconnect, in milliseconds. */
+export type Delays = NonNullable<HandleSettings['reconnect']>;
+
 /** An input's id: its name, every `-` turned into `_`. */
 export function inputId(name: string): string {
   return name.replaceAll('-', '_');
@@ -156,11 +195,7 @@ export function parseConfig(config: unknown, options?: unknown): Settings {
   const wanted = check('config', configSchema, withOurSpelling(config, problems), problems);
   const chosen = check('options', optionsSchema, options ?? {}, problems);
   if (wanted === undefined || chosen === undefined || problems.length > 0) {
-    // No cause: the list says it all, and what zod keeps could one day hold the connection string.
-    throw new PostgresInputError(
-      'ERR_CONFIG_INVALID',
-      ['Please correct the config:', ...problems].join('\n- '),
-    );
+    throw invalid(['Please correct the config:', ...problems]);
   }
 
   const target = parseConnectionString(wanted.connectionString);
@@ -173,6 +208,18 @@ export function parseConfig(config: unknown, options?: unknown): Settings {
     target,
   };
 }
+
+/** @throws PostgresInputError `ERR_CONFIG_INVALID`, listing every violation. */
+export function parseHandleOptions(options: unknown): HandleSettings {
+  const problems: string[] = [];
+  const settings = check('handle', handleSchema, options, problems);
+  if (settings !== undefined) return settings;
+  throw invalid(['Please correct the options of handle():', ...problems]);
+}
+
+// No cause: the list says it all, and what zod keeps could one day hold the connection string.
+const invalid = (lines: string[]): PostgresInputError =>
+  new PostgresInputError('ERR_CONFIG_INVALID', lines.join('\n- '));
 
 function check<Output>(root: string, schema: z.ZodType<Output>, value: unknown, problems: string[]) {
   const { data, error } = schema.safeParse(value);

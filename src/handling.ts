@@ -4,28 +4,12 @@
  */
 import { leaseLost } from './change-log.ts';
 import type { ChangeEvent } from './change.ts';
-import type { Settings } from './config.ts';
+import type { Delays, HandleSettings, Settings } from './config.ts';
 import { PostgresInputError } from './errors.ts';
 import { EventQueue } from './event-queue.ts';
 import type { Names } from './names.ts';
 import { type Notices, Replica } from './replica.ts';
 import { Wakeup } from './wakeup.ts';
-
-/** How `handle` hands events out. */
-export interface HandleOptions {
-  /** Ends the iteration: it rejects with the signal's reason, after the lease is released. */
-  signal?: AbortSignal;
-  /**
-   * `'auto'`: asking for the next event acknowledges the one before. `'manual'`: each is acknowledged by `ack`, in any
-   * order. Default: `'auto'`.
-   */
-  ack?: 'auto' | 'manual';
-  /**
-   * Whether to rejoin as a standby, for ever, after an error that is retryable, with growing, jittered delays of at
-   * least `minDelay` and at most `maxDelay` milliseconds. Default: `false`; `true` stands for 100 and 10000.
-   */
-  reconnect?: boolean | { minDelay?: number; maxDelay?: number };
-}
 
 export interface HandlingNotices extends Notices {
   reconnecting: (attempt: { error: PostgresInputError; attempt: number; delay: number }) => void;
@@ -46,19 +30,18 @@ export class Handling {
   /** When the present life became a standby for the first time. */
   #joined = Infinity;
 
-  constructor(settings: Settings, names: Names, options: HandleOptions, notices: HandlingNotices) {
+  constructor(settings: Settings, names: Names, options: HandleSettings, notices: HandlingNotices) {
     this.#settings = settings;
     this.#names = names;
     this.#notices = notices;
-    const delays = reconnectDelays(options.reconnect);
     this.queue = new EventQueue({
-      ack: options.ack ?? 'auto',
+      ack: options.ack,
       maxInFlight: settings.maxInFlight,
       mayHandOut: () => this.#replica?.isTrusted ?? false,
       acknowledge: (sequence) => this.#replica?.log?.acknowledgeSoon(sequence),
       leave: () => this.drop(),
     });
-    this.done = this.#run(options.signal, delays);
+    this.done = this.#run(options.signal, options.reconnect);
   }
 
   /** Hands out nothing more; what is in hand has the time of a lease to be acknowledged. */
@@ -74,15 +57,20 @@ export class Handling {
     return this.stop();
   }
 
+  /** @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST, ERR_INSTALL */
   async ack(event: ChangeEvent, sequence: string): Promise<void> {
     const { log = null, token = null } = this.#replica ?? {};
     if (log === null || token !== event.fencingToken) throw leaseLost();
     // Also if it is in hand no longer: a transaction that acknowledged it may have been rolled back.
     this.queue.settle(sequence);
-    await log.acknowledge(sequence);
+    try {
+      await log.acknowledge(sequence);
+    } catch (error) {
+      throw asInputError(error, this.#settings);
+    }
   }
 
-  async #run(signal: AbortSignal | undefined, delays: Delays | undefined): Promise<void> {
+  async #run(signal: AbortSignal | undefined, delays: Delays | null): Promise<void> {
     const abort = () => void this.drop();
     signal?.addEventListener('abort', abort, { once: true });
     if (signal?.aborted) abort();
@@ -100,7 +88,7 @@ export class Handling {
   }
 
   /** One life of a node after the other, until one ends well, or badly and for good. */
-  async #live(delays: Delays | undefined): Promise<void> {
+  async #live(delays: Delays | null): Promise<void> {
     const stop = this.#stop.signal;
     const pause = new Wakeup();
     while (!stop.aborted) {
@@ -113,9 +101,10 @@ export class Handling {
         const error = asInputError(cause, this.#settings);
         if (!delays || !error.retryable) throw error;
         // A life that ends as soon as it has joined was no better than an attempt that fails.
-        if (performance.now() - this.#joined > delays.max) this.#attempt = 0;
+        if (performance.now() - this.#joined > delays.maxDelay) this.#attempt = 0;
         const attempt = ++this.#attempt;
-        const delay = Math.min(delays.max, delays.min * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2);
+        const delay =
+          Math.min(delays.maxDelay, delays.minDelay * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2);
         this.#notices.reconnecting({ error, attempt, delay });
         await pause.wait(delay, stop);
       }
@@ -137,21 +126,6 @@ export class Handling {
       this.#replica = null;
     }
   }
-}
-
-interface Delays {
-  readonly min: number;
-  readonly max: number;
-}
-
-function reconnectDelays(option: HandleOptions['reconnect'] = false): Delays | undefined {
-  if (option === false) return undefined;
-  const { minDelay = 100, maxDelay = 10_000 } = option === true ? {} : option;
-  if (minDelay > 0 && maxDelay >= minDelay) return { min: minDelay, max: maxDelay };
-  throw new PostgresInputError(
-    'ERR_CONFIG_INVALID',
-    `reconnect: minDelay ${minDelay} and maxDelay ${maxDelay} must be milliseconds, above 0 and in this order`,
-  );
 }
 
 /**

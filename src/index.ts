@@ -1,7 +1,6 @@
 export type { ChangeEvent } from './change.ts';
-export type { LeaseSettings, PostgresInputOptions } from './config.ts';
+export type { HandleOptions, LeaseSettings, PostgresInputOptions } from './config.ts';
 export { type ErrorCode, PostgresInputError } from './errors.ts';
-export type { HandleOptions } from './handling.ts';
 export type { Installation } from './install.ts';
 export type { LifecycleEvents } from './lifecycle.ts';
 export {

@@ -16,7 +16,8 @@
  * What ends it: a renewal that finds another holder, a trust that ran out, a release. All three are a normal return.
  *
  * Who takes over, and when: at a release, everybody tries at once, told by a notification. When the holder's session
- * is gone from the server (the process died), whoever polls next. When the holder fell silent (frozen, cut off),
+ * is gone from the server (the process died, or it will hear of it at its next renewal and can acknowledge nothing until
+ * then), whoever polls next. When the holder fell silent (frozen, cut off),
  * whoever wakes first after the expiry. A claim names the token that it observed: of many, one succeeds.
  */
 import { randomUUID } from 'node:crypto';

@@ -11,10 +11,16 @@ import { EventEmitter } from 'node:events';
 import type pg from 'pg';
 import { ChangeLog, leaseLost } from './change-log.ts';
 import type { ChangeEvent } from './change.ts';
-import { type PostgresInputOptions, type Settings, parseConfig } from './config.ts';
+import {
+  type HandleOptions,
+  type PostgresInputOptions,
+  type Settings,
+  parseConfig,
+  parseHandleOptions,
+} from './config.ts';
 import { tryConnecting, withSession } from './connection.ts';
 import { PostgresInputError } from './errors.ts';
-import { type HandleOptions, Handling } from './handling.ts';
+import { Handling } from './handling.ts';
 import { type Installation, uninstall } from './install.ts';
 import type { LifecycleEvents } from './lifecycle.ts';
 import { type Names, namesOf } from './names.ts';
@@ -69,7 +75,7 @@ export class PostgresInput implements Input, AsyncDisposable {
    * The iteration ends after `close()`. It throws `ERR_PAYLOAD_INVALID` when garbage arrives on the channel,
    * `ERR_CONNECT` or `ERR_CONNECTION_LOST` when the database can't be reached, and `ERR_INSTALL`; the lease is given up
    * first, so that another node carries on.
-   * @throws {PostgresInputError} ERR_ALREADY_HANDLING, ERR_CLOSED
+   * @throws {PostgresInputError} ERR_ALREADY_HANDLING, ERR_CLOSED, ERR_CONFIG_INVALID
    */
   handle(options: HandleOptions = {}): AsyncIterableIterator<ChangeEvent, undefined> {
     if (this.#state === 'closed') throw closed();
@@ -79,7 +85,7 @@ export class PostgresInput implements Input, AsyncDisposable {
         'handle() is running already, and an input has one consumer: end that first, or make another input',
       );
     }
-    const handling = new Handling(this.#settings, this.#names, options, {
+    const handling = new Handling(this.#settings, this.#names, parseHandleOptions(options), {
       standby: () => this.#become('standby'),
       active: (fencingToken) => this.#become('active', { fencingToken }),
       installed: (installation) => this.#noteInstallation(installation),
@@ -107,8 +113,9 @@ export class PostgresInput implements Input, AsyncDisposable {
    *
    * Does nothing for an event that was announced by hand and so is in no log, and, without `client`, for one that was
    * acknowledged already; if that was in a transaction that is still open, it resolves when that has ended.
-   * @throws {PostgresInputError} ERR_CONFIG_INVALID for an event of another input. ERR_LEASE_LOST if another node holds the lease or has acknowledged the event, and with
-   * `client` also if this one has: roll back what was done for it. ERR_CONNECTION_LOST: it may come again.
+   * @throws {PostgresInputError} ERR_LEASE_LOST if another node holds the lease or has acknowledged the event, and with
+   * `client` also if this one has: roll back what was done for it. ERR_CONNECTION_LOST: it may come again. ERR_INSTALL if a
+   * right is missing. ERR_CONFIG_INVALID for the event of another input. With `client`, also whatever that throws.
    */
   async ack(event: ChangeEvent, client?: pg.ClientBase): Promise<void> {
     if (event.trigger !== this.id) throw foreign(event, this.id);

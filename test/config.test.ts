@@ -3,7 +3,13 @@ import { inspect } from 'node:util';
 import { parse as parseToml } from 'smol-toml';
 import { describe, expect, expectTypeOf, test } from 'vitest';
 
-import { inputId, parseConfig, type PostgresInputOptions, type Settings } from '../src/config.ts';
+import {
+  inputId,
+  parseConfig,
+  parseHandleOptions,
+  type PostgresInputOptions,
+  type Settings,
+} from '../src/config.ts';
 import { PostgresInputError } from '../src/errors.ts';
 import type { InputConfig } from '../src/orchestrator.ts';
 
@@ -223,4 +229,38 @@ describe('the options', () => {
 
 test('an id is the name with every - turned into _', () => {
   expect(inputId('a-b--c d')).toBe('a_b__c d');
+});
+
+describe('the options of handle', () => {
+  test('have defaults', () => {
+    expect(parseHandleOptions({})).toEqual({ ack: 'auto', reconnect: null });
+    const { signal } = new AbortController();
+    expect(parseHandleOptions({ signal, ack: undefined, reconnect: true })).toEqual({
+      signal,
+      ack: 'auto',
+      reconnect: { minDelay: 100, maxDelay: 10_000 },
+    });
+    expect(parseHandleOptions({ ack: 'manual', reconnect: { maxDelay: 500 } })).toEqual({
+      ack: 'manual',
+      reconnect: { minDelay: 100, maxDelay: 500 },
+    });
+    expect(parseHandleOptions({ reconnect: false }).reconnect).toBe(null);
+  });
+
+  test.each([
+    [{ ack: 'Auto' }, "handle.ack: must be 'auto' or 'manual'"],
+    [{ signal: 'SIGTERM' }, 'handle.signal: must be an AbortSignal'],
+    [{ reconnect: { minDelay: 0 } }, 'handle.reconnect.minDelay: must be a whole number of milliseconds'],
+    [
+      { reconnect: { minDelay: 2, maxDelay: 1 } },
+      'handle.reconnect: minDelay must not be more than maxDelay',
+    ],
+    [{ reconnect: 'yes' }, 'handle.reconnect: '],
+    [{ reconect: true }, 'handle: has no "reconect": use signal, ack, reconnect'],
+    [null, 'handle: '],
+  ])('are refused when they are wrong: %j', (options, problem) => {
+    expect(() => parseHandleOptions(options)).toThrow(
+      expect.objectContaining({ code: 'ERR_CONFIG_INVALID', message: expect.stringContaining(problem) }),
+    );
+  });
 });

@@ -186,3 +186,17 @@ test('a crash brings back just what was not acknowledged, with the sequences tha
   expect(operationsOf(inOrder)).toEqual(await writing);
   expect(await database.query('SELECT FROM postgres_input.log_postgres_input_test_input')).toEqual([]);
 }, 120_000);
+
+test('an acknowledgement that the database refuses rejects with an error that says what to do', async () => {
+  await using bench = await setup();
+  const input = await bench.input();
+  const events = input.handle({ ack: 'manual' });
+  await reaches(input, 'active');
+  await bench.database.query('INSERT INTO items VALUES (1)');
+  const { value: event } = await events.next();
+  await bench.database.query('ALTER TABLE postgres_input.log_postgres_input_test_input RENAME TO elsewhere');
+  await expect(input.ack(event!)).rejects.toMatchObject({
+    code: 'ERR_INSTALL',
+    message: expect.stringContaining('plan'),
+  });
+});
