@@ -1,10 +1,59 @@
-/** The DDL text of the internal tables, and of the functions that all triggers share. */
+/** The DDL text of the internal schema and its tables, and of the functions that all triggers share. */
 import { type FunctionText, SEARCH_PATH } from './function-sql.ts';
-import { type Names, type ObjectName, quoteLiteral } from './names.ts';
+import { type Names, type ObjectName, quoteIdentifier, quoteLiteral } from './names.ts';
 import { identityQuery } from './tables.ts';
 
 /** PostgreSQL takes payloads shorter than 8000 bytes (https://www.postgresql.org/docs/current/sql-notify.html). */
 export const MAX_BODY_BYTES = 7900;
+
+/** The comment by which `dropSchema` knows a schema that it may remove. */
+const SCHEMA_COMMENT = 'Made by dapper-postgres-input; removed with its last input.';
+
+export function createSchema(names: Names): string[] {
+  const schema = quoteIdentifier(names.schema);
+  return [
+    `CREATE SCHEMA ${schema}`,
+    `REVOKE ALL ON SCHEMA ${schema} FROM PUBLIC`,
+    `COMMENT ON SCHEMA ${schema} IS ${quoteLiteral(SCHEMA_COMMENT)}`,
+  ];
+}
+
+/** Removes the schema if it is ours and nothing is left in it. */
+export function dropSchema(names: Names): string {
+  const schema = quoteLiteral(quoteIdentifier(names.schema));
+  const body = `
+BEGIN
+  IF pg_catalog.obj_description(${schema}::pg_catalog.regnamespace, 'pg_namespace') = ${quoteLiteral(SCHEMA_COMMENT)}
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = ${schema}::pg_catalog.regnamespace)
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = ${schema}::pg_catalog.regnamespace) THEN
+    DROP SCHEMA ${quoteIdentifier(names.schema)};
+  END IF;
+END`;
+  return `DO ${quoteLiteral(body)}`;
+}
+
+/**
+ * A schema's owner can replace what is in it, and by a trigger of his own on what he puts there do what the owner of our
+ * functions may do: everything, if that is a superuser. Whoever runs the plan is not known before.
+ */
+export function refuseForeignSchema({ schema }: Names): string {
+  const body = `
+DECLARE owner record;
+BEGIN
+  SELECT r.rolname, r.rolsuper INTO owner
+  FROM pg_catalog.pg_namespace n
+  JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
+  JOIN pg_catalog.pg_roles r
+    ON r.oid = CASE pg_catalog.pg_get_userbyid(n.nspowner) WHEN 'pg_database_owner' THEN d.datdba ELSE n.nspowner END
+  WHERE n.nspname = ${quoteLiteral(schema)};
+  IF NOT owner.rolsuper AND (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
+    RAISE insufficient_privilege USING MESSAGE = pg_catalog.format(
+      'schema %I belongs to %I, who could make use of the rights of a superuser that installs: install as that role',
+      ${quoteLiteral(schema)}, owner.rolname);
+  END IF;
+END`;
+  return `DO ${quoteLiteral(body)}`;
+}
 
 /**
  * The internal tables. Dead rows of the log come as fast as its rows: vacuum goes by number, not by share. It leaves the

@@ -16,14 +16,7 @@ import {
   readCatalog,
 } from './catalog.ts';
 import type { Settings } from './config.ts';
-import {
-  type Names,
-  type TriggerEvent,
-  locationOf,
-  qualify,
-  quoteIdentifier,
-  quoteLiteral,
-} from './names.ts';
+import { type Names, type TriggerEvent, locationOf, qualify, quoteIdentifier } from './names.ts';
 import type { Session } from './session.ts';
 import {
   type CandidateTable,
@@ -33,7 +26,14 @@ import {
   chooseTables,
 } from './tables.ts';
 import { type FunctionText, createFunction } from './function-sql.ts';
-import { createTables, identityFunction, notifyFunction } from './internal-sql.ts';
+import {
+  createSchema,
+  createTables,
+  dropSchema,
+  identityFunction,
+  notifyFunction,
+  refuseForeignSchema,
+} from './internal-sql.ts';
 import { createTrigger, recordFunction } from './trigger-sql.ts';
 
 /** Statements that belong into one transaction. */
@@ -134,21 +134,11 @@ export async function plan(session: Session, settings: Settings, names: Names): 
   };
 }
 
-/** The comment by which `uninstall` knows a schema that it may remove. */
-const SCHEMA_COMMENT = 'Made by dapper-postgres-input; removed with its last input.';
-
 function internalStep(existing: Existing, names: Names): Step {
   const tables = createTables(names);
   const missing = ({ name }: { name: string }) => !existing.tables.includes(name);
-  const schema = quoteIdentifier(names.schema);
   const sql = [
-    ...(existing.schemaExists
-      ? []
-      : [
-          `CREATE SCHEMA ${schema}`,
-          `REVOKE ALL ON SCHEMA ${schema} FROM PUBLIC`,
-          `COMMENT ON SCHEMA ${schema} IS ${quoteLiteral(SCHEMA_COMMENT)}`,
-        ]),
+    ...(existing.schemaExists ? [] : createSchema(names)),
     ...(missing(names.lockTable) ? tables.lock : []),
     ...(missing(names.logTable) ? tables.log : []),
     ...(missing(names.secretTable) ? tables.secret : []),
@@ -159,29 +149,6 @@ function internalStep(existing: Existing, names: Names): Step {
     essential: true,
     sql: existing.schemaExists && sql.length > 0 ? [refuseForeignSchema(names), ...sql] : sql,
   };
-}
-
-/**
- * A schema's owner can replace what is in it, and by a trigger of his own on what he puts there do what the owner of our
- * functions may do: everything, if that is a superuser. Whoever runs the plan is not known before.
- */
-function refuseForeignSchema({ schema }: Names): string {
-  const body = `
-DECLARE owner record;
-BEGIN
-  SELECT r.rolname, r.rolsuper INTO owner
-  FROM pg_catalog.pg_namespace n
-  JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
-  JOIN pg_catalog.pg_roles r
-    ON r.oid = CASE pg_catalog.pg_get_userbyid(n.nspowner) WHEN 'pg_database_owner' THEN d.datdba ELSE n.nspowner END
-  WHERE n.nspname = ${quoteLiteral(schema)};
-  IF NOT owner.rolsuper AND (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
-    RAISE insufficient_privilege USING MESSAGE = pg_catalog.format(
-      'schema %I belongs to %I, who could make use of the rights of a superuser that installs: install as that role',
-      ${quoteLiteral(schema)}, owner.rolname);
-  END IF;
-END`;
-  return `DO ${quoteLiteral(body)}`;
 }
 
 function tableStep(
@@ -294,15 +261,6 @@ function unlessCurrent(existing: Existing, wanted: FunctionText): string[] {
 export async function planRemoval(session: Session, names: Names): Promise<Step[]> {
   const existing = await readCatalog(session, names);
   const triggers = byTable(existing.triggers.filter((t) => !isOriginal(t, names)));
-  const schema = quoteLiteral(quoteIdentifier(names.schema));
-  const dropSchema = `
-BEGIN
-  IF pg_catalog.obj_description(${schema}::pg_catalog.regnamespace, 'pg_namespace') = ${quoteLiteral(SCHEMA_COMMENT)}
-     AND NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = ${schema}::pg_catalog.regnamespace)
-     AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = ${schema}::pg_catalog.regnamespace) THEN
-    DROP SCHEMA ${quoteIdentifier(names.schema)};
-  END IF;
-END`;
   return [
     ...[...triggers.values()].map(dropStep),
     {
@@ -310,7 +268,7 @@ END`;
       sql: [
         ...existing.functions.map((f) => dropFunction(names, f)),
         ...existing.tables.map((name) => `DROP TABLE ${qualify(names.schema, name)}`),
-        ...(existing.schemaExists ? [`DO ${quoteLiteral(dropSchema)}`] : []),
+        ...(existing.schemaExists ? [dropSchema(names)] : []),
       ],
     },
   ].filter(({ sql }) => sql.length > 0);
