@@ -97,10 +97,6 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
     return wasInHand;
   }
 
-  isInHand(sequence: string): boolean {
-    return this.#inHand.has(sequence);
-  }
-
   /** Hands out nothing more; what is in hand can still be acknowledged. */
   pause(): void {
     this.#paused = true;
