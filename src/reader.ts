@@ -7,6 +7,8 @@
  *         <------------------------------------------
  *            busy, no room, or told to look: unlock
  *
+ * On the way to sleep it turns back when the log holds more than a page, or when more is announced than it may hold.
+ *
  * What the writers do depends on it. A trigger tries, shared, the advisory lock that the sleeping reader holds
  * exclusively. Refused: the reader sleeps, and the writer notifies. Granted: the reader is awake, or nobody is there,
  * and the writer does not notify, which is what lets many of them commit at once; it keeps its share until it ends.
@@ -53,7 +55,7 @@ const MAX_SEEN = 1000;
 /** Announcements held while turning; more of them tell of a database that is too busy to sleep. */
 const MAX_HELD = 100;
 /** Above its capacity, how many events made by hand the queue may hold. There is no log that could keep them. */
-const MAX_FOREIGN = 100_000;
+const MAX_FOREIGN = 10_000;
 
 // $1: the sleep lock. $2: the nodes' channel. $3: the marker.
 const fallAsleep: Statement = {
@@ -134,9 +136,9 @@ export class Reader {
       case 'changes':
       case 'look':
         if (this.#phase === 'asleep') this.#take(payload);
-        else if (this.#phase === 'turning' && this.#held.length < MAX_HELD) this.#held.push(payload);
-        else if (this.#phase === 'turning') this.#stopSleeping();
-        else this.#attention.wake();
+        else if (this.#phase === 'awake') this.#attention.wake();
+        else if (this.#held.length < MAX_HELD) this.#held.push(payload);
+        else this.#stopSleeping();
         break;
       case 'forged':
         notice('forged');
