@@ -2,7 +2,7 @@ import { once as onceEmitted } from 'node:events';
 import { createServer } from 'node:net';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import { EventQueue } from '../src/event-queue.ts';
-import { newPostgresInput } from '../src/index.ts';
+import { type ChangeEvent, type PostgresInput, newPostgresInput } from '../src/index.ts';
 import {
   Consumer,
   connections,
@@ -33,6 +33,25 @@ const backlog = async (database: TestDatabase): Promise<string[]> => {
   );
   return rows.map(({ id }) => id);
 };
+
+/** Acknowledges all of them while a transaction has the first, whose row has id 1. */
+async function acknowledgeBlocked(
+  database: TestDatabase,
+  input: PostgresInput,
+  [first, ...others]: ChangeEvent[],
+) {
+  const blocker = await database.client();
+  const log = 'postgres_input.log_postgres_input_test_input';
+  await blocker.query(`BEGIN; SELECT FROM ${log} WHERE id = '1' FOR UPDATE`);
+  const blocked = input.ack(first!);
+  await until(async () => {
+    const waiting = await database.query(
+      `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`,
+    );
+    return waiting.length > 0;
+  });
+  return { blocker, acknowledged: Promise.all([blocked, ...others.map((event) => input.ack(event))]) };
+}
 
 describe('newPostgresInput', () => {
   test('connects, and keeps nothing', async () => {
@@ -227,20 +246,10 @@ describe('close()', () => {
     await awake; // its reader has ended
     for (let n = 0; n < 20; n++) await database.query('SELECT pg_sleep(0.01)');
     expect(next.state).toBe('standby');
-    const blocker = await database.client();
-    const log = 'postgres_input.log_postgres_input_test_input';
-    await blocker.query(`BEGIN; SELECT FROM ${log} WHERE id = '1' FOR UPDATE`);
-    const first = input.ack(inHand[0]!);
-    await until(async () => {
-      const waiting = await database.query(
-        `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`,
-      );
-      return waiting.length > 0;
-    });
-    const others = [input.ack(inHand[1]!), input.ack(inHand[2]!)];
+    const { blocker, acknowledged } = await acknowledgeBlocked(database, input, inHand);
     await new Promise(setImmediate);
     await blocker.query('COMMIT');
-    await Promise.all([first, ...others]);
+    await acknowledged;
     expect(await backlog(database)).toEqual([]);
     expect(await events.next()).toEqual({ done: true, value: undefined });
     await reaches(next, 'active');
@@ -386,21 +395,11 @@ describe('a signal', () => {
     const inHand = [await events.next(), await events.next(), await events.next()].map(({ value }) => value!);
     // There is room for no more: the reader has nothing to ask, behind which the release would come late by itself.
     await until(() => pushing.mock.calls.reduce((sum, [pushed]) => sum + pushed.length, 0) >= 4000);
-    const blocker = await database.client();
-    const log = 'postgres_input.log_postgres_input_test_input';
-    await blocker.query(`BEGIN; SELECT FROM ${log} WHERE id = '1' FOR UPDATE`);
-    const first = input.ack(inHand[0]!);
-    await until(async () => {
-      const waiting = await database.query(
-        `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`,
-      );
-      return waiting.length > 0;
-    });
-    const others = [input.ack(inHand[1]!), input.ack(inHand[2]!)];
+    const { blocker, acknowledged } = await acknowledgeBlocked(database, input, inHand);
     abort.abort(new Error('enough'));
     await new Promise(setImmediate);
     await blocker.query('COMMIT');
-    await Promise.all([first, ...others]);
+    await acknowledged;
     await expect(events.next()).rejects.toThrow('enough');
     expect(await backlog(database)).toHaveLength(8997);
   });
