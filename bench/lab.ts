@@ -58,6 +58,9 @@ export class Lab implements AsyncDisposable {
   }
 }
 
+/** Milliseconds after which nothing more is expected to come. */
+const PATIENCE = 10_000;
+
 /** A database with a table `item`, and a contestant. */
 export class Stage implements AsyncDisposable {
   readonly lab: Lab;
@@ -111,13 +114,16 @@ export class Stage implements AsyncDisposable {
   }
 
   /** Waits until that many changes are delivered; gives up when none has come for ten seconds. */
-  async delivered(expected: number, patience = 10_000): Promise<ConsumeReport> {
+  async delivered(
+    expected: number,
+    count: (report: ConsumeReport) => number = ({ delivered }) => delivered,
+  ): Promise<ConsumeReport> {
     let last = await this.report();
     let since = performance.now();
-    while (last.delivered < expected && performance.now() - since < patience) {
+    while (count(last) < expected && performance.now() - since < PATIENCE) {
       await new Promise((resolve) => setTimeout(resolve, 20));
       const report = await this.report();
-      if (report.delivered !== last.delivered) since = performance.now();
+      if (count(report) !== count(last)) since = performance.now();
       last = report;
     }
     return last;
