@@ -4,7 +4,7 @@ import type { Installation } from './install.ts';
 
 /** What an input tells of its life: listeners get these arguments. */
 export interface LifecycleEvents {
-  /** It waits for the lease. */
+  /** It waits for the lease: for the first time, again, or after `reconnecting`. */
   standby: [];
   /** It holds the lease, under this token. */
   active: [lease: { fencingToken: string }];
@@ -20,7 +20,10 @@ export interface LifecycleEvents {
   installed: [installation: Installation];
   /** Looking after the triggers failed; it is tried again. What is in place goes on working. */
   discoveryFailed: [error: unknown];
-  /** With `reconnect`: the connection was lost, and is tried again after `delay` milliseconds. */
+  /**
+   * With `reconnect`: the connection was lost, and with it the lease if it was held, and is tried again after `delay`
+   * milliseconds. `standby` tells when that has come to something.
+   */
   reconnecting: [attempt: { error: PostgresInputError; attempt: number; delay: number }];
   /** A notification that claims to be of our triggers and is not was skipped. */
   forged: [];

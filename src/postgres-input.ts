@@ -95,7 +95,8 @@ export class PostgresInput implements Input, AsyncDisposable {
         this.#emit(what);
       },
       reconnecting: (attempt) => {
-        this.#become('standby');
+        // Without telling: it does not wait for the lease before it has joined again.
+        if (this.#state !== 'closed') this.#state = 'standby';
         this.#emit('reconnecting', attempt);
       },
       ended: () => {
@@ -215,7 +216,7 @@ export class PostgresInput implements Input, AsyncDisposable {
   }
 
   #become<State extends InputState>(state: State, ...args: LifecycleEvents[State]): void {
-    if (this.#state === 'closed' || (this.#state === state && state !== 'active')) return;
+    if (this.#state === 'closed' || (this.#state === 'idle' && state === 'idle')) return;
     this.#state = state;
     this.#emit(state, ...args);
   }

@@ -575,6 +575,8 @@ describe('a database that goes away', () => {
     await insert(bench.database, 1);
     await consumer.count(1);
     let attempts = 0;
+    const told: string[] = [];
+    for (const name of ['reconnecting', 'standby', 'active'] as const) second.on(name, () => told.push(name));
     second.on('reconnecting', () => attempts++);
     await server.stop();
     expect(await consumer.ended).toMatchObject({ code: 'ERR_CONNECTION_LOST' });
@@ -585,6 +587,7 @@ describe('a database that goes away', () => {
     await until(() => attempts > 3);
     await server.start();
     await reaches(second, 'active');
+    expect(told.filter((name, n) => name !== told[n - 1])).toEqual(['reconnecting', 'standby', 'active']);
     await insert(bench.database, 2);
     await until(() => lasting.ids.includes('2'));
     await server.stop('immediate');
