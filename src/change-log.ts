@@ -29,7 +29,7 @@
 import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import type pg from 'pg';
 import { type ChangeLogSql, LOCKED, changeLogSql } from './change-log-sql.ts';
-import { type Change, type ChangeEvent, type LoggedKey, changeOf } from './change.ts';
+import { Change, type ChangeEvent, type LoggedKey, operationOf } from './change.ts';
 import { PostgresInputError } from './errors.ts';
 import type { Lease } from './lease.ts';
 import type { Names } from './names.ts';
@@ -127,23 +127,28 @@ export class ChangeLog {
   /** The next page: of the pass under way, else of a new one. */
   async readPage(rows: number): Promise<Page> {
     this.#complete ??= { start: await this.#readStart(), snapshot: null };
-    const [first, ...page] = await this.#fetch(rows, this.#complete.start, this.#complete.snapshot);
+    let first: Row | undefined;
+    const changes: Change[] = [];
+    let milestone: string | null = null;
+    await this.#fetch(rows, this.#complete.start, this.#complete.snapshot, (row) => {
+      if (!first) first = row;
+      else if (isMilestone(row)) milestone ??= row[0];
+      else if (milestone === null) changes.push(this.#changeOf(row));
+    });
     const pass = this.#pass ?? {
       start: startOf(first!),
       snapshot: new Snapshot(first![SNAPSHOT]),
       after: '0',
     };
-    const end = page.findIndex(isMilestone);
-    const changes = end === -1 ? page : page.slice(0, end);
-    const after = (page[end] ?? page.at(-1))?.[0] ?? pass.after;
-    const last = page.length < rows && end === -1;
+    const after = milestone ?? changes.at(-1)?.sequence ?? pass.after;
+    const last = changes.length < rows && milestone === null;
     this.#pass = { ...pass, after };
     if (last) this.#finishPass(this.#pass, this.#complete.start);
-    return { changes: changes.map((row) => this.#changeOf(row)), last };
+    return { changes, last };
   }
 
   #changeOf([seq, at, tbl, id, op, key]: Row): Change {
-    return changeOf(seq!, isoOf(at!), tbl, id, op, key === null ? null : this.#parseKey(key));
+    return new Change(seq, tbl, operationOf(op), id, key === null ? null : this.#parseKey(key), isoOf(at!));
   }
 
   #parseKey(json: string): LoggedKey {
@@ -154,23 +159,25 @@ export class ChangeLog {
   }
 
   async #readStart(): Promise<Start> {
-    const [row] = await this.#session.queryArrays<Row>(this.#sql.start, []);
-    return startOf(row!);
+    let start: Start;
+    await this.#session.eachRow<Row>(this.#sql.start, [], (row) => (start = startOf(row)));
+    return start!;
   }
 
-  #fetch(rows: number, previous: Start, seen: Snapshot | null): Promise<Row[]> {
+  #fetch(rows: number, previous: Start, seen: Snapshot | null, onRow: (row: Row) => void): Promise<void> {
     const pass = this.#pass;
     const common = [pass?.snapshot.text ?? null, pass?.start.drawn ?? null, this.#patience, rows];
-    if (!seen) return this.#session.queryArrays<Row>(this.#sql.firstPass, [...common, pass?.after ?? '0']);
+    if (!seen) return this.#session.eachRow(this.#sql.firstPass, [...common, pass?.after ?? '0'], onRow);
     const late = pass ? [] : [...this.#late];
     const someUnlisted = seen.xmax < previous.xid;
-    return this.#session.queryArrays<Row>(this.#sql.nextPass, [
+    const values = [
       ...common,
       pass?.after ?? (someUnlisted ? this.#unlistedAfter : previous.drawn),
       late.map(([xid]) => xid),
       late.map(([, after]) => after),
       seen.text,
-    ]);
+    ];
+    return this.#session.eachRow(this.#sql.nextPass, values, onRow);
   }
 
   #finishPass({ start, snapshot, after: read }: Pass, previous: Start): void {

@@ -1,4 +1,4 @@
-/** A change of a row, as both roads, the notification and the change log, bring it, and the event it becomes. */
+/** A change of a row, as both roads, the notification and the change log, bring it, and the event that it becomes. */
 import type { Event, Operation } from './orchestrator.ts';
 
 /** An event of this package: a change of a row, with what it takes to process it safely. */
@@ -16,9 +16,6 @@ export interface ChangeEvent extends Event {
   fencingToken: string | null;
 }
 
-/** A change that is not yet bound to a holder of the lease. */
-export type Change = Omit<ChangeEvent, 'trigger' | 'fencingToken'>;
-
 /** The column `key` of the log, parsed: a string is the name of the column that the id was taken from. */
 export type LoggedKey = string | Record<string, string> | null;
 
@@ -30,29 +27,45 @@ const OPERATIONS: ReadonlyMap<string, Operation> = new Map([
   ['TRUNCATE', 'delete'],
 ]);
 
-export const changeOf = (
-  sequence: string,
-  occurredAt: string,
-  location: string,
-  id: string,
-  op: string,
-  key: LoggedKey,
-): Change => ({
-  sequence,
-  location,
-  operation: OPERATIONS.get(op) ?? 'unknown',
-  id,
-  key: typeof key === 'string' ? { [key]: id } : key,
-  occurredAt,
-});
+export const operationOf = (op: string): Operation => OPERATIONS.get(op) ?? 'unknown';
 
+/**
+ * A change that nobody has been handed yet. Thousands of them wait for a slow consumer. They are no object literals: of
+ * those, V8 would learn that they live long, and make all later ones in the old generation, where garbage stays.
+ */
+export class Change {
+  readonly sequence: string | null;
+  readonly location: string;
+  readonly operation: Operation;
+  readonly id: string;
+  readonly key: LoggedKey;
+  readonly occurredAt: string | null;
+
+  constructor(
+    sequence: string | null,
+    location: string,
+    operation: Operation,
+    id: string,
+    key: LoggedKey,
+    occurredAt: string | null,
+  ) {
+    this.sequence = sequence;
+    this.location = location;
+    this.operation = operation;
+    this.id = id;
+    this.key = key;
+    this.occurredAt = occurredAt;
+  }
+}
+
+/** The event that a change becomes when it is handed out. */
 export const eventOf = (change: Change, trigger: string, fencingToken: string | null): ChangeEvent => ({
   location: change.location,
   operation: change.operation,
   id: change.id,
   trigger,
   sequence: change.sequence,
-  key: change.key,
+  key: typeof change.key === 'string' ? { [change.key]: change.id } : change.key,
   occurredAt: change.occurredAt,
   fencingToken,
 });

@@ -8,7 +8,7 @@
  * Nothing is handed out unless `mayHandOut` says so at that moment. What is in hand when the lease is lost is
  * forgotten: it comes again, here or elsewhere.
  */
-import type { ChangeEvent } from './change.ts';
+import type { Change, ChangeEvent } from './change.ts';
 import { Wakeup } from './wakeup.ts';
 
 export interface EventQueueOptions {
@@ -16,6 +16,8 @@ export interface EventQueueOptions {
   readonly maxInFlight: number;
   /** Asked before every event that is handed out. */
   readonly mayHandOut: () => boolean;
+  /** Makes the event that is handed out. */
+  readonly eventOf: (change: Change) => ChangeEvent;
   /** The consumer has asked for the next event, and so is done with this one; 'auto' only. */
   readonly acknowledge: (sequence: string) => void;
   /** The consumer has left the loop. Resolves when everything is let go. */
@@ -38,7 +40,7 @@ const TURN = 20;
 export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined> {
   readonly #options: EventQueueOptions;
   /** From `#next` on, what waits for the consumer. */
-  #buffer: ChangeEvent[] = [];
+  #buffer: Change[] = [];
   #next = 0;
   readonly #pulls: Pull[] = [];
   readonly #inHand = new Set<string>();
@@ -68,9 +70,9 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
     return this.#dropped;
   }
 
-  push(events: readonly ChangeEvent[]): void {
+  push(changes: readonly Change[]): void {
     if (this.#paused || this.#end) return;
-    for (const event of events) this.#buffer.push(event);
+    for (const change of changes) this.#buffer.push(change);
     this.serve();
   }
 
@@ -183,14 +185,14 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
   }
 
   #handOut(pull: Pull): void {
-    const event = this.#buffer[this.#next++]!;
+    const change = this.#buffer[this.#next++]!;
     if (this.#next === this.#buffer.length || this.#next === SLACK) {
       this.#buffer = this.#buffer.slice(this.#next);
       this.#next = 0;
       this.#changed.wake();
     }
-    if (event.sequence !== null) this.#inHand.add(event.sequence);
-    pull.resolve({ done: false, value: event });
+    if (change.sequence !== null) this.#inHand.add(change.sequence);
+    pull.resolve({ done: false, value: this.#options.eventOf(change) });
   }
 
   #finish(pull: Pull, end: { readonly error?: unknown }): void {

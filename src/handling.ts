@@ -3,7 +3,7 @@
  * reconnect), until the consumer leaves, the input is closed, the signal aborts, or a life ends badly.
  */
 import { leaseLost } from './change-log.ts';
-import type { ChangeEvent } from './change.ts';
+import { type ChangeEvent, eventOf } from './change.ts';
 import type { Delays, HandleSettings, Settings } from './config.ts';
 import { PostgresInputError } from './errors.ts';
 import { EventQueue } from './event-queue.ts';
@@ -38,6 +38,7 @@ export class Handling {
       ack: options.ack,
       maxInFlight: settings.maxInFlight,
       mayHandOut: () => this.#replica?.isTrusted ?? false,
+      eventOf: (change) => eventOf(change, settings.id, this.#replica?.token ?? null),
       acknowledge: (sequence) => this.#replica?.log?.acknowledgeSoon(sequence),
       leave: () => this.drop(),
     });

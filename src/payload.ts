@@ -7,7 +7,7 @@
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
-import { type Change, changeOf } from './change.ts';
+import { Change, operationOf } from './change.ts';
 import { PostgresInputError } from './errors.ts';
 import { type Operation, parseOperation } from './orchestrator.ts';
 
@@ -89,19 +89,15 @@ function announced(text: string, crowded: boolean): Payload {
     kind: 'changes',
     crowded,
     // The trigger made `at` of UTC, and JSON's timestamps are ISO 8601.
-    changes: changes.map((c) => changeOf(c.seq, `${c.at}Z`, c.tbl, c.id, c.op, c.key)),
+    changes: changes.map((c) => new Change(c.seq, c.tbl, operationOf(c.op), c.id, c.key, `${c.at}Z`)),
     xid: BigInt(changes[0].xid),
   };
 }
 
-const foreign = (data: z.output<typeof foreignChange>, operation: Operation, text: string): Change => ({
-  sequence: null,
-  location: data.tbl,
-  operation,
-  id: typeof data.id === 'number' ? numberAsWritten(data.id, text) : (data.id ?? ''),
-  key: null,
-  occurredAt: null,
-});
+function foreign(data: z.output<typeof foreignChange>, operation: Operation, text: string): Change {
+  const id = typeof data.id === 'number' ? numberAsWritten(data.id, text) : (data.id ?? '');
+  return new Change(null, data.tbl, operation, id, null, null);
+}
 
 /** JSON.parse rounds large numbers; their digits are still in the text. */
 function numberAsWritten(value: number, text: string): string {

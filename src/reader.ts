@@ -32,7 +32,7 @@
 import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import type { ChangeLog } from './change-log.ts';
-import { type Change, eventOf } from './change.ts';
+import type { Change } from './change.ts';
 import type { PostgresInputError } from './errors.ts';
 import type { EventQueue } from './event-queue.ts';
 import { Load } from './load.ts';
@@ -75,9 +75,6 @@ export interface ReaderOptions {
   readonly queue: EventQueue;
   readonly names: Names;
   readonly secret: Buffer;
-  /** The input's id, which every event bears. */
-  readonly trigger: string;
-  readonly fencingToken: string | null;
   readonly foreignNotifications: 'accept' | 'ignore';
   /** How long the marker may take; milliseconds. */
   readonly markerTimeout: number;
@@ -146,7 +143,7 @@ export class Reader {
       case 'foreign':
         if (this.#isInternal(payload.change)) break;
         if (foreignNotifications === 'ignore' || this.#options.queue.room <= -MAX_FOREIGN) notice('ignored');
-        else this.#push([payload.change]);
+        else this.#options.queue.push([payload.change]);
         break;
       case 'garbage':
         if (foreignNotifications === 'ignore') notice('ignored');
@@ -178,7 +175,7 @@ export class Reader {
     const fresh =
       this.#seen.size === 0 ? changes : changes.filter(({ sequence }) => !this.#seen.has(sequence!));
     if (last) this.#seen.clear();
-    this.#push(fresh);
+    this.#options.queue.push(fresh);
     return { last, count: fresh.length };
   }
 
@@ -251,14 +248,9 @@ export class Reader {
     if (this.#options.queue.room < changes.length) return this.#stopSleeping();
     const fresh = changes.filter(({ sequence }) => !this.#seen.has(sequence!));
     for (const { sequence } of fresh) this.#seen.add(sequence!);
-    this.#push(fresh);
+    this.#options.queue.push(fresh);
     this.#load.add(crowded ? CROWDED * fresh.length : fresh.length);
     if (this.#load.isBusy || this.#seen.size >= MAX_SEEN) this.#stopSleeping();
-  }
-
-  #push(changes: readonly Change[]): void {
-    const { queue, trigger, fencingToken } = this.#options;
-    queue.push(changes.map((change) => eventOf(change, trigger, fencingToken)));
   }
 
   #isInternal({ location }: Change): boolean {

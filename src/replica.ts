@@ -145,8 +145,6 @@ export class Replica {
       queue: this.#queue,
       names: this.#names,
       secret,
-      trigger: this.#settings.id,
-      fencingToken: this.#lease.token,
       foreignNotifications: this.#settings.foreignNotifications,
       markerTimeout: 2 * renewInterval,
       notice: this.#notices.reader,

@@ -141,19 +141,34 @@ export class Session {
     timeout = this.timeout,
   ): Promise<Row[]> {
     const config = typeof statement === 'string' ? { text: statement } : statement;
-    return this.#inTurn<Row>({ ...config, values }, timeout);
+    return this.#inTurn(async () => (await this.#client.query({ ...config, values })).rows as Row[], timeout);
   }
 
-  /** The same, with rows as arrays of columns. */
-  queryArrays<Row extends unknown[]>(
+  /** The same, with rows as arrays of columns, each given to `onRow` as it arrives; what that throws is thrown here. */
+  eachRow<Row extends unknown[]>(
     statement: Statement,
     values: unknown[],
+    onRow: (row: Row) => void,
     timeout = this.timeout,
-  ): Promise<Row[]> {
-    return this.#inTurn<Row>({ ...statement, values, rowMode: 'array' } as pg.QueryConfig, timeout);
+  ): Promise<void> {
+    const ask = () =>
+      new Promise<void>((resolve, reject) => {
+        const query = new pg.Query({ ...statement, values, rowMode: 'array' } as pg.QueryConfig);
+        query.on('row', (row: unknown) => {
+          try {
+            onRow(row as Row);
+          } catch (error) {
+            reject(error);
+          }
+        });
+        query.on('error', reject);
+        query.on('end', () => resolve());
+        this.#client.query(query);
+      });
+    return this.#inTurn(ask, timeout);
   }
 
-  #inTurn<Row>(query: pg.QueryConfig, timeout: number): Promise<Row[]> {
+  #inTurn<Answer>(ask: () => Promise<Answer>, timeout: number): Promise<Answer> {
     const result = this.#turn.then(async () => {
       if (this.#closed) throw new PostgresInputError('ERR_CLOSED', 'the session is closed');
       if (this.#lost) throw this.#lost;
@@ -163,7 +178,7 @@ export class Session {
           await this.#client.query(`SET statement_timeout = ${timeout + GRACE}`);
           this.#serverTimeout = timeout;
         }
-        return (await this.#client.query(query)).rows as Row[];
+        return await ask();
       } catch (error) {
         if (!isConnectionError(error)) throw error;
         throw this.#fail(error);

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { describe, expect, inject, test, vi } from 'vitest';
 import { ChangeLog } from '../src/change-log.ts';
-import type { Change, ChangeEvent } from '../src/change.ts';
+import { type Change, eventOf } from '../src/change.ts';
 import { Lease } from '../src/lease.ts';
 import { until } from './support/consumer.ts';
 import { type Stage, setupStage } from './support/stage.ts';
@@ -48,7 +48,7 @@ describe('a pass', () => {
       location: 'items',
       operation: 'create',
       id: '7',
-      key: { id: '7' },
+      key: 'id',
       occurredAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$/),
     });
     expect(Math.abs(Date.now() - Date.parse(changes[0]!.occurredAt!))).toBeLessThan(60_000);
@@ -407,7 +407,7 @@ describe("acknowledging in a transaction of the caller's", () => {
     const bundle = await setup();
     await bundle.stage.database.query('INSERT INTO items VALUES (1)');
     const [change] = await pass(bundle.log);
-    const event: ChangeEvent = { ...change!, trigger: 'test', fencingToken: bundle.lease.token };
+    const event = eventOf(change!, 'test', bundle.lease.token);
     return { ...bundle, event, client: await bundle.stage.database.client() };
   }
 

@@ -1,18 +1,11 @@
 import { expect, test } from 'vitest';
-import type { ChangeEvent } from '../src/change.ts';
+import { Change, type ChangeEvent, eventOf } from '../src/change.ts';
 import { EventQueue, type EventQueueOptions } from '../src/event-queue.ts';
 
-const event = (sequence: string | null): ChangeEvent => ({
-  location: 'items',
-  operation: 'create',
-  id: sequence ?? 'by hand',
-  trigger: 'test',
-  sequence,
-  key: null,
-  occurredAt: null,
-  fencingToken: '1',
-});
-const events = (count: number, from = 1) => Array.from({ length: count }, (_, n) => event(String(from + n)));
+const change = (sequence: string | null) =>
+  new Change(sequence, 'items', 'create', sequence ?? 'by hand', null, null);
+const changes = (count: number, from = 1) =>
+  Array.from({ length: count }, (_, n) => change(String(from + n)));
 const ids = (results: readonly IteratorResult<ChangeEvent, undefined>[]) =>
   results.map(({ value }) => value?.id);
 const never = new AbortController().signal;
@@ -25,6 +18,7 @@ function setup(options: Partial<EventQueueOptions> = {}) {
     ack: 'auto',
     maxInFlight: 1000,
     mayHandOut: () => bundle.trusted,
+    eventOf: (one) => eventOf(one, 'test', '1'),
     acknowledge: (sequence) => acknowledged.push(sequence),
     leave: async () => {
       bundle.left++;
@@ -45,8 +39,8 @@ async function isSettled(promise: Promise<unknown>): Promise<boolean> {
 test('hands out in order, to those who asked before there was anything and to those who ask later', async () => {
   const { queue } = setup();
   const early = [queue.next(), queue.next(), queue.next()];
-  queue.push(events(2));
-  queue.push(events(2, 3));
+  queue.push(changes(2));
+  queue.push(changes(2, 3));
   expect(ids(await Promise.all([...early, queue.next()]))).toEqual(['1', '2', '3', '4']);
 });
 
@@ -54,7 +48,7 @@ test('acknowledges with every pull what is in hand, once', async () => {
   const { queue, bundle } = setup();
   const first = queue.next();
   const second = queue.next();
-  queue.push([...events(2), event(null), ...events(1, 3)]);
+  queue.push([...changes(2), change(null), ...changes(1, 3)]);
   await Promise.all([first, second]);
   expect(queue.inHand).toBe(2);
   expect(bundle.acknowledged).toEqual([]);
@@ -68,7 +62,7 @@ test('acknowledges with every pull what is in hand, once', async () => {
 
 test('acknowledges nothing by itself when that is done by hand, and bounds what is in hand', async () => {
   const { queue, bundle } = setup({ ack: 'manual', maxInFlight: 2 });
-  queue.push(events(4));
+  queue.push(changes(4));
   const pulls = [queue.next(), queue.next(), queue.next(), queue.next()];
   await Promise.all(pulls.slice(0, 2));
   expect(await isSettled(pulls[2]!)).toBe(false);
@@ -85,7 +79,7 @@ test('acknowledges nothing by itself when that is done by hand, and bounds what 
 test('hands out nothing while it may not, and goes on when it may again', async () => {
   const { queue, bundle } = setup();
   bundle.trusted = false;
-  queue.push(events(1));
+  queue.push(changes(1));
   const pull = queue.next();
   expect(await isSettled(pull)).toBe(false);
   bundle.trusted = true;
@@ -96,7 +90,7 @@ test('hands out nothing while it may not, and goes on when it may again', async 
 test('tells of room when enough has been taken', async () => {
   const { queue } = setup();
   const capacity = queue.room;
-  queue.push(events(capacity));
+  queue.push(changes(capacity));
   expect(queue.room).toBe(0);
   for (let taken = 0; taken < capacity; taken += 2000) {
     const room = queue.waitForRoom(2000, never);
@@ -104,14 +98,14 @@ test('tells of room when enough has been taken', async () => {
     expect(await isSettled(room)).toBe(false);
     await queue.next();
     await room;
-    queue.push(events(queue.room));
+    queue.push(changes(queue.room));
   }
 });
 
 test('tells of room as soon as nothing is left, whatever was left over', async () => {
   for (const length of [1, 999, 1000, 1001, 2001, 2999]) {
     const { queue } = setup({ maxInFlight: 1, ack: 'manual' });
-    queue.push(events(length));
+    queue.push(changes(length));
     const room = queue.waitForRoom(4000, never);
     for (let n = 0; n < length; n++) queue.settle((await queue.next()).value!.sequence!);
     await room;
@@ -121,7 +115,7 @@ test('tells of room as soon as nothing is left, whatever was left over', async (
 
 test('stops waiting for room, and for what is in hand, on demand', async () => {
   const { queue } = setup();
-  queue.push(events(queue.room));
+  queue.push(changes(queue.room));
   const stop = new AbortController();
   const room = queue.waitForRoom(1, stop.signal);
   stop.abort();
@@ -134,7 +128,7 @@ test('stops waiting for room, and for what is in hand, on demand', async () => {
 test('knows when nothing is in hand any more, and waits no longer than it is told', async () => {
   const { queue } = setup();
   await queue.settled(60_000, never);
-  queue.push(events(1));
+  queue.push(changes(1));
   await queue.next();
   await queue.settled(10, never);
   expect(queue.inHand).toBe(1);
@@ -146,10 +140,10 @@ test('knows when nothing is in hand any more, and waits no longer than it is tol
 
 test('paused, it hands out nothing, and what is in hand can be acknowledged', async () => {
   const { queue, bundle } = setup();
-  queue.push(events(2));
+  queue.push(changes(2));
   await queue.next();
   queue.pause();
-  queue.push(events(1, 3));
+  queue.push(changes(1, 3));
   const pull = queue.next();
   expect(bundle.acknowledged).toEqual(['1']);
   expect(await isSettled(pull)).toBe(false);
@@ -159,7 +153,7 @@ test('paused, it hands out nothing, and what is in hand can be acknowledged', as
 
 test('dropped, it neither waits for what is in hand nor acknowledges it with the next pull', async () => {
   const { queue, bundle } = setup();
-  queue.push(events(3));
+  queue.push(changes(3));
   await queue.next();
   const settled = queue.settled(60_000, never);
   queue.drop();
@@ -173,11 +167,11 @@ test('dropped, it neither waits for what is in hand nor acknowledges it with the
 
 test('cleared, it has forgotten everything and begins anew', async () => {
   const { queue, bundle } = setup();
-  queue.push(events(2));
+  queue.push(changes(2));
   await queue.next();
   queue.clear();
   const pull = queue.next();
-  queue.push(events(1, 7));
+  queue.push(changes(1, 7));
   expect(ids([await pull])).toEqual(['7']);
   expect(bundle.acknowledged).toEqual([]);
 });
@@ -187,7 +181,7 @@ test('ends for everybody who waits, and for everybody who asks later', async () 
   const early = [queue.next(), queue.next()];
   queue.end();
   queue.end(new Error('too late'));
-  queue.push(events(1));
+  queue.push(changes(1));
   expect(await Promise.all([...early, queue.next()])).toEqual([DONE, DONE, DONE]);
 });
 
@@ -232,7 +226,7 @@ test('leaves on throw, and throws that', async () => {
 
 test('lets the event loop turn, however busy the consumer is', async () => {
   const { queue } = setup();
-  queue.push(events(100));
+  queue.push(changes(100));
   let turns = 0;
   const timer = setInterval(() => turns++, 1);
   for (let n = 0; n < 100; n++) {

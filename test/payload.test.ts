@@ -102,7 +102,7 @@ describe("a payload of our triggers'", () => {
           location: 'items',
           operation: 'update',
           id: '7',
-          key: { id: '7' },
+          key: 'id',
           occurredAt: '2026-01-31T12:00:00.123456Z',
         },
         {

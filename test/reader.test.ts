@@ -94,7 +94,7 @@ async function allIds({ database, consumer }: Subject): Promise<number[]> {
 describe('asleep', () => {
   test('it hands out what is notified without a query', async () => {
     const { database, consumer, payloads } = await setup();
-    const queries = vi.spyOn(Session.prototype, 'queryArrays');
+    const queries = vi.spyOn(Session.prototype, 'eachRow');
     onTestFinished(() => queries.mockRestore());
     await insert(database, 1, 2);
     await insert(database, 3);
@@ -219,7 +219,7 @@ describe('a transaction', () => {
     }
     await insert(database, 13);
     await consumer.count(3);
-    const queries = vi.spyOn(Session.prototype, 'queryArrays');
+    const queries = vi.spyOn(Session.prototype, 'eachRow');
     onTestFinished(() => queries.mockRestore());
     await insert(writer, 2);
     await writer.query('COMMIT');
@@ -363,7 +363,7 @@ describe('on the way to sleep', () => {
   test("a row's changes keep their order, of which the first is read and the second is notified before that", async () => {
     const { database, input, consumer } = await setup();
     const query = Reflect.get(Session.prototype, 'query');
-    const queryArrays = Reflect.get(Session.prototype, 'queryArrays');
+    const eachRow = Reflect.get(Session.prototype, 'eachRow');
     const heard = vi.spyOn(Reader.prototype, 'onPayload');
     let turn: 'before' | 'locked' | 'over' = 'before';
     const asking = vi.spyOn(Session.prototype, 'query').mockImplementation(async function (
@@ -377,7 +377,7 @@ describe('on the way to sleep', () => {
       }
       return (await query.apply(this, args)) as never;
     });
-    const reading = vi.spyOn(Session.prototype, 'queryArrays').mockImplementation(async function (
+    const reading = vi.spyOn(Session.prototype, 'eachRow').mockImplementation(async function (
       this: Session,
       ...args
     ) {
@@ -387,7 +387,7 @@ describe('on the way to sleep', () => {
         await database.query('UPDATE items SET value = 1 WHERE id = 1');
         await until(() => heard.mock.calls.length > before);
       }
-      return (await queryArrays.apply(this, args)) as never;
+      return (await eachRow.apply(this, args)) as never;
     });
     onTestFinished(() => [heard, asking, reading].forEach((spy) => spy.mockRestore()));
     const asleep = once(input, 'asleep');

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
-import { inject, expect, onTestFinished, test } from 'vitest';
+import { expect, inject, onTestFinished, test, vi } from 'vitest';
 import { parseConnectionString } from '../src/connection-string.ts';
 import { Session, isoOf } from '../src/session.ts';
 import { until } from './support/consumer.ts';
@@ -59,6 +59,23 @@ test('has settings of its own, whatever role and database are set to, and prints
   expect(row).toMatchObject({ at: '2026-01-31 03:00:00.123456+00', path: 'pg_catalog', timeout: '21s' });
   expect(isoOf(row!.at)).toBe('2026-01-31T03:00:00.123456Z');
   await session.query('CREATE TABLE public.writable ()');
+});
+
+test('fails a statement alone whose row cannot be used', async () => {
+  await using stage = await setupStage();
+  const session = await stage.session();
+  const lost = vi.fn<() => void>();
+  session.onLost = lost;
+  const rows: unknown[] = [];
+  const take = (row: unknown[]) => {
+    rows.push(...row);
+    if (rows.length === 2) throw new Error('no use');
+  };
+  const three = { name: 'three', text: 'SELECT generate_series(1, 3)' };
+  await expect(session.eachRow(three, [], take)).rejects.toThrow('no use');
+  await session.eachRow(three, [], take);
+  expect(rows).toEqual([1, 2, 3, 1, 2, 3]);
+  expect(lost).not.toHaveBeenCalled();
 });
 
 test('is lost, once, when a statement is not answered in time; what waits behind it fails at once', async () => {
