@@ -158,7 +158,7 @@ export class Session {
           try {
             onRow(row as Row);
           } catch (error) {
-            reject(error);
+            reject(error as Error);
           }
         });
         query.on('error', reject);
