@@ -5,6 +5,7 @@
  * that might as well be: the socket is destroyed, all that waits fails, and `onLost` is told, once. The server is told
  * of the limit too: it would not notice that nobody waits any more, and carry on, with the locks that it has.
  */
+import { once } from 'node:events';
 import { Socket } from 'node:net';
 import pg from 'pg';
 import type { ConnectionTarget } from './connection-string.ts';
@@ -151,20 +152,20 @@ export class Session {
     onRow: (row: Row) => void,
     timeout = this.timeout,
   ): Promise<void> {
-    const ask = () =>
-      new Promise<void>((resolve, reject) => {
-        const query = new pg.Query({ ...statement, values, rowMode: 'array' } as pg.QueryConfig);
-        query.on('row', (row: unknown) => {
-          try {
-            onRow(row as Row);
-          } catch (error) {
-            reject(error as Error);
-          }
-        });
-        query.on('error', reject);
-        query.on('end', () => resolve());
-        this.#client.query(query);
+    const ask = async () => {
+      const query = new pg.Query({ ...statement, values, rowMode: 'array' } as pg.QueryConfig);
+      const failures: unknown[] = [];
+      query.on('row', (row: unknown) => {
+        try {
+          if (failures.length === 0) onRow(row as Row);
+        } catch (error) {
+          failures.push(error);
+        }
       });
+      this.#client.query(query);
+      await once(query, 'end');
+      if (failures.length > 0) throw failures[0];
+    };
     return this.#inTurn(ask, timeout);
   }
 

@@ -74,7 +74,7 @@ test('fails a statement alone whose row cannot be used', async () => {
   const three = { name: 'three', text: 'SELECT generate_series(1, 3)' };
   await expect(session.eachRow(three, [], take)).rejects.toThrow('no use');
   await session.eachRow(three, [], take);
-  expect(rows).toEqual([1, 2, 3, 1, 2, 3]);
+  expect(rows).toEqual([1, 2, 1, 2, 3]);
   expect(lost).not.toHaveBeenCalled();
 });
 
