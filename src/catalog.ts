@@ -1,4 +1,5 @@
 /** What of ours, and of the original's, the database's catalog holds. */
+import { sharedFunctions } from './internal-sql.ts';
 import { type Names, TRIGGER_EVENTS } from './names.ts';
 import type { Session, Statement } from './session.ts';
 
@@ -36,7 +37,7 @@ export interface Catalog {
   readonly originalFunction: boolean;
 }
 
-// A function is this input's when it is one of the two named ones, or writes to its log. One that somebody has replaced is
+// A function is this input's when it is one of the named ones, or writes to its log. One that somebody has replaced is
 // known by its name, which only we can tell from the table's and the trigger's event.
 // $1: internal schema. $2: names of the internal tables. $3: how a function writes to the log. $4: the named functions.
 // $5: the original's function. $6: the log's name.
@@ -97,7 +98,7 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
     [names.lockTable.name, names.logTable.name, names.secretTable.name],
     // with what follows: "log_a" is also how "log_a""b" begins
     `INSERT INTO ${names.logTable.sql} (`,
-    [names.identityFunction.name, names.notifyFunction.name],
+    sharedFunctions(names).map(({ name }) => name),
     names.originalFunction,
     names.logTable.name,
   ];

@@ -7,6 +7,8 @@ export interface FunctionText {
   readonly signature: string;
   readonly returns: string;
   readonly language: 'plpgsql' | 'sql';
+  /** VOLATILE, if it is left out. */
+  readonly volatility?: 'IMMUTABLE';
   readonly body: string;
   /** Settings for the time of a call, as pg_proc.proconfig spells them. */
   readonly settings: readonly string[];
@@ -16,7 +18,7 @@ export const SEARCH_PATH = 'search_path=pg_catalog, pg_temp';
 
 /** `owner`: whose it is to be; null for whoever runs this. */
 export const createFunction = (f: FunctionText, owner: string | null): string[] => [
-  `CREATE OR REPLACE FUNCTION ${f.signature} RETURNS ${f.returns} LANGUAGE ${f.language} SECURITY DEFINER
+  `CREATE OR REPLACE FUNCTION ${f.signature} RETURNS ${f.returns} LANGUAGE ${f.language} ${f.volatility ?? 'VOLATILE'} SECURITY DEFINER
 ${f.settings.map(setting).join('\n')}
 AS ${dollarQuote(f.body)}`,
   `REVOKE ALL ON FUNCTION ${f.signature} FROM PUBLIC`,

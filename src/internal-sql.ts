@@ -104,21 +104,52 @@ const forNobodyElse = ({ sql }: ObjectName): string => `REVOKE ALL ON TABLE ${sq
 const padded = (pad: number): string =>
   `(SELECT pg_catalog.string_agg(pg_catalog.set_byte(pg_catalog.decode('00', 'hex'), 0, CASE WHEN i < 32 THEN pg_catalog.get_byte(s.key, i) ELSE 0 END # ${pad}), ''::bytea ORDER BY i) FROM pg_catalog.generate_series(0, 63) i)`;
 
+/** The functions that all triggers share. */
+export const sharedFunctions = (names: Names): FunctionText[] => [
+  identityFunction(names),
+  guardFunction(names),
+  notifyFunction(names),
+];
+
 /** Tells what identifies a row of a table now. */
-export const identityFunction = (names: Names): FunctionText => ({
+const identityFunction = (names: Names): FunctionText => ({
   name: names.identityFunction.name,
   signature: `${names.identityFunction.sql}(relation oid)`,
-  returns: 'TABLE (id text, key text, match text, guard text, formatted boolean)',
+  returns: 'TABLE (id text, key text, match text)',
   language: 'sql',
   settings: [SEARCH_PATH],
-  body: identityQuery('relation'),
+  body: `SELECT id, key, match FROM (${identityQuery('relation')}) identity`,
+});
+
+/**
+ * Whether the key's columns still bear their names, and a column besides that was called id. To ask for every statement is
+ * dear. Its answer changes with the table's definition alone, and it is asked with constants: called immutable, it is
+ * asked when a session plans the condition that it stands in, and again when the table's definition has changed, since a plan
+ * depends on the relations whose oids it names (as of nextval('sequence'::regclass)). It looks at what the session knows
+ * of the catalog, and not into its tables, as this transaction's snapshot may show an older state of them.
+ */
+const guardFunction = (names: Names): FunctionText => ({
+  name: names.guardFunction.name,
+  signature: `${names.guardFunction.sql}(relation oid, index oid, key text[], id integer)`,
+  returns: 'boolean',
+  language: 'sql',
+  volatility: 'IMMUTABLE',
+  settings: [SEARCH_PATH],
+  body: `
+SELECT NOT EXISTS (
+  SELECT FROM unnest(key) WITH ORDINALITY k (name, position)
+  WHERE pg_get_indexdef(index, position::integer, true) IS DISTINCT FROM quote_ident(name)
+) AND (
+  id IS NULL
+  OR (pg_identify_object_as_address('pg_class'::regclass, relation, id)).object_names[3] IS NOT DISTINCT FROM 'id'
+)`,
 });
 
 /**
  * Signs changes and sends them; empty or too long a body becomes `[]`: look in the change log. It says whether another
  * transaction is about to notify too: of those, one commits after the other.
  */
-export const notifyFunction = (names: Names): FunctionText => ({
+const notifyFunction = (names: Names): FunctionText => ({
   name: names.notifyFunction.name,
   signature: `${names.notifyFunction.sql}(body text)`,
   returns: 'void',

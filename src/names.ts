@@ -33,6 +33,8 @@ export interface Names {
   readonly notifyFunction: ObjectName;
   /** Tells what identifies a row of a table, as SQL expressions. */
   readonly identityFunction: ObjectName;
+  /** Tells whether columns still bear their names. */
+  readonly guardFunction: ObjectName;
   /** Carries changes, ours and those announced by hand. */
   readonly channel: string;
   /** Carries what the nodes tell each other: a released lease, a marker. */
@@ -73,6 +75,7 @@ export function namesOf(id: string, schema: string): Names {
     secretTable: object(shorten(`secret_postgres_input_${id}`)),
     notifyFunction: object(shorten(`notify_postgres_input_${id}`)),
     identityFunction: object(shorten(`identity_postgres_input_${id}`)),
+    guardFunction: object(shorten(`guard_postgres_input_${id}`)),
     channel: shorten(id),
     nodeChannel: shorten(`nodes_postgres_input_${id}`),
     sleepKey: advisoryKey('sleep', schema, id),

@@ -30,9 +30,8 @@ import {
   createSchema,
   createTables,
   dropSchema,
-  identityFunction,
-  notifyFunction,
   refuseForeignSchema,
+  sharedFunctions,
 } from './internal-sql.ts';
 import { createTrigger, recordFunction } from './trigger-sql.ts';
 
@@ -142,8 +141,7 @@ function internalStep(existing: Existing, names: Names): Step {
     ...(missing(names.lockTable) ? tables.lock : []),
     ...(missing(names.logTable) ? tables.log : []),
     ...(missing(names.secretTable) ? tables.secret : []),
-    ...unlessCurrent(existing, identityFunction(names)),
-    ...unlessCurrent(existing, notifyFunction(names)),
+    ...sharedFunctions(names).flatMap((shared) => unlessCurrent(existing, shared)),
   ];
   return {
     essential: true,
@@ -220,8 +218,7 @@ function leftoverFunctionSteps(
   wanted: ReadonlySet<TriggerEvent>,
 ): Step[] {
   const kept = new Set([
-    names.identityFunction.name,
-    names.notifyFunction.name,
+    ...sharedFunctions(names).map(({ name }) => name),
     ...tables.flatMap((table) =>
       [...wanted].map((event) => names.recordFunction(table.schema, table.name, event).name),
     ),

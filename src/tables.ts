@@ -16,7 +16,9 @@ export interface RowIdentity {
   readonly key: string;
   /** The primary key as one text, to pair the old and the new row of an UPDATE; null where that can't be done. */
   readonly match: string | null;
-  /** True as long as the expressions above fit the table. */
+  /** The table's oid. */
+  readonly relation: string;
+  /** What the guard function has to be asked: true as long as the expressions above fit the table. */
   readonly guard: string;
   /** Whether values are printed by settings such as DateStyle, which then have to be pinned. */
   readonly formatted: boolean;
@@ -64,15 +66,12 @@ SELECT
        THEN pg_catalog.quote_literal(pg_catalog.to_json(k.names[1])) || '::pg_catalog.text'
        ELSE pg_catalog.format('pg_catalog.json_build_object(%s)::pg_catalog.text', k.pairs) END AS key,
   CASE WHEN k.n > 0 AND NOT k.has_children THEN k.as_one END AS match,
-  pg_catalog.concat_ws(' AND ',
-    pg_catalog.format('TG_RELID = %s', ${relation}),
-    k.guard,
-    CASE WHEN i.attname IS NOT NULL AND i.attname <> ALL (k.names) THEN pg_catalog.format(
-      'EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = %s AND a.attnum = %s AND a.attname = ''id'' AND NOT a.attisdropped)',
-      ${relation}, i.attnum) END) AS guard,
+  ${relation}::text AS relation,
+  pg_catalog.format('%s::pg_catalog.oid, %s::pg_catalog.oid, %L::pg_catalog.text[], %s::pg_catalog.int4', ${relation},
+    coalesce(k.index::text, 'NULL'), k.names, CASE WHEN i.attname IS NOT NULL AND i.attname <> ALL (k.names) THEN i.attnum::text ELSE 'NULL' END) AS guard,
   k.formatted OR coalesce(i.formatted, false) AS formatted
 FROM (
-  SELECT c.n, c.names, c.pairs, c.guard, c.formatted,
+  SELECT c.n, c.index, c.names, c.pairs, c.formatted,
     CASE WHEN c.n = 1 THEN c.printed[1]
          ELSE pg_catalog.format('pg_catalog.array_to_json(ARRAY[%s])::pg_catalog.text', pg_catalog.array_to_string(c.printed, ', '))
     END AS as_one,
@@ -83,10 +82,7 @@ FROM (
       coalesce(pg_catalog.array_agg(a.attname ORDER BY c.position), '{}') AS names,
       pg_catalog.array_agg(${printed('a')} ORDER BY c.position) AS printed,
       pg_catalog.string_agg(pg_catalog.format('%L, %s', a.attname, ${printed('a')}), ', ' ORDER BY c.position) AS pairs,
-      -- The key's columns still bear their names: cheap to ask, and null once the index is gone. What is expected must come
-      -- from the row that also gave the expressions: asked here, pg_get_indexdef() could be ahead of this query's snapshot.
-      pg_catalog.string_agg(pg_catalog.format('pg_catalog.pg_get_indexdef(%s, %s, true) = %L', x.indexrelid, c.position,
-        pg_catalog.quote_ident(a.attname)), ' AND ' ORDER BY c.position) AS guard,
+      pg_catalog.max(x.indexrelid) AS index,
       coalesce(pg_catalog.bool_or(a.atttypid <> ALL (${PLAIN_TYPES})), false) AS formatted
     FROM pg_catalog.pg_index x
     CROSS JOIN LATERAL pg_catalog.unnest(x.indkey::pg_catalog.int2[]) WITH ORDINALITY c (attnum, position)

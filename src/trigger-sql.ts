@@ -115,7 +115,7 @@ function recordRows(
 DECLARE${declarations(names, table)}
   now_known record;
 BEGIN
-  IF ${table.identity.guard} THEN
+  IF TG_RELID = ${table.identity.relation} AND ${names.guardFunction.sql}(${table.identity.guard}) THEN
     IF asleep THEN
       ${announced(insert)} INTO body;
     ELSE

@@ -16,7 +16,9 @@ const allOf = (names: Names, tables: readonly (readonly [schema: string, table: 
   ...[names.lockTable, names.logTable, names.logSequence, names.secretTable].map(
     ({ name }) => `relation ${name}`,
   ),
-  ...[names.notifyFunction, names.identityFunction].map(({ name }) => `function ${name}`),
+  ...[names.notifyFunction, names.identityFunction, names.guardFunction].map(
+    ({ name }) => `function ${name}`,
+  ),
   ...[names.channel, names.nodeChannel].map((name) => `channel ${name}`),
   ...[names.sleepKey].map((key) => `lock ${key}`),
   ...tables.flatMap(([schema, table]) =>

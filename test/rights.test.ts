@@ -210,7 +210,7 @@ describe('internal objects', () => {
     const functions = await database.query(`
       SELECT oid::regprocedure AS name, prorettype::regtype::text AS type FROM pg_proc
       WHERE pronamespace = 'postgres_input'::regnamespace`);
-    expect(functions).toHaveLength(6);
+    expect(functions).toHaveLength(7);
     for (const { name, type } of functions) {
       const use =
         type === 'trigger'
@@ -227,7 +227,7 @@ describe('internal objects', () => {
     const functions = await database.query(`
       SELECT prosecdef, proconfig, proowner = current_user::regrole AS owned FROM pg_proc
       WHERE pronamespace = 'postgres_input'::regnamespace`);
-    expect(functions).toHaveLength(10);
+    expect(functions).toHaveLength(11);
     for (const { proconfig, ...definer } of functions) {
       expect(definer).toEqual({ prosecdef: true, owned: true });
       expect(proconfig).toContain('search_path=pg_catalog, pg_temp');

@@ -289,7 +289,7 @@ test('what identifies a row is made of one view of the catalog, while others cha
     });
   expect(await identity()).toMatchObject({
     id: 'pg_catalog.concat(r.code)',
-    guard: expect.stringMatching(/pg_get_indexdef\(\d+, 1, true\) = 'code'$/),
+    guard: expect.stringContaining(`'{code}'`),
   });
 });
 
