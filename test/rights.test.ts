@@ -208,14 +208,14 @@ describe('internal objects', () => {
     const client = await database.client({ connectionString: url });
     await client.query('CREATE TABLE mine (id int PRIMARY KEY)');
     const functions = await database.query(`
-      SELECT oid::regprocedure AS name, prorettype::regtype::text AS type FROM pg_proc
+      SELECT oid::regprocedure AS name, pronargs AS arguments, prorettype::regtype::text AS type FROM pg_proc
       WHERE pronamespace = 'postgres_input'::regnamespace`);
     expect(functions).toHaveLength(7);
-    for (const { name, type } of functions) {
+    for (const { name, arguments: count, type } of functions) {
       const use =
         type === 'trigger'
           ? `CREATE TRIGGER mine AFTER INSERT ON mine REFERENCING NEW TABLE AS new_rows EXECUTE FUNCTION ${name}`
-          : `SELECT ${name.replace(/\(.*/, '')}(NULL)`;
+          : `SELECT ${name.replace(/\(.*/, '')}(${Array<string>(count).fill('NULL').join()})`;
       await expect(client.query(use)).rejects.toThrow('permission denied for function');
     }
   });
