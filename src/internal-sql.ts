@@ -1,7 +1,7 @@
 /** The DDL text of the internal schema and its tables, and of the functions that all triggers share. */
 import { type FunctionText, SEARCH_PATH } from './function-sql.ts';
 import { type Names, type ObjectName, quoteIdentifier, quoteLiteral } from './names.ts';
-import { identityQuery } from './tables.ts';
+import { presentIdentity } from './tables.ts';
 
 /** PostgreSQL takes payloads shorter than 8000 bytes (https://www.postgresql.org/docs/current/sql-notify.html). */
 export const MAX_BODY_BYTES = 7900;
@@ -118,7 +118,7 @@ const identityFunction = (names: Names): FunctionText => ({
   returns: 'TABLE (id text, key text, match text)',
   language: 'sql',
   settings: [SEARCH_PATH],
-  body: `SELECT id, key, match FROM (${identityQuery('relation')}) identity`,
+  body: presentIdentity('relation'),
 });
 
 /**

@@ -293,6 +293,34 @@ test('what identifies a row is made of one view of the catalog, while others cha
   });
 });
 
+test.each([
+  ['the key', U, 'ALTER TABLE t RENAME code TO renamed', 'INSERT t 1'],
+  [
+    'a column id that is not the key',
+    'CREATE TABLE t (code int PRIMARY KEY, id int)',
+    'ALTER TABLE t RENAME id TO renamed',
+    'INSERT t 1',
+  ],
+  [
+    'the key, which becomes another',
+    U,
+    'ALTER TABLE t DROP code; ALTER TABLE t ADD PRIMARY KEY (n)',
+    'INSERT t ',
+  ],
+])(
+  'a transaction whose snapshot is older than a change of %s goes on working',
+  async (_, tables, change, logs) => {
+    const { database, changes } = await setup(tables);
+    const writer = await database.client();
+    await writer.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+    await writer.query('SELECT FROM pg_catalog.pg_class LIMIT 1');
+    await database.query(change);
+    await writer.query('INSERT INTO t VALUES (1)');
+    await writer.query('COMMIT');
+    expect(await changes()).toEqual([logs]);
+  },
+);
+
 test('no statement fails and no change is lost while the key is changed again and again', async () => {
   const { database, names, settings } = await setup(
     'CREATE TABLE t (id bigserial PRIMARY KEY, n int NOT NULL DEFAULT 0)',
