@@ -277,6 +277,37 @@ test('discovery notices a foreign part of a table, wherever it lies', async () =
   expect(await install()).toMatchObject({ watched: ['child'], unwatchable: [{ table: 't' }] });
 });
 
+test('the guard is asked once by each session, and again after a change of the table', async () => {
+  const { database, names } = await setup(U);
+  const writer = await database.client();
+  await writer.query(`SET track_functions = 'all'`);
+  for (let code = 1; code <= 10; code++) await writer.query('INSERT INTO t VALUES ($1)', [code]);
+  await database.query('ALTER TABLE t ADD more int');
+  for (let code = 11; code <= 20; code++) await writer.query('INSERT INTO t VALUES ($1)', [code]);
+  await writer.end(); // it tells what it has counted
+  const calls = () =>
+    database.query('SELECT calls::int FROM pg_stat_user_functions WHERE funcname = $1', [
+      names.guardFunction.name,
+    ]);
+  await expect.poll(calls, { timeout: 10_000 }).toEqual([{ calls: 2 }]);
+});
+
+test('the guard has an answer where nothing is left of what it is asked for, as in a restored database', async () => {
+  const { database, names } = await setup(U);
+  const guard = async (...values: unknown[]) => {
+    const [row] = await database.query(`SELECT ${names.guardFunction.sql}($1, $2, $3, $4) AS stands`, values);
+    return row.stands;
+  };
+  const [{ t, pk }] = await database.query(`SELECT 't'::regclass::oid AS t, 't_pkey'::regclass::oid AS pk`);
+  expect(await guard(t, pk, ['code'], null)).toBe(true);
+  expect(await guard(t, pk, ['n'], null)).toBe(false);
+  expect(await guard(t, pk, ['code', 'n'], null)).toBe(false);
+  expect(await guard(t, null, [], null)).toBe(true);
+  for (const relation of [1, 0, pk, 1247])
+    for (const index of [1, t, 2615]) expect(await guard(relation, index, ['code'], 1)).toBe(false);
+  for (const column of [1, 2, 3, 32000]) expect(await guard(t, null, [], column)).toBe(false);
+});
+
 test('what identifies a row is made of one view of the catalog, while others change it', async () => {
   const { database, settings } = await setup(U);
   const identity = () =>
