@@ -181,20 +181,21 @@ test.each(['dead', 'silent'])(
     const [position] = await query(primary.url(), 'SELECT pg_current_wal_lsn() AS lsn');
     const application = replica.url(database);
     const replayed = `SELECT (pg_last_wal_replay_lsn() >= '${position!['lsn']}')::text AS yes`;
-    await expect.poll(() => query(application, replayed)).toEqual([{ yes: 'true' }]);
+    await expect.poll(() => query(application, replayed), { timeout: 60_000 }).toEqual([{ yes: 'true' }]);
 
     if (state === 'dead') {
       await primary.kill();
     } else {
       proxies[0]!.freeze();
     }
-    await expect.poll(() => attempts.length).toBeGreaterThan(2); // the replica is still one, and is refused
+    // The replica is still one, and is refused. It takes some seconds to find out that the primary is silent.
+    await expect.poll(() => attempts.length, { timeout: 60_000 }).toBeGreaterThan(2);
     await query(application, 'SELECT pg_promote()');
     await query(application, 'INSERT INTO t SELECT generate_series(21, 40)');
     await received(40);
     expect(repeated()).toEqual([]);
   },
-  60_000,
+  240_000,
 );
 
 test('waits longer and longer also when it joins and fails right after, and begins anew when it has lasted', async () => {
