@@ -74,10 +74,10 @@ const held = ({ sql }: ObjectName): string => `held AS MATERIALIZED (
 )`;
 
 export const changeLogSql = ({ logTable, lockTable, acknowledgingKey }: Names): ChangeLogSql => ({
-  /** A start without a pass, in the form of a pass's first row. */
+  /** A start without a pass. */
   start: {
     name: 'log_start',
-    text: `SELECT NULL, NULL, NULL, ${drawn(logTable)}::text, pg_catalog.pg_current_xact_id()::text, NULL`,
+    text: `SELECT ${drawn(logTable)}::text AS drawn, pg_catalog.pg_current_xact_id()::text AS xid`,
   },
   /**
    * A page of all that a snapshot sees. $5: after this sequence. A row of a transaction that has not begun yet was

@@ -1,5 +1,5 @@
 /**
- * The change log: what is read from it, and what is acknowledged, that is deleted.
+ * What is read from the change log.
  *
  * Rows come in transactions that commit in any order, so that a sequence says nothing about what is still to come: a
  * row may appear below one that was read long ago. What has been read is therefore told by a snapshot, not by a
@@ -22,20 +22,12 @@
  * Where it ends: at the highest sequence that was drawn when it began. In between there may be millions that are
  * acknowledged and not vacuumed, since somebody holds an old snapshot. A statement that has stepped over them for some
  * time says how far it came, and the next goes on from there, so that the lease is renewed meanwhile.
- *
- * Acknowledgements are pipelined: one DELETE is under way, the next takes all that gathered meanwhile. A change that some
- * transaction of a caller's has acknowledged and not committed is tried again until that has ended: it may roll back.
  */
-import { setTimeout as delay, setImmediate } from 'node:timers/promises';
-import type pg from 'pg';
-import { type ChangeLogSql, LOCKED, changeLogSql } from './change-log-sql.ts';
-import { Change, type ChangeEvent, type LoggedKey, operationOf } from './change.ts';
-import { PostgresInputError } from './errors.ts';
-import type { Lease } from './lease.ts';
+import { type ChangeLogSql, changeLogSql } from './change-log-sql.ts';
+import { Change, type LoggedKey, operationOf } from './change.ts';
 import type { Names } from './names.ts';
 import { type Session, isoOf } from './session.ts';
 import { Snapshot } from './snapshot.ts';
-import { Wakeup } from './wakeup.ts';
 
 /** Of a moment: all sequences drawn before are up to `drawn`, and whoever began after it has an xid above `xid`. */
 interface Start {
@@ -58,7 +50,7 @@ const [SNAPSHOT, DRAWN, XID] = [2, 3, 4] as const;
 /** Says how far a statement came that took long; its sequence is none of a change. */
 const isMilestone = (row: Row): boolean => row[1] === null;
 
-const startOf = (row: Row): Start => ({ drawn: BigInt(row[DRAWN]), xid: BigInt(row[XID]) });
+const startOf = (drawn: string, xid: string): Start => ({ drawn: BigInt(drawn), xid: BigInt(xid) });
 
 export interface Page {
   readonly changes: Change[];
@@ -66,22 +58,8 @@ export interface Page {
   readonly last: boolean;
 }
 
-interface Batch {
-  readonly sequences: string[];
-  readonly waiting: {
-    /** What is to be gone; null: as much as can be. */
-    readonly sequence: string | null;
-    readonly resolve: () => void;
-    readonly reject: (error: unknown) => void;
-  }[];
-}
-
-/** Milliseconds until what another transaction has is tried again. */
-const RETRY = 20;
-
 export class ChangeLog {
   readonly #session: Session;
-  readonly #lease: Lease;
   readonly #sql: ChangeLogSql;
   readonly #patience: number;
 
@@ -97,26 +75,11 @@ export class ChangeLog {
   /** Most tables have a key of one column, whose name need not be parsed for every row. */
   readonly #keyColumns = new Map<string, LoggedKey>();
 
-  #gathering: Batch = { sequences: [], waiting: [] };
-  #isAcknowledging = false;
-  /** Whether another transaction had some of what was acknowledged last. */
-  #isContended = false;
-  /** Told of an acknowledgement that failed although the lease is held: what it named would come again. */
-  readonly #fail: (error: unknown) => void;
-
   /** `patience`: for how long a page's statement may look for changes before it tells how far it came, in milliseconds. */
-  constructor(
-    session: Session,
-    names: Names,
-    lease: Lease,
-    fail: (error: unknown) => void,
-    patience = session.timeout / 4,
-  ) {
+  constructor(session: Session, names: Names, patience = session.timeout / 4) {
     this.#session = session;
     this.#patience = patience;
-    this.#lease = lease;
     this.#sql = changeLogSql(names);
-    this.#fail = fail;
   }
 
   /** Whether a transaction's changes have been read, all of them, by a complete pass. */
@@ -136,7 +99,7 @@ export class ChangeLog {
       else if (milestone === null) changes.push(this.#changeOf(row));
     });
     const pass = this.#pass ?? {
-      start: startOf(first!),
+      start: startOf(first![DRAWN], first![XID]),
       snapshot: new Snapshot(first![SNAPSHOT]),
       after: '0',
     };
@@ -159,9 +122,8 @@ export class ChangeLog {
   }
 
   async #readStart(): Promise<Start> {
-    let start: Start;
-    await this.#session.eachRow<Row>(this.#sql.start, [], (row) => (start = startOf(row)));
-    return start!;
+    const [row] = await this.#session.query<{ drawn: string; xid: string }>(this.#sql.start);
+    return startOf(row!.drawn, row!.xid);
   }
 
   #fetch(rows: number, previous: Start, seen: Snapshot | null, onRow: (row: Row) => void): Promise<void> {
@@ -191,106 +153,4 @@ export class ChangeLog {
     this.#complete = { start: { ...start, drawn }, snapshot };
     this.#pass = null;
   }
-
-  /**
-   * Deletes a change. Resolves when it is gone: should an open transaction have acknowledged it, when that has ended.
-   * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST
-   */
-  acknowledge(sequence: string): Promise<void> {
-    this.#gathering.sequences.push(sequence);
-    return this.#acknowledged(sequence);
-  }
-
-  /** Deletes a change, soon. If the lease is lost first, it comes again. */
-  acknowledgeSoon(sequence: string): void {
-    this.#gathering.sequences.push(sequence);
-    if (!this.#isAcknowledging) void this.#acknowledgeAll();
-  }
-
-  /**
-   * Resolves when all that was acknowledged so far is deleted, save what an open transaction has.
-   * @throws {PostgresInputError} ERR_LEASE_LOST, also if nothing was left to delete; ERR_CONNECTION_LOST
-   */
-  flush(): Promise<void> {
-    return this.#acknowledged(null);
-  }
-
-  #acknowledged(sequence: string | null): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#gathering.waiting.push({ sequence, resolve, reject });
-      if (!this.#isAcknowledging) void this.#acknowledgeAll();
-    });
-  }
-
-  async #acknowledgeAll(): Promise<void> {
-    this.#isAcknowledging = true;
-    // What is acknowledged in one turn of the event loop goes together.
-    await setImmediate();
-    while (this.#gathering.sequences.length > 0 || this.#gathering.waiting.length > 0) {
-      const { sequences, waiting } = this.#gathering;
-      this.#gathering = { sequences: [], waiting: [] };
-      try {
-        const locked = await this.#delete(sequences);
-        this.#isContended = locked.length > 0;
-        this.#gathering.sequences.push(...locked);
-        for (const one of waiting) {
-          if (one.sequence !== null && locked.includes(one.sequence)) this.#gathering.waiting.push(one);
-          else one.resolve();
-        }
-      } catch (error) {
-        this.#isContended = false;
-        for (const { reject } of waiting) reject(error);
-        if ((error as { code?: string }).code !== 'ERR_LEASE_LOST') this.#fail(error);
-      }
-      if (this.#isContended) await delay(RETRY);
-    }
-    this.#isAcknowledging = false;
-  }
-
-  /** Returns what other transactions have. */
-  async #delete(sequences: readonly string[]): Promise<readonly string[]> {
-    const { holder, token } = this.#lease;
-    if (token === null) throw leaseLost();
-    // As text: pg would look at every character of every element, should one have to be quoted.
-    const values = [`{${sequences.join(',')}}`, holder, token];
-    if (!this.#isContended) {
-      try {
-        const held = await this.#session.query(this.#sql.acknowledge, values);
-        if (held.length === 0) throw leaseLost();
-        return [];
-      } catch (error) {
-        if ((error as { code?: string }).code !== LOCKED) throw error;
-      }
-    }
-    const [held] = await this.#session.query<{ locked: string[] }>(this.#sql.acknowledgeUnlocked, values);
-    if (!held) throw leaseLost();
-    return held.locked;
-  }
-
-  /** Resolves when no caller's transaction that acknowledges is open, after `limit` milliseconds, or on abort. */
-  async callersEnded(limit: number, signal: AbortSignal): Promise<void> {
-    const deadline = performance.now() + limit;
-    const pause = new Wakeup();
-    while (!signal.aborted && performance.now() < deadline) {
-      const [row] = await this.#session.query<{ none: boolean }>(this.#sql.noneAcknowledges);
-      if (row?.none) return;
-      await pause.wait(10, signal);
-    }
-  }
-
-  /**
-   * Deletes the change in a transaction of the caller's, so that it is gone if and only if that commits.
-   * @throws {PostgresInputError} ERR_LEASE_LOST
-   */
-  static async acknowledgeIn(client: pg.ClientBase, names: Names, event: ChangeEvent): Promise<void> {
-    const { text } = changeLogSql(names).acknowledgeInTransaction;
-    const { rowCount } = await client.query(text, [event.sequence, event.fencingToken]);
-    if (rowCount === 0) throw leaseLost();
-  }
 }
-
-export const leaseLost = (): PostgresInputError =>
-  new PostgresInputError(
-    'ERR_LEASE_LOST',
-    'another node holds the lease now, and the event is or will be acknowledged there: roll back what was done for it',
-  );

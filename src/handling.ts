@@ -2,7 +2,7 @@
  * One handle(): a queue for the consumer, and behind it one life of a node after the other (one, unless it is to
  * reconnect), until the consumer leaves, the input is closed, the signal aborts, or a life ends badly.
  */
-import { leaseLost } from './change-log.ts';
+import { leaseLost } from './acknowledgements.ts';
 import { type ChangeEvent, eventOf } from './change.ts';
 import type { Delays, HandleSettings, Settings } from './config.ts';
 import { PostgresInputError } from './errors.ts';
@@ -39,7 +39,7 @@ export class Handling {
       maxInFlight: settings.maxInFlight,
       mayHandOut: () => this.#replica?.isTrusted ?? false,
       eventOf: (change) => eventOf(change, settings.id, this.#replica?.token ?? null),
-      acknowledge: (sequence) => this.#replica?.log?.acknowledgeSoon(sequence),
+      acknowledge: (sequence) => this.#replica?.acknowledgements?.acknowledgeSoon(sequence),
       leave: () => this.drop(),
     });
     this.done = this.#run(options.signal, options.reconnect);
@@ -60,12 +60,12 @@ export class Handling {
 
   /** @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST, ERR_INSTALL */
   async ack(event: ChangeEvent, sequence: string): Promise<void> {
-    const { log = null, token = null } = this.#replica ?? {};
-    if (log === null || token !== event.fencingToken) throw leaseLost();
+    const { acknowledgements = null, token = null } = this.#replica ?? {};
+    if (acknowledgements === null || token !== event.fencingToken) throw leaseLost();
     // Also if it is in hand no longer: a transaction that acknowledged it may have been rolled back.
     this.queue.settle(sequence);
     try {
-      await log.acknowledge(sequence);
+      await acknowledgements.acknowledge(sequence);
     } catch (error) {
       throw asInputError(error, this.#settings);
     }

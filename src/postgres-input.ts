@@ -9,7 +9,7 @@
  */
 import { EventEmitter } from 'node:events';
 import type pg from 'pg';
-import { ChangeLog, leaseLost } from './change-log.ts';
+import { acknowledgeIn, leaseLost } from './acknowledgements.ts';
 import type { ChangeEvent } from './change.ts';
 import {
   type HandleOptions,
@@ -122,7 +122,7 @@ export class PostgresInput implements Input, AsyncDisposable {
     if (event.trigger !== this.id) throw foreign(event, this.id);
     if (event.sequence === null) return;
     if (client) {
-      await ChangeLog.acknowledgeIn(client, this.#names, event);
+      await acknowledgeIn(client, this.#names, event);
       this.#handling?.queue.settle(event.sequence);
     } else if (this.#handling) {
       await this.#handling.ack(event, event.sequence);

@@ -5,12 +5,13 @@
  *   connect -> install -> standby <-> active -> end
  *
  * It has two connections, the control session and the listener. The loss of either ends the life. What the active
- * node owns, the change log's cursor and the reader, lives as long as its term: a new term reads the log from
+ * node owns, the change log's cursor, the acknowledgements and the reader, lives as long as its term: a new term reads the log from
  * its beginning.
  *
  * A term ends gracefully when it can: no more is handed out, what the consumer has in hand gets the time of a lease
  * to be acknowledged, then the lease is released, which wakes the standbys.
  */
+import { Acknowledgements } from './acknowledgements.ts';
 import { ChangeLog } from './change-log.ts';
 import type { Settings } from './config.ts';
 import { connect } from './connection.ts';
@@ -43,7 +44,7 @@ export class Replica {
   readonly #ending = new AbortController();
   #failure: { readonly error: unknown } | null = null;
   #reader: Reader | null = null;
-  #log: ChangeLog | null = null;
+  #acknowledgements: Acknowledgements | null = null;
 
   private constructor(
     settings: Settings,
@@ -82,9 +83,9 @@ export class Replica {
     return this.#lease.trusted;
   }
 
-  /** The change log of the present term; null for a standby. */
-  get log(): ChangeLog | null {
-    return this.#log;
+  /** Those of the present term; null for a standby. */
+  get acknowledgements(): Acknowledgements | null {
+    return this.#acknowledgements;
   }
 
   get token(): string | null {
@@ -137,11 +138,11 @@ export class Replica {
     const ending = AbortSignal.any([this.#ending.signal, term.signal]);
     const { renewInterval } = this.#settings.lease;
     const fail = (error: unknown) => this.#fail(error);
-    const log = new ChangeLog(this.#session, this.#names, this.#lease, fail);
-    this.#log = log;
+    const acknowledgements = new Acknowledgements(this.#session, this.#names, this.#lease, fail);
+    this.#acknowledgements = acknowledgements;
     this.#reader = new Reader({
       session: this.#session,
-      log,
+      log: new ChangeLog(this.#session, this.#names),
       queue: this.#queue,
       names: this.#names,
       secret,
@@ -159,10 +160,12 @@ export class Replica {
     await guarded(this.#reader.run(ending));
 
     this.#reader = null;
-    if (!term.signal.aborted && !this.#session.isLost) await guarded(this.#finish(log, term.signal));
+    if (!term.signal.aborted && !this.#session.isLost) {
+      await guarded(this.#finish(acknowledgements, term.signal));
+    }
     term.abort();
     await holding;
-    this.#log = null;
+    this.#acknowledgements = null;
     this.#queue.clear();
     await guarded(this.#lease.release());
     // Last: installing may be under way, and is nothing to wait for with the lease.
@@ -170,14 +173,15 @@ export class Replica {
   }
 
   /** Gives the consumer time for what it has in hand, and for transactions of its own. */
-  async #finish(log: ChangeLog, term: AbortSignal): Promise<void> {
+  async #finish(acknowledgements: Acknowledgements, term: AbortSignal): Promise<void> {
     const { duration } = this.#settings.lease;
     const began = performance.now();
     this.#queue.pause();
     await this.#queue.settled(duration, term);
-    if (!this.#queue.isDropped) await log.callersEnded(began + duration - performance.now(), term);
+    if (!this.#queue.isDropped)
+      await acknowledgements.callersEnded(began + duration - performance.now(), term);
     // Last: what a caller's transaction has rolled back can be acknowledged now.
-    await log.flush();
+    await acknowledgements.flush();
   }
 
   #receive(channel: string, payload: string): void {

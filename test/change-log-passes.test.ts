@@ -3,7 +3,6 @@ import { expect, onTestFinished, test } from 'vitest';
 import { ChangeLog } from '../src/change-log.ts';
 import { parseConfig } from '../src/config.ts';
 import { createTables } from '../src/internal-sql.ts';
-import { Lease } from '../src/lease.ts';
 import { namesOf } from '../src/names.ts';
 import { Session } from '../src/session.ts';
 import { createDatabase } from './support/database.ts';
@@ -31,8 +30,7 @@ async function setup(mayReadSequence: boolean) {
   });
   onTestFinished(() => session.close());
   if (role) await session.query(`SET ROLE ${role}`);
-  const lease = new Lease(session, names, settings.lease);
-  const log = new ChangeLog(session, names, lease, (error) => expect.unreachable(String(error)));
+  const log = new ChangeLog(session, names);
 
   const write = (client: pg.Client, id: string) =>
     client.query(`INSERT INTO ${names.logTable.sql} (at, tbl, id, op) VALUES (now(), 'item', $1, 'INSERT')`, [

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { describe, expect, inject, test, vi } from 'vitest';
+import { Acknowledgements, acknowledgeIn } from '../src/acknowledgements.ts';
 import { ChangeLog } from '../src/change-log.ts';
 import { type Change, eventOf } from '../src/change.ts';
 import { Lease } from '../src/lease.ts';
@@ -14,9 +15,9 @@ async function setup() {
   const lease = new Lease(session, stage.names, stage.settings.lease);
   await lease.standBy(never);
   const failures: unknown[] = [];
-  const open = (patience?: number) =>
-    new ChangeLog(session, stage.names, lease, (error) => failures.push(error), patience);
-  return { stage, session, lease, failures, open, log: open() };
+  const open = (patience?: number) => new ChangeLog(session, stage.names, patience);
+  const acknowledgements = new Acknowledgements(session, stage.names, lease, (error) => failures.push(error));
+  return { stage, session, lease, failures, open, log: open(), acknowledgements };
 }
 
 /** A complete pass, in pages of that size. */
@@ -270,7 +271,7 @@ describe('a pass', () => {
 
 describe('acknowledging', () => {
   test('goes in few statements, one at a time, however fast it is asked for', async () => {
-    const { stage, log, session } = await setup();
+    const { stage, log, acknowledgements, session } = await setup();
     await stage.database.query('INSERT INTO items SELECT generate_series(1, 1000)');
     const changes = await pass(log, 1000);
     let running = 0;
@@ -285,43 +286,48 @@ describe('acknowledging', () => {
       return rows;
     });
     for (const [n, { sequence }] of changes.entries()) {
-      log.acknowledgeSoon(sequence!);
+      acknowledgements.acknowledgeSoon(sequence!);
       if (n % 10 === 0) await new Promise(setImmediate);
     }
-    await log.flush();
+    await acknowledgements.flush();
     expect(await logged(stage)).toEqual([]);
     expect(most).toBe(1);
     expect(statements).toBeLessThan(200);
-    await log.flush();
+    await acknowledgements.flush();
   });
 
   test('resolves when the change is gone, and does so again', async () => {
-    const { stage, log } = await setup();
+    const { stage, log, acknowledgements } = await setup();
     await stage.database.query('INSERT INTO items VALUES (1), (2), (3)');
     const [first, second, third] = await pass(log);
-    await log.acknowledge(second!.sequence!);
+    await acknowledgements.acknowledge(second!.sequence!);
     expect(await logged(stage)).toEqual(['1', '3']);
-    await log.acknowledge(second!.sequence!);
-    await Promise.all([log.acknowledge(first!.sequence!), log.acknowledge(third!.sequence!)]);
+    await acknowledgements.acknowledge(second!.sequence!);
+    await Promise.all([
+      acknowledgements.acknowledge(first!.sequence!),
+      acknowledgements.acknowledge(third!.sequence!),
+    ]);
     expect(await logged(stage)).toEqual([]);
   });
 
   test('does nothing for one who has lost the lease, and tells those who want to know', async () => {
-    const { stage, log, failures } = await setup();
+    const { stage, log, acknowledgements, failures } = await setup();
     await stage.database.query('INSERT INTO items VALUES (1), (2)');
     const [first, second] = await pass(log);
     await stage.database.query(
       `UPDATE ${stage.names.lockTable.sql} SET holder = 'another', token = token + 1`,
     );
-    log.acknowledgeSoon(first!.sequence!);
-    await expect(log.acknowledge(second!.sequence!)).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
-    await expect(log.flush()).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+    acknowledgements.acknowledgeSoon(first!.sequence!);
+    await expect(acknowledgements.acknowledge(second!.sequence!)).rejects.toMatchObject({
+      code: 'ERR_LEASE_LOST',
+    });
+    await expect(acknowledgements.flush()).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
     expect(await logged(stage)).toEqual(['1', '2']);
     expect(failures).toEqual([]); // to lose the lease is none
   });
 
   test('keeps anybody from claiming the lease as long as its statement runs', async () => {
-    const { stage, log } = await setup();
+    const { stage, log, acknowledgements } = await setup();
     await stage.database.query('INSERT INTO items VALUES (1)');
     const [change] = await pass(log);
     await stage.database.query(`
@@ -334,7 +340,7 @@ describe('acknowledging', () => {
         const sql = `SELECT FROM pg_stat_activity WHERE wait_event_type = $1 AND datname = current_database()`;
         return (await stage.database.query(sql, [what])).length > 0;
       });
-    const acknowledged = log.acknowledge(change!.sequence!);
+    const acknowledged = acknowledgements.acknowledge(change!.sequence!);
     await waiting('Timeout');
     const claimer = await stage.database.client();
     const claim = claimer.query(`UPDATE ${stage.names.lockTable.sql} SET token = token + 1`);
@@ -354,16 +360,17 @@ describe('acknowledging', () => {
       await other.query('BEGIN');
       await other.query(`DELETE FROM ${bundle.stage.names.logTable.sql} WHERE seq = $1`, [sequences[0]]);
       let settled = false;
-      const acknowledged = bundle.log.acknowledge(sequences[0]).finally(() => (settled = true));
+      const acknowledged = bundle.acknowledgements.acknowledge(sequences[0]).finally(() => (settled = true));
       acknowledged.catch(() => {});
       return { ...bundle, sequences, other, acknowledged, isSettled: () => settled };
     }
 
     test('keeps neither the others nor the lease', async () => {
-      const { stage, log, sequences, other, acknowledged, isSettled, failures } = await contended();
-      await log.acknowledge(sequences[1]);
-      log.acknowledgeSoon(sequences[2]);
-      await log.flush();
+      const { stage, acknowledgements, sequences, other, acknowledged, isSettled, failures } =
+        await contended();
+      await acknowledgements.acknowledge(sequences[1]);
+      acknowledgements.acknowledgeSoon(sequences[2]);
+      await acknowledgements.flush();
       expect(await logged(stage)).toEqual(['1', '4']);
       expect(isSettled()).toBe(false);
       await stage.database.query(`SELECT FROM ${stage.names.lockTable.sql} FOR UPDATE NOWAIT`);
@@ -382,8 +389,8 @@ describe('acknowledging', () => {
     });
 
     test('comes again when the lease is released before', async () => {
-      const { stage, lease, log, other, acknowledged, failures } = await contended();
-      await log.flush();
+      const { stage, lease, acknowledgements, other, acknowledged, failures } = await contended();
+      await acknowledgements.flush();
       await lease.release();
       await expect(acknowledged).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
       await other.query('ROLLBACK');
@@ -393,11 +400,11 @@ describe('acknowledging', () => {
   });
 
   test('that fails although the lease is held is told, for what it names would come again', async () => {
-    const { stage, log, failures } = await setup();
+    const { stage, log, acknowledgements, failures } = await setup();
     await stage.database.query('INSERT INTO items VALUES (1)');
     const [change] = await pass(log);
     await stage.database.query(`ALTER TABLE ${stage.names.logTable.sql} RENAME TO elsewhere`);
-    await expect(log.acknowledge(change!.sequence!)).rejects.toThrow('does not exist');
+    await expect(acknowledgements.acknowledge(change!.sequence!)).rejects.toThrow('does not exist');
     expect(failures).toHaveLength(1);
   });
 });
@@ -418,7 +425,7 @@ describe("acknowledging in a transaction of the caller's", () => {
       ['COMMIT', []],
     ] as const) {
       await client.query('BEGIN');
-      await ChangeLog.acknowledgeIn(client, stage.names, event);
+      await acknowledgeIn(client, stage.names, event);
       expect(await logged(stage)).toEqual(['1']);
       await client.query(end);
       expect(await logged(stage)).toEqual(left);
@@ -429,14 +436,14 @@ describe("acknowledging in a transaction of the caller's", () => {
     const { stage, event, client } = await handedOut();
     await client.query('BEGIN');
     const late = { ...event, fencingToken: '0' };
-    await expect(ChangeLog.acknowledgeIn(client, stage.names, late)).rejects.toMatchObject({
+    await expect(acknowledgeIn(client, stage.names, late)).rejects.toMatchObject({
       code: 'ERR_LEASE_LOST',
       retryable: false,
     });
-    await ChangeLog.acknowledgeIn(client, stage.names, event);
+    await acknowledgeIn(client, stage.names, event);
     const other = await stage.database.client();
     await other.query('BEGIN');
-    const acknowledging = ChangeLog.acknowledgeIn(other, stage.names, event);
+    const acknowledging = acknowledgeIn(other, stage.names, event);
     const [second] = await Promise.allSettled([acknowledging, client.query('COMMIT')]);
     expect(second).toMatchObject({ status: 'rejected', reason: { code: 'ERR_LEASE_LOST' } });
   });

@@ -48,7 +48,7 @@ function announced(payloads: string[], secret: Buffer): Change[] {
 /** What the reader would make of the log. */
 const logged = ({ settings, names }: Watched): Promise<Change[]> =>
   withSession(settings, async (session) => {
-    const log = new ChangeLog(session, names, undefined as never, () => {});
+    const log = new ChangeLog(session, names);
     const { changes, last } = await log.readPage(100_000);
     expect(last).toBe(true);
     return changes;
