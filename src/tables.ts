@@ -53,17 +53,21 @@ const PLAIN_TYPES = `ARRAY['int2', 'int4', 'int8', 'text', 'varchar', 'uuid']::p
 
 // A value as psql would print it. Not a cast: the column's type may be one, now or after an ALTER TABLE, for which the
 // table's owner has made a cast of his own, which would then run with our owner's rights.
-const printed = (name: string) => `pg_catalog.format('pg_catalog.concat(r.%I)', ${name})`;
+const printed = `pg_catalog.format('pg_catalog.concat(r.%I)', a.attname)`;
 
 /**
- * What the session knows of the name of a row of pg_attribute, empty if the column is gone: newer than what a transaction's
- * snapshot shows of that table. Nobody's privileges on a column that is gone are told, not even that there are none.
+ * Columns by the names that the session knows, empty for those that are gone: newer than what a transaction's snapshot shows
+ * of pg_attribute. Of a column that is gone, has_column_privilege() does not even tell that there is no privilege.
  */
-const PRESENT_NAME = `CASE WHEN pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT') IS NULL THEN ''
-  ELSE (pg_catalog.pg_identify_object_as_address('pg_catalog.pg_class'::pg_catalog.regclass, a.attrelid, a.attnum)).object_names[3] END`;
+const PRESENT_COLUMNS = `(
+  SELECT attrelid, attnum, atttypid, attisdropped, attgenerated,
+    CASE WHEN pg_catalog.has_column_privilege(attrelid, attnum, 'SELECT') IS NULL THEN ''
+      ELSE (pg_catalog.pg_identify_object_as_address('pg_catalog.pg_class'::pg_catalog.regclass, attrelid, attnum)).object_names[3] END AS attname
+  FROM pg_catalog.pg_attribute
+)`;
 
-/** The row identity of the table whose oid `relation` is, one row. `name`: of a row `a` of pg_attribute. */
-const identityQuery = (relation: string, name: string): string => `
+/** The row identity of the table whose oid `relation` is, one row. `columns`: pg_attribute, or what stands in for it. */
+const identityQuery = (relation: string, columns: string): string => `
 SELECT
   CASE WHEN i.attname IS NOT NULL THEN i.printed
        WHEN k.n = 0 THEN '''''::pg_catalog.text'
@@ -85,29 +89,29 @@ FROM (
     -- an inheritance parent's transition tables hold its children's rows too, which share no key with it
     (SELECT t.relkind = 'r' AND t.relhassubclass FROM pg_catalog.pg_class t WHERE t.oid = ${relation}) AS has_children
   FROM (
-    SELECT CASE WHEN pg_catalog.bool_and(${name} <> '') THEN pg_catalog.count(*) ELSE 0 END AS n,
-      coalesce(pg_catalog.array_agg(${name} ORDER BY c.position), '{}') AS names,
-      pg_catalog.array_agg(${printed(name)} ORDER BY c.position) AS printed,
-      pg_catalog.string_agg(pg_catalog.format('%L, %s', ${name}, ${printed(name)}), ', ' ORDER BY c.position) AS pairs,
+    SELECT CASE WHEN pg_catalog.bool_and(a.attname <> '') THEN pg_catalog.count(*) ELSE 0 END AS n,
+      coalesce(pg_catalog.array_agg(a.attname ORDER BY c.position), '{}') AS names,
+      pg_catalog.array_agg(${printed} ORDER BY c.position) AS printed,
+      pg_catalog.string_agg(pg_catalog.format('%L, %s', a.attname, ${printed}), ', ' ORDER BY c.position) AS pairs,
       pg_catalog.max(x.indexrelid) AS index,
       coalesce(pg_catalog.bool_or(a.atttypid <> ALL (${PLAIN_TYPES})), false) AS formatted
     FROM pg_catalog.pg_index x
     CROSS JOIN LATERAL pg_catalog.unnest(x.indkey::pg_catalog.int2[]) WITH ORDINALITY c (attnum, position)
-    JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = c.attnum AND c.position <= x.indnkeyatts
+    JOIN ${columns} a ON a.attrelid = x.indrelid AND a.attnum = c.attnum AND c.position <= x.indnkeyatts
     WHERE x.indrelid = ${relation} AND x.indisprimary
   ) c
 ) k
 LEFT JOIN LATERAL (
-  SELECT ${name} AS attname, a.attnum, ${printed(name)} AS printed, a.atttypid <> ALL (${PLAIN_TYPES}) AS formatted
-  FROM pg_catalog.pg_attribute a
-  WHERE a.attrelid = ${relation} AND ${name} = 'id' AND a.attnum > 0 AND NOT a.attisdropped
+  SELECT a.attname, a.attnum, ${printed} AS printed, a.atttypid <> ALL (${PLAIN_TYPES}) AS formatted
+  FROM ${columns} a
+  WHERE a.attrelid = ${relation} AND a.attname = 'id' AND a.attnum > 0 AND NOT a.attisdropped
     -- a virtual column has no value in a transition table
     AND a.attgenerated <> 'v'
 ) i ON true`;
 
 /** What identifies a row of the table whose oid `relation` is now, whatever the transaction's snapshot shows. */
 export const presentIdentity = (relation: string): string =>
-  `SELECT id, key, match FROM (${identityQuery(relation, PRESENT_NAME)}) identity`;
+  `SELECT id, key, match FROM (${identityQuery(relation, PRESENT_COLUMNS)}) identity`;
 
 /** Every table that could be watched. $1: the schemas, which for a partition is a matter of its root's. */
 export const candidateTables: Statement = {
@@ -130,7 +134,7 @@ JOIN pg_catalog.pg_namespace n ON n.oid = candidate.relnamespace
 JOIN pg_catalog.pg_class rc
   ON rc.oid = CASE WHEN candidate.relispartition THEN pg_catalog.pg_partition_root(candidate.oid)::pg_catalog.oid ELSE candidate.oid END
 JOIN pg_catalog.pg_namespace rn ON rn.oid = rc.relnamespace
-CROSS JOIN LATERAL (${identityQuery('candidate.oid', 'a.attname')}) identity
+CROSS JOIN LATERAL (${identityQuery('candidate.oid', 'pg_catalog.pg_attribute')}) identity
 WHERE candidate.relkind IN ('r', 'p') AND candidate.relpersistence <> 't'
   AND rn.nspname = ANY ($1)
   AND candidate.relname !~ '${INTERNAL_TABLES}'

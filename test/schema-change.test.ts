@@ -289,7 +289,7 @@ test('the guard is asked once by each session, and again after a change of the t
     database.query('SELECT calls::int FROM pg_stat_user_functions WHERE funcname = $1', [
       names.guardFunction.name,
     ]);
-  await expect.poll(calls, { timeout: 10_000 }).toEqual([{ calls: 2 }]);
+  await expect.poll(calls).toEqual([{ calls: 2 }]);
 });
 
 test('the guard has an answer where nothing is left of what it is asked for, as in a restored database', async () => {
