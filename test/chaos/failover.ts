@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
+import { until } from '../support/consumer.ts';
 import { startServer } from '../support/server.ts';
 import { type ChaosNode, type Settings, startNode } from './cluster.ts';
 
@@ -79,24 +80,29 @@ async function write(pool: pg.Pool, rate: number, signal: AbortSignal): Promise<
   }
 }
 
+/** Within which the nodes must be back to order, in milliseconds: several times what they need. */
+const LIMIT = 60_000;
+const states = (nodes: readonly ChaosNode[]) => () =>
+  nodes.map(({ name, exit, state }) => `${name}: ${exit ? 'gone' : state}`).join(', ');
+
 /** Waits until one is active and all others wait for the lease, and have done so for a moment. */
 async function settled(nodes: readonly ChaosNode[]): Promise<ChaosNode> {
-  for (let calm = 0; ;) {
-    const alive = nodes.filter(({ exit }) => !exit);
-    const active = alive.find(({ token }) => token !== null);
-    calm = active && alive.every(({ state }) => state !== null) ? calm + 1 : 0;
-    if (active && calm > 50) return active;
-    await delay(10);
-  }
+  const alive = () => nodes.filter(({ exit }) => !exit);
+  const active = () => alive().find(({ token }) => token !== null);
+  let calm = 0;
+  const isCalm = () => {
+    calm = active() && alive().every(({ state }) => state !== null) ? calm + 1 : 0;
+    return calm > 100;
+  };
+  await until(isCalm, LIMIT, states(nodes));
+  return active()!;
 }
 
 /** Waits for a token above this one. */
 async function succeeded(nodes: readonly ChaosNode[], token: bigint): Promise<string> {
-  for (;;) {
-    const successor = nodes.find((node) => node.token !== null && BigInt(node.token) > token);
-    if (successor) return successor.token!;
-    await delay(10);
-  }
+  const successor = () => nodes.find((node) => node.token !== null && BigInt(node.token) > token);
+  await until(successor, LIMIT, states(nodes));
+  return successor()!.token!;
 }
 
 async function gaps(
