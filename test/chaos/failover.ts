@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { until } from '../support/consumer.ts';
 import { startServer } from '../support/server.ts';
+import { until } from '../support/until.ts';
 import { type ChaosNode, type Settings, startNode } from './cluster.ts';
 
 /** What happens to the active node, and how it is mended. */

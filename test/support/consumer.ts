@@ -4,6 +4,9 @@ import { newPostgresInput } from '../../src/index.ts';
 import { type TestDatabase, createDatabase } from './database.ts';
 import type { NodeSetup, Report } from './node.ts';
 import { type NodeProcess, spawnNode } from './processes.ts';
+import { until } from './until.ts';
+
+export { until };
 
 /** Whatever the machine is busy with, connecting is not what a test is about. */
 export const PATIENT: PostgresInputOptions = { connectTimeout: 15_000 };
@@ -78,19 +81,6 @@ export class Consumer {
       timeoutMs,
       () => `${this.events.length} of ${count} events`,
     );
-  }
-}
-
-/** Waits until the condition holds. */
-export async function until(
-  condition: () => unknown,
-  timeoutMs = 20_000,
-  describe: () => string = () => String(condition),
-): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
-  while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${describe()}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
 
