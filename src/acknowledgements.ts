@@ -1,6 +1,9 @@
 /**
  * What is acknowledged, that is deleted from the change log, fenced by the lease.
  *
+ * A row of the log may hold many changes. It is deleted when one of them is acknowledged, and what of it is not yet is put
+ * back in the same statement, under the sequences that it has, a row each.
+ *
  * Acknowledgements are pipelined: one DELETE is under way, the next takes all that gathered meanwhile. A change that some
  * transaction of a caller's has acknowledged and not committed is tried again until that has ended: it may roll back.
  */
@@ -9,6 +12,7 @@ import type pg from 'pg';
 import { type ChangeLogSql, LOCKED, changeLogSql } from './change-log-sql.ts';
 import type { ChangeEvent } from './change.ts';
 import { PostgresInputError } from './errors.ts';
+import { STRIDE } from './internal-sql.ts';
 import type { Lease } from './lease.ts';
 import type { Names } from './names.ts';
 import type { Session } from './session.ts';
@@ -104,8 +108,7 @@ export class Acknowledgements {
   async #delete(sequences: readonly string[]): Promise<readonly string[]> {
     const { holder, token } = this.#lease;
     if (token === null) throw leaseLost();
-    // As text: pg would look at every character of every element, should one have to be quoted.
-    const values = [`{${sequences.join(',')}}`, holder, token];
+    const values = [array(sequences), holder, token, array(rowsThatHold(sequences))];
     if (!this.#isContended) {
       try {
         const held = await this.#session.query(this.#sql.acknowledge, values);
@@ -120,6 +123,20 @@ export class Acknowledgements {
     return held.locked;
   }
 
+  /**
+   * Gives a change a row of its own, for a transaction of a caller's to delete. Returns this one, and the one that it was in.
+   * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST
+   */
+  async unpack(sequence: string): Promise<readonly string[]> {
+    const row = rowThatPacks(sequence);
+    if (row === sequence) return [sequence];
+    const { holder, token } = this.#lease;
+    if (token === null) throw leaseLost();
+    const held = await this.#session.query(this.#sql.unpack, ['{}', holder, token, array([row])]);
+    if (held.length === 0) throw leaseLost();
+    return [sequence, row];
+  }
+
   /** Resolves when no caller's transaction that acknowledges is open, after `limit` milliseconds, or on abort. */
   async callersEnded(limit: number, signal: AbortSignal): Promise<void> {
     const deadline = performance.now() + limit;
@@ -132,13 +149,35 @@ export class Acknowledgements {
   }
 }
 
+// As text: pg would look at every character of every element, should one have to be quoted.
+const array = (sequences: Iterable<string>): string => `{${[...sequences].join(',')}}`;
+
+const DIGITS = String(STRIDE).length - 1;
+const OF_A_ROW = '0'.repeat(DIGITS);
+
+/** The row that was written with a change: its own, if it was the row's only one. */
+const rowThatPacks = (sequence: string): string => sequence.slice(0, -DIGITS) + OF_A_ROW;
+
+/** The rows in which changes may be: those that were written, and those that took their place. */
+function rowsThatHold(sequences: readonly string[]): Iterable<string> {
+  const rows = new Set(sequences);
+  for (const sequence of sequences) rows.add(rowThatPacks(sequence));
+  return rows;
+}
+
 /**
- * Deletes the change in a transaction of the caller's, so that it is gone if and only if that commits.
+ * Deletes the change in a transaction of the caller's, so that it is gone if and only if that commits. `rows`: its own, and one
+ * that it was in and that must be gone.
  * @throws {PostgresInputError} ERR_LEASE_LOST
  */
-export async function acknowledgeIn(client: pg.ClientBase, names: Names, event: ChangeEvent): Promise<void> {
+export async function acknowledgeIn(
+  client: pg.ClientBase,
+  names: Names,
+  rows: readonly string[],
+  { fencingToken }: ChangeEvent,
+): Promise<void> {
   const { text } = changeLogSql(names).acknowledgeInTransaction;
-  const { rowCount } = await client.query(text, [event.sequence, event.fencingToken]);
+  const { rowCount } = await client.query(text, [array(rows), fencingToken]);
   if (rowCount === 0) throw leaseLost();
 }
 

@@ -1,4 +1,5 @@
 /** The statements of the change log. */
+import { STRIDE } from './internal-sql.ts';
 import { type Names, type ObjectName, quoteLiteral } from './names.ts';
 import type { Statement } from './session.ts';
 
@@ -7,25 +8,28 @@ export interface ChangeLogSql {
   readonly firstPass: Statement;
   readonly nextPass: Statement;
   readonly acknowledge: Statement;
+  readonly unpack: Statement;
   readonly acknowledgeUnlocked: Statement;
   readonly acknowledgeInTransaction: Statement;
   readonly noneAcknowledges: Statement;
   readonly backlog: Statement;
 }
 
-/** The highest sequence drawn so far, by whomever; 0 for a role that may not know. */
+/** The highest sequence that a change may bear whose row was drawn so far, by whomever; 0 for a role that may not know. */
 const drawn = ({ sql }: ObjectName): string => `(
-  SELECT coalesce(CASE WHEN pg_catalog.has_sequence_privilege(log_seq, 'SELECT') THEN pg_catalog.pg_sequence_last_value(log_seq) END, 0)
+  SELECT coalesce(CASE WHEN pg_catalog.has_sequence_privilege(log_seq, 'SELECT')
+    THEN pg_catalog.pg_sequence_last_value(log_seq) + ${STRIDE - 1} END, 0)
   FROM (SELECT pg_catalog.pg_get_serial_sequence(${quoteLiteral(sql)}, 'seq')::pg_catalog.regclass) s (log_seq)
 )`;
 
 /** Sequences that are stepped over before the clock is looked at; more where those would be too many windows. */
-const WINDOW = 100_000;
+const WINDOW = 100_000 * STRIDE;
 const MAX_WINDOWS = 2000;
 
 /**
  * A page of a pass: what is wanted of it, in the order of the sequences. $1: the pass's snapshot. $2: the highest sequence
- * drawn when it began, 0 if that is not known; both null to take them now. $3: milliseconds. $4: rows.
+ * drawn when it began, 0 if that is not known; both null to take them now. $3: milliseconds. $4: changes: it ends with the
+ * row that holds the last of them.
  *
  * The first row tells of the pass, which draws an xid when it begins, after its snapshot was taken and the sequence was
  * read. What is not yet vacuumed is stepped over window by window. When the time is over, a row without a time says after
@@ -42,26 +46,27 @@ WITH pass AS MATERIALIZED (
   FROM pass, LATERAL (SELECT ${after} AS first OFFSET 0) a
 )
 SELECT NULL::bigint, NULL::timestamptz, snapshot::text, drawn::text,
-  CASE WHEN $1 IS NULL THEN pg_catalog.pg_current_xact_id()::text END, NULL::text
+  CASE WHEN $1 IS NULL THEN pg_catalog.pg_current_xact_id()::text END, NULL::text, NULL::int
 FROM pass
 UNION ALL
-SELECT * FROM (
-  SELECT found.* FROM (
+SELECT seq, at, tbl, id, op, key, size FROM (
+  SELECT found.*, pg_catalog.sum(coalesce(size, 1)) OVER (ROWS UNBOUNDED PRECEDING) AS changes FROM (
     SELECT after, after + step AS upto, after > first
       AND pg_catalog.clock_timestamp() > pg_catalog.statement_timestamp() + $3::float8 * interval '1 millisecond' AS late
     FROM span, pg_catalog.generate_series(first, last, step) after
     OFFSET 0
   ) w, LATERAL (
     (
-      SELECT seq, at, tbl, id, op, key FROM ${log.sql}
+      SELECT seq, at, tbl, id, op, key, size FROM ${log.sql}
       WHERE NOT w.late AND seq > w.after AND seq <= w.upto AND ${wanted}
       ORDER BY seq
     )
     UNION ALL
-    SELECT w.after, NULL, NULL, NULL, NULL, NULL WHERE w.late
+    SELECT w.after, NULL, NULL, NULL, NULL, NULL, NULL WHERE w.late
   ) found
   LIMIT $4
-) page`;
+) page
+WHERE changes - coalesce(size, 1) < $4`;
 
 /** The SQLSTATE of a statement that would have had to wait for a lock. */
 export const LOCKED = '55P03';
@@ -71,6 +76,17 @@ const LOCK_TIMEOUT = 50;
 /** $2: holder. $3: token. */
 const held = ({ sql }: ObjectName): string => `held AS MATERIALIZED (
   SELECT FROM ${sql} WHERE resource = 1 AND holder = $2 AND token = $3 FOR SHARE
+)`;
+
+/** Of the rows `gone` that were packed, what is not acknowledged is put back, a row each. $1: what is. */
+const putBack = ({ sql }: ObjectName): string => `rest AS (
+  INSERT INTO ${sql} (seq, xid, at, tbl, id, op, key) OVERRIDING SYSTEM VALUE
+  SELECT gone.seq + change.n, gone.xid, gone.at, gone.tbl, change.id, gone.op, coalesce(change.key::text, gone.key)
+  FROM gone, ROWS FROM (
+    pg_catalog.json_array_elements_text(gone.id::json),
+    pg_catalog.json_array_elements(CASE WHEN gone.key LIKE '[%' THEN gone.key ELSE '[]' END::json)
+  ) WITH ORDINALITY change (id, key, n)
+  WHERE gone.size IS NOT NULL AND gone.seq + change.n <> ALL ($1::bigint[])
 )`;
 
 export const changeLogSql = ({ logTable, lockTable, acknowledgingKey }: Names): ChangeLogSql => ({
@@ -107,16 +123,18 @@ export const changeLogSql = ({ logTable, lockTable, acknowledgingKey }: Names): 
     }),
   },
   /**
-   * $1: sequences. $2: holder. $3: token. A row if the lease was held: it is locked, so that no claim comes between.
-   * Fails with {@link LOCKED} rather than wait, and so keep the lease, for a transaction that has one of the changes.
+   * $1: sequences. $4: of the rows that hold, or held, their changes. A row if the lease was held: it is locked, so that
+   * no claim comes between. Fails with {@link LOCKED} rather than wait, and so keep the lease, for a transaction that has one
+   * of the changes.
    */
   acknowledge: {
     name: 'log_acknowledge',
     text: `
 WITH ${held(lockTable)}, gone AS (
-  DELETE FROM ${logTable.sql} WHERE seq = ANY ($1::bigint[]) AND EXISTS (SELECT FROM held)
+  DELETE FROM ${logTable.sql} WHERE seq = ANY ($4::bigint[]) AND EXISTS (SELECT FROM held)
     AND (SELECT pg_catalog.set_config('lock_timeout', '${LOCK_TIMEOUT}', true)) IS NOT NULL
-)
+  RETURNING *
+), ${putBack(logTable)}
 SELECT FROM held`,
   },
   /** The same, but leaves alone what other transactions have, and tells which. It needs the right to UPDATE. */
@@ -124,23 +142,40 @@ SELECT FROM held`,
     name: 'log_acknowledge_unlocked',
     text: `
 WITH ${held(lockTable)}, free AS MATERIALIZED (
-  SELECT seq FROM ${logTable.sql} WHERE seq = ANY ($1::bigint[]) AND EXISTS (SELECT FROM held)
+  SELECT seq FROM ${logTable.sql} WHERE seq = ANY ($4::bigint[]) AND EXISTS (SELECT FROM held)
   FOR UPDATE SKIP LOCKED
 ), gone AS (
   DELETE FROM ${logTable.sql} WHERE seq = ANY (ARRAY(SELECT seq FROM free))
-)
+  RETURNING *
+), ${putBack(logTable)}
 SELECT ARRAY(
-  SELECT seq::text FROM ${logTable.sql}
-  WHERE seq = ANY ($1::bigint[]) AND seq <> ALL (ARRAY(SELECT seq FROM free))
+  SELECT named::text FROM unnest($1::bigint[]) named
+  WHERE EXISTS (
+    SELECT FROM ${logTable.sql}
+    WHERE seq IN (named, named - named % ${STRIDE}) AND seq <> ALL (ARRAY(SELECT seq FROM free))
+  )
 ) AS locked
 FROM held`,
   },
-  /** In a transaction of the caller's. $1: sequence. $2: the token under which the event was handed out. */
+  /** Gives the changes of packed rows rows of their own. $1: none. $4: sequences of the rows. */
+  unpack: {
+    name: 'log_unpack',
+    text: `
+WITH ${held(lockTable)}, gone AS (
+  DELETE FROM ${logTable.sql} WHERE seq = ANY ($4::bigint[]) AND size IS NOT NULL AND EXISTS (SELECT FROM held)
+  RETURNING *
+), ${putBack(logTable)}
+SELECT FROM held`,
+  },
+  /**
+   * In a transaction of the caller's. $1: sequence. $2: the token under which the event was handed out. Of a transaction whose
+   * snapshot still shows a packed row, PostgreSQL says that it could not be serialized.
+   */
   acknowledgeInTransaction: {
     name: 'log_acknowledge_in_transaction',
     text: `
 DELETE FROM ${logTable.sql}
-WHERE seq = $1 AND EXISTS (SELECT FROM ${lockTable.sql} WHERE resource = 1 AND token = $2)
+WHERE seq = ANY ($1::bigint[]) AND EXISTS (SELECT FROM ${lockTable.sql} WHERE resource = 1 AND token = $2)
 RETURNING pg_catalog.pg_try_advisory_xact_lock_shared(${acknowledgingKey})`,
   },
   /** Whether no such transaction is open. */
@@ -152,7 +187,7 @@ RETURNING pg_catalog.pg_try_advisory_xact_lock_shared(${acknowledgingKey})`,
   backlog: {
     name: 'log_backlog',
     text: `
-SELECT pg_catalog.count(*)::int AS backlog, (SELECT at FROM ${logTable.sql} ORDER BY seq LIMIT 1) AS oldest
+SELECT coalesce(pg_catalog.sum(coalesce(size, 1)), 0)::int AS backlog, (SELECT at FROM ${logTable.sql} ORDER BY seq LIMIT 1) AS oldest
 FROM ${logTable.sql}`,
   },
 });

@@ -42,7 +42,16 @@ interface Pass {
   readonly after: string;
 }
 
-type Row = [seq: string | null, at: string | null, tbl: string, id: string, op: string, key: string | null];
+type Row = [
+  seq: string | null,
+  at: string | null,
+  tbl: string,
+  id: string,
+  op: string,
+  key: string | null,
+  /** How many changes it holds, if they are packed. */
+  size: number | null,
+];
 
 /** Of a statement's first row: where it holds the snapshot, the highest sequence drawn, and an xid. */
 const [SNAPSHOT, DRAWN, XID] = [2, 3, 4] as const;
@@ -96,7 +105,7 @@ export class ChangeLog {
     await this.#fetch(rows, this.#complete.start, this.#complete.snapshot, (row) => {
       if (!first) first = row;
       else if (isMilestone(row)) milestone ??= row[0];
-      else if (milestone === null) changes.push(this.#changeOf(row));
+      else if (milestone === null) this.#unpack(row, changes);
     });
     const pass = this.#pass ?? {
       start: startOf(first![DRAWN], first![XID]),
@@ -110,8 +119,19 @@ export class ChangeLog {
     return { changes, last };
   }
 
-  #changeOf([seq, at, tbl, id, op, key]: Row): Change {
-    return new Change(seq, tbl, operationOf(op), id, key === null ? null : this.#parseKey(key), isoOf(at!));
+  #unpack([seq, at, tbl, id, op, key, size]: Row, into: Change[]): void {
+    const operation = operationOf(op);
+    const time = isoOf(at!);
+    if (size === null) {
+      into.push(new Change(seq, tbl, operation, id, key === null ? null : this.#parseKey(key), time));
+      return;
+    }
+    const first = BigInt(seq!) + 1n;
+    const ids = JSON.parse(id) as string[];
+    const keys = key?.startsWith('[') ? (JSON.parse(key) as LoggedKey[]) : null;
+    const shared = key === null || keys ? null : this.#parseKey(key);
+    for (const [n, each] of ids.entries())
+      into.push(new Change(String(first + BigInt(n)), tbl, operation, each, keys ? keys[n]! : shared, time));
   }
 
   #parseKey(json: string): LoggedKey {

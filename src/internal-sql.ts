@@ -6,6 +6,12 @@ import { presentIdentity } from './tables.ts';
 /** PostgreSQL takes payloads shorter than 8000 bytes (https://www.postgresql.org/docs/current/sql-notify.html). */
 export const MAX_BODY_BYTES = 7900;
 
+/**
+ * How many sequences each row of the log draws. A row that holds many changes has a size, and they bear the sequences
+ * after its own; the change of any other row bears the row's.
+ */
+export const STRIDE = 1000;
+
 /** The comment by which `dropSchema` knows a schema that it may remove. */
 const SCHEMA_COMMENT = 'Made by dapper-postgres-input; removed with its last input.';
 
@@ -75,13 +81,14 @@ export const createTables = (names: Names) => ({
   ],
   log: [
     `CREATE TABLE ${names.logTable.sql} (
-  seq bigint GENERATED ALWAYS AS IDENTITY (SEQUENCE NAME ${names.logSequence.sql}) PRIMARY KEY,
+  seq bigint GENERATED ALWAYS AS IDENTITY (SEQUENCE NAME ${names.logSequence.sql} START ${STRIDE} INCREMENT ${STRIDE}) PRIMARY KEY,
   xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
   at timestamptz NOT NULL,
   tbl text NOT NULL,
   id text NOT NULL,
   op text NOT NULL,
-  key text
+  key text,
+  size integer
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
   autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000,
   vacuum_truncate = off, toast.vacuum_truncate = off)`,

@@ -122,7 +122,8 @@ export class PostgresInput implements Input, AsyncDisposable {
     if (event.trigger !== this.id) throw foreign(event, this.id);
     if (event.sequence === null) return;
     if (client) {
-      await acknowledgeIn(client, this.#names, event);
+      const rows = (await this.#handling?.unpack(event.sequence)) ?? [event.sequence];
+      await acknowledgeIn(client, this.#names, rows, event);
       this.#handling?.queue.settle(event.sequence);
     } else if (this.#handling) {
       await this.#handling.ack(event, event.sequence);

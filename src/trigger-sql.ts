@@ -13,12 +13,14 @@
  * All that a function logs for one statement bears one time and comes from one INSERT.
  */
 import { type Names, type TriggerEvent, qualify, quoteIdentifier, quoteLiteral } from './names.ts';
-import type { Table } from './tables.ts';
+import type { RowIdentity, Table } from './tables.ts';
 import { type FunctionText, SEARCH_PATH } from './function-sql.ts';
-import { MAX_BODY_BYTES } from './internal-sql.ts';
+import { MAX_BODY_BYTES, STRIDE } from './internal-sql.ts';
 
-/** A notification holds at most this many changes; more are left to be read from the log. */
-const MAX_NOTIFIED = 50;
+/** A statement that changes more rows than this is announced without its changes, and packed. */
+const FEW = 50;
+/** Changes per row of the log, of a statement that changes many: a row and its place in the index cost more than they do. */
+const PACK = 100;
 /** The kinds of change that are wanted: they shape what an UPDATE of the key is reported as. */
 export type WantedEvents = ReadonlySet<TriggerEvent>;
 
@@ -85,31 +87,24 @@ const declarations = (names: Names, table: Table): string => `
 function recordRows(
   names: Names,
   table: Table,
-  event: Exclude<TriggerEvent, 'truncate'>,
+  event: RowEvent,
   wanted: WantedEvents,
 ): string {
-  const insert = insertRows(names, event, wanted, {
-    ...table.identity,
-    location: 'location',
-    writtenAt: 'written_at',
-  });
+  const rows = changedRows(event, wanted, table.identity);
+  const each = insertEach(names, event, rows);
+  const packed = insertPacked(names, rows, { location: 'location', writtenAt: 'written_at' });
   // The same over expressions that are known at run time alone, as a template for format().
-  const template = (paired: boolean) =>
+  const template = (match: string | null) =>
     quoteLiteral(
-      announced(
-        insertRows(forFormat(names), event, wanted, {
-          id: '%1$s',
-          key: '%2$s',
-          match: paired ? '%3$s' : null,
-          location: '$1',
-          writtenAt: '$2',
-        }),
-      ),
+      insertPacked(forFormat(names), changedRows(event, wanted, { id: '%1$s', key: '%2$s', match }), {
+        location: '$1',
+        writtenAt: '$2',
+      }),
     );
   const anyTable =
     event === 'update'
-      ? `CASE WHEN now_known.match IS NULL THEN ${template(false)} ELSE ${template(true)} END`
-      : template(false);
+      ? `CASE WHEN now_known.match IS NULL THEN ${template(null)} ELSE ${template('%3$s')} END`
+      : template(null);
   return `
 #variable_conflict use_variable
 DECLARE${declarations(names, table)}
@@ -117,14 +112,19 @@ DECLARE${declarations(names, table)}
 BEGIN
   IF TG_RELID = ${table.identity.relation} AND ${names.guardFunction.sql}(${table.identity.guard}) THEN
     IF asleep THEN
-      ${announced(insert)} INTO body;
+      ${announced(each)} INTO body;
     ELSE
-      ${insert};
+      ${each};
+    END IF;
+    IF NOT FOUND AND EXISTS (SELECT FROM ${rowsOf(event)}) THEN
+      ${packed};
+      body := '';
     END IF;
   ELSE
     SELECT * INTO now_known FROM ${names.identityFunction.sql}(TG_RELID);
     EXECUTE format(${anyTable}, now_known.id, now_known.key, now_known.match)
-    INTO body USING location, written_at;
+    USING location, written_at;
+    body := '';
   END IF;
   IF asleep AND body IS NOT NULL THEN
     PERFORM ${names.notifyFunction.sql}(body);
@@ -138,57 +138,87 @@ const forFormat = (names: Names): Names => ({
   logTable: { ...names.logTable, sql: names.logTable.sql.replaceAll('%', '%%') },
 });
 
-/** The SQL expressions that fill a row of the log. */
-interface RowExpressions {
-  readonly id: string;
-  readonly key: string;
-  readonly match: string | null;
-  readonly location: string;
-  readonly writtenAt: string;
+type RowEvent = Exclude<TriggerEvent, 'truncate'>;
+
+const rowsOf = (event: RowEvent): string => (event === 'delete' ? 'old_rows' : 'new_rows');
+
+/** The changes that a statement made, as a query of id, op and key. */
+function changedRows(
+  event: RowEvent,
+  wanted: WantedEvents,
+  { id, key, match }: Pick<RowIdentity, 'id' | 'key' | 'match'>,
+): string {
+  if (event !== 'update' || match === null)
+    return `SELECT ${id} AS id, '${event.toUpperCase()}' AS op, ${key} AS key FROM ${rowsOf(event)} r`;
+  // Grouped by the key. A row whose key changed leaves under the old one and comes under the new one; one that a statement
+  // changes more than once, as two cascades do, counts once. There is no join: a plan cached for one row would have it
+  // done by nested loops for a million.
+  const sides = (columns: string) => `
+        SELECT ${columns}${match} COLLATE "C" AS match, -1 AS step FROM old_rows r
+        UNION ALL
+        SELECT ${columns}${match} COLLATE "C" AS match, 1 AS step FROM new_rows r`;
+  // Most tables have a key of one column, which is the id: less to print, and to group by.
+  const keyTellsAll = id === match && !key.includes('r.');
+  return `SELECT ${keyTellsAll ? 'c.match' : 'coalesce(max(c.id) FILTER (WHERE c.step > 0), max(c.id))'} AS id,
+        CASE sign(sum(c.step)) WHEN 1 THEN '${wanted.has('insert') ? 'INSERT' : 'UPDATE'}' WHEN -1 THEN 'DELETE' ELSE 'UPDATE' END AS op,
+        ${keyTellsAll ? key : 'c.key'} AS key
+      FROM (${sides(keyTellsAll ? '' : `${id} AS id, ${key} AS key, `)}
+      ) c
+      GROUP BY ${keyTellsAll ? 'c.match' : 'c.match, c.key'}
+      ${wanted.has('delete') ? '' : 'HAVING sum(c.step) >= 0'}`;
 }
 
-/** One INSERT into the log, for all rows that a statement changed. */
-function insertRows(
-  names: Names,
-  event: Exclude<TriggerEvent, 'truncate'>,
-  wanted: WantedEvents,
-  { id, key, match, location, writtenAt }: RowExpressions,
-): string {
-  const insert = `INSERT INTO ${names.logTable.sql} (at, tbl, id, op, key)`;
-  if (event !== 'update' || match === null) {
-    const rows = event === 'delete' ? 'old_rows' : 'new_rows';
-    return `${insert}
-      SELECT ${writtenAt}, ${location}, ${id}, '${event.toUpperCase()}', ${key} FROM ${rows} r`;
-  }
-  // Grouped by the key. A row whose key changed leaves under the old one and comes under the new one, in this order; one
-  // that a statement changes more than once, as two cascades do, counts once. There is no join: a plan cached for one
-  // row would have it done by nested loops for a million.
-  const side = (rows: string, step: 1 | -1) =>
-    `SELECT ${id} AS id, ${key} AS key, ${match} COLLATE "C" AS match, ${step} AS step FROM ${rows} r`;
-  return `${insert}
-      SELECT ${writtenAt}, ${location}, coalesce(max(c.id) FILTER (WHERE c.step > 0), max(c.id)),
-        CASE sign(sum(c.step)) WHEN 1 THEN '${wanted.has('insert') ? 'INSERT' : 'UPDATE'}' WHEN -1 THEN 'DELETE' ELSE 'UPDATE' END, c.key
-      FROM (${side('old_rows', -1)} UNION ALL ${side('new_rows', 1)}) c
-      GROUP BY c.match, c.key
-      ${wanted.has('delete') ? '' : 'HAVING sum(c.step) >= 0'}
-      ORDER BY sum(c.step) >= 0`;
-}
+/** A row may leave under its old key and come under its new one, both with the same id. */
+const DELETES_FIRST = `c.op <> 'DELETE'`;
+
+/** One INSERT into the log, of a row for each change, if there are few. */
+const insertEach = (names: Names, event: RowEvent, rows: string): string =>
+  `INSERT INTO ${names.logTable.sql} (at, tbl, id, op, key)
+      SELECT written_at, location, c.id, c.op, c.key FROM (${rows}) c
+      WHERE NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})
+      ${event === 'update' ? `ORDER BY ${DELETES_FIRST}` : ''}`;
 
 /**
- * The insert, and its rows as the body of a notification: null for none, '' for too many. A row that alone is too long is not
- * even put together: strings end at a gigabyte.
+ * One INSERT into the log, of a row for many changes of one operation: their ids are a JSON array, and their keys another,
+ * unless all have the same one. What is long has a row of its own, as it is: strings end at a gigabyte.
+ */
+const insertPacked = (
+  names: Names,
+  rows: string,
+  { location, writtenAt }: { location: string; writtenAt: string },
+): string => {
+  const keys = `string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL)`;
+  return `INSERT INTO ${names.logTable.sql} (at, tbl, id, op, key, size)
+      SELECT ${writtenAt}, ${location},
+        CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
+        c.op,
+        coalesce(c.shared, CASE count(*) WHEN 1 THEN ${keys} ELSE '[' || ${keys} || ']' END),
+        nullif(count(*), 1)
+      FROM (
+        SELECT c.*, (row_number() OVER () - 1) / ${PACK} AS pack,
+          CASE WHEN left(c.key, 1) = '"' THEN c.key END AS shared,
+          CASE WHEN octet_length(c.id) + coalesce(octet_length(c.key), 0) >= ${MAX_BODY_BYTES} THEN row_number() OVER () END AS long
+        FROM (${rows}) c
+      ) c
+      GROUP BY c.pack, c.op, c.shared, c.long
+      ORDER BY ${DELETES_FIRST}, c.pack`;
+};
+
+/**
+ * The insert, and its rows as the body of a notification: null for none, '' for too long. A row that alone is too long is not
+ * even put together.
  */
 const announced = (insert: string): string => `WITH change AS (
       ${insert}
       RETURNING *
     )
-    SELECT CASE WHEN count(*) > ${MAX_NOTIFIED} OR bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
+    SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
       'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
       'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
-    FROM (SELECT *, octet_length(id) + coalesce(octet_length(key), 0) >= ${MAX_BODY_BYTES} AS long
-      FROM change LIMIT ${MAX_NOTIFIED + 1}) c`;
+    FROM (SELECT *, octet_length(id) + coalesce(octet_length(key), 0) >= ${MAX_BODY_BYTES} AS long FROM change) c
+    HAVING count(*) > 0`;
 
-/** How far back in the log a TRUNCATE looks for one that it is a part of. */
+/** How many rows back in the log a TRUNCATE looks for one that it is a part of. */
 const SAME_STATEMENT = 1000;
 
 /**
@@ -205,7 +235,7 @@ DECLARE${declarations(names, table)}
   last_op text;
 BEGIN
   SELECT l.op INTO last_op FROM ${names.logTable.sql} l
-  WHERE l.seq BETWEEN last_seq - ${SAME_STATEMENT} AND last_seq
+  WHERE l.seq BETWEEN last_seq - ${SAME_STATEMENT * STRIDE} AND last_seq
     AND l.xid = pg_current_xact_id() AND l.tbl = location
   ORDER BY l.seq DESC LIMIT 1;
   IF last_op = 'TRUNCATE' THEN

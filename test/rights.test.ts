@@ -417,7 +417,7 @@ describe('a node that may do no DDL', () => {
       [
         ['USAGE', 'postgres_input'],
         ['SELECT', 'UPDATE', 'lock_postgres_input_test'],
-        ['SELECT', 'UPDATE', 'DELETE', 'log_postgres_input_test'],
+        ['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'log_postgres_input_test'],
         ['SELECT', 'sequence_postgres_input_test'],
         ['SELECT', 'secret_postgres_input_test'],
       ],
@@ -443,6 +443,7 @@ describe('a node that may do no DDL', () => {
     'SELECT ON postgres_input.lock_postgres_input_test',
     'UPDATE ON postgres_input.lock_postgres_input_test',
     'SELECT ON postgres_input.log_postgres_input_test',
+    'INSERT ON postgres_input.log_postgres_input_test',
     'DELETE ON postgres_input.log_postgres_input_test',
     'SELECT ON postgres_input.secret_postgres_input_test',
   ])('cannot do without %s, and says so', async (privilege) => {

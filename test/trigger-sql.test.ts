@@ -127,14 +127,14 @@ describe('logs one change for every row that a statement changes', () => {
     const { database } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
     await database.query('INSERT INTO t SELECT generate_series(1, 1000000)');
     const [logged] = await database.query(`
-      SELECT count(*)::int AS count, sum(id::int)::int8 AS sum, count(DISTINCT at)::int AS times
-      FROM postgres_input.log_postgres_input_test`);
+      SELECT count(*)::int AS count, sum(one::int)::int8 AS sum, count(DISTINCT at)::int AS times
+      FROM postgres_input.log_postgres_input_test, json_array_elements_text(id::json) one`);
     expect(logged).toEqual({ count: 1_000_000, sum: '500000500000', times: 1 });
     await database.query('TRUNCATE postgres_input.log_postgres_input_test');
   });
 
   test('for an update of many rows, in a session whose plan was made for one', async () => {
-    const { database } = await setup(`
+    const { database, rows } = await setup(`
       CREATE TABLE t (id int PRIMARY KEY, n int) WITH (fillfactor = 50);
       INSERT INTO t SELECT i, 0 FROM generate_series(1, 30000) i`);
     const client = await database.client();
@@ -142,10 +142,9 @@ describe('logs one change for every row that a statement changes', () => {
     // By nested loops it would take minutes.
     await client.query("SET statement_timeout = '20s'");
     await client.query('UPDATE t SET n = n + 1');
-    const [row] = await database.query(
-      'SELECT count(*)::int AS all, count(DISTINCT id)::int AS ids FROM postgres_input.log_postgres_input_test',
-    );
-    expect(row).toEqual({ all: 30_006, ids: 30_000 });
+    const logged = await rows();
+    expect(logged).toHaveLength(30_006);
+    expect(new Set(logged.map(({ id }) => id)).size).toBe(30_000);
   });
 });
 

@@ -11,7 +11,7 @@ export interface Grant {
 export const runtimeGrants = ({ schema, lockTable, logTable, logSequence, secretTable }: Names): Grant[] => [
   { privileges: ['USAGE'], on: 'SCHEMA', name: schema, sql: quoteIdentifier(schema) },
   { privileges: ['SELECT', 'UPDATE'], on: 'TABLE', ...lockTable },
-  { privileges: ['SELECT', 'UPDATE', 'DELETE'], on: 'TABLE', ...logTable },
+  { privileges: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'], on: 'TABLE', ...logTable },
   { privileges: ['SELECT'], on: 'TABLE', ...logSequence },
   { privileges: ['SELECT'], on: 'TABLE', ...secretTable },
 ];

@@ -37,8 +37,9 @@ CREATE FUNCTION oracle.on_claim() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 END $$;
 CREATE FUNCTION oracle.on_acknowledge() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   INSERT INTO oracle.acknowledged
-  SELECT g.seq, current_setting('application_name'), (SELECT token FROM ${LOCK_TABLE} WHERE holder IS NOT NULL)
-  FROM gone g;
+  SELECT change.seq, current_setting('application_name'), (SELECT token FROM ${LOCK_TABLE} WHERE holder IS NOT NULL)
+  FROM gone g, generate_series(g.seq + sign(coalesce(g.size, 0))::int, g.seq + coalesce(g.size, 0)) change (seq)
+  WHERE NOT EXISTS (SELECT FROM ${LOG_TABLE} WHERE seq = change.seq);
   RETURN NULL;
 END $$;
 INSERT INTO oracle.claim SELECT l.token, a.application_name, l.acquired_at, 'released'

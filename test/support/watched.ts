@@ -60,7 +60,13 @@ export function input(database: TestDatabase, options: WatchOptions = {}, url = 
   const rows = () =>
     database.query<LoggedRow>(`
       WITH gone AS (DELETE FROM ${names.logTable.sql} RETURNING *)
-      SELECT seq, xid, at, tbl, id, op, key::json FROM gone ORDER BY seq`);
+      SELECT gone.seq + coalesce(change.n, 0) AS seq, xid, at, tbl, coalesce(change.id, gone.id) AS id, op,
+        coalesce(change.key::text, gone.key)::json AS key
+      FROM gone LEFT JOIN LATERAL ROWS FROM (
+        json_array_elements_text(CASE WHEN size IS NULL THEN '[]' ELSE gone.id END::json),
+        json_array_elements(CASE WHEN size IS NULL OR gone.key NOT LIKE '[%' THEN '[]' ELSE gone.key END::json)
+      ) WITH ORDINALITY change (id, key, n) ON true
+      ORDER BY 1`);
   return {
     settings,
     names,
