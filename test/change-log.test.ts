@@ -1,8 +1,10 @@
 import type pg from 'pg';
 import { describe, expect, inject, test, vi } from 'vitest';
 import { Acknowledgements, acknowledgeIn } from '../src/acknowledgements.ts';
+import { changeLogSql } from '../src/change-log-sql.ts';
 import { ChangeLog } from '../src/change-log.ts';
 import { type Change, eventOf } from '../src/change.ts';
+import { install } from '../src/install.ts';
 import { STRIDE } from '../src/internal-sql.ts';
 import { Lease } from '../src/lease.ts';
 import { until } from './support/consumer.ts';
@@ -459,5 +461,134 @@ describe("acknowledging in a transaction of the caller's", () => {
     const acknowledging = acknowledgeIn(other, stage.names, [event.sequence!], event);
     const [second] = await Promise.allSettled([acknowledging, client.query('COMMIT')]);
     expect(second).toMatchObject({ status: 'rejected', reason: { code: 'ERR_LEASE_LOST' } });
+  });
+});
+
+describe('a statement that changes many rows', () => {
+  const many = (stage: Stage, from: number, to: number) =>
+    stage.database.query(`INSERT INTO items SELECT generate_series(${from}, ${to})`);
+  const rowsOfLog = async ({ database, names }: Stage) => {
+    const [row] = await database.query(`SELECT count(*)::int AS rows FROM ${names.logTable.sql}`);
+    return row.rows as number;
+  };
+
+  test('is logged in few rows, and read as what it did', async () => {
+    const { stage, log, session } = await setup();
+    await many(stage, 1, 250);
+    await stage.database.query('UPDATE items SET id = -id WHERE id <= 60');
+    expect(await rowsOfLog(stage)).toBeLessThan(10);
+    const changes = await pass(log, 30);
+    const expected = Array.from({ length: 250 }, (_, n) => String(n + 1));
+    expect(ids(changes.slice(0, 250))).toEqual(expected);
+    const moved = changes.slice(250).map(({ operation, id }) => `${operation} ${id}`);
+    expect(moved.toSorted()).toEqual(
+      expected
+        .slice(0, 60)
+        .flatMap((id) => [`create -${id}`, `delete ${id}`])
+        .toSorted(),
+    );
+    expect(moved.findLastIndex((one) => one.startsWith('delete'))).toBe(59);
+    const sequences = changes.map(({ sequence }) => BigInt(sequence!));
+    expect(new Set(sequences).size).toBe(370);
+    expect(sequences).toEqual(sequences.toSorted((a, b) => Number(a - b)));
+    expect(new Set(changes.map(({ key }) => key))).toEqual(new Set(['id']));
+    expect(await session.query(changeLogSql(stage.names).backlog)).toMatchObject([{ backlog: 370 }]);
+  });
+
+  test.each([
+    ['one after the other', (changes: Change[]) => changes],
+    ['in any order', (changes: Change[]) => changes.toSorted((a, b) => (a.id < b.id ? -1 : 1))],
+  ])('is acknowledged %s, and the rest stays as it was', async (_, inOrder) => {
+    const { stage, session, open, log, acknowledgements } = await setup();
+    await stage.database.query('CREATE TABLE pairs (a int, b text, PRIMARY KEY (a, b))');
+    await install(session, stage.settings, stage.names);
+    await stage.database.query(`INSERT INTO pairs SELECT n, 'say "' || n FROM generate_series(1, 120) n`);
+    let left = inOrder(await pass(log));
+    expect(left).toHaveLength(120);
+    for (const count of [1, 1, 7, 60, 30, 21]) {
+      for (const { sequence } of left.slice(0, count)) acknowledgements.acknowledgeSoon(sequence!);
+      await acknowledgements.flush();
+      left = left.slice(count);
+      const again = await pass(open());
+      expect(again).toEqual(left.toSorted((a, b) => Number(BigInt(a.sequence!) - BigInt(b.sequence!))));
+      expect(await pass(log)).toEqual([]);
+    }
+    expect(await rowsOfLog(stage)).toBe(0);
+  });
+
+  test('is read to its end also where part of it was acknowledged and nothing came after it', async () => {
+    const { stage, open, log, acknowledgements } = await setup();
+    // Its row is the last one of a window.
+    await stage.database.query(`SELECT setval('${stage.names.logSequence.sql}', ${(100_000 - 1) * STRIDE})`);
+    await many(stage, 1, 100);
+    const [first] = await pass(log);
+    await acknowledgements.acknowledge(first!.sequence!);
+    for (const rows of [10, 99, 1000]) expect(await pass(open(), rows)).toHaveLength(99);
+  });
+
+  test('goes on in the same pass behind what was read, when that was acknowledged in part', async () => {
+    const { stage, log, acknowledgements } = await setup();
+    await many(stage, 1, 300);
+    const { changes } = await log.readPage(10);
+    expect(changes).toHaveLength(100);
+    for (const { sequence } of changes.slice(0, 50)) acknowledgements.acknowledgeSoon(sequence!);
+    await acknowledgements.flush();
+    expect(ids(await pass(log))[0]).toBe('101');
+  });
+
+  test('is not held up, nor forgotten, by another transaction that has a row of it', async () => {
+    const { stage, log, acknowledgements } = await setup();
+    await many(stage, 1, 200);
+    const changes = await pass(log);
+    const other = await stage.database.client();
+    await other.query(`BEGIN; SELECT FROM ${stage.names.logTable.sql} ORDER BY seq LIMIT 1 FOR UPDATE`);
+    for (const { sequence } of changes) acknowledgements.acknowledgeSoon(sequence!);
+    await until(async () => (await rowsOfLog(stage)) === 1);
+    await other.query('COMMIT');
+    await until(async () => (await rowsOfLog(stage)) === 0);
+  });
+
+  test('is acknowledged in several transactions of the caller at once', async () => {
+    const { stage, log, lease, acknowledgements } = await setup();
+    await many(stage, 1, 100);
+    const events = (await pass(log)).map((change) => eventOf(change, 'test', lease.token));
+    const clients = await Promise.all(events.slice(0, 5).map(() => stage.database.client()));
+    for (const [n, client] of clients.entries()) {
+      const event = events[n]!;
+      await client.query("BEGIN; SET LOCAL lock_timeout = '5s'");
+      await acknowledgeIn(client, stage.names, await acknowledgements.unpack(event.sequence!), event);
+    }
+    await clients[0]!.query('ROLLBACK');
+    for (const client of clients.slice(1)) await client.query('COMMIT');
+    expect(await logged(stage)).toEqual(['1', ...ids(events).slice(5)]);
+    await expect(
+      acknowledgeIn(clients[0]!, stage.names, await acknowledgements.unpack(events[1]!.sequence!), events[1]!),
+    ).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+  });
+
+  test('makes a transaction that has an older snapshot begin anew', async () => {
+    const { stage, log, lease, acknowledgements } = await setup();
+    await many(stage, 1, 100);
+    const [event] = (await pass(log)).map((change) => eventOf(change, 'test', lease.token));
+    const client = await stage.database.client();
+    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM items');
+    const rows = await acknowledgements.unpack(event!.sequence!);
+    // serialization_failure
+    await expect(acknowledgeIn(client, stage.names, rows, event!)).rejects.toMatchObject({ code: '40001' });
+    await client.query('ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ');
+    await acknowledgeIn(client, stage.names, rows, event!);
+    await client.query('COMMIT');
+    expect(await logged(stage)).toHaveLength(99);
+  });
+
+  test('stays as it is for one who has lost the lease', async () => {
+    const { stage, log, acknowledgements } = await setup();
+    await many(stage, 1, 100);
+    const [first] = await pass(log);
+    await stage.database.query(`UPDATE ${stage.names.lockTable.sql} SET token = token + 1`);
+    const refused = { code: 'ERR_LEASE_LOST' };
+    await expect(acknowledgements.unpack(first!.sequence!)).rejects.toMatchObject(refused);
+    await expect(acknowledgements.acknowledge(first!.sequence!)).rejects.toMatchObject(refused);
+    expect(await rowsOfLog(stage)).toBe(1);
   });
 });

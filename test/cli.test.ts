@@ -276,7 +276,7 @@ describe('plan', () => {
     );
     expect(grants.map(({ text }) => text)).toEqual([
       'lock_postgres_input_x SELECT,UPDATE',
-      'log_postgres_input_x DELETE,SELECT,UPDATE',
+      'log_postgres_input_x DELETE,INSERT,SELECT,UPDATE',
       'secret_postgres_input_x SELECT',
     ]);
     for (const [privilege, object] of [
@@ -284,6 +284,7 @@ describe('plan', () => {
       ['SELECT', 'postgres_input.lock_postgres_input_x'],
       ['UPDATE', 'postgres_input.lock_postgres_input_x'],
       ['SELECT', 'postgres_input.log_postgres_input_x'],
+      ['INSERT', 'postgres_input.log_postgres_input_x'],
       ['DELETE', 'postgres_input.log_postgres_input_x'],
       ['SELECT', 'postgres_input.secret_postgres_input_x'],
     ]) {
@@ -580,7 +581,7 @@ describe('tail', { timeout: 120_000 }, () => {
       operation: 'create',
       id: '7',
       trigger: expect.stringMatching(/^tail_[0-9a-f]{8}$/),
-      sequence: '1',
+      sequence: '1000',
       key: { id: '7' },
       occurredAt: expect.stringMatching(/Z$/),
       fencingToken: '1',

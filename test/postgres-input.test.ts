@@ -28,13 +28,14 @@ async function expectAllReleased(database: TestDatabase): Promise<void> {
 const insert = (database: TestDatabase, ...ids: number[]) =>
   database.query('INSERT INTO items SELECT unnest($1::int[])', [ids]);
 const backlog = async (database: TestDatabase): Promise<string[]> => {
-  const rows = await database.query(
-    'SELECT id FROM postgres_input.log_postgres_input_test_input ORDER BY seq',
-  );
+  const rows = await database.query(`
+    SELECT coalesce(packed.id, log.id) AS id FROM postgres_input.log_postgres_input_test_input log
+    LEFT JOIN LATERAL json_array_elements_text(CASE WHEN size > 1 THEN id ELSE '[]' END::json) packed (id) ON true
+    ORDER BY seq`);
   return rows.map(({ id }) => id);
 };
 
-/** Acknowledges all of them while a transaction has the first, whose row has id 1. */
+/** Acknowledges all of them while a transaction has the first, whose row has id 1 or is packed. */
 async function acknowledgeBlocked(
   database: TestDatabase,
   input: PostgresInput,
@@ -42,7 +43,7 @@ async function acknowledgeBlocked(
 ) {
   const blocker = await database.client();
   const log = 'postgres_input.log_postgres_input_test_input';
-  await blocker.query(`BEGIN; SELECT FROM ${log} WHERE id = '1' FOR UPDATE`);
+  await blocker.query(`BEGIN; SELECT FROM ${log} WHERE id = '1' OR size > 1 FOR UPDATE`);
   const blocked = input.ack(first!);
   await until(async () => {
     const waiting = await database.query(

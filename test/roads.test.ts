@@ -95,6 +95,46 @@ describe('both roads bring the same', () => {
     });
   });
 
+  test('by one statement for each row or one for all, which is announced without its changes', async () => {
+    const { database, ...watched } = await setup(`
+      CREATE TABLE named (id text PRIMARY KEY, n int);
+      CREATE TABLE composite (a text, b int, id text, n int, PRIMARY KEY (a, b));
+      CREATE TABLE none (id text, n int)`);
+    const texts = [...HOSTILE, '', '\n', '\\', '[]', '{"a": 1}', '\u{1F600}', 'long'.repeat(3000), ...Array(60).keys()];
+    const reader = await sleeper(database, watched);
+    const values = texts.map((text, n) => ({
+      named: `(${quoteLiteral(`${text}`)}, 0)`,
+      composite: `(${quoteLiteral(`${text}`)}, ${n}, ${n % 2 ? 'NULL' : quoteLiteral(`${text}`)}, 0)`,
+      none: `(${n % 2 ? 'NULL' : quoteLiteral(`${text}`)}, 0)`,
+    }));
+    for (const table of ['named', 'composite', 'none'] as const) {
+      const rows = values.map((value) => value[table]);
+      await database.query(`TRUNCATE ${watched.names.logTable.sql}`);
+      // A statement's changes come in any order.
+      const whatItDid = async () =>
+        (await logged(watched))
+          .map(({ location, operation, id, key }) => JSON.stringify([location, operation, id, key]))
+          .toSorted();
+      for (const row of rows) await database.query(`INSERT INTO ${table} VALUES ${row}`);
+      const inserted = await whatItDid();
+      await database.query(`TRUNCATE ${table}; TRUNCATE ${watched.names.logTable.sql}`);
+      await reader.payloads();
+      await database.query(`INSERT INTO ${table} VALUES ${rows.join()}`);
+      expect(await reader.payloads()).toEqual(['[]']);
+      expect(await whatItDid()).toEqual(inserted);
+      for (const statement of [`UPDATE ${table} SET n = n + 1`, `DELETE FROM ${table}`]) {
+        await database.query(`TRUNCATE ${watched.names.logTable.sql}; ${statement}`);
+        expect(await reader.payloads()).toEqual(['[]']);
+        const operation = statement.startsWith('U') ? '"update"' : '"delete"';
+        const changed = inserted.map((change) => change.replace('"create"', operation));
+        expect(await whatItDid()).toEqual(changed);
+      }
+    }
+    // Long ones have rows of their own: a hundred of them could come to more than the gigabyte at which strings end.
+    await database.query(`INSERT INTO none SELECT repeat('x', 10000) FROM generate_series(1, 60)`);
+    expect(await database.query(`SELECT FROM ${watched.names.logTable.sql} WHERE size IS NULL`)).toHaveLength(60);
+  });
+
   test('through an input, asleep and then again from the log', async () => {
     const database = await application('CREATE TABLE t (id int PRIMARY KEY)');
     const watcher = await newPostgresInput(
