@@ -114,10 +114,20 @@ const latency = (rate: number, contestants: readonly string[]): Scenario => ({
   },
 });
 
+/** The same, by a statement for each row. */
+const fillOneByOne = (stage: Stage, rows: number): Promise<unknown> =>
+  stage.client.query(
+    `DO $$ BEGIN FOR n IN 1..${rows} LOOP INSERT INTO item (id, note) VALUES (n, 'row ' || n); END LOOP; END $$`,
+  );
+
 /** A backlog that gathered while nobody listened. */
-const drain = (rows: number, contestants: readonly string[], rounds = 3): Scenario => ({
-  key: `e${rows}`,
-  title: `draining a backlog of ${rows} changes`,
+const drain = (
+  rows: number,
+  contestants: readonly string[],
+  { rounds = 3, oneByOne = false } = {},
+): Scenario => ({
+  key: `e${rows}${oneByOne ? '-single' : ''}`,
+  title: `draining a backlog of ${rows} changes, of ${oneByOne ? 'as many statements' : `statements of ${Math.min(rows, 100_000)} rows`}`,
   contestants,
   baseline: 'pg-logical-replication',
   chart: 'events/s',
@@ -126,7 +136,8 @@ const drain = (rows: number, contestants: readonly string[], rounds = 3): Scenar
     await using stage = await lab.stage(contestant);
     await stage.install();
     const step = Math.min(rows, 100_000);
-    for (let n = 0; n < rows; n += step) await fill(stage, step, n);
+    if (oneByOne) await fillOneByOne(stage, rows);
+    else for (let n = 0; n < rows; n += step) await fill(stage, step, n);
     await lab.admin.query('CHECKPOINT');
     const profile = process.env['BENCH_PROFILE'];
     await stage.consume({ execArgv: profile ? ['--cpu-prof', '--cpu-prof-dir', profile] : [] });
@@ -145,7 +156,7 @@ const drain = (rows: number, contestants: readonly string[], rounds = 3): Scenar
 /** What pg reads of the change log in keyset pages: no reader of a table can be faster. */
 const readingLimit: Scenario = {
   key: 'e-limit',
-  title: 'the limit of a drain: pg reading 1,000,000 rows of the change log in keyset pages of 2,000',
+  title: 'the limit of a drain: pg reading 1,000,000 changes of the change log in keyset pages of 2,000',
   contestants: ['ours-unread'],
   baseline: 'ours-unread',
   rounds: 1,
@@ -153,18 +164,18 @@ const readingLimit: Scenario = {
     await using stage = await lab.stage(contestant);
     await stage.install();
     await fill(stage, 1_000_000);
-    const text = `SELECT seq, at, tbl, id, op, key FROM postgres_input.log_postgres_input_bench
-      WHERE seq > $1 ORDER BY seq LIMIT 2000`;
+    const text = `SELECT seq, at, tbl, id, op, key, size FROM postgres_input.log_postgres_input_bench
+      WHERE seq > $1 ORDER BY seq LIMIT 20`;
     await stage.client.query('SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off');
     const began = performance.now();
-    let rows = 0;
+    let changes = 0;
     for (let after = '0'; ;) {
       const page = await stage.client.query({ name: 'page', text, values: [after], rowMode: 'array' });
       if (page.rows.length === 0) break;
-      rows += page.rows.length;
+      for (const row of page.rows as unknown[][]) changes += (row[6] as number | null) ?? 1;
       after = (page.rows.at(-1) as string[])[0]!;
     }
-    return { 'rows/s': (rows / (performance.now() - began)) * 1000 };
+    return { 'changes/s': (changes / (performance.now() - began)) * 1000 };
   },
 };
 
@@ -355,7 +366,8 @@ export const scenarios: readonly Scenario[] = [
   latency(5000, few),
   drain(10_000, durable),
   drain(100_000, ['ours', 'pg-logical-replication']),
-  drain(1_000_000, ['ours', 'pg-logical-replication'], 1),
+  drain(100_000, ['ours', 'pg-logical-replication'], { oneByOne: true }),
+  drain(1_000_000, ['ours', 'pg-logical-replication'], { rounds: 1 }),
   readingLimit,
   wide,
   idle,

@@ -29,7 +29,7 @@ const MAX_WINDOWS = 2000;
 /**
  * A page of a pass: what is wanted of it, in the order of the sequences. $1: the pass's snapshot. $2: the highest sequence
  * drawn when it began, 0 if that is not known; both null to take them now. $3: milliseconds. $4: changes: it ends with the
- * row that holds the last of them.
+ * row that holds the last of them. $5: rows, for the server not to go through more than these changes need.
  *
  * The first row tells of the pass, which draws an xid when it begins, after its snapshot was taken and the sequence was
  * read. What is not yet vacuumed is stepped over window by window. When the time is over, a row without a time says after
@@ -64,7 +64,7 @@ SELECT seq, at, tbl, id, op, key, size FROM (
     UNION ALL
     SELECT w.after, NULL, NULL, NULL, NULL, NULL, NULL WHERE w.late
   ) found
-  LIMIT $4
+  LIMIT $5
 ) page
 WHERE changes - coalesce(size, 1) < $4`;
 
@@ -86,7 +86,7 @@ const putBack = ({ sql }: ObjectName): string => `rest AS (
     pg_catalog.json_array_elements_text(gone.id::json),
     pg_catalog.json_array_elements(CASE WHEN gone.key LIKE '[%' THEN gone.key ELSE '[]' END::json)
   ) WITH ORDINALITY change (id, key, n)
-  WHERE gone.size IS NOT NULL AND gone.seq + change.n <> ALL ($1::bigint[])
+  WHERE gone.size IS NOT NULL AND gone.seq + change.n NOT IN (SELECT unnest($1::bigint[]))
 )`;
 
 export const changeLogSql = ({ logTable, lockTable, acknowledgingKey }: Names): ChangeLogSql => ({
@@ -96,30 +96,30 @@ export const changeLogSql = ({ logTable, lockTable, acknowledgingKey }: Names): 
     text: `SELECT ${drawn(logTable)}::text AS drawn, pg_catalog.pg_current_xact_id()::text AS xid`,
   },
   /**
-   * A page of all that a snapshot sees. $5: after this sequence. A row of a transaction that has not begun yet was
+   * A page of all that a snapshot sees. $6: after this sequence. A row of a transaction that has not begun yet was
    * restored from another cluster: it counts as seen.
    */
   firstPass: {
     name: 'log_first_pass',
     text: page(logTable, {
-      after: '$5::bigint',
+      after: '$6::bigint',
       wanted: `(pg_catalog.pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass)) OR xid >= (SELECT not_begun FROM pass))`,
     }),
   },
   /**
-   * A page of all that a snapshot sees and the pass before did not. $5: after this sequence, or, if one of the transactions
-   * $6 has ended in the meantime, after the sequence of the same place in $7, if that is lower. $8: the snapshot of the
+   * A page of all that a snapshot sees and the pass before did not. $6: after this sequence, or, if one of the transactions
+   * $7 has ended in the meantime, after the sequence of the same place in $8, if that is lower. $9: the snapshot of the
    * pass before.
    */
   nextPass: {
     name: 'log_next_pass',
     text: page(logTable, {
-      after: `least($5::bigint, (
-    SELECT min(late.after) FROM unnest($6::xid8[], $7::bigint[]) late (xid, after)
+      after: `least($6::bigint, (
+    SELECT min(late.after) FROM unnest($7::xid8[], $8::bigint[]) late (xid, after)
     WHERE pg_catalog.pg_visible_in_snapshot(late.xid, pass.snapshot)
   ))`,
       wanted: `pg_catalog.pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass))
-        AND NOT pg_catalog.pg_visible_in_snapshot(xid, $8::pg_snapshot)`,
+        AND NOT pg_catalog.pg_visible_in_snapshot(xid, $9::pg_snapshot)`,
     }),
   },
   /**

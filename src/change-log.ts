@@ -81,6 +81,8 @@ export class ChangeLog {
   /** The same for those that it could not list. */
   #unlistedAfter = 0n;
 
+  /** How many changes a row of the last page held, on average. */
+  #perRow = 1;
   /** Most tables have a key of one column, whose name need not be parsed for every row. */
   readonly #keyColumns = new Map<string, LoggedKey>();
 
@@ -96,16 +98,23 @@ export class ChangeLog {
     return this.#complete?.snapshot?.sees(xid) ?? false;
   }
 
-  /** The next page: of the pass under way, else of a new one. */
-  async readPage(rows: number): Promise<Page> {
+  /** The next page: of the pass under way, else of a new one. It ends with the row of the log that holds the last of so many changes. */
+  async readPage(wanted: number): Promise<Page> {
     this.#complete ??= { start: await this.#readStart(), snapshot: null };
+    const limit = Math.ceil(wanted / this.#perRow);
     let first: Row | undefined;
+    let rows = 0;
     const changes: Change[] = [];
     let milestone: string | null = null;
-    await this.#fetch(rows, this.#complete.start, this.#complete.snapshot, (row) => {
-      if (!first) first = row;
-      else if (isMilestone(row)) milestone ??= row[0];
-      else if (milestone === null) this.#unpack(row, changes);
+    await this.#fetch([wanted, limit], this.#complete.start, this.#complete.snapshot, (row) => {
+      if (!first) {
+        first = row;
+      } else if (isMilestone(row)) {
+        milestone ??= row[0];
+      } else if (milestone === null) {
+        this.#unpack(row, changes);
+        rows++;
+      }
     });
     const pass = this.#pass ?? {
       start: startOf(first![DRAWN], first![XID]),
@@ -113,7 +122,8 @@ export class ChangeLog {
       after: '0',
     };
     const after = milestone ?? changes.at(-1)?.sequence ?? pass.after;
-    const last = changes.length < rows && milestone === null;
+    const last = changes.length < wanted && rows < limit && milestone === null;
+    if (rows > 0) this.#perRow = changes.length / rows;
     this.#pass = { ...pass, after };
     if (last) this.#finishPass(this.#pass, this.#complete.start);
     return { changes, last };
@@ -146,9 +156,14 @@ export class ChangeLog {
     return startOf(row!.drawn, row!.xid);
   }
 
-  #fetch(rows: number, previous: Start, seen: Snapshot | null, onRow: (row: Row) => void): Promise<void> {
+  #fetch(
+    limits: readonly number[],
+    previous: Start,
+    seen: Snapshot | null,
+    onRow: (row: Row) => void,
+  ): Promise<void> {
     const pass = this.#pass;
-    const common = [pass?.snapshot.text ?? null, pass?.start.drawn ?? null, this.#patience, rows];
+    const common = [pass?.snapshot.text ?? null, pass?.start.drawn ?? null, this.#patience, ...limits];
     if (!seen) return this.#session.eachRow(this.#sql.firstPass, [...common, pass?.after ?? '0'], onRow);
     const late = pass ? [] : [...this.#late];
     const someUnlisted = seen.xmax < previous.xid;

@@ -84,12 +84,7 @@ const declarations = (names: Names, table: Table): string => `
   asleep boolean := NOT pg_try_advisory_xact_lock_shared(${names.sleepKey});
   body text;`;
 
-function recordRows(
-  names: Names,
-  table: Table,
-  event: RowEvent,
-  wanted: WantedEvents,
-): string {
+function recordRows(names: Names, table: Table, event: RowEvent, wanted: WantedEvents): string {
   const rows = changedRows(event, wanted, table.identity);
   const each = insertEach(names, event, rows);
   const packed = insertPacked(names, rows, { location: 'location', writtenAt: 'written_at' });

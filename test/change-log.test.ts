@@ -546,6 +546,7 @@ describe('a statement that changes many rows', () => {
     await until(async () => (await rowsOfLog(stage)) === 1);
     await other.query('COMMIT');
     await until(async () => (await rowsOfLog(stage)) === 0);
+    expect(await pass(log)).toEqual([]);
   });
 
   test('is acknowledged in several transactions of the caller at once', async () => {
@@ -562,7 +563,12 @@ describe('a statement that changes many rows', () => {
     for (const client of clients.slice(1)) await client.query('COMMIT');
     expect(await logged(stage)).toEqual(['1', ...ids(events).slice(5)]);
     await expect(
-      acknowledgeIn(clients[0]!, stage.names, await acknowledgements.unpack(events[1]!.sequence!), events[1]!),
+      acknowledgeIn(
+        clients[0]!,
+        stage.names,
+        await acknowledgements.unpack(events[1]!.sequence!),
+        events[1]!,
+      ),
     ).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
   });
 

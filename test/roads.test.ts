@@ -100,7 +100,17 @@ describe('both roads bring the same', () => {
       CREATE TABLE named (id text PRIMARY KEY, n int);
       CREATE TABLE composite (a text, b int, id text, n int, PRIMARY KEY (a, b));
       CREATE TABLE none (id text, n int)`);
-    const texts = [...HOSTILE, '', '\n', '\\', '[]', '{"a": 1}', '\u{1F600}', 'long'.repeat(3000), ...Array(60).keys()];
+    const texts = [
+      ...HOSTILE,
+      '',
+      '\n',
+      '\\',
+      '[]',
+      '{"a": 1}',
+      '\u{1F600}',
+      'long'.repeat(3000),
+      ...Array(60).keys(),
+    ];
     const reader = await sleeper(database, watched);
     const values = texts.map((text, n) => ({
       named: `(${quoteLiteral(`${text}`)}, 0)`,
@@ -132,7 +142,9 @@ describe('both roads bring the same', () => {
     }
     // Long ones have rows of their own: a hundred of them could come to more than the gigabyte at which strings end.
     await database.query(`INSERT INTO none SELECT repeat('x', 10000) FROM generate_series(1, 60)`);
-    expect(await database.query(`SELECT FROM ${watched.names.logTable.sql} WHERE size IS NULL`)).toHaveLength(60);
+    expect(await database.query(`SELECT FROM ${watched.names.logTable.sql} WHERE size IS NULL`)).toHaveLength(
+      60,
+    );
   });
 
   test('through an input, asleep and then again from the log', async () => {
