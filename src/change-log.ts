@@ -13,6 +13,10 @@
  *   sequences later, and no snapshot sees it without the first.
  * - A transaction that stays open delays nobody else's changes.
  *
+ * A row that is packed holds many changes, with one xid and with the sequences after its own. When it is unpacked, its
+ * changes keep all that, so that to a pass it makes no difference: a page ends with a row, and the next goes on after the
+ * last sequence that one could hold.
+ *
  * Where a pass begins: above all sequences that had been drawn when the pass before began, except for transactions that
  * were under way then and have ended since. It steps over what is acknowledged and not yet vacuumed only for these,
  * and no further back than they began. Which ones were under way: those that the snapshot lists, and those that it
