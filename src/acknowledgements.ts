@@ -111,8 +111,12 @@ export class Acknowledgements {
     const values = [array(sequences), holder, token, array(rowsThatHold(sequences))];
     if (!this.#isContended) {
       try {
-        const held = await this.#session.query(this.#sql.acknowledge, values);
-        if (held.length === 0) throw leaseLost();
+        // Once more, should a row have been unpacked meanwhile, in another session.
+        for (let attempt = 0; attempt < 2; attempt++) {
+          const [held] = await this.#session.query<{ found: number }>(this.#sql.acknowledge, values);
+          if (!held) throw leaseLost();
+          if (held.found >= sequences.length) break;
+        }
         return [];
       } catch (error) {
         if ((error as { code?: string }).code !== LOCKED) throw error;
@@ -121,20 +125,6 @@ export class Acknowledgements {
     const [held] = await this.#session.query<{ locked: string[] }>(this.#sql.acknowledgeUnlocked, values);
     if (!held) throw leaseLost();
     return held.locked;
-  }
-
-  /**
-   * Gives a change a row of its own, for a transaction of a caller's to delete. Returns this one, and the one that it was in.
-   * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST
-   */
-  async unpack(sequence: string): Promise<readonly string[]> {
-    const row = rowThatPacks(sequence);
-    if (row === sequence) return [sequence];
-    const { holder, token } = this.#lease;
-    if (token === null) throw leaseLost();
-    const held = await this.#session.query(this.#sql.unpack, ['{}', holder, token, array([row])]);
-    if (held.length === 0) throw leaseLost();
-    return [sequence, row];
   }
 
   /** Resolves when no caller's transaction that acknowledges is open, after `limit` milliseconds, or on abort. */
@@ -166,19 +156,24 @@ function rowsThatHold(sequences: readonly string[]): Iterable<string> {
 }
 
 /**
- * Deletes the change in a transaction of the caller's, so that it is gone if and only if that commits. `rows`: its own, and one
- * that it was in and that must be gone.
- * @throws {PostgresInputError} ERR_LEASE_LOST
+ * Deletes the change in a transaction of the caller's, so that it is gone if and only if that commits. A change in a packed row is given a
+ * row of its own first, in a session of ours: in the caller's transaction it would keep all others waiting.
+ * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECT
  */
 export async function acknowledgeIn(
   client: pg.ClientBase,
   names: Names,
-  rows: readonly string[],
-  { fencingToken }: ChangeEvent,
+  { sequence, fencingToken }: ChangeEvent,
+  inSession: (task: (session: Session) => Promise<unknown>) => Promise<unknown>,
 ): Promise<void> {
-  const { text } = changeLogSql(names).acknowledgeInTransaction;
-  const { rowCount } = await client.query(text, [array(rows), fencingToken]);
-  if (rowCount === 0) throw leaseLost();
+  const { acknowledgeInTransaction, unpack } = changeLogSql(names);
+  const found = async (...rows: string[]) =>
+    (await client.query(acknowledgeInTransaction.text, [array(rows), fencingToken])).rowCount !== 0;
+  if (await found(sequence!)) return;
+  const row = rowThatPacks(sequence!);
+  if (row === sequence) throw leaseLost();
+  await inSession((session) => session.query(unpack, ['{}', array([row])]));
+  if (!(await found(sequence!, row))) throw leaseLost();
 }
 
 export const leaseLost = (): PostgresInputError =>

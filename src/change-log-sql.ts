@@ -18,7 +18,7 @@ export interface ChangeLogSql {
 /** The highest sequence that a change may bear whose row was drawn so far, by whomever; 0 for a role that may not know. */
 const drawn = ({ sql }: ObjectName): string => `(
   SELECT coalesce(CASE WHEN pg_catalog.has_sequence_privilege(log_seq, 'SELECT')
-    THEN pg_catalog.pg_sequence_last_value(log_seq) + ${STRIDE - 1} END, 0)
+    THEN (pg_catalog.pg_sequence_last_value(log_seq) + 1) * ${STRIDE} - 1 END, 0)
   FROM (SELECT pg_catalog.pg_get_serial_sequence(${quoteLiteral(sql)}, 'seq')::pg_catalog.regclass) s (log_seq)
 )`;
 
@@ -80,13 +80,14 @@ const held = ({ sql }: ObjectName): string => `held AS MATERIALIZED (
 
 /** Of the rows `gone` that were packed, what is not acknowledged is put back, a row each. $1: what is. */
 const putBack = ({ sql }: ObjectName): string => `rest AS (
-  INSERT INTO ${sql} (seq, xid, at, tbl, id, op, key) OVERRIDING SYSTEM VALUE
+  INSERT INTO ${sql} (seq, xid, at, tbl, id, op, key)
   SELECT gone.seq + change.n, gone.xid, gone.at, gone.tbl, change.id, gone.op, coalesce(change.key::text, gone.key)
   FROM gone, ROWS FROM (
     pg_catalog.json_array_elements_text(gone.id::json),
     pg_catalog.json_array_elements(CASE WHEN gone.key LIKE '[%' THEN gone.key ELSE '[]' END::json)
   ) WITH ORDINALITY change (id, key, n)
   WHERE gone.size IS NOT NULL AND gone.seq + change.n NOT IN (SELECT unnest($1::bigint[]))
+  RETURNING seq
 )`;
 
 export const changeLogSql = ({ logTable, lockTable, acknowledgingKey }: Names): ChangeLogSql => ({
@@ -124,7 +125,8 @@ export const changeLogSql = ({ logTable, lockTable, acknowledgingKey }: Names): 
   },
   /**
    * $1: sequences. $4: of the rows that hold, or held, their changes. A row if the lease was held: it is locked, so that
-   * no claim comes between. Fails with {@link LOCKED} rather than wait, and so keep the lease, for a transaction that has one
+   * no claim comes between. It tells how many were found: the statement does not see the rows that took a row's place
+   * after it began. Fails with {@link LOCKED} rather than wait, and so keep the lease, for a transaction that has one
    * of the changes.
    */
   acknowledge: {
@@ -135,7 +137,8 @@ WITH ${held(lockTable)}, gone AS (
     AND (SELECT pg_catalog.set_config('lock_timeout', '${LOCK_TIMEOUT}', true)) IS NOT NULL
   RETURNING *
 ), ${putBack(logTable)}
-SELECT FROM held`,
+SELECT (SELECT coalesce(pg_catalog.sum(coalesce(size, 1)), 0) FROM gone)::int - (SELECT pg_catalog.count(*) FROM rest)::int AS found
+FROM held`,
   },
   /** The same, but leaves alone what other transactions have, and tells which. It needs the right to UPDATE. */
   acknowledgeUnlocked: {
@@ -157,26 +160,27 @@ SELECT ARRAY(
 ) AS locked
 FROM held`,
   },
-  /** Gives the changes of packed rows rows of their own. $1: none. $4: sequences of the rows. */
+  /** Gives the changes of packed rows rows of their own, whoever holds the lease. $1: none. $2: sequences of the rows. */
   unpack: {
     name: 'log_unpack',
     text: `
-WITH ${held(lockTable)}, gone AS (
-  DELETE FROM ${logTable.sql} WHERE seq = ANY ($4::bigint[]) AND size IS NOT NULL AND EXISTS (SELECT FROM held)
+WITH gone AS (
+  DELETE FROM ${logTable.sql} WHERE seq = ANY ($2::bigint[]) AND size IS NOT NULL
   RETURNING *
 ), ${putBack(logTable)}
-SELECT FROM held`,
+SELECT`,
   },
   /**
-   * In a transaction of the caller's. $1: sequence. $2: the token under which the event was handed out. Of a transaction whose
-   * snapshot still shows a packed row, PostgreSQL says that it could not be serialized.
+   * In a transaction of the caller's. $1: of the change's row, and of a packed one whose place that has taken: if the transaction's
+   * snapshot shows it still, PostgreSQL says that it could not be serialized. Should it be there yet, that is a division by
+   * zero: the others in it are not acknowledged. $2: the token under which the event was handed out.
    */
   acknowledgeInTransaction: {
     name: 'log_acknowledge_in_transaction',
     text: `
 DELETE FROM ${logTable.sql}
 WHERE seq = ANY ($1::bigint[]) AND EXISTS (SELECT FROM ${lockTable.sql} WHERE resource = 1 AND token = $2)
-RETURNING pg_catalog.pg_try_advisory_xact_lock_shared(${acknowledgingKey})`,
+RETURNING pg_catalog.pg_try_advisory_xact_lock_shared(${acknowledgingKey}), 1 / (size IS NULL)::int`,
   },
   /** Whether no such transaction is open. */
   noneAcknowledges: {

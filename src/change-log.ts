@@ -125,7 +125,9 @@ export class ChangeLog {
       snapshot: new Snapshot(first![SNAPSHOT]),
       after: '0',
     };
-    const after = milestone ?? changes.at(-1)?.sequence ?? pass.after;
+    const read = changes.at(-1)?.sequence ?? pass.after;
+    // A statement may have come to a packed row, and to no further than where it begins.
+    const after = milestone === null || BigInt(read) > BigInt(milestone) ? read : milestone;
     const last = changes.length < wanted && rows < limit && milestone === null;
     if (rows > 0) this.#perRow = changes.length / rows;
     this.#pass = { ...pass, after };

@@ -58,18 +58,6 @@ export class Handling {
     return this.stop();
   }
 
-  /**
-   * Makes sure that a transaction of the caller's finds the change in a row of its own. Returns this one, and one that it was in.
-   * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST, ERR_INSTALL
-   */
-  async unpack(sequence: string): Promise<readonly string[]> {
-    try {
-      return (await this.#replica?.acknowledgements?.unpack(sequence)) ?? [sequence];
-    } catch (error) {
-      throw asInputError(error, this.#settings);
-    }
-  }
-
   /** @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST, ERR_INSTALL */
   async ack(event: ChangeEvent, sequence: string): Promise<void> {
     const { acknowledgements = null, token = null } = this.#replica ?? {};

@@ -7,7 +7,8 @@ import { presentIdentity } from './tables.ts';
 export const MAX_BODY_BYTES = 7900;
 
 /**
- * How many sequences each row of the log draws. A row that holds many changes has a size, and they bear the sequences
+ * How many sequences each row of the log has, from a multiple of this on, whatever has been done to the one that counts
+ * rows. A row that holds many changes has a size, and they bear the sequences
  * after its own; the change of any other row bears the row's.
  */
 export const STRIDE = 1000;
@@ -80,8 +81,9 @@ export const createTables = (names: Names) => ({
     forNobodyElse(names.lockTable),
   ],
   log: [
+    `CREATE SEQUENCE ${names.logSequence.sql}`,
     `CREATE TABLE ${names.logTable.sql} (
-  seq bigint GENERATED ALWAYS AS IDENTITY (SEQUENCE NAME ${names.logSequence.sql} START ${STRIDE} INCREMENT ${STRIDE}) PRIMARY KEY,
+  seq bigint PRIMARY KEY DEFAULT pg_catalog.nextval(${quoteLiteral(names.logSequence.sql)}::pg_catalog.regclass) * ${STRIDE},
   xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
   at timestamptz NOT NULL,
   tbl text NOT NULL,
@@ -93,6 +95,7 @@ export const createTables = (names: Names) => ({
   autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000,
   vacuum_truncate = off, toast.vacuum_truncate = off)`,
     forNobodyElse(names.logTable),
+    `ALTER SEQUENCE ${names.logSequence.sql} OWNED BY ${names.logTable.sql}.seq`,
     `REVOKE ALL ON SEQUENCE ${names.logSequence.sql} FROM PUBLIC`,
   ],
   // The key of HMAC-SHA256 (RFC 2104), and its two padded forms, which would be dear to make for every call.

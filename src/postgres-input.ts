@@ -116,14 +116,14 @@ export class PostgresInput implements Input, AsyncDisposable {
    * acknowledged already; if that was in a transaction that is still open, it resolves when that has ended.
    * @throws {PostgresInputError} ERR_LEASE_LOST if another node holds the lease or has acknowledged the event, and with
    * `client` also if this one has: roll back what was done for it. ERR_CONNECTION_LOST: it may come again. ERR_INSTALL if a
-   * right is missing. ERR_CONFIG_INVALID for the event of another input. With `client`, also whatever that throws.
+   * right is missing. ERR_CONFIG_INVALID for the event of another input. With `client`, also whatever that throws, and
+   * ERR_CONNECT: changes of one statement may share a row of the log, out of which one is taken in a session of ours.
    */
   async ack(event: ChangeEvent, client?: pg.ClientBase): Promise<void> {
     if (event.trigger !== this.id) throw foreign(event, this.id);
     if (event.sequence === null) return;
     if (client) {
-      const rows = (await this.#handling?.unpack(event.sequence)) ?? [event.sequence];
-      await acknowledgeIn(client, this.#names, rows, event);
+      await acknowledgeIn(client, this.#names, event, (task) => withSession(this.#settings, task));
       this.#handling?.queue.settle(event.sequence);
     } else if (this.#handling) {
       await this.#handling.ack(event, event.sequence);

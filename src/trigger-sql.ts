@@ -104,6 +104,7 @@ function recordRows(names: Names, table: Table, event: RowEvent, wanted: WantedE
 #variable_conflict use_variable
 DECLARE${declarations(names, table)}
   now_known record;
+  logged bigint;
 BEGIN
   IF TG_RELID = ${table.identity.relation} AND ${names.guardFunction.sql}(${table.identity.guard}) THEN
     IF asleep THEN
@@ -119,7 +120,10 @@ BEGIN
     SELECT * INTO now_known FROM ${names.identityFunction.sql}(TG_RELID);
     EXECUTE format(${anyTable}, now_known.id, now_known.key, now_known.match)
     USING location, written_at;
-    body := '';
+    GET DIAGNOSTICS logged = ROW_COUNT;
+    IF logged > 0 THEN
+      body := '';
+    END IF;
   END IF;
   IF asleep AND body IS NOT NULL THEN
     PERFORM ${names.notifyFunction.sql}(body);
@@ -135,7 +139,8 @@ const forFormat = (names: Names): Names => ({
 
 type RowEvent = Exclude<TriggerEvent, 'truncate'>;
 
-const rowsOf = (event: RowEvent): string => (event === 'delete' ? 'old_rows' : 'new_rows');
+/** Tells how many rows a statement changed: of an UPDATE there may be fewer new ones, where a partition's trigger turned some away. */
+const rowsOf = (event: RowEvent): string => (event === 'insert' ? 'new_rows' : 'old_rows');
 
 /** The changes that a statement made, as a query of id, op and key. */
 function changedRows(
@@ -144,7 +149,7 @@ function changedRows(
   { id, key, match }: Pick<RowIdentity, 'id' | 'key' | 'match'>,
 ): string {
   if (event !== 'update' || match === null)
-    return `SELECT ${id} AS id, '${event.toUpperCase()}' AS op, ${key} AS key FROM ${rowsOf(event)} r`;
+    return `SELECT ${id} AS id, '${event.toUpperCase()}' AS op, ${key} AS key FROM ${event === 'delete' ? 'old_rows' : 'new_rows'} r`;
   // Grouped by the key. A row whose key changed leaves under the old one and comes under the new one; one that a statement
   // changes more than once, as two cascades do, counts once. There is no join: a plan cached for one row would have it
   // done by nested loops for a million.
@@ -226,7 +231,7 @@ function recordTruncate(names: Names, table: Table): string {
   return `
 #variable_conflict use_variable
 DECLARE${declarations(names, table)}
-  last_seq bigint := pg_sequence_last_value(${quoteLiteral(names.logSequence.sql)});
+  last_seq bigint := pg_sequence_last_value(${quoteLiteral(names.logSequence.sql)}) * ${STRIDE};
   last_op text;
 BEGIN
   SELECT l.op INTO last_op FROM ${names.logTable.sql} l

@@ -76,13 +76,13 @@ describe('ack(event, client)', () => {
   }
 
   /** An event in hand. */
-  async function handedOut(ack: 'auto' | 'manual' = 'manual'): Promise<Subject> {
+  async function handedOut(ack: 'auto' | 'manual' = 'manual', changes = 1): Promise<Subject> {
     const bench = await setup();
     onTestFinished(() => bench[Symbol.asyncDispose]());
     const input = await bench.input();
     const events = input.handle({ ack });
     await reaches(input, 'active');
-    await bench.database.query('INSERT INTO items VALUES (1)');
+    await bench.database.query(`INSERT INTO items SELECT generate_series(1, ${changes})`);
     const { value: event } = await events.next();
     return { bench, input, events, event: event!, client: await bench.database.client() };
   }
@@ -140,18 +140,22 @@ describe('ack(event, client)', () => {
     expect(await input.status()).toMatchObject({ inFlight: 1, backlog: 1 });
   });
 
-  test('works on another input of the same id, and for events by hand does nothing', async () => {
-    const { bench, input, event, client } = await handedOut();
-    const config = { name: 'test-input', type: 'postgres', connectionString: bench.database.url };
-    await using other = await newPostgresInput(config, PATIENT);
-    await client.query('BEGIN');
-    await other.ack({ ...event, sequence: null }, client);
-    await other.ack({ ...event, sequence: null });
-    await other.ack(event, client);
-    await client.query('COMMIT');
-    await expect(other.ack(event)).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
-    expect(await input.status()).toMatchObject({ backlog: 0 });
-  });
+  test.each([1, 60])(
+    'works on another input of the same id, and for events by hand does nothing, after a statement of %i rows',
+    async (changes) => {
+      const { bench, input, event, client } = await handedOut('manual', changes);
+      const config = { name: 'test-input', type: 'postgres', connectionString: bench.database.url };
+      await using other = await newPostgresInput(config, PATIENT);
+      await client.query('BEGIN');
+      await other.ack({ ...event, sequence: null }, client);
+      await other.ack({ ...event, sequence: null });
+      await other.ack(event, client);
+      await client.query('COMMIT');
+      await expect(other.ack(event)).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+      await expect(other.ack(event, client)).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+      expect(await input.status()).toMatchObject({ backlog: changes - 1 });
+    },
+  );
 
   test('refuses the event of an input of another id, whose numbers are the same', async () => {
     const { bench, input, event, client } = await handedOut();

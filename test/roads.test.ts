@@ -206,6 +206,17 @@ describe('a notification', () => {
     expect(await logged(watched)).toHaveLength(141);
   });
 
+  test('is not sent where nothing changed, also of a table that is no longer as it was', async () => {
+    const { database, ...watched } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
+    await database.query('ALTER TABLE t RENAME id TO number');
+    const reader = await sleeper(database, watched);
+    await database.query('INSERT INTO t SELECT 1 WHERE false; UPDATE t SET number = 2; DELETE FROM t');
+    expect(await reader.payloads()).toEqual([]);
+    await database.query('INSERT INTO t VALUES (1)');
+    expect(await reader.payloads()).toEqual(['[]']);
+    expect(await logged(watched)).toMatchObject([{ id: '1', key: 'number' }]);
+  });
+
   test('tells to look in the log of an id so long that no string could hold it, escaped', async () => {
     const { database, ...watched } = await setup('CREATE TABLE t (id text)');
     const reader = await sleeper(database, watched);
