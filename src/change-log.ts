@@ -15,7 +15,7 @@
  *
  * A row that is packed holds many changes, with one xid and with the sequences after its own. When it is unpacked, its
  * changes keep all that, so that to a pass it makes no difference: a page ends with a row, and the next goes on after the
- * last sequence that one could hold.
+ * last of its changes.
  *
  * Where a pass begins: above all sequences that had been drawn when the pass before began, except for transactions that
  * were under way then and have ended since. It steps over what is acknowledged and not yet vacuumed only for these,
@@ -116,7 +116,7 @@ export class ChangeLog {
       } else if (isMilestone(row)) {
         milestone ??= row[0];
       } else if (milestone === null) {
-        this.#unpack(row, changes);
+        this.#addChanges(row, changes);
         rows++;
       }
     });
@@ -135,7 +135,7 @@ export class ChangeLog {
     return { changes, last };
   }
 
-  #unpack([seq, at, tbl, id, op, key, size]: Row, into: Change[]): void {
+  #addChanges([seq, at, tbl, id, op, key, size]: Row, into: Change[]): void {
     const operation = operationOf(op);
     const time = isoOf(at!);
     if (size === null) {

@@ -7,9 +7,9 @@ import { presentIdentity } from './tables.ts';
 export const MAX_BODY_BYTES = 7900;
 
 /**
- * How many sequences each row of the log has, from a multiple of this on, whatever has been done to the one that counts
- * rows. A row that holds many changes has a size, and they bear the sequences
- * after its own; the change of any other row bears the row's.
+ * How many sequences each row of the log has, from a multiple of this on, whatever is done to the sequence that counts
+ * rows. A row that holds many changes has a size, and they bear the sequences after its own; the change of any other row
+ * bears the row's.
  */
 export const STRIDE = 1000;
 

@@ -171,6 +171,9 @@ function changedRows(
 /** A row may leave under its old key and come under its new one, both with the same id. */
 const DELETES_FIRST = `c.op <> 'DELETE'`;
 
+/** Whether a change alone is too long for a notification. */
+const IS_LONG = `octet_length(id) + coalesce(octet_length(key), 0) >= ${MAX_BODY_BYTES}`;
+
 /** One INSERT into the log, of a row for each change, if there are few. */
 const insertEach = (names: Names, event: RowEvent, rows: string): string =>
   `INSERT INTO ${names.logTable.sql} (at, tbl, id, op, key)
@@ -197,7 +200,7 @@ const insertPacked = (
       FROM (
         SELECT c.*, (row_number() OVER () - 1) / ${PACK} AS pack,
           CASE WHEN left(c.key, 1) = '"' THEN c.key END AS shared,
-          CASE WHEN octet_length(c.id) + coalesce(octet_length(c.key), 0) >= ${MAX_BODY_BYTES} THEN row_number() OVER () END AS long
+          CASE WHEN ${IS_LONG} THEN row_number() OVER () END AS long
         FROM (${rows}) c
       ) c
       GROUP BY c.pack, c.op, c.shared, c.long
@@ -215,7 +218,7 @@ const announced = (insert: string): string => `WITH change AS (
     SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
       'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
       'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
-    FROM (SELECT *, octet_length(id) + coalesce(octet_length(key), 0) >= ${MAX_BODY_BYTES} AS long FROM change) c
+    FROM (SELECT *, ${IS_LONG} AS long FROM change) c
     HAVING count(*) > 0`;
 
 /** How many rows back in the log a TRUNCATE looks for one that it is a part of. */
