@@ -1,6 +1,7 @@
 /**
  * Triggers of the test's own on the internal tables, which write down who held the lease when and who acknowledged
- * what, in the very transactions in which that happened. They know the tables' documented columns and nothing else.
+ * what, in the very transactions in which that happened. They know the tables' columns, and that a row with a size holds so
+ * many changes, with the sequences after its own, which are put back when the row is deleted without them.
  */
 export const LOG_TABLE = 'postgres_input.log_postgres_input_chaos_input';
 export const LOCK_TABLE = 'postgres_input.lock_postgres_input_chaos_input';
