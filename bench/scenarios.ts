@@ -33,6 +33,12 @@ const fill = (stage: Stage, rows: number, from = 0): Promise<unknown> =>
     `INSERT INTO item (id, note) SELECT n, 'row ' || n FROM generate_series(${from + 1}, ${from + rows}) n`,
   );
 
+/** The same, by a statement for each row. */
+const fillOneByOne = (stage: Stage, rows: number): Promise<unknown> =>
+  stage.client.query(
+    `DO $$ BEGIN FOR n IN 1..${rows} LOOP INSERT INTO item (id, note) VALUES (n, 'row ' || n); END LOOP; END $$`,
+  );
+
 /** Writers as fast as they go, with a live consumer. */
 const throughput = (
   clients: number,
@@ -114,12 +120,6 @@ const latency = (rate: number, contestants: readonly string[]): Scenario => ({
   },
 });
 
-/** The same, by a statement for each row. */
-const fillOneByOne = (stage: Stage, rows: number): Promise<unknown> =>
-  stage.client.query(
-    `DO $$ BEGIN FOR n IN 1..${rows} LOOP INSERT INTO item (id, note) VALUES (n, 'row ' || n); END LOOP; END $$`,
-  );
-
 /** A backlog that gathered while nobody listened. */
 const drain = (
   rows: number,
@@ -164,6 +164,7 @@ const readingLimit: Scenario = {
     await using stage = await lab.stage(contestant);
     await stage.install();
     await fill(stage, 1_000_000);
+    // Twenty rows of a hundred.
     const text = `SELECT seq, at, tbl, id, op, key, size FROM postgres_input.log_postgres_input_bench
       WHERE seq > $1 ORDER BY seq LIMIT 20`;
     await stage.client.query('SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off');
