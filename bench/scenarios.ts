@@ -1,6 +1,6 @@
 /** What is measured. One contestant, one round, a database of its own; run.ts interleaves the rounds. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { readPayload } from '../src/payload.ts';
+import { readPayload } from '../src/capture/notification.ts';
 import { Child } from './child.ts';
 import type { Lab, Stage } from './lab.ts';
 import { type Metrics, type Scenario, ascending, quantile } from './scenario.ts';

@@ -1,8 +1,8 @@
-export type { ChangeEvent } from './change.ts';
-export type { HandleOptions, LeaseSettings, PostgresInputOptions } from './config.ts';
-export { type ErrorCode, PostgresInputError } from './errors.ts';
-export type { Installation } from './install.ts';
-export type { LifecycleEvents } from './lifecycle.ts';
+export type { ChangeEvent } from './capture/change.ts';
+export type { HandleOptions, LeaseSettings, PostgresInputOptions } from './config/settings.ts';
+export { type ErrorCode, PostgresInputError } from './api/errors.ts';
+export type { Installation } from './schema/install.ts';
+export type { LifecycleEvents } from './api/lifecycle-events.ts';
 export {
   type Event,
   type Input,
@@ -10,7 +10,7 @@ export {
   type NewInputFunc,
   type Operation,
   parseOperation,
-} from './orchestrator.ts';
+} from './api/orchestrator.ts';
 export { PostgresInput, newPostgresInput } from './postgres-input.ts';
-export type { InputState, InputStatus } from './status.ts';
-export type { UnwatchableTable } from './tables.ts';
+export type { InputState, InputStatus } from './node/status.ts';
+export type { UnwatchableTable } from './schema/tables.ts';

@@ -9,23 +9,23 @@
  */
 import { EventEmitter } from 'node:events';
 import type pg from 'pg';
-import { acknowledgeIn, leaseLost } from './acknowledgements.ts';
-import type { ChangeEvent } from './change.ts';
+import { acknowledgeIn, leaseLost } from './capture/acknowledgements.ts';
+import type { ChangeEvent } from './capture/change.ts';
 import {
   type HandleOptions,
   type PostgresInputOptions,
   type Settings,
   parseConfig,
   parseHandleOptions,
-} from './config.ts';
-import { tryConnecting, withSession } from './connection.ts';
-import { PostgresInputError } from './errors.ts';
-import { Handling } from './handling.ts';
-import { type Installation, uninstall } from './install.ts';
-import type { LifecycleEvents } from './lifecycle.ts';
-import { type Names, namesOf } from './names.ts';
-import type { Input, InputConfig } from './orchestrator.ts';
-import { type InputState, type InputStatus, readStatus } from './status.ts';
+} from './config/settings.ts';
+import { tryConnecting, withSession } from './node/connect.ts';
+import { PostgresInputError } from './api/errors.ts';
+import { Handling } from './node/iteration.ts';
+import { type Installation, uninstall } from './schema/install.ts';
+import type { LifecycleEvents } from './api/lifecycle-events.ts';
+import { type Names, namesOf } from './schema/names.ts';
+import type { Input, InputConfig } from './api/orchestrator.ts';
+import { type InputState, type InputStatus, readStatus } from './node/status.ts';
 
 type Listener<Name extends keyof LifecycleEvents> = (...args: LifecycleEvents[Name]) => void;
 

@@ -1,7 +1,7 @@
 import { once as onceEmitted } from 'node:events';
 import { createServer } from 'node:net';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
-import { EventQueue } from '../src/event-queue.ts';
+import { EventQueue } from '../src/delivery/event-queue.ts';
 import { type ChangeEvent, type PostgresInput, newPostgresInput } from '../src/index.ts';
 import {
   Consumer,

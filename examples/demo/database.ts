@@ -1,7 +1,7 @@
 /** The demo's database: its own server, or two schemas on the one at DATABASE_DSN. */
 import pg from 'pg';
-import { parseConnectionString } from '../../src/connection-string.ts';
-import { Session } from '../../src/session.ts';
+import { parseConnectionString } from '../../src/config/connection-string.ts';
+import { Session } from '../../src/postgres/session.ts';
 import { startServer } from '../../test/support/server.ts';
 
 export interface Database extends AsyncDisposable {

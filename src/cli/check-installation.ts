@@ -1,7 +1,7 @@
 /** What doctor looks at in the installation: is everything there, in force, and nothing besides? */
-import { locationOf, qualify, quoteIdentifier } from '../names.ts';
+import { locationOf, qualify, quoteIdentifier } from '../schema/names.ts';
 import { type Check, ok, problem } from './finding.ts';
-import { runtimeGrants } from './grants.ts';
+import { runtimeGrants } from '../schema/grants.ts';
 import { plural } from './output.ts';
 
 const rights: Check = async ({ session, names, catalog, plan: { steps } }) => {

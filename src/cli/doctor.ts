@@ -1,5 +1,5 @@
-import { PostgresInputError } from '../errors.ts';
-import { tryConnecting } from '../connection.ts';
+import { PostgresInputError } from '../api/errors.ts';
+import { tryConnecting } from '../node/connect.ts';
 import { INSTALLATION } from './check-installation.ts';
 import { OPERATION } from './check-operation.ts';
 import { type Call, type Command, EXIT, inSession } from './command.ts';

@@ -4,10 +4,10 @@
  * log of its own, for as long as it runs.
  */
 import { randomBytes } from 'node:crypto';
-import { readCatalog } from '../catalog.ts';
-import type { Installation } from '../install.ts';
+import { readCatalog } from '../schema/catalog.ts';
+import type { Installation } from '../schema/install.ts';
 import { PostgresInput } from '../postgres-input.ts';
-import { tryConnecting } from '../connection.ts';
+import { tryConnecting } from '../node/connect.ts';
 import { type Call, type Command, EXIT, type Output, UsageError, inSession } from './command.ts';
 import { plural, printable } from './output.ts';
 

@@ -1,10 +1,10 @@
 import { expect, onTestFinished } from 'vitest';
-import { type PostgresInputOptions, type Settings, parseConfig } from '../../src/config.ts';
-import { withSession } from '../../src/connection.ts';
-import { type Installation, install, uninstall } from '../../src/install.ts';
-import { type Names, namesOf } from '../../src/names.ts';
-import type { InputConfig } from '../../src/orchestrator.ts';
-import { type Plan, plan } from '../../src/plan.ts';
+import { type PostgresInputOptions, type Settings, parseConfig } from '../../src/config/settings.ts';
+import { withSession } from '../../src/node/connect.ts';
+import { type Installation, install, uninstall } from '../../src/schema/install.ts';
+import { type Names, namesOf } from '../../src/schema/names.ts';
+import type { InputConfig } from '../../src/api/orchestrator.ts';
+import { type Plan, plan } from '../../src/schema/plan.ts';
 import { type TestDatabase, createDatabase } from './database.ts';
 
 /** One input's view of a database, without its reader: what installs, and what the triggers then log. */

@@ -1,0 +1,32 @@
+/** What an input tells of its life. */
+import type { PostgresInputError } from './errors.ts';
+import type { Installation } from '../schema/install.ts';
+
+/** What an input tells of its life: listeners get these arguments. */
+export interface LifecycleEvents {
+  /** It waits for the lease: for the first time, again, or after `reconnecting`. */
+  standby: [];
+  /** It holds the lease, under this token. */
+  active: [lease: { fencingToken: string }];
+  /** Its `handle()` has ended. */
+  idle: [];
+  /** It has been closed. */
+  closed: [];
+  /** The reader waits for notifications. */
+  asleep: [];
+  /** The reader reads the change log. */
+  awake: [];
+  /** The triggers have been looked after: which tables are watched, and which are not, and why. */
+  installed: [installation: Installation];
+  /** Looking after the triggers failed; it is tried again. What is in place goes on working. */
+  discoveryFailed: [error: unknown];
+  /**
+   * With `reconnect`: the connection was lost, and with it the lease if it was held, and is tried again after `delay`
+   * milliseconds. `standby` tells when that has come to something.
+   */
+  reconnecting: [attempt: { error: PostgresInputError; attempt: number; delay: number }];
+  /** A notification that claims to be of our triggers and is not was skipped. */
+  forged: [];
+  /** A notification that is not of our triggers was skipped: `foreignNotifications: 'ignore'`. */
+  ignored: [];
+}

@@ -1,0 +1,71 @@
+/** A change of a row, as both roads, the notification and the change log, bring it, and the event that it becomes. */
+import type { Event, Operation } from '../api/orchestrator.ts';
+
+/** An event of this package: a change of a row, with what it takes to process it safely. */
+export interface ChangeEvent extends Event {
+  /**
+   * Unique and stable for this change under this input's id: the key by which to tell a repeat. Null for a
+   * notification that somebody sent by hand.
+   */
+  sequence: string | null;
+  /** The row's primary key, column by column, as PostgreSQL prints it; null where there is no row or no key. */
+  key: Record<string, string> | null;
+  /** When the change was written: ISO 8601, UTC, to the microsecond. Null for a notification sent by hand. */
+  occurredAt: string | null;
+  /** The lease's token under which this was handed out: a later holder's is greater. */
+  fencingToken: string | null;
+}
+
+/** The column `key` of the log, parsed: a string is the name of the column that the id was taken from. */
+export type LoggedKey = string | Record<string, string> | null;
+
+/** What the trigger functions write into the column `op`. */
+const OPERATIONS: ReadonlyMap<string, Operation> = new Map([
+  ['INSERT', 'create'],
+  ['UPDATE', 'update'],
+  ['DELETE', 'delete'],
+  ['TRUNCATE', 'delete'],
+]);
+
+export const operationOf = (op: string): Operation => OPERATIONS.get(op) ?? 'unknown';
+
+/**
+ * A change that nobody has been handed yet. Thousands of them wait for a slow consumer. They are no object literals: of
+ * those, V8 would learn that they live long, and make all later ones in the old generation, where garbage stays.
+ */
+export class Change {
+  readonly sequence: string | null;
+  readonly location: string;
+  readonly operation: Operation;
+  readonly id: string;
+  readonly key: LoggedKey;
+  readonly occurredAt: string | null;
+
+  constructor(
+    sequence: string | null,
+    location: string,
+    operation: Operation,
+    id: string,
+    key: LoggedKey,
+    occurredAt: string | null,
+  ) {
+    this.sequence = sequence;
+    this.location = location;
+    this.operation = operation;
+    this.id = id;
+    this.key = key;
+    this.occurredAt = occurredAt;
+  }
+}
+
+/** The event that a change becomes when it is handed out. */
+export const eventOf = (change: Change, trigger: string, fencingToken: string | null): ChangeEvent => ({
+  location: change.location,
+  operation: change.operation,
+  id: change.id,
+  trigger,
+  sequence: change.sequence,
+  key: typeof change.key === 'string' ? { [change.key]: change.id } : change.key,
+  occurredAt: change.occurredAt,
+  fencingToken,
+});

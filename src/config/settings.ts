@@ -1,0 +1,242 @@
+import { isDeepStrictEqual } from 'node:util';
+
+import { z } from 'zod';
+
+import { parseConnectionString, type ConnectionTarget } from './connection-string.ts';
+import { PostgresInputError } from '../api/errors.ts';
+import { parseOperation, type Operation } from '../api/orchestrator.ts';
+
+/** How the nodes agree on which of them is active. */
+export interface LeaseSettings {
+  /** For how long a claim is good without renewal, in milliseconds. Default: 5000. */
+  duration: number;
+  /** How often the holder renews, in milliseconds. Default: 1000. */
+  renewInterval: number;
+  /** How long before the end the holder stops trusting its lease, in milliseconds. Default: 1000. */
+  margin: number;
+  /** How often a standby looks whether the holder has died, in milliseconds. Default: 250. */
+  pollInterval: number;
+}
+
+/** What may be chosen beyond the config that all inputs share. Every one is optional. */
+export interface PostgresInputOptions {
+  /**
+   * How long connecting may take, in milliseconds. Default: `connect_timeout` of the connection string if it has one
+   * (that is in seconds), else 500.
+   */
+  connectTimeout?: number;
+  /** The schemas whose tables are watched. Default: `['public']`. */
+  schemas?: string[];
+  /**
+   * Which tables of those schemas are watched: names or globs, `table` or `schema.table`. Default: all. A table that
+   * both lists match is not watched; an empty `include` stands for all tables.
+   */
+  tables?: { include?: string[]; exclude?: string[] };
+  /** The schema for this package's own tables and functions. Default: `'postgres_input'`. */
+  internalSchema?: string;
+  /** Whether to install what is missing. Default: `true`; `false` if a DBA has run what `plan` prints. */
+  install?: boolean;
+  /** How often to look for new tables, in milliseconds. Default: 5000. */
+  discoveryInterval?: number;
+  /** For how long installation may wait for a lock, in milliseconds, before it lets go and retries. Default: 100. */
+  lockTimeout?: number;
+  /** How the nodes agree on which of them is active. */
+  lease?: Partial<LeaseSettings>;
+  /** How many events may be handed out and not yet acknowledged, with `ack: 'manual'`. Default: 1000. */
+  maxInFlight?: number;
+  /**
+   * What to do with notifications that our triggers did not send. Default: `'accept'`, valid ones become events and
+   * garbage throws `ERR_PAYLOAD_INVALID`; `'ignore'`: they are skipped, and counted in `status()`.
+   */
+  foreignNotifications?: 'accept' | 'ignore';
+}
+
+/** How `handle` hands events out. */
+export interface HandleOptions {
+  /** Ends the iteration: it rejects with the signal's reason, after the lease is released. */
+  signal?: AbortSignal;
+  /**
+   * `'auto'`: asking for the next event acknowledges the one before. `'manual'`: each is acknowledged by `ack`, in any
+   * order. Default: `'auto'`.
+   */
+  ack?: 'auto' | 'manual';
+  /**
+   * Whether to rejoin as a standby, for ever, after an error that is retryable, with growing, jittered delays of at
+   * least `minDelay` and at most `maxDelay` milliseconds. Default: `false`; `true` stands for 100 and 10000.
+   */
+  reconnect?: boolean | { minDelay?: number; maxDelay?: number };
+}
+
+/** The longest that `setTimeout` can wait, and PostgreSQL's own timeouts too. */
+const MAX_MILLISECONDS = 2 ** 31 - 1;
+
+const wholeNumber = (what: string, max: number) => {
+  const error = `must be a whole number${what}, from 1 to ${max}`;
+  return z.int(error).min(1, error).max(max, error);
+};
+const milliseconds = wholeNumber(' of milliseconds', MAX_MILLISECONDS);
+
+/** PostgreSQL's text holds no NUL, and half a surrogate pair would arrive there as another character. */
+const text = z
+  .string()
+  .refine((value) => value.trim() !== '', 'must not be empty')
+  .refine(
+    (value) => !value.includes('\0') && Buffer.from(value).toString() === value,
+    'must be valid text without NUL',
+  );
+
+/** https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS */
+const identifier = text.refine((value) => Buffer.byteLength(value) <= 63, 'must be at most 63 bytes long');
+
+const strict = <Shape extends z.core.$ZodLooseShape>(shape: Shape) =>
+  z.strictObject(shape, {
+    error: (issue) =>
+      issue.code === 'unrecognized_keys'
+        ? `has no ${issue.keys.map((key) => JSON.stringify(key)).join(', ')}: use ${Object.keys(shape).join(', ')}`
+        : undefined,
+  });
+
+const lease = strict({
+  duration: milliseconds.default(5000),
+  renewInterval: milliseconds.default(1000),
+  margin: milliseconds.default(1000),
+  pollInterval: milliseconds.default(250),
+}).refine(({ duration, renewInterval, margin }) => renewInterval + margin < duration, {
+  error: 'renewInterval + margin must be less than duration, or the holder gives up before it has renewed',
+});
+
+const optionsSchema = strict({
+  connectTimeout: milliseconds.optional(),
+  schemas: z.array(identifier).min(1, 'must name at least one schema').default(['public']),
+  tables: strict({ include: z.array(text).default([]), exclude: z.array(text).default([]) }).prefault({}),
+  internalSchema: identifier
+    .refine((name) => !name.startsWith('pg_'), 'must not begin with pg_, which PostgreSQL keeps for itself')
+    .default('postgres_input'),
+  install: z.boolean().default(true),
+  discoveryInterval: milliseconds.default(5000),
+  lockTimeout: milliseconds.default(100),
+  lease: lease.prefault({}),
+  maxInFlight: wholeNumber('', 1_000_000).default(1000),
+  foreignNotifications: z.enum(['accept', 'ignore']).default('accept'),
+} satisfies Record<keyof PostgresInputOptions, z.ZodType>);
+
+const reconnect = strict({
+  minDelay: milliseconds.default(100),
+  maxDelay: milliseconds.default(10_000),
+}).refine(({ minDelay, maxDelay }) => minDelay <= maxDelay, 'minDelay must not be more than maxDelay');
+
+/** Also one that a library or another realm has made. */
+const isAbortSignal = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value;
+
+const handleSchema = strict({
+  signal: z.custom<AbortSignal>(isAbortSignal, 'must be an AbortSignal').optional(),
+  ack: z.enum(['auto', 'manual'], "must be 'auto' or 'manual'").default('auto'),
+  reconnect: z
+    .preprocess((value) => (value === true ? {} : value === false ? null : value), reconnect.nullable())
+    .default(null),
+} satisfies Record<keyof HandleOptions, z.ZodType>);
+
+const operation = z.string().transform((value, context) => {
+  try {
+    return parseOperation(value);
+  } catch (error) {
+    context.addIssue((error as TypeError).message);
+    return z.NEVER;
+  }
+});
+
+/** Not strict: orchestrators keep keys of their own beside ours. */
+const configSchema = z.object({
+  name: text,
+  type: text,
+  connectionString: z.string('must be a string: a postgres:// URL or key=value pairs'),
+  operations: z.array(operation).nullish(),
+});
+
+/** How config files spell it, and how we do. */
+const SPELLINGS = [
+  ['connection_string', 'connectionString'],
+  ['operation', 'operations'],
+] as const;
+
+const EVERY_OPERATION: readonly Operation[] = ['create', 'read', 'update', 'delete'];
+
+/** Config and options, checked, with every default filled in. */
+export interface Settings extends Readonly<z.output<typeof optionsSchema>> {
+  readonly connectTimeout: number;
+  readonly name: string;
+  /** The name in the form that orchestrators and database objects know: see {@link inputId}. */
+  readonly id: string;
+  /** The operations that were asked for; never empty. */
+  readonly operations: ReadonlySet<Operation>;
+  readonly target: ConnectionTarget;
+}
+
+/** The options of `handle`, checked, with every default filled in. */
+export type HandleSettings = Readonly<z.output<typeof handleSchema>>;
+
+/** Between attempts to reconnect, in milliseconds. */
+export type Delays = NonNullable<HandleSettings['reconnect']>;
+
+/** An input's id: its name, every `-` turned into `_`. */
+export function inputId(name: string): string {
+  return name.replaceAll('-', '_');
+}
+
+/**
+ * Checks what the user asks for. Takes a config as it comes out of a TOML or JSON file: `connection_string` and
+ * `operation` are other spellings of `connectionString` and `operations`; keys that it does not know are left alone.
+ *
+ * @throws PostgresInputError `ERR_CONFIG_INVALID`, listing every violation; `ERR_CONNECTION_STRING`.
+ */
+export function parseConfig(config: unknown, options?: unknown): Settings {
+  const problems: string[] = [];
+  const wanted = check('config', configSchema, withOurSpelling(config, problems), problems);
+  const chosen = check('options', optionsSchema, options ?? {}, problems);
+  if (wanted === undefined || chosen === undefined || problems.length > 0) {
+    throw invalid(['Please correct the config:', ...problems]);
+  }
+
+  const target = parseConnectionString(wanted.connectionString);
+  return {
+    ...chosen,
+    connectTimeout: chosen.connectTimeout ?? target.connectTimeout ?? 500,
+    name: wanted.name,
+    id: inputId(wanted.name),
+    operations: new Set(wanted.operations?.length ? wanted.operations : EVERY_OPERATION),
+    target,
+  };
+}
+
+/** @throws PostgresInputError `ERR_CONFIG_INVALID`, listing every violation. */
+export function parseHandleOptions(options: unknown): HandleSettings {
+  const problems: string[] = [];
+  const settings = check('handle', handleSchema, options, problems);
+  if (settings !== undefined) return settings;
+  throw invalid(['Please correct the options of handle():', ...problems]);
+}
+
+// No cause: the list says it all, and what zod keeps could one day hold the connection string.
+const invalid = (lines: string[]): PostgresInputError =>
+  new PostgresInputError('ERR_CONFIG_INVALID', lines.join('\n- '));
+
+function check<Output>(root: string, schema: z.ZodType<Output>, value: unknown, problems: string[]) {
+  const { data, error } = schema.safeParse(value);
+  for (const { path, message } of error?.issues ?? [])
+    problems.push(`${[root, ...path].join('.')}: ${message}`);
+  return data;
+}
+
+function withOurSpelling(config: unknown, problems: string[]): unknown {
+  if (typeof config !== 'object' || config === null) return config;
+  const unified: Record<string, unknown> = { ...config };
+  for (const [theirs, ours] of SPELLINGS) {
+    if (unified[theirs] === undefined) continue;
+    if (unified[ours] !== undefined && !isDeepStrictEqual(unified[ours], unified[theirs])) {
+      problems.push(`config.${theirs}: differs from ${ours}, which means the same: keep one of them`);
+    }
+    unified[ours] ??= unified[theirs];
+  }
+  return unified;
+}

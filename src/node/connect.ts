@@ -1,0 +1,86 @@
+/** How a node, or a single task, comes to be connected. */
+import { randomUUID } from 'node:crypto';
+import type pg from 'pg';
+import type { Settings } from '../config/settings.ts';
+import { PostgresInputError } from '../api/errors.ts';
+import { Listener } from '../postgres/listener.ts';
+import type { Names } from '../schema/names.ts';
+import { Session } from '../postgres/session.ts';
+import { Wakeup } from '../postgres/wakeup.ts';
+
+/** The control session and the listener, proven to belong together: a notification sent on one arrives on the other. */
+export async function connect(
+  settings: Settings,
+  names: Names,
+): Promise<{ session: Session; listener: Listener }> {
+  const started = performance.now();
+  const session = await Session.connect(settings.target, sessionOptions(settings));
+  let listener: Listener | undefined;
+  try {
+    const left = () => Math.max(1, Math.ceil(settings.connectTimeout - (performance.now() - started)));
+    listener = await Listener.connect(session.endpoint, [names.channel, names.nodeChannel], {
+      applicationName: sessionOptions(settings).applicationName,
+      connectTimeout: left(),
+      heartbeat: 2 * settings.lease.renewInterval,
+    });
+    await proveNotifications(session, listener, names, left());
+    return { session, listener };
+  } catch (cause) {
+    await Promise.all([listener?.close(), session.close()]);
+    if (cause instanceof PostgresInputError && cause.code === 'ERR_CONNECT') throw cause;
+    throw new PostgresInputError(
+      'ERR_CONNECT',
+      `no listener could be made within ${settings.connectTimeout} ms (${(cause as Error).message}): ` +
+        'check the limits on connections, or raise connectTimeout',
+      { cause, secrets: settings.target.secrets },
+    );
+  }
+}
+
+async function proveNotifications(
+  session: Session,
+  listener: Listener,
+  names: Names,
+  timeout: number,
+): Promise<void> {
+  const marker = randomUUID();
+  const arrived = new AbortController();
+  listener.onNotification = (_channel, payload) => {
+    if (payload === marker) arrived.abort();
+  };
+  await session.query('SELECT pg_catalog.pg_notify($1, $2)', [names.nodeChannel, marker], timeout);
+  await new Wakeup().wait(timeout, arrived.signal);
+  if (arrived.signal.aborted) return;
+  throw new PostgresInputError(
+    'ERR_CONNECT',
+    `a notification to ourselves did not arrive within connectTimeout, ${timeout} ms of which were left: ` +
+      'connect to the server itself or through a pooler in session mode, not in transaction mode',
+  );
+}
+
+export const sessionOptions = (settings: Settings) => ({
+  connectTimeout: settings.connectTimeout,
+  statementTimeout: 2 * settings.lease.renewInterval,
+  applicationName: `dapper-postgres-input ${settings.id}`.slice(0, 63),
+});
+
+/** A session for one task, closed after it. */
+export async function withSession<Result>(
+  settings: Settings,
+  task: (session: Session) => Promise<Result>,
+  endpoint: readonly pg.ClientConfig[] = settings.target.candidates,
+): Promise<Result> {
+  const target = { ...settings.target, candidates: endpoint };
+  const session = await Session.connect(target, sessionOptions(settings));
+  try {
+    return await task(session);
+  } finally {
+    await session.close();
+  }
+}
+
+/** Whether an input can be made of these settings: connects as a node does, and hangs up. */
+export async function tryConnecting(settings: Settings, names: Names): Promise<void> {
+  const { session, listener } = await connect(settings, names);
+  await Promise.all([listener.close(), session.close()]);
+}

@@ -1,0 +1,58 @@
+/** The statements of the lease. Time is the database's, never the node's. */
+import type { Names } from '../schema/names.ts';
+import type { Statement } from '../postgres/session.ts';
+
+export interface LeaseSql {
+  readonly observe: Statement;
+  readonly claim: Statement;
+  readonly renew: Statement;
+  readonly release: Statement;
+}
+
+export const leaseSql = ({ lockTable }: Names): LeaseSql => ({
+  /** Who holds the lease, for how long, and whether the session that claimed it is gone. */
+  observe: {
+    name: 'lease_observe',
+    text: `
+SELECT l.token, l.holder, l.acquired_at AS "acquiredAt",
+  l.holder IS NULL OR l.expires_at <= pg_catalog.clock_timestamp() AS expired,
+  l.holder IS NOT NULL AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_stat_activity a
+    -- the backend_start of another role's session is hidden
+    WHERE a.pid = l.backend_pid AND (a.backend_start = l.backend_start OR a.backend_start IS NULL)
+  ) AS dead,
+  coalesce(extract(epoch FROM l.expires_at - pg_catalog.clock_timestamp()) * 1000, 0)::float8 AS remaining
+FROM ${lockTable.sql} l WHERE l.resource = 1`,
+  },
+  /** $1: holder. $2: the token observed. $3: milliseconds. $4: the observed holder's session is dead. */
+  claim: {
+    name: 'lease_claim',
+    text: `
+UPDATE ${lockTable.sql} SET holder = $1, token = token + 1, acquired_at = pg_catalog.clock_timestamp(),
+  expires_at = pg_catalog.clock_timestamp() + $3::float8 * interval '1 millisecond',
+  backend_pid = pg_catalog.pg_backend_pid(),
+  backend_start = (SELECT a.backend_start FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_catalog.pg_backend_pid())
+WHERE resource = 1 AND token = $2
+  AND (holder IS NULL OR expires_at <= pg_catalog.clock_timestamp() OR $4::boolean)
+RETURNING token`,
+  },
+  /** $1: holder. $2: token. $3: milliseconds. */
+  renew: {
+    name: 'lease_renew',
+    text: `
+UPDATE ${lockTable.sql} SET expires_at = pg_catalog.clock_timestamp() + $3::float8 * interval '1 millisecond'
+WHERE resource = 1 AND holder = $1 AND token = $2
+RETURNING token`,
+  },
+  /** $1: holder. $2: token. $3: the channel on which the standbys wait. */
+  release: {
+    name: 'lease_release',
+    text: `
+WITH released AS (
+  UPDATE ${lockTable.sql} SET holder = NULL, expires_at = NULL, backend_pid = NULL, backend_start = NULL
+  WHERE resource = 1 AND holder = $1 AND token = $2
+  RETURNING token
+)
+SELECT pg_catalog.pg_notify($3, 'released') FROM released`,
+  },
+});

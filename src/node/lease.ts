@@ -1,0 +1,142 @@
+/**
+ * The lease: which of the nodes is the active one.
+ *
+ *   standby --claim--> holder --lost, or released--> standby
+ *
+ * It is a row of the lock table: a holder, a token that every claim raises (the fencing token), and a time of
+ * expiry that the database's clock writes and judges. The holder renews it every `renewInterval`, by (holder,
+ * token).
+ *
+ * What the holder trusts: that it is the only one, until `duration - margin` after the start of its last successful
+ * renewal, by its own clocks. `trusted` says so and costs nothing; it is asked before every event that is handed
+ * out, so that a process that was frozen and thawed hands out nothing more. Both of its clocks are asked, and the
+ * one that advanced more is believed: the monotonic one stands still while a machine is suspended, the other can be
+ * set back.
+ *
+ * What ends it: a renewal that finds another holder, a trust that ran out, a release. All three are a normal return.
+ *
+ * Who takes over, and when: at a release, everybody tries at once, told by a notification. When the holder's session
+ * is gone from the server (the process died, or it will hear of it at its next renewal and can acknowledge nothing until
+ * then), whoever polls next. When the holder fell silent (frozen, cut off),
+ * whoever wakes first after the expiry. A claim names the token that it observed: of many, one succeeds.
+ */
+import { randomUUID } from 'node:crypto';
+import type { LeaseSettings } from '../config/settings.ts';
+import { PostgresInputError } from '../api/errors.ts';
+import { type LeaseSql, leaseSql } from './lease-sql.ts';
+import type { Names } from '../schema/names.ts';
+import type { Session } from '../postgres/session.ts';
+import { Wakeup } from '../postgres/wakeup.ts';
+
+interface Observation {
+  token: string;
+  expired: boolean;
+  dead: boolean;
+  remaining: number;
+}
+
+export class Lease {
+  readonly holder: string = randomUUID();
+  readonly #session: Session;
+  readonly #names: Names;
+  readonly #sql: LeaseSql;
+  readonly #times: Readonly<LeaseSettings>;
+  readonly #released = new Wakeup();
+  #token: string | null = null;
+  #renewed = now();
+
+  constructor(session: Session, names: Names, times: Readonly<LeaseSettings>) {
+    this.#session = session;
+    this.#names = names;
+    this.#sql = leaseSql(names);
+    this.#times = times;
+  }
+
+  /** The fencing token; null when the lease is not held. */
+  get token(): string | null {
+    return this.#token;
+  }
+
+  /** Whether this node may still believe that it is the only holder. */
+  get trusted(): boolean {
+    if (this.#token === null) return false;
+    const { monotonic, wall } = now();
+    const elapsed = Math.max(monotonic - this.#renewed.monotonic, wall - this.#renewed.wall);
+    return elapsed < this.#times.duration - this.#times.margin;
+  }
+
+  /** To be called when a node has said that it released the lease. */
+  noticeRelease(): void {
+    this.#released.wake();
+  }
+
+  /** Waits for the lease and claims it. Returns false when `signal` aborts first. */
+  async standBy(signal: AbortSignal): Promise<boolean> {
+    while (!signal.aborted) {
+      const seen = await this.#observe();
+      if ((seen.expired || seen.dead) && (await this.#claim(seen))) return true;
+      const poll = this.#times.pollInterval * (0.8 + 0.4 * Math.random());
+      const untilExpiry = seen.remaining > 0 ? seen.remaining + 1 : Infinity;
+      await this.#released.wait(Math.min(poll, untilExpiry), signal);
+    }
+    return false;
+  }
+
+  /** Renews the lease until it is lost, or `signal` aborts. */
+  async hold(signal: AbortSignal, renewed: () => void = () => {}): Promise<void> {
+    const pause = new Wakeup();
+    for (;;) {
+      await pause.wait(this.#times.renewInterval, signal);
+      if (signal.aborted || !this.trusted || !(await this.#renew())) return;
+      renewed();
+    }
+  }
+
+  /** Gives the lease up and tells the standbys. Does nothing when it is not held. */
+  async release(): Promise<void> {
+    const token = this.#token;
+    this.#token = null;
+    if (token === null) return;
+    await this.#session.query(this.#sql.release, [this.holder, token, this.#names.nodeChannel]);
+  }
+
+  async #observe(): Promise<Observation> {
+    const [row] = await this.#session.query<Observation>(this.#sql.observe);
+    if (row) return row;
+    throw new PostgresInputError(
+      'ERR_INSTALL',
+      `the row resource = 1 is missing in ${this.#names.lockTable.sql}: somebody removed it; uninstall and install again`,
+    );
+  }
+
+  async #claim({ token, dead }: Observation): Promise<boolean> {
+    const attempt = now();
+    const { duration } = this.#times;
+    const [claimed] = await this.#session.query<{ token: string }>(this.#sql.claim, [
+      this.holder,
+      token,
+      duration,
+      dead,
+    ]);
+    if (!claimed) return false;
+    this.#token = claimed.token;
+    this.#renewed = attempt;
+    return true;
+  }
+
+  async #renew(): Promise<boolean> {
+    const attempt = now();
+    const { duration } = this.#times;
+    const renewed = await this.#session.query(this.#sql.renew, [this.holder, this.#token, duration]);
+    if (renewed.length === 0) {
+      this.#token = null;
+      return false;
+    }
+    this.#renewed = attempt;
+    return this.trusted;
+  }
+}
+
+function now() {
+  return { monotonic: performance.now(), wall: Date.now() };
+}

@@ -1,0 +1,255 @@
+/**
+ * A node's control session: one connection on which statements run one after the other, each with a time limit.
+ *
+ * It is trusted as long as every statement is answered in time. One that is not means a dead connection, or one
+ * that might as well be: the socket is destroyed, all that waits fails, and `onLost` is told, once. The server is told
+ * of the limit too: it would not notice that nobody waits any more, and carry on, with the locks that it has.
+ */
+import { once } from 'node:events';
+import { Socket } from 'node:net';
+import pg from 'pg';
+import type { ConnectionTarget } from '../config/connection-string.ts';
+import { PostgresInputError, isConnectionError } from '../api/errors.ts';
+
+/** SQL with a name, under which the server keeps it prepared for the session. */
+export interface Statement {
+  readonly name: string;
+  readonly text: string;
+}
+
+export interface SessionOptions {
+  /** For connecting, all hosts together; milliseconds. */
+  readonly connectTimeout: number;
+  /** For each statement; milliseconds. */
+  readonly statementTimeout: number;
+  readonly applicationName: string;
+}
+
+// What the role, the database or the application's habits may have set otherwise. Plans: every statement of ours
+// is to walk an index, whatever the statistics say of a table that was empty a minute ago. Keepalives: the server
+// is to free the session of a node that vanished, and with it the sleep lock.
+const SESSION_SETTINGS = `
+SET client_encoding = 'UTF8'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET search_path = pg_catalog;
+SET quote_all_identifiers = off; SET standard_conforming_strings = on;
+SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;
+SET lock_timeout = 0; SET idle_session_timeout = 0;
+SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off;
+SET max_parallel_workers_per_gather = 0;
+SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3`;
+
+/** How much longer than the node the server waits, in milliseconds: it is the node that gives up. */
+const GRACE = 1000;
+
+const TIMESTAMPTZ = 1184;
+
+/** Times stay as printed: a Date would round them to milliseconds. */
+const getTypeParser = ((oid: number, format?: 'text') =>
+  oid === TIMESTAMPTZ ? String : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser;
+
+/** A time as the session prints it, `2026-01-31 12:00:00.123456+00`, in ISO 8601. */
+export const isoOf = (printed: string): string => `${printed.slice(0, 10)}T${printed.slice(11, -3)}Z`;
+
+export class Session {
+  /** The host that was connected to, for further connections to the same one. */
+  readonly endpoint: pg.ClientConfig;
+  readonly #client: pg.Client;
+  readonly #socket: Socket;
+  /** For each statement that is not given another limit; milliseconds. */
+  readonly timeout: number;
+  /** The limit that the server has been told. */
+  #serverTimeout = 0;
+  #turn: Promise<unknown> = Promise.resolve();
+  #lost: PostgresInputError | undefined;
+  #closed = false;
+  /** Called once, when the connection is lost before `close`. */
+  onLost: (error: PostgresInputError) => void = () => {};
+
+  private constructor(endpoint: pg.ClientConfig, options: SessionOptions, connectTimeout: number) {
+    this.endpoint = endpoint;
+    this.timeout = options.statementTimeout;
+    this.#socket = new Socket();
+    this.#client = new pg.Client({
+      ...endpoint,
+      application_name: endpoint.application_name ?? options.applicationName,
+      connectionTimeoutMillis: connectTimeout,
+      keepAlive: true,
+      stream: () => this.#socket,
+      types: { getTypeParser },
+    });
+    this.#client.on('error', (error) => this.#fail(error));
+    this.#client.on('end', () => this.#fail(new Error('the server hung up')));
+  }
+
+  /**
+   * Connects to the first of the target's hosts that can be written to.
+   * @throws {PostgresInputError} ERR_CONNECT
+   */
+  static async connect(target: ConnectionTarget, options: SessionOptions): Promise<Session> {
+    const deadline = performance.now() + options.connectTimeout;
+    const failures: Error[] = [];
+    for (const [index, candidate] of target.candidates.entries()) {
+      // An equal share of what is left for each: one that never answers must not keep us from the next.
+      const share = (deadline - performance.now()) / (target.candidates.length - index);
+      const timeout = Math.max(1, Math.ceil(share));
+      const session = new Session(candidate, options, timeout);
+      try {
+        await session.#open(timeout);
+        return session;
+      } catch (error) {
+        session.#closed = true;
+        session.#socket.destroy();
+        failures.push(error as Error);
+      }
+    }
+    const [first] = failures;
+    if (failures.length === 1 && first instanceof PostgresInputError) throw first;
+    throw new PostgresInputError(
+      'ERR_CONNECT',
+      `no connection to the database within ${options.connectTimeout} ms ` +
+        `(${failures.map((failure) => failure.message || failure.name).join('; ')}): ` +
+        'check host, port, role and password, or raise connectTimeout',
+      { cause: first, secrets: target.secrets },
+    );
+  }
+
+  async #open(timeout: number): Promise<void> {
+    const deadline = performance.now() + timeout;
+    await this.#client.connect();
+    const query = (text: string) => {
+      // pg's query_timeout is missing in its types.
+      const timed = { text, query_timeout: Math.max(1, Math.ceil(deadline - performance.now())) };
+      return this.#client.query(timed);
+    };
+    const { rows } = await query('SELECT pg_catalog.pg_is_in_recovery() AS standby');
+    if (rows[0].standby) {
+      throw new PostgresInputError(
+        'ERR_CONNECT',
+        'the server is a hot standby, which takes no writes and no LISTEN: connect to the primary, or list all ' +
+          'hosts with target_session_attrs=read-write',
+      );
+    }
+    await query(`${SESSION_SETTINGS}; SET statement_timeout = ${this.timeout + GRACE}`);
+    this.#serverTimeout = this.timeout;
+  }
+
+  /**
+   * Runs a statement after those before it.
+   * @throws {PostgresInputError} ERR_CONNECTION_LOST; whatever else the server objects to is thrown as pg's error
+   */
+  query<Row extends object>(
+    statement: Statement | string,
+    values: unknown[] = [],
+    timeout = this.timeout,
+  ): Promise<Row[]> {
+    const config = typeof statement === 'string' ? { text: statement } : statement;
+    return this.#inTurn(async () => (await this.#client.query({ ...config, values })).rows as Row[], timeout);
+  }
+
+  /** The same, with rows as arrays of columns, each given to `onRow` as it arrives; what that throws is thrown here. */
+  eachRow<Row extends unknown[]>(
+    statement: Statement,
+    values: unknown[],
+    onRow: (row: Row) => void,
+    timeout = this.timeout,
+  ): Promise<void> {
+    const ask = async () => {
+      const query = new pg.Query({ ...statement, values, rowMode: 'array' } as pg.QueryConfig);
+      const failures: unknown[] = [];
+      query.on('row', (row: unknown) => {
+        try {
+          if (failures.length === 0) onRow(row as Row);
+        } catch (error) {
+          failures.push(error);
+        }
+      });
+      this.#client.query(query);
+      await once(query, 'end');
+      if (failures.length > 0) throw failures[0];
+    };
+    return this.#inTurn(ask, timeout);
+  }
+
+  #inTurn<Answer>(ask: () => Promise<Answer>, timeout: number): Promise<Answer> {
+    const result = this.#turn.then(async () => {
+      if (this.#closed) throw new PostgresInputError('ERR_CLOSED', 'the session is closed');
+      if (this.#lost) throw this.#lost;
+      const answered = expectWithin(timeout, () => this.#fail(new Error(`no answer within ${timeout} ms`)));
+      try {
+        if (timeout !== this.#serverTimeout) {
+          await this.#client.query(`SET statement_timeout = ${timeout + GRACE}`);
+          this.#serverTimeout = timeout;
+        }
+        return await ask();
+      } catch (error) {
+        if (!isConnectionError(error)) throw error;
+        throw this.#fail(error);
+      } finally {
+        answered();
+      }
+    });
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+
+  #fail(cause: unknown): PostgresInputError {
+    if (!this.#lost) {
+      this.#lost = connectionLost(cause);
+      this.#socket.destroy();
+      if (!this.#closed) this.onLost(this.#lost);
+    }
+    return this.#lost;
+  }
+
+  get isLost(): boolean {
+    return this.#lost !== undefined;
+  }
+
+  /** Ends the session at once. What is under way fails, and the server rolls it back. */
+  destroy(): void {
+    this.#closed = true;
+    this.#fail(new Error('it was given up'));
+  }
+
+  /** Ends the session once what it was asked has been answered. Never rejects. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    await this.#turn;
+    this.#closed = true;
+    if (!this.#lost) {
+      // end() waits for the server to hang up, which one that is gone never does.
+      const timer = setTimeout(() => this.#socket.destroy(), this.timeout);
+      await this.#client.end().catch(() => {});
+      clearTimeout(timer);
+    }
+    this.#socket.destroy();
+  }
+}
+
+/**
+ * Calls `expire` after `ms`, unless the returned function is called before. Where the process was frozen the answer
+ * may have come and wait to be read, which the event loop does after its timers and before its immediates. A timer
+ * that is very late tells of a machine that was suspended: the answer gets as much time again.
+ */
+function expectWithin(ms: number, expire: () => void): () => void {
+  const due = performance.now() + ms;
+  let answered = false;
+  const look = () => void setImmediate(() => answered || expire());
+  let timer = setTimeout(() => {
+    if (performance.now() - due < ms) look();
+    else timer = setTimeout(look, ms);
+  }, ms);
+  return () => {
+    answered = true;
+    clearTimeout(timer);
+  };
+}
+
+export const connectionLost = (cause: unknown): PostgresInputError =>
+  cause instanceof PostgresInputError
+    ? cause
+    : new PostgresInputError(
+        'ERR_CONNECTION_LOST',
+        `the connection to the database was lost (${cause instanceof Error ? cause.message : String(cause)}): ` +
+          'call handle() again, or use its option reconnect',
+        { cause },
+      );

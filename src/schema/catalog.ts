@@ -1,0 +1,154 @@
+/** What of ours, and of the original's, the database's catalog holds. */
+import { sharedFunctions } from './internal-tables.ts';
+import { type Names, TRIGGER_EVENTS } from './names.ts';
+import type { Session, Statement } from '../postgres/session.ts';
+
+export interface ExistingTrigger {
+  readonly schema: string;
+  readonly table: string;
+  readonly trigger: string;
+  readonly functionSchema: string;
+  readonly function: string;
+  readonly owner: string;
+  /** Whether the role in use may drop it. */
+  readonly owned: boolean;
+}
+
+export interface ExistingFunction {
+  readonly name: string;
+  readonly arguments: string;
+  /** Of the body, SHA-256: there may be thousands of functions. */
+  readonly digest: string | null;
+  readonly settings: string[] | null;
+  readonly owner: string;
+}
+
+export interface Catalog {
+  readonly schemaExists: boolean;
+  /** Whose the change log is; null where there is none. */
+  readonly logOwner: string | null;
+  /** Whether the role in use may give something to that role. */
+  readonly logOwned: boolean;
+  /** Those of the internal tables that exist. */
+  readonly tables: string[];
+  readonly functions: ExistingFunction[];
+  readonly triggers: ExistingTrigger[];
+  /** Whether the original's function exists, and the role in use may drop it. */
+  readonly originalFunction: boolean;
+}
+
+// A function is this input's when it is one of the named ones, or writes to its log. One that somebody has replaced is
+// known by its name, which only we can tell from the table's and the trigger's event.
+// $1: internal schema. $2: names of the internal tables. $3: how a function writes to the log. $4: the named functions.
+// $5: the original's function. $6: the log's name.
+const existing: Statement = {
+  name: 'catalog_existing',
+  text: `
+WITH ours AS (
+  SELECT p.oid, p.proname, p.prosrc, p.proconfig, p.proowner, pg_catalog.oidvectortypes(p.proargtypes) AS arguments,
+    p.proname = ANY ($4) OR pg_catalog.strpos(p.prosrc, $3) > 0 AS certain
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+  WHERE n.nspname = $1 AND (p.proname = ANY ($4) OR p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype)
+)
+SELECT
+  EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1) AS "schemaExists",
+  log.owner AS "logOwner", coalesce(log.owned, false) AS "logOwned",
+  (SELECT coalesce(pg_catalog.json_agg(c.relname), '[]') FROM pg_catalog.pg_class c
+   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   WHERE n.nspname = $1 AND c.relname = ANY ($2)) AS tables,
+  (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+     'name', proname, 'arguments', arguments, 'settings', proconfig, 'certain', certain,
+     'owner', pg_catalog.pg_get_userbyid(proowner),
+     'digest', CASE WHEN certain THEN pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(prosrc, 'UTF8')), 'hex') END)), '[]')
+   FROM ours) AS functions,
+  (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema', n.nspname, 'table', c.relname,
+     'trigger', t.tgname, 'functionSchema', pn.nspname, 'function', p.proname,
+     'certain', coalesce(ours.certain, true),
+     'owner', pg_catalog.pg_get_userbyid(c.relowner), 'owned', pg_catalog.pg_has_role(c.relowner, 'USAGE'))), '[]')
+   FROM pg_catalog.pg_trigger t
+   JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+   JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
+   JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   LEFT JOIN ours ON ours.oid = p.oid
+   WHERE NOT t.tgisinternal AND t.tgparentid = 0
+     AND (ours.oid IS NOT NULL OR (pn.nspname = 'public' AND p.proname = $5))) AS triggers,
+  EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'public' AND p.proname = $5 AND p.pronargs = 0 AND p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
+      AND pg_catalog.pg_has_role(p.proowner, 'USAGE')) AS "originalFunction"
+FROM (SELECT) one LEFT JOIN LATERAL (
+  SELECT pg_catalog.pg_get_userbyid(c.relowner) AS owner, pg_catalog.pg_has_role(c.relowner, 'MEMBER') AS owned
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = $1 AND c.relname = $6
+) log ON true`,
+};
+
+/** For reading the catalog of a database with thousands of tables, in milliseconds. */
+export const COMPARISON_TIMEOUT = 60_000;
+
+type Certain<Object> = Object & { readonly certain: boolean };
+interface Found extends Catalog {
+  readonly functions: Certain<ExistingFunction>[];
+  readonly triggers: Certain<ExistingTrigger>[];
+}
+
+export async function readCatalog(session: Session, names: Names): Promise<Catalog> {
+  const values = [
+    names.schema,
+    [names.lockTable.name, names.logTable.name, names.secretTable.name],
+    // with what follows: "log_a" is also how "log_a""b" begins
+    `INSERT INTO ${names.logTable.sql} (`,
+    sharedFunctions(names).map(({ name }) => name),
+    names.originalFunction,
+    names.logTable.name,
+  ];
+  const [row] = await session.query<Found>(existing, values, COMPARISON_TIMEOUT);
+  const found = row!;
+  const triggers = found.triggers.filter(
+    ({ certain, schema, table, ...t }) =>
+      certain ||
+      TRIGGER_EVENTS.some((event) => names.recordFunction(schema, table, event).name === t.function),
+  );
+  const used = new Set(triggers.map((trigger) => trigger.function));
+  return {
+    ...found,
+    triggers,
+    functions: found.functions.filter(({ certain, name }) => certain || used.has(name)),
+  };
+}
+
+// A row that is changed bears a greater xmin than before, so that a sum of them with a count tells of every change.
+// $1: the schemas. $2: the internal schema.
+const fingerprint: Statement = {
+  name: 'catalog_fingerprint',
+  text: `
+WITH relation AS MATERIALIZED (
+  SELECT c.oid, c.xmin FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p', 'f') AND (n.nspname = ANY ($1) OR c.relispartition)
+), version (xmin) AS (
+  SELECT xmin::text::bigint FROM relation
+  UNION ALL
+  SELECT a.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0
+  UNION ALL
+  SELECT i.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_inherits i ON i.inhparent = r.oid
+  UNION ALL
+  SELECT i.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_index i ON i.indrelid = r.oid
+  UNION ALL
+  SELECT t.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_trigger t ON t.tgrelid = r.oid
+  UNION ALL
+  SELECT p.xmin::text::bigint FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+  WHERE n.nspname = $2
+)
+SELECT pg_catalog.concat(count(*), ' ', sum(xmin)) AS fingerprint FROM version`,
+};
+
+/** A text that changes whenever something in the catalog does that a plan depends on. */
+export async function catalogFingerprint(
+  session: Session,
+  schemas: readonly string[],
+  names: Names,
+  timeout = COMPARISON_TIMEOUT,
+): Promise<string> {
+  const [row] = await session.query<{ fingerprint: string }>(fingerprint, [schemas, names.schema], timeout);
+  return row!.fingerprint;
+}

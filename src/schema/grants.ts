@@ -1,0 +1,22 @@
+/** What a role needs to run an input that a DBA has installed: these rights, and none on the application's tables. */
+import { type Names, quoteIdentifier } from './names.ts';
+
+export interface Grant {
+  readonly privileges: readonly string[];
+  readonly on: 'SCHEMA' | 'TABLE';
+  readonly name: string;
+  readonly sql: string;
+}
+
+export const runtimeGrants = ({ schema, lockTable, logTable, logSequence, secretTable }: Names): Grant[] => [
+  { privileges: ['USAGE'], on: 'SCHEMA', name: schema, sql: quoteIdentifier(schema) },
+  { privileges: ['SELECT', 'UPDATE'], on: 'TABLE', ...lockTable },
+  { privileges: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'], on: 'TABLE', ...logTable },
+  { privileges: ['SELECT'], on: 'TABLE', ...logSequence },
+  { privileges: ['SELECT'], on: 'TABLE', ...secretTable },
+];
+
+export const grantTo = (role: string, names: Names): string[] =>
+  runtimeGrants(names).map(
+    ({ privileges, on, sql }) => `GRANT ${privileges.join(', ')} ON ${on} ${sql} TO ${quoteIdentifier(role)}`,
+  );

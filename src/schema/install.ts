@@ -1,0 +1,178 @@
+/**
+ * Brings the database to the wanted state, and back.
+ *
+ * Each step runs in a transaction of its own, under a short lock_timeout, so that the application does not wait for DDL;
+ * one that could not get its lock is tried again, by a new plan. A node that holds the lease runs them on a further
+ * connection; at its start it has nothing yet that could wait.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Settings } from '../config/settings.ts';
+import { PostgresInputError, isConnectionError } from '../api/errors.ts';
+import type { Names } from './names.ts';
+import { type Step, plan, planRemoval } from './plan.ts';
+import type { Session } from '../postgres/session.ts';
+import type { UnwatchableTable } from './tables.ts';
+
+/** What an installation came to. */
+export interface Installation {
+  /** Locations of the tables that are watched. */
+  readonly watched: readonly string[];
+  /** Tables that the role in use may not watch, or that could not be brought into the wanted state. */
+  readonly unwatchable: readonly UnwatchableTable[];
+  /** Tables whose lock could not be had yet: they come at the next discovery. */
+  readonly pending: readonly string[];
+}
+
+/** SQLSTATEs of a step that may succeed a moment later, with a plan made anew. */
+const BUSY: ReadonlySet<string> = new Set([
+  '55P03', // lock_not_available: the lock_timeout
+  '40P01', // deadlock_detected
+  'XX000', // tuple concurrently updated
+  '23505', // unique_violation: somebody else made the same object
+  '42P06', // duplicate_schema
+  '42710', // duplicate_object
+  '42P07', // duplicate_table
+  '42723', // duplicate_function
+  '42P01', // undefined_table: dropped since the plan was made
+  '3F000', // invalid_schema_name, likewise
+  '42704', // undefined_object, likewise
+  '42883', // undefined_function, likewise
+  '2BP01', // dependent_objects_still_exist: a trigger whose table was locked still needs the function
+]);
+
+const ATTEMPTS = 20;
+
+/**
+ * Installs what is missing. Tables that stay locked are left pending.
+ * @throws {PostgresInputError} ERR_INSTALL, ERR_CONNECTION_LOST; the reason of `signal` when that aborts first
+ */
+export async function install(
+  session: Session,
+  settings: Settings,
+  names: Names,
+  signal?: AbortSignal,
+): Promise<Installation> {
+  return exclusively(session, names, signal, async () => {
+    for (let attempt = 1; ; attempt++) {
+      const { steps, watched, unwatchable } = await plan(session, settings, names);
+      const { busy, refused } = await applyAll(session, settings, steps, signal);
+      if (busy.length === 0 || attempt === ATTEMPTS) {
+        const internal = busy.find(({ step }) => step.essential);
+        if (internal) throw installError(internal.error, settings);
+        const without = new Set(refused.map(({ table }) => table));
+        return {
+          watched: watched.filter((table) => !without.has(table)),
+          unwatchable: [...unwatchable, ...refused],
+          pending: busy.flatMap(({ step }) => step.table ?? []),
+        };
+      }
+      await delay(20 + Math.random() * 80);
+    }
+  });
+}
+
+/**
+ * Removes everything that was installed under this id.
+ * @throws {PostgresInputError} ERR_INSTALL, ERR_CONNECTION_LOST
+ */
+export async function uninstall(session: Session, settings: Settings, names: Names): Promise<void> {
+  await exclusively(session, names, undefined, async () => {
+    for (let attempt = 1; ; attempt++) {
+      const steps = await planRemoval(session, names);
+      const { busy, refused } = await applyAll(session, settings, steps);
+      if (busy.length === 0 && refused.length === 0) return;
+      if (attempt === ATTEMPTS || refused.length > 0) {
+        const tables = [
+          ...busy.flatMap(({ step }) => step.table ?? []),
+          ...refused.map(({ table }) => table),
+        ];
+        throw new PostgresInputError(
+          'ERR_INSTALL',
+          `not everything could be removed: triggers remain on ${tables.join(', ') || 'no table'}; ` +
+            'call uninstall() again when the tables are not locked, as a role that owns them',
+          { retryable: refused.length === 0 },
+        );
+      }
+      await delay(20 + Math.random() * 80);
+    }
+  });
+}
+
+interface Outcome {
+  readonly busy: { readonly step: Step; readonly error: Error }[];
+  readonly refused: UnwatchableTable[];
+}
+
+async function applyAll(
+  session: Session,
+  settings: Settings,
+  steps: readonly Step[],
+  signal?: AbortSignal,
+): Promise<Outcome> {
+  const outcome: Outcome = { busy: [], refused: [] };
+  for (const step of steps) {
+    signal?.throwIfAborted();
+    try {
+      await apply(session, settings, step);
+    } catch (cause) {
+      const error = cause as Error & { code?: string };
+      if (isConnectionError(error)) throw error;
+      if (BUSY.has(error.code ?? '')) outcome.busy.push({ step, error });
+      else if (step.essential) throw installError(error, settings);
+      else if (step.table !== undefined) outcome.refused.push({ table: step.table, reason: error.message });
+    }
+  }
+  return outcome;
+}
+
+const INSTALL_TIMEOUT = 60_000;
+
+async function apply(session: Session, { lockTimeout }: Settings, { sql }: Step): Promise<void> {
+  // As one simple query it is one round trip: no lock is held while something is on its way.
+  const script = ['BEGIN', `SET LOCAL lock_timeout = ${lockTimeout}`, ...sql, 'COMMIT'].join(';\n');
+  try {
+    await session.query(script, [], INSTALL_TIMEOUT);
+  } catch (error) {
+    if (!isConnectionError(error)) await session.query('ROLLBACK', [], INSTALL_TIMEOUT);
+    throw error;
+  }
+}
+
+/** Runs `work` while no other node changes the objects. Tries: to wait in the server would hold vacuum back. */
+async function exclusively<Result>(
+  session: Session,
+  names: Names,
+  signal: AbortSignal | undefined,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  const deadline = performance.now() + INSTALL_TIMEOUT;
+  for (;;) {
+    const [row] = await session.query<{ granted: boolean }>(
+      'SELECT pg_catalog.pg_try_advisory_lock($1) AS granted',
+      [names.installKey],
+    );
+    if (row?.granted) break;
+    signal?.throwIfAborted();
+    if (performance.now() > deadline) {
+      throw new PostgresInputError(
+        'ERR_INSTALL',
+        'another node has been installing for a minute: look for its session in pg_stat_activity',
+        { retryable: true },
+      );
+    }
+    await delay(10 + Math.random() * 40);
+  }
+  try {
+    return await work();
+  } finally {
+    await session.query('SELECT pg_catalog.pg_advisory_unlock($1)', [names.installKey]).catch(() => {});
+  }
+}
+
+const installError = (cause: Error, { internalSchema, target }: Settings): PostgresInputError =>
+  new PostgresInputError(
+    'ERR_INSTALL',
+    `installing failed (${cause.message}): the role needs CREATE on the database or on schema ${internalSchema}; ` +
+      'or have a DBA run the SQL that `plan` prints, and set the option install to false',
+    { cause, secrets: target.secrets },
+  );

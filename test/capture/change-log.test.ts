@@ -1,0 +1,641 @@
+import type pg from 'pg';
+import { describe, expect, inject, test, vi } from 'vitest';
+import { Acknowledgements, acknowledgeIn } from '../../src/capture/acknowledgements.ts';
+import { changeLogSql } from '../../src/capture/change-log-sql.ts';
+import { ChangeLog } from '../../src/capture/change-log.ts';
+import { type Change, eventOf } from '../../src/capture/change.ts';
+import { install } from '../../src/schema/install.ts';
+import { Lease } from '../../src/node/lease.ts';
+import { until } from '../support/consumer.ts';
+import type { Session } from '../../src/postgres/session.ts';
+import { type Stage, setupStage } from '../support/stage.ts';
+
+const never = new AbortController().signal;
+
+async function setup() {
+  const stage = await setupStage({ lease: { duration: 60_000 } });
+  const session = await stage.session();
+  const lease = new Lease(session, stage.names, stage.settings.lease);
+  await lease.standBy(never);
+  const failures: unknown[] = [];
+  const open = (patience?: number) => new ChangeLog(session, stage.names, patience);
+  const acknowledgements = new Acknowledgements(session, stage.names, lease, (error) => failures.push(error));
+  const another = await stage.session();
+  const inSession = (task: (session: Session) => Promise<unknown>) => task(another);
+  return { stage, session, lease, failures, open, log: open(), acknowledgements, inSession };
+}
+
+/** What a row of the log holds at most. */
+const PACK = 100;
+
+/** A complete pass, in pages of that size. */
+async function pass(log: ChangeLog, rows = 100): Promise<Change[]> {
+  const changes: Change[] = [];
+  for (;;) {
+    const page = await log.readPage(rows);
+    // A page ends with a row of the log.
+    expect(page.changes.length).toBeLessThan(rows + PACK);
+    changes.push(...page.changes);
+    if (page.last) return changes;
+  }
+}
+const ids = (changes: readonly Change[]) => changes.map(({ id }) => id);
+const insert = (client: pg.Client, ...values: number[]) =>
+  client.query('INSERT INTO items SELECT unnest($1::int[])', [values]);
+const logged = async ({ database, names }: Stage) => {
+  const rows = await database.query(`SELECT id FROM ${names.logTable.sql} ORDER BY seq`);
+  return rows.map(({ id }) => id);
+};
+
+describe('a pass', () => {
+  test('brings changes in the order of their sequences, with everything that is known of them', async () => {
+    const { stage, log } = await setup();
+    await stage.database.query(`INSERT INTO items VALUES (7); UPDATE items SET value = 1; DELETE FROM items`);
+    const changes = await pass(log, 2);
+    expect(changes.map(({ operation }) => operation)).toEqual(['create', 'update', 'delete']);
+    expect(changes[0]).toEqual({
+      sequence: expect.stringMatching(/^\d+$/),
+      location: 'items',
+      operation: 'create',
+      id: '7',
+      key: 'id',
+      occurredAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$/),
+    });
+    expect(Math.abs(Date.now() - Date.parse(changes[0]!.occurredAt!))).toBeLessThan(60_000);
+    const sequences = changes.map(({ sequence }) => BigInt(sequence!));
+    expect(sequences).toEqual(sequences.toSorted((a, b) => Number(a - b)));
+  });
+
+  test.each([1, 3, 4, 5, 100])('brings nothing twice and nothing too little in pages of %i', async (rows) => {
+    const { stage, log } = await setup();
+    const writer = await stage.database.client();
+    expect(await pass(log, rows)).toEqual([]);
+    await insert(writer, 1, 2, 3, 4);
+    expect(ids(await pass(log, rows))).toEqual(['1', '2', '3', '4']);
+    expect(await pass(log, rows)).toEqual([]);
+    await insert(writer, 5, 6, 7, 8);
+    expect(ids(await pass(log, rows))).toEqual(['5', '6', '7', '8']);
+    expect(await pass(log, rows)).toEqual([]);
+  });
+
+  test('does not wait for an open transaction, whose low sequences come when it has committed', async () => {
+    const { stage, log, open } = await setup();
+    const [slow, other] = [await stage.database.client(), await stage.database.client()];
+    await slow.query('BEGIN');
+    await insert(slow, 1);
+    for (let id = 11; id < 16; id++) {
+      await insert(other, id);
+      await insert(slow, id - 9);
+      expect(ids(await pass(log, 2))).toEqual([String(id)]);
+      expect(ids(await pass(log, 2))).toEqual([]);
+    }
+    // What is acknowledged, and not vacuumed as long as the transaction is open, is in nobody's way.
+    await stage.database.query(`DELETE FROM ${stage.names.logTable.sql}`);
+    await insert(other, 16);
+    expect(ids(await pass(log, 2))).toEqual(['16']);
+    await slow.query('COMMIT');
+    expect(ids(await pass(log, 2))).toEqual(['1', '2', '3', '4', '5', '6']);
+    expect(ids(await pass(log, 2))).toEqual([]);
+    expect(ids(await pass(open(), 2))).toEqual(['1', '2', '3', '4', '5', '6', '16']);
+  });
+
+  test('leaves to the next what commits while it is under way, also below what it has read', async () => {
+    const { stage, log } = await setup();
+    const [slow, other] = [await stage.database.client(), await stage.database.client()];
+    await slow.query('BEGIN');
+    await insert(slow, 1);
+    await insert(other, 2, 3, 4);
+    expect(ids((await log.readPage(2)).changes)).toEqual(['2', '3']);
+    await insert(slow, 5);
+    await slow.query('COMMIT');
+    await insert(other, 6);
+    expect(await log.readPage(2)).toMatchObject({ changes: [{ id: '4' }], last: true });
+    expect(ids(await pass(log, 2))).toEqual(['1', '5', '6']);
+  });
+
+  test('brings what several late transactions wrote, in whatever order they end', async () => {
+    const { stage, log } = await setup();
+    const writers = await Promise.all([1, 2, 3, 4].map(() => stage.database.client()));
+    for (const [n, writer] of writers.entries()) {
+      await writer.query('BEGIN');
+      await insert(writer, n);
+      expect(await pass(log)).toEqual([]);
+      await insert(writer, 10 + n);
+    }
+    for (const n of [2, 0, 3, 1]) {
+      await writers[n]!.query(n === 3 ? 'ROLLBACK' : 'COMMIT');
+      expect(ids(await pass(log))).toEqual(n === 3 ? [] : [String(n), String(10 + n)]);
+    }
+  });
+
+  test.runIf(inject('preparedTransactions'))(
+    'brings a prepared transaction when that is committed, and what its savepoints kept',
+    async () => {
+      const { stage, log } = await setup();
+      const writer = await stage.database.client();
+      await writer.query('BEGIN; INSERT INTO items VALUES (1); SAVEPOINT a; INSERT INTO items VALUES (2)');
+      await writer.query(
+        'ROLLBACK TO a; INSERT INTO items VALUES (3); SAVEPOINT b; INSERT INTO items VALUES (4)',
+      );
+      await writer.query(`PREPARE TRANSACTION '${stage.database.name}'`);
+      await insert(writer, 5);
+      expect(ids(await pass(log))).toEqual(['5']);
+      await writer.query(`COMMIT PREPARED '${stage.database.name}'`);
+      expect(ids(await pass(log))).toEqual(['1', '3', '4']);
+    },
+  );
+
+  test('that is the first brings also what was restored from another cluster', async () => {
+    const { stage, log } = await setup();
+    await stage.database.query('INSERT INTO items VALUES (1), (2)');
+    await stage.database.query(`UPDATE ${stage.names.logTable.sql} SET xid = '1000000000000' WHERE id = '1'`);
+    expect(ids(await pass(log, 1))).toEqual(['1', '2']);
+    expect(await pass(log)).toEqual([]);
+  });
+
+  test('knows which transactions it covers', async () => {
+    const { stage, log } = await setup();
+    const writer = await stage.database.client();
+    const xidNow = async () => {
+      const { rows } = await writer.query('SELECT pg_current_xact_id()::text AS xid');
+      return BigInt(rows[0].xid);
+    };
+    const ended = await xidNow();
+    await writer.query('BEGIN');
+    const xid = await xidNow();
+    expect(log.covers(ended)).toBe(false);
+    await pass(log);
+    expect([log.covers(ended), log.covers(xid)]).toEqual([true, false]);
+    await writer.query('COMMIT');
+    await pass(log);
+    expect(log.covers(xid)).toBe(true);
+  });
+
+  test('goes on from where a statement came whose time was over', async () => {
+    const { stage, open } = await setup();
+    const skipTo = (row: number) =>
+      stage.database.query(`SELECT setval('${stage.names.logSequence.sql}', ${row})`);
+    const slow = await stage.database.client();
+    await insert(slow, 1, 2, 3);
+    await skipTo(250_000);
+    await slow.query('BEGIN');
+    await insert(slow, 4);
+    await skipTo(900_000);
+    await stage.database.query('INSERT INTO items VALUES (5), (6)');
+    for (const [patience, rows, pages] of [
+      [0, 2, 11],
+      [0, 100, 10],
+      [60_000, 100, 1],
+    ] as const) {
+      const log = open(patience);
+      const found: string[][] = [];
+      for (let last = false; !last;) {
+        const page = await log.readPage(rows);
+        found.push(ids(page.changes));
+        last = page.last;
+      }
+      expect(found.flat()).toEqual(['1', '2', '3', '5', '6']);
+      expect(found).toHaveLength(pages);
+    }
+    const log = open(0);
+    await pass(log);
+    await slow.query('COMMIT');
+    await skipTo(1_300_000);
+    await insert(slow, 7);
+    expect(ids(await pass(log))).toEqual(['4', '7']);
+    expect(await pass(log)).toEqual([]);
+  });
+
+  test.each([
+    ['whatever is open meanwhile', undefined, 1],
+    ['also when every statement has its time over soon', 0, 40_000],
+  ])('brings each committed change once and those of a row in order, %s', async (_, patience, increment) => {
+    const { stage, open, acknowledgements } = await setup();
+    await stage.database.query(`ALTER SEQUENCE ${stage.names.logSequence.sql} INCREMENT BY ${increment}`);
+    const log = open(patience);
+    let seed = 20_260_131;
+    const random = (below: number) => (seed = (seed * 48_271) % 2_147_483_647) % below;
+    const writers = await Promise.all(
+      Array.from({ length: 6 }, async () => ({
+        client: await stage.database.client(),
+        open: false,
+        wrote: [] as string[],
+      })),
+    );
+    // Each writer has rows of its own, so that none waits for another; value is what was written how many times.
+    await stage.database.query('INSERT INTO items SELECT n, 0 FROM generate_series(0, 899) n');
+    const committed = new Map<string, number>();
+    const expected: string[] = [];
+    const seen: Change[] = [...(await pass(log, 7))];
+    seen.length = 0;
+    let acknowledged = 0;
+    for (let step = 0; step < 400; step++) {
+      const n = random(writers.length);
+      const writer = writers[n]!;
+      switch (random(5)) {
+        case 0:
+          seen.push(
+            ...(random(2) === 0
+              ? await pass(log, 1 + random(9))
+              : (await log.readPage(1 + random(9))).changes),
+          );
+          break;
+        case 1:
+          if (!writer.open) break;
+          if (random(4) === 0) await writer.client.query('ROLLBACK');
+          else {
+            await writer.client.query('COMMIT');
+            expected.push(...writer.wrote);
+            for (const id of writer.wrote) committed.set(id, (committed.get(id) ?? 0) + 1);
+          }
+          writer.open = false;
+          writer.wrote = [];
+          break;
+        case 2:
+          // Of rows that hold many changes, all or some.
+          for (const { sequence } of seen.slice(acknowledged))
+            if (random(9) < 8) acknowledgements.acknowledgeSoon(sequence!);
+          acknowledged = seen.length;
+          await acknowledgements.flush();
+          break;
+        default: {
+          if (!writer.open) await writer.client.query('BEGIN');
+          writer.open = true;
+          const first = 150 * n + random(3);
+          const last = first + (random(5) === 0 ? 51 + random(90) : 0);
+          await writer.client.query('UPDATE items SET value = value + 1 WHERE id BETWEEN $1 AND $2', [
+            first,
+            last,
+          ]);
+          for (let id = first; id <= last; id++) writer.wrote.push(String(id));
+        }
+      }
+    }
+    for (const { client, open } of writers) if (open) await client.query('ROLLBACK');
+    // The one that may be under way, and one that sees everything.
+    seen.push(...(await pass(log, 5)), ...(await pass(log, 5)));
+    expect(seen).toHaveLength(expected.length);
+    expect(new Set(seen.map(({ sequence }) => sequence)).size).toBe(seen.length);
+    for (const [id, count] of committed) {
+      const sequences = seen.filter((change) => change.id === id).map(({ sequence }) => BigInt(sequence!));
+      expect(sequences).toHaveLength(count);
+      expect(sequences).toEqual(sequences.toSorted((a, b) => Number(a - b)));
+    }
+  });
+});
+
+describe('acknowledging', () => {
+  test('goes in few statements, one at a time, however fast it is asked for', async () => {
+    const { stage, log, acknowledgements, session } = await setup();
+    await stage.database.query('INSERT INTO items SELECT generate_series(1, 1000)');
+    const changes = await pass(log, 1000);
+    let running = 0;
+    let most = 0;
+    let statements = 0;
+    const query = session.query.bind(session);
+    vi.spyOn(session, 'query').mockImplementation(async (...args: Parameters<typeof query>) => {
+      statements++;
+      most = Math.max(most, ++running);
+      const rows = await query(...args);
+      running--;
+      return rows;
+    });
+    for (const [n, { sequence }] of changes.entries()) {
+      acknowledgements.acknowledgeSoon(sequence!);
+      if (n % 10 === 0) await new Promise(setImmediate);
+    }
+    await acknowledgements.flush();
+    expect(await logged(stage)).toEqual([]);
+    expect(most).toBe(1);
+    expect(statements).toBeLessThan(200);
+    await acknowledgements.flush();
+  });
+
+  test('resolves when the change is gone, and does so again', async () => {
+    const { stage, log, acknowledgements } = await setup();
+    await stage.database.query('INSERT INTO items VALUES (1), (2), (3)');
+    const [first, second, third] = await pass(log);
+    await acknowledgements.acknowledge(second!.sequence!);
+    expect(await logged(stage)).toEqual(['1', '3']);
+    await acknowledgements.acknowledge(second!.sequence!);
+    await Promise.all([
+      acknowledgements.acknowledge(first!.sequence!),
+      acknowledgements.acknowledge(third!.sequence!),
+    ]);
+    expect(await logged(stage)).toEqual([]);
+  });
+
+  test('does nothing for one who has lost the lease, and tells those who want to know', async () => {
+    const { stage, log, acknowledgements, failures } = await setup();
+    await stage.database.query('INSERT INTO items VALUES (1), (2)');
+    const [first, second] = await pass(log);
+    await stage.database.query(
+      `UPDATE ${stage.names.lockTable.sql} SET holder = 'another', token = token + 1`,
+    );
+    acknowledgements.acknowledgeSoon(first!.sequence!);
+    await expect(acknowledgements.acknowledge(second!.sequence!)).rejects.toMatchObject({
+      code: 'ERR_LEASE_LOST',
+    });
+    await expect(acknowledgements.flush()).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+    expect(await logged(stage)).toEqual(['1', '2']);
+    expect(failures).toEqual([]); // to lose the lease is none
+  });
+
+  test('keeps anybody from claiming the lease as long as its statement runs', async () => {
+    const { stage, log, acknowledgements } = await setup();
+    await stage.database.query('INSERT INTO items VALUES (1)');
+    const [change] = await pass(log);
+    await stage.database.query(`
+      CREATE TABLE gate (); CREATE FUNCTION pass_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN WHILE EXISTS (SELECT FROM public.gate) LOOP PERFORM pg_sleep(0.005); END LOOP; RETURN OLD; END $$;
+      CREATE TRIGGER slow BEFORE DELETE ON ${stage.names.logTable.sql} FOR EACH ROW EXECUTE FUNCTION pass_gate();
+      INSERT INTO gate DEFAULT VALUES`);
+    const waiting = (what: string) =>
+      until(async () => {
+        const sql = `SELECT FROM pg_stat_activity WHERE wait_event_type = $1 AND datname = current_database()`;
+        return (await stage.database.query(sql, [what])).length > 0;
+      });
+    const acknowledged = acknowledgements.acknowledge(change!.sequence!);
+    await waiting('Timeout');
+    const claimer = await stage.database.client();
+    const claim = claimer.query(`UPDATE ${stage.names.lockTable.sql} SET token = token + 1`);
+    await waiting('Lock');
+    await stage.database.query('DELETE FROM gate');
+    await acknowledged;
+    await claim;
+    expect(await logged(stage)).toEqual([]);
+  });
+
+  describe('what an open transaction has', () => {
+    async function contended() {
+      const bundle = await setup();
+      await bundle.stage.database.query('INSERT INTO items VALUES (1), (2), (3), (4)');
+      const sequences = (await pass(bundle.log)).map(({ sequence }) => sequence!) as [string, string, string];
+      const other = await bundle.stage.database.client();
+      await other.query('BEGIN');
+      await other.query(`DELETE FROM ${bundle.stage.names.logTable.sql} WHERE seq = $1`, [sequences[0]]);
+      let settled = false;
+      const acknowledged = bundle.acknowledgements.acknowledge(sequences[0]).finally(() => (settled = true));
+      acknowledged.catch(() => {});
+      return { ...bundle, sequences, other, acknowledged, isSettled: () => settled };
+    }
+
+    test('keeps neither the others nor the lease', async () => {
+      const { stage, acknowledgements, sequences, other, acknowledged, isSettled, failures } =
+        await contended();
+      await acknowledgements.acknowledge(sequences[1]);
+      acknowledgements.acknowledgeSoon(sequences[2]);
+      await acknowledgements.flush();
+      expect(await logged(stage)).toEqual(['1', '4']);
+      expect(isSettled()).toBe(false);
+      await stage.database.query(`SELECT FROM ${stage.names.lockTable.sql} FOR UPDATE NOWAIT`);
+      await other.query('COMMIT');
+      await acknowledged;
+      expect(failures).toEqual([]);
+    });
+
+    test.each(['COMMIT', 'ROLLBACK'])('is gone after its %s, and acknowledged then', async (end) => {
+      const { stage, other, acknowledged, isSettled } = await contended();
+      await stage.database.query('INSERT INTO items VALUES (5)');
+      expect(isSettled()).toBe(false);
+      await other.query(end);
+      await acknowledged;
+      expect(await logged(stage)).toEqual(['2', '3', '4', '5']);
+    });
+
+    test('comes again when the lease is released before', async () => {
+      const { stage, lease, acknowledgements, other, acknowledged, failures } = await contended();
+      await acknowledgements.flush();
+      await lease.release();
+      await expect(acknowledged).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+      await other.query('ROLLBACK');
+      expect(await logged(stage)).toEqual(['1', '2', '3', '4']);
+      expect(failures).toEqual([]);
+    });
+  });
+
+  test('that fails although the lease is held is told, for what it names would come again', async () => {
+    const { stage, log, acknowledgements, failures } = await setup();
+    await stage.database.query('INSERT INTO items VALUES (1)');
+    const [change] = await pass(log);
+    await stage.database.query(`ALTER TABLE ${stage.names.logTable.sql} RENAME TO elsewhere`);
+    await expect(acknowledgements.acknowledge(change!.sequence!)).rejects.toThrow('does not exist');
+    expect(failures).toHaveLength(1);
+  });
+});
+
+describe("acknowledging in a transaction of the caller's", () => {
+  async function handedOut() {
+    const bundle = await setup();
+    await bundle.stage.database.query('INSERT INTO items VALUES (1)');
+    const [change] = await pass(bundle.log);
+    const event = eventOf(change!, 'test', bundle.lease.token);
+    return { ...bundle, event, client: await bundle.stage.database.client() };
+  }
+
+  test('happens if and only if that commits', async () => {
+    const { stage, event, client, inSession } = await handedOut();
+    for (const [end, left] of [
+      ['ROLLBACK', ['1']],
+      ['COMMIT', []],
+    ] as const) {
+      await client.query('BEGIN');
+      await acknowledgeIn(client, stage.names, event, inSession);
+      expect(await logged(stage)).toEqual(['1']);
+      await client.query(end);
+      expect(await logged(stage)).toEqual(left);
+    }
+  });
+
+  test('is refused when it has been acknowledged elsewhere, or will be', async () => {
+    const { stage, event, client, inSession } = await handedOut();
+    await client.query('BEGIN');
+    const late = { ...event, fencingToken: '0' };
+    await expect(acknowledgeIn(client, stage.names, late, inSession)).rejects.toMatchObject({
+      code: 'ERR_LEASE_LOST',
+      retryable: false,
+    });
+    await acknowledgeIn(client, stage.names, event, inSession);
+    const other = await stage.database.client();
+    await other.query('BEGIN');
+    const acknowledging = acknowledgeIn(other, stage.names, event, inSession);
+    const [second] = await Promise.allSettled([acknowledging, client.query('COMMIT')]);
+    expect(second).toMatchObject({ status: 'rejected', reason: { code: 'ERR_LEASE_LOST' } });
+  });
+});
+
+describe('a statement that changes many rows', () => {
+  const many = (stage: Stage, from: number, to: number) =>
+    stage.database.query(`INSERT INTO items SELECT generate_series(${from}, ${to})`);
+  const rowsOfLog = async ({ database, names }: Stage) => {
+    const [row] = await database.query(`SELECT count(*)::int AS rows FROM ${names.logTable.sql}`);
+    return row.rows as number;
+  };
+
+  test('is logged in few rows, and read as what it did', async () => {
+    const { stage, log, session } = await setup();
+    await many(stage, 1, 250);
+    await stage.database.query('UPDATE items SET id = -id WHERE id <= 60');
+    expect(await rowsOfLog(stage)).toBeLessThan(10);
+    const changes = await pass(log, 30);
+    const expected = Array.from({ length: 250 }, (_, n) => String(n + 1));
+    expect(ids(changes.slice(0, 250))).toEqual(expected);
+    const moved = changes.slice(250).map(({ operation, id }) => `${operation} ${id}`);
+    expect(moved.toSorted()).toEqual(
+      expected
+        .slice(0, 60)
+        .flatMap((id) => [`create -${id}`, `delete ${id}`])
+        .toSorted(),
+    );
+    expect(moved.findLastIndex((one) => one.startsWith('delete'))).toBe(59);
+    const sequences = changes.map(({ sequence }) => BigInt(sequence!));
+    expect(new Set(sequences).size).toBe(370);
+    expect(sequences).toEqual(sequences.toSorted((a, b) => Number(a - b)));
+    expect(new Set(changes.map(({ key }) => key))).toEqual(new Set(['id']));
+    expect(await session.query(changeLogSql(stage.names).backlog)).toMatchObject([{ backlog: 370 }]);
+  });
+
+  test.each([
+    ['one after the other', (changes: Change[]) => changes],
+    ['in any order', (changes: Change[]) => changes.toSorted((a, b) => (a.id < b.id ? -1 : 1))],
+  ])('is acknowledged %s, and the rest stays as it was', async (_, inOrder) => {
+    const { stage, session, open, log, acknowledgements } = await setup();
+    await stage.database.query('CREATE TABLE pairs (a int, b text, PRIMARY KEY (a, b))');
+    await install(session, stage.settings, stage.names);
+    await stage.database.query(`INSERT INTO pairs SELECT n, 'say "' || n FROM generate_series(1, 120) n`);
+    let left = inOrder(await pass(log));
+    expect(left).toHaveLength(120);
+    for (const count of [1, 1, 7, 60, 30, 21]) {
+      for (const { sequence } of left.slice(0, count)) acknowledgements.acknowledgeSoon(sequence!);
+      await acknowledgements.flush();
+      left = left.slice(count);
+      const again = await pass(open());
+      expect(again).toEqual(left.toSorted((a, b) => Number(BigInt(a.sequence!) - BigInt(b.sequence!))));
+      expect(await pass(log)).toEqual([]);
+    }
+    expect(await rowsOfLog(stage)).toBe(0);
+  });
+
+  test('is read to its end also where part of it was acknowledged and nothing came after it', async () => {
+    const { stage, open, log, acknowledgements } = await setup();
+    // Its row is the last one of a window.
+    await stage.database.query(`SELECT setval('${stage.names.logSequence.sql}', ${100_000 - 1})`);
+    await many(stage, 1, 100);
+    const [first] = await pass(log);
+    await acknowledgements.acknowledge(first!.sequence!);
+    for (const rows of [10, 99, 1000]) expect(await pass(open(), rows)).toHaveLength(99);
+  });
+
+  test('goes on in the same pass behind what was read, when that was acknowledged in part', async () => {
+    const { stage, log, acknowledgements } = await setup();
+    await many(stage, 1, 300);
+    const { changes } = await log.readPage(10);
+    expect(changes).toHaveLength(100);
+    for (const { sequence } of changes.slice(0, 50)) acknowledgements.acknowledgeSoon(sequence!);
+    await acknowledgements.flush();
+    expect(ids(await pass(log))[0]).toBe('101');
+  });
+
+  test('is not held up, nor forgotten, by another transaction that has a row of it', async () => {
+    const { stage, log, acknowledgements } = await setup();
+    await many(stage, 1, 200);
+    const changes = await pass(log);
+    const other = await stage.database.client();
+    await other.query(`BEGIN; SELECT FROM ${stage.names.logTable.sql} ORDER BY seq LIMIT 1 FOR UPDATE`);
+    for (const { sequence } of changes) acknowledgements.acknowledgeSoon(sequence!);
+    await until(async () => (await rowsOfLog(stage)) === 1);
+    await other.query('COMMIT');
+    await until(async () => (await rowsOfLog(stage)) === 0);
+    expect(await pass(log)).toEqual([]);
+  });
+
+  test('is acknowledged in several transactions of the caller at once', async () => {
+    const { stage, log, lease, inSession } = await setup();
+    await many(stage, 1, 100);
+    const events = (await pass(log)).map((change) => eventOf(change, 'test', lease.token));
+    const clients = await Promise.all(events.slice(0, 5).map(() => stage.database.client()));
+    for (const [n, client] of clients.entries()) {
+      await client.query("BEGIN; SET LOCAL lock_timeout = '5s'");
+      await acknowledgeIn(client, stage.names, events[n]!, inSession);
+    }
+    await clients[0]!.query('ROLLBACK');
+    for (const client of clients.slice(1)) await client.query('COMMIT');
+    expect(await logged(stage)).toEqual(['1', ...ids(events).slice(5)]);
+    await expect(acknowledgeIn(clients[0]!, stage.names, events[1]!, inSession)).rejects.toMatchObject({
+      code: 'ERR_LEASE_LOST',
+    });
+  });
+
+  test('makes a transaction that has an older snapshot begin anew', async () => {
+    const { stage, log, lease, inSession } = await setup();
+    await many(stage, 1, 100);
+    const [event] = (await pass(log)).map((change) => eventOf(change, 'test', lease.token));
+    const client = await stage.database.client();
+    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM items');
+    // serialization_failure
+    const refused = { code: '40001' };
+    await expect(acknowledgeIn(client, stage.names, event!, inSession)).rejects.toMatchObject(refused);
+    await client.query('ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ');
+    await acknowledgeIn(client, stage.names, event!, inSession);
+    await client.query('COMMIT');
+    expect(await logged(stage)).toHaveLength(99);
+  });
+
+  test('is not acknowledged as a whole for one of its changes, should it be packed still', async () => {
+    const { stage, log, lease } = await setup();
+    await many(stage, 1, 100);
+    const [event] = (await pass(log)).map((change) => eventOf(change, 'test', lease.token));
+    const client = await stage.database.client();
+    await client.query('BEGIN');
+    // As when a failover has lost what the session did.
+    await expect(acknowledgeIn(client, stage.names, event!, async () => {})).rejects.toThrow(
+      'division by zero',
+    );
+    await client.query('COMMIT');
+    expect(await pass(log)).toEqual([]);
+    expect(await rowsOfLog(stage)).toBe(1);
+  });
+
+  test('is acknowledged also when it is unpacked meanwhile, by another session', async () => {
+    const { stage, log, acknowledgements, session } = await setup();
+    await many(stage, 1, 100);
+    const [first, second] = await pass(log);
+    const statements = vi.spyOn(session, 'query');
+    const row = `${first!.sequence!.slice(0, -3)}000`;
+    const other = await stage.database.client();
+    await other.query('BEGIN');
+    await other.query(changeLogSql(stage.names).unpack.text, ['{}', `{${row}}`]);
+    const acknowledged = acknowledgements.acknowledge(second!.sequence!);
+    await until(async () => {
+      const waiting = `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`;
+      // It waits, or has already waited for as long as it does.
+      return (await stage.database.query(waiting)).length > 0 || statements.mock.calls.length > 1;
+    });
+    await other.query('COMMIT');
+    await acknowledged;
+    expect(await rowsOfLog(stage)).toBe(99);
+  });
+
+  test('is not read again where its page ended in time, and within it', async () => {
+    const { stage, open, acknowledgements } = await setup();
+    // It begins where a window ends.
+    await stage.database.query(`SELECT setval('${stage.names.logSequence.sql}', ${100_000 - 1})`);
+    await many(stage, 1, 100);
+    const log = open(0);
+    const { changes, last } = await log.readPage(1000);
+    expect({ count: changes.length, last }).toEqual({ count: 100, last: false });
+    for (const { sequence } of changes.slice(0, 50)) acknowledgements.acknowledgeSoon(sequence!);
+    await acknowledgements.flush();
+    expect(await pass(log, 1000)).toEqual([]);
+  });
+
+  test('stays as it is for one who has lost the lease', async () => {
+    const { stage, log, acknowledgements } = await setup();
+    await many(stage, 1, 100);
+    const [first] = await pass(log);
+    await stage.database.query(`UPDATE ${stage.names.lockTable.sql} SET token = token + 1`);
+    const refused = { code: 'ERR_LEASE_LOST' };
+    await expect(acknowledgements.acknowledge(first!.sequence!)).rejects.toMatchObject(refused);
+    expect(await rowsOfLog(stage)).toBe(1);
+  });
+});

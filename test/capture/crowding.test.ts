@@ -1,0 +1,49 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type pg from 'pg';
+import { expect, onTestFinished, test } from 'vitest';
+import { Consumer, once, setup } from '../support/consumer.ts';
+
+/** Rounds of eight changes, too few to make a reader busy, in transactions that follow each other or overlap. */
+async function write(clients: pg.Client[], overlapping: boolean, isEnough: (round: number) => boolean) {
+  let id = 0;
+  for (let round = 0; !isEnough(round); round++) {
+    const begin = async (client: pg.Client) => client.query(`BEGIN; INSERT INTO items VALUES (${id++})`);
+    if (overlapping) for (const client of clients) await begin(client);
+    for (const client of clients) {
+      if (!overlapping) await begin(client);
+      await client.query('COMMIT');
+    }
+    await delay(250); // for the load to be forgotten
+  }
+  return id;
+}
+
+async function sleeping() {
+  const bench = await setup();
+  onTestFinished(() => bench[Symbol.asyncDispose]());
+  const input = await bench.input();
+  const asleep = once(input, 'asleep');
+  const consumer = new Consumer(input);
+  await asleep;
+  const clients = await Promise.all(Array.from({ length: 8 }, () => bench.database.client()));
+  return { input, consumer, clients };
+}
+
+test('transactions that notify at the same time wake the reader, however slow they make each other', async () => {
+  const { input, consumer, clients } = await sleeping();
+  let awake = false;
+  input.once('awake', () => (awake = true));
+  const written = await write(clients, true, (round) => awake || round === 20);
+  expect(awake).toBe(true);
+  await consumer.count(written);
+  expect(new Set(consumer.ids).size).toBe(written);
+});
+
+test('transactions that notify one after the other leave a reader asleep', async () => {
+  const { input, consumer, clients } = await sleeping();
+  let awake = false;
+  input.once('awake', () => (awake = true));
+  const written = await write(clients, false, (round) => round === 3);
+  await consumer.count(written);
+  expect(awake).toBe(false);
+});

@@ -1,0 +1,151 @@
+import { createHmac } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import { readPayload } from '../../src/capture/notification.ts';
+
+const secret = Buffer.from('the secret of our triggers, 32 b');
+const read = (text: string) => readPayload(text, secret);
+const signed = (body: string, key = secret) =>
+  `[{"mac":"${createHmac('sha256', key).update(body).digest('hex')}"},${body}]`;
+
+const change = {
+  seq: '9007199254740993',
+  xid: '757',
+  at: '2026-01-31T12:00:00.123456',
+  tbl: 'items',
+  id: '7',
+  op: 'UPDATE',
+  key: 'id',
+};
+
+describe('a payload by hand', () => {
+  test.each([
+    ['INSERT', 'create'],
+    ['update', 'update'],
+    ['Remove', 'delete'],
+    ['read', 'read'],
+  ])('with the operation %s is a change', (op, operation) => {
+    expect(read(JSON.stringify({ tbl: 'items', id: '1', op }))).toEqual({
+      kind: 'foreign',
+      change: { sequence: null, location: 'items', operation, id: '1', key: null, occurredAt: null },
+    });
+  });
+
+  test.each([
+    ['"a b"', 'a b'],
+    ['""', ''],
+    ['null', ''],
+    ['0', '0'],
+    ['-7', '-7'],
+    ['1000000', '1000000'],
+    ['9007199254740993', '9007199254740993'],
+    ['-9223372036854775808', '-9223372036854775808'],
+    ['1.50', '1.50'],
+  ])('has the id %s as it was written', (written, id) => {
+    expect(read(`{"tbl":"items","op":"INSERT","id":${written}}`)).toMatchObject({ change: { id } });
+  });
+
+  test('has its own id, and not one that stands elsewhere in the text', () => {
+    const text = '{"more":{"id":5},"tbl":"\\"id\\":6","id" : 9007199254740993,"op":"INSERT"}';
+    expect(read(text)).toMatchObject({ change: { id: '9007199254740993', location: '"id":6' } });
+  });
+
+  test.each([
+    'some bollocks',
+    '',
+    'null',
+    '{}',
+    '1',
+    '"text"',
+    '[[]]',
+    '[{}]',
+    '{"tbl":"items","id":"1"}',
+    '{"tbl":"items","op":"INSERT"}',
+    '{"id":"1","op":"INSERT"}',
+    '{"tbl":"","id":"1","op":"INSERT"}',
+    '{"tbl":null,"id":"1","op":"INSERT"}',
+    '{"tbl":"items","id":{"a":1},"op":"INSERT"}',
+    '{"tbl":"items","id":["1"],"op":"INSERT"}',
+    '{"tbl":"items","id":true,"op":"INSERT"}',
+    '{"tbl":"items","id":"1","op":"MERGE"}',
+    '{"tbl":"items","id":"1","op":"constructor"}',
+    '{"tbl":"items","id":"1","op":7}',
+    `${'['.repeat(3999)}${']'.repeat(3999)}`,
+    `${'{"a":'.repeat(1300)}1${'}'.repeat(1300)}`,
+  ])('%s is garbage', (text) => {
+    const payload = read(text);
+    expect(payload).toMatchObject({
+      kind: 'garbage',
+      error: { code: 'ERR_PAYLOAD_INVALID', retryable: false },
+    });
+  });
+
+  test('that is garbage is shown in part', () => {
+    expect(read('x'.repeat(5000))).toHaveProperty('error.message', expect.stringContaining('xxx…'));
+    expect(read('x'.repeat(5000))).toHaveProperty(
+      'error.message.length',
+      expect.toSatisfy((n) => n < 500),
+    );
+  });
+});
+
+describe("a payload of our triggers'", () => {
+  test('is all changes of a statement, and their transaction', () => {
+    const second = { ...change, seq: '2', id: '["a",1]', op: 'DELETE', key: { a: 'a', b: '1' } };
+    const body = [change, second].map((c) => JSON.stringify(c)).join();
+    expect(read(signed(body))).toEqual({
+      kind: 'changes',
+      xid: 757n,
+      crowded: false,
+      changes: [
+        {
+          sequence: '9007199254740993',
+          location: 'items',
+          operation: 'update',
+          id: '7',
+          key: 'id',
+          occurredAt: '2026-01-31T12:00:00.123456Z',
+        },
+        {
+          sequence: '2',
+          location: 'items',
+          operation: 'delete',
+          id: '["a",1]',
+          key: { a: 'a', b: '1' },
+          occurredAt: '2026-01-31T12:00:00.123456Z',
+        },
+      ],
+    });
+  });
+
+  test('may say that its transaction is not the only one about to notify', () => {
+    const crowded = signed(JSON.stringify(change)).replace('"}', '","crowded":true}');
+    expect(read(crowded)).toMatchObject({ kind: 'changes', xid: 757n, crowded: true });
+  });
+
+  test('may say no more than that there is something in the log', () => {
+    expect(read('[]')).toEqual({ kind: 'look' });
+  });
+
+  test('of a version that says it otherwise sends us to the log', () => {
+    expect(read(signed('{"seq":"1","what":"is this"}'))).toEqual({ kind: 'look' });
+    expect(read(signed('{}'))).toEqual({ kind: 'look' });
+  });
+
+  const body = JSON.stringify(change);
+  test.each([
+    ['unsigned', `[${body}]`],
+    ['unsigned and alone', body],
+    ['signed with another secret', signed(body, Buffer.from('x'))],
+    ['signed with nothing', signed(body, Buffer.alloc(0))],
+    ['signed for another body', signed(body).replace('"id":"7"', '"id":"8"')],
+    ['longer than what was signed', `${signed(body).slice(0, -1)},${body}]`],
+    ['with a signature that is too short', `[{"mac":"00"},${body}]`],
+    ['with an empty signature', `[{"mac":""},${body}]`],
+    ['with a signature alone', '[{"mac":"00"}]'],
+    ['with a signature at the end', `[${body},{"mac":"${'0'.repeat(64)}"}]`],
+    ['with something after it', `${signed(body)} `],
+    ['with a sequence in the form by hand', '{"seq":"1","tbl":"items","id":"1","op":"INSERT"}'],
+  ])('is a forgery %s', (_, text) => {
+    expect(read(text)).toEqual({ kind: 'forged' });
+  });
+});

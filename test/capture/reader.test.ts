@@ -1,0 +1,654 @@
+import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
+import type { ChangeEvent, PostgresInput, PostgresInputOptions } from '../../src/index.ts';
+import { EventQueue } from '../../src/delivery/event-queue.ts';
+import { namesOf } from '../../src/schema/names.ts';
+import { Reader } from '../../src/capture/reader.ts';
+import { Session } from '../../src/postgres/session.ts';
+import { Consumer, once, setup as setupBench, until } from '../support/consumer.ts';
+import type { TestDatabase } from '../support/database.ts';
+import { startProxy } from '../support/proxy.ts';
+import { Wakeup } from '../../src/postgres/wakeup.ts';
+
+const { sleepKey } = namesOf('test_input', 'postgres_input');
+
+interface Subject {
+  readonly database: TestDatabase;
+  readonly input: PostgresInput;
+  readonly consumer: Consumer;
+  /** What the triggers and others have sent on the input's channel. */
+  readonly payloads: string[];
+  /** One more input on the same database. */
+  another(): Promise<PostgresInput>;
+}
+
+/** An input that is asleep, whose events are taken. */
+async function setup(
+  options: PostgresInputOptions = {},
+  how: { prepare?: string; url?: (direct: string) => string; each?: (event: ChangeEvent) => unknown } = {},
+): Promise<Subject> {
+  const bench = await setupBench();
+  onTestFinished(() => bench[Symbol.asyncDispose]());
+  const { database } = bench;
+  if (how.prepare) await database.query(how.prepare);
+  const input = await bench.input(options, how.url ? { url: how.url(database.url) } : {});
+  const asleep = once(input, 'asleep');
+  const consumer = new Consumer(input, {}, how.each);
+  await asleep;
+  const ear = await database.client();
+  const payloads: string[] = [];
+  ear.on('notification', ({ payload }) => payloads.push(payload ?? ''));
+  await ear.query('LISTEN test_input');
+  return { database, input, consumer, payloads, another: () => bench.input() };
+}
+
+/** Wakes the reader, which then stays awake until the returned function is called. */
+async function keepAwake({ database, input }: Subject): Promise<() => Promise<void>> {
+  const client = await database.client();
+  const awake = once(input, 'awake');
+  const locked = client.query('SELECT pg_advisory_lock_shared($1)', [sleepKey]);
+  await until(async () => {
+    const waiting = await database.query(
+      `SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+    );
+    return waiting.length > 0;
+  });
+  await database.query(`NOTIFY test_input, '[]'`);
+  await Promise.all([awake, locked]);
+  return async () => {
+    const asleep = once(input, 'asleep');
+    await client.query('SELECT pg_advisory_unlock_shared($1)', [sleepKey]);
+    await asleep;
+  };
+}
+
+/** Waits until the reader has the sleep lock. */
+const untilLocked = (database: TestDatabase) =>
+  until(async () => {
+    const locks = await database.query(
+      `SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+    );
+    return locks.length > 0;
+  });
+
+const insert = ({ query }: Pick<TestDatabase, 'query'>, ...ids: number[]) =>
+  query('INSERT INTO items SELECT unnest($1::int[])', [ids]);
+
+/** A connection for a transaction. */
+async function transaction(database: TestDatabase): Promise<Pick<TestDatabase, 'query'>> {
+  const client = await database.client();
+  await client.query('BEGIN');
+  return { query: async (sql, params) => (await client.query(sql, params)).rows };
+}
+
+/** What has come, and comes until one more change does; each with a sequence of its own. */
+async function allIds({ database, consumer }: Subject): Promise<number[]> {
+  await insert(database, -1);
+  await until(() => consumer.ids.includes('-1'));
+  expect(new Set(consumer.events.map(({ sequence }) => sequence)).size).toBe(consumer.events.length);
+  expect(consumer.ids.at(-1)).toBe('-1');
+  return consumer.ids.slice(0, -1).map(Number);
+}
+
+describe('asleep', () => {
+  test('it hands out what is notified without a query', async () => {
+    const { database, consumer, payloads } = await setup();
+    const queries = vi.spyOn(Session.prototype, 'eachRow');
+    onTestFinished(() => queries.mockRestore());
+    await insert(database, 1, 2);
+    await insert(database, 3);
+    await consumer.count(3);
+    expect(queries).not.toHaveBeenCalled();
+    await until(() => payloads.length === 2);
+    expect(consumer.events[0]).toEqual({
+      location: 'items',
+      operation: 'create',
+      id: '1',
+      trigger: 'test_input',
+      sequence: expect.stringMatching(/^\d+$/),
+      key: { id: '1' },
+      occurredAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$/),
+      fencingToken: '1',
+    });
+  });
+
+  test('it tells of a change what it tells of it awake', async () => {
+    const name = `"T ""1"" é"`;
+    const prepare = `CREATE TABLE ${name} (a text, b timestamptz, v int, PRIMARY KEY (a, b)); CREATE TABLE keyless (v int)`;
+    const subject = await setup({}, { prepare });
+    const { database, consumer } = subject;
+    const write = async () => {
+      await database.query(
+        `INSERT INTO ${name} VALUES ('"x', '2026-01-31', 1); INSERT INTO keyless VALUES (1)`,
+      );
+      await database.query(`UPDATE ${name} SET v = 2; DELETE FROM ${name}; TRUNCATE keyless`);
+    };
+    await write();
+    await consumer.count(5);
+    const release = await keepAwake(subject);
+    await write();
+    await consumer.count(10);
+    await release();
+    const told = consumer.events.map((event) => ({ ...event, sequence: '', occurredAt: '' }));
+    expect(told.slice(5)).toEqual(told.slice(0, 5));
+    const times = consumer.events.map(({ occurredAt }) => occurredAt!);
+    expect(times).toEqual(times.toSorted());
+  });
+
+  test.each([
+    [50, /^\[\{"mac":"[0-9a-f]{64}"\},\{.*\}\]$/],
+    [51, /^\[\]$/],
+  ])('it gets %i changes of one statement by a payload like %s', async (count, form) => {
+    const subject = await setup();
+    const ids = Array.from({ length: count }, (_, n) => n + 1);
+    await insert(subject.database, ...ids);
+    await subject.consumer.count(count);
+    await until(() => subject.payloads.length > 0);
+    expect(subject.payloads).toEqual([expect.stringMatching(form)]);
+    expect(await allIds(subject)).toEqual(ids);
+  });
+
+  test('it gets payloads of nearly 8000 bytes, and what would be longer by the log', async () => {
+    const subject = await setup({}, { prepare: 'CREATE TABLE long (id text PRIMARY KEY)' });
+    const { database, consumer, payloads } = subject;
+    let sleeps = 0;
+    subject.input.on('asleep', () => sleeps++);
+    // Two bytes each, so that bytes and characters are told apart.
+    const ids = Array.from({ length: 60 }, (_, n) => 'é'.repeat(3820 + 2 * n));
+    for (const [n, id] of [...ids, '"'.repeat(5000), 'x'.repeat(100_000)].entries()) {
+      const before = sleeps;
+      await database.query('INSERT INTO long VALUES ($1)', [id]);
+      await consumer.count(n + 1);
+      await until(() => payloads.length === n + 1);
+      if (payloads[n] === '[]') await until(() => sleeps > before);
+    }
+    const lengths = payloads.map((payload) => Buffer.byteLength(payload));
+    expect(Math.max(...lengths)).toBeLessThan(8000);
+    expect(Math.max(...lengths)).toBeGreaterThan(7950);
+    expect(payloads[0]).toMatch(/^\[\{"mac"/);
+    expect(payloads.slice(-10)).toEqual(Array.from({ length: 10 }, () => '[]'));
+    expect(consumer.ids.slice(0, 60)).toEqual(ids);
+  });
+});
+
+describe('nobody is notified', () => {
+  test('while the reader is awake, or gone', async () => {
+    const subject = await setup();
+    const { database, input, consumer, payloads } = subject;
+    const release = await keepAwake(subject);
+    await insert(database, 1);
+    await consumer.count(1);
+    await release();
+    await insert(database, 2);
+    await consumer.count(2);
+    await input.close();
+    await insert(database, 3);
+    await database.query(`NOTIFY test_input, 'end'`);
+    await until(() => payloads.includes('end'));
+    expect(payloads).toEqual(['[]', expect.stringContaining('"id" : "2"'), 'end']);
+  });
+});
+
+describe('a transaction', () => {
+  test('that was asleep with the reader and ends with it awake comes once, by the log', async () => {
+    const subject = await setup();
+    const { database, consumer } = subject;
+    const writer = await transaction(database);
+    await insert(writer, 1);
+    const release = await keepAwake(subject);
+    await insert(writer, 2);
+    await insert(database, 11);
+    await consumer.count(1);
+    await writer.query('COMMIT');
+    await consumer.count(3);
+    await release();
+    expect(await allIds(subject)).toEqual([11, 1, 2]);
+  });
+
+  test('that began in one sleep and ends in a later one comes once, by its notification', async () => {
+    const subject = await setup();
+    const { database, consumer } = subject;
+    const writer = await transaction(database);
+    await insert(writer, 1);
+    for (const id of [11, 12]) {
+      const release = await keepAwake(subject);
+      await insert(database, id);
+      await consumer.count(id - 10);
+      await release();
+    }
+    await insert(database, 13);
+    await consumer.count(3);
+    const queries = vi.spyOn(Session.prototype, 'eachRow');
+    onTestFinished(() => queries.mockRestore());
+    await insert(writer, 2);
+    await writer.query('COMMIT');
+    await consumer.count(5);
+    expect(queries).not.toHaveBeenCalled();
+    await (
+      await keepAwake(subject)
+    )();
+    expect(await allIds(subject)).toEqual([11, 12, 13, 1, 2]);
+  });
+
+  test('that was told to be quiet keeps the reader awake until it ends, and delays nobody', async () => {
+    const subject = await setup();
+    const { database, consumer, input } = subject;
+    const release = await keepAwake(subject);
+    const writer = await transaction(database);
+    await insert(writer, 1);
+    let asleep = false;
+    input.on('asleep', () => (asleep = true));
+    const released = release();
+    for (let id = 11; id <= 30; id++) {
+      await insert(database, id);
+      await consumer.count(id - 10);
+    }
+    await insert(writer, 2);
+    expect(asleep).toBe(false);
+    await writer.query('COMMIT');
+    await released;
+    await consumer.count(22);
+    expect(await allIds(subject)).toEqual([...Array.from({ length: 20 }, (_, n) => n + 11), 1, 2]);
+  });
+
+  test('that is rolled back, in part or as a whole, does not come', async () => {
+    const subject = await setup();
+    const { database, consumer } = subject;
+    const write = async (from: number) => {
+      const kept = await transaction(database);
+      await insert(kept, from);
+      await kept.query('SAVEPOINT s');
+      await insert(kept, from + 1);
+      await kept.query('ROLLBACK TO s');
+      await insert(kept, from + 2);
+      await kept.query('COMMIT');
+      const undone = await transaction(database);
+      await insert(undone, from + 3);
+      await undone.query('ROLLBACK');
+    };
+    await write(10);
+    await consumer.count(2);
+    const release = await keepAwake(subject);
+    await write(20);
+    await consumer.count(4);
+    await release();
+    expect(await allIds(subject)).toEqual([10, 12, 20, 22]);
+  });
+
+  test.runIf(inject('preparedTransactions'))(
+    'prepared while the reader is awake comes when it is committed',
+    async () => {
+      const subject = await setup();
+      const { database, consumer } = subject;
+      const release = await keepAwake(subject);
+      await database.query(`BEGIN; INSERT INTO items VALUES (1); PREPARE TRANSACTION '${database.name}'`);
+      const released = release();
+      await insert(database, 2);
+      await consumer.count(1);
+      await database.query(`COMMIT PREPARED '${database.name}'`);
+      await released;
+      await consumer.count(2);
+      expect(await allIds(subject)).toEqual([2, 1]);
+    },
+  );
+});
+
+describe('on the way to sleep', () => {
+  /** The same behind a proxy, whose second connection is the listener's. */
+  async function setupBehindProxy(each?: (event: ChangeEvent) => unknown) {
+    const { hostname, port } = new URL(inject('adminUrl'));
+    const proxy = await startProxy(hostname, Number(port || 5432));
+    onTestFinished(() => proxy.close());
+    const lease = { duration: 120_000, renewInterval: 30_000 };
+    const url = (direct: string) => proxy.url(direct);
+    const subject = await setup({ lease }, each ? { url, each } : { url });
+    const [{ client_port }] = await subject.database.query(
+      `SELECT client_port FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'dapper%'
+       AND pid <> (SELECT backend_pid FROM postgres_input.lock_postgres_input_test_input)`,
+    );
+    const freeze = () => proxy.freeze('to-client', ({ clientPort }) => clientPort === client_port);
+    return { subject, proxy, freeze };
+  }
+
+  test('what was notified before the marker and is read comes once, and so does what is notified after it', async () => {
+    const { subject, proxy, freeze } = await setupBehindProxy();
+    const { database, consumer } = subject;
+    // Both are told to notify, in this sleep.
+    const [early, late] = [await transaction(database), await transaction(database)];
+    await insert(early, 1);
+    await insert(late, 2);
+    const release = await keepAwake(subject);
+    freeze();
+    await early.query('COMMIT'); // its notification is on its way; the log is read first
+    await consumer.count(1);
+    const released = release();
+    // Turning: the lock is held again, and the marker does not arrive.
+    await untilLocked(database);
+    // Committed before or after the page was read: either way once.
+    await insert(database, 3);
+    await late.query('COMMIT');
+    await insert(database, 4);
+    await until(() => subject.payloads.length === 5);
+    proxy.thaw();
+    await released;
+    const ids = await allIds(subject);
+    expect(ids[0]).toBe(1);
+    expect(ids.toSorted((a, b) => a - b)).toEqual([1, 2, 3, 4]);
+  });
+
+  test('what is notified while pages of the same transaction are still to be read comes once', async () => {
+    const hold = new Wakeup();
+    const { subject, proxy, freeze } = await setupBehindProxy(({ id }) =>
+      id === '1' ? hold.wait(Infinity, new AbortController().signal) : undefined,
+    );
+    const { database, consumer } = subject;
+    const writer = await transaction(database);
+    await insert(writer, 1); // will be notified
+    const release = await keepAwake(subject);
+    freeze();
+    await writer.query('INSERT INTO items SELECT generate_series(2, 9000)'); // will not
+    await writer.query('COMMIT');
+    await consumer.count(1);
+    const heard = vi.spyOn(Reader.prototype, 'onPayload');
+    onTestFinished(() => heard.mockRestore());
+    proxy.thaw();
+    await until(() => heard.mock.calls.length > 0);
+    hold.wake();
+    await consumer.count(9000);
+    await release();
+    expect(await allIds(subject)).toEqual(Array.from({ length: 9000 }, (_, n) => n + 1));
+  });
+
+  test("a row's changes keep their order, of which the first is read and the second is notified before that", async () => {
+    const { database, input, consumer } = await setup();
+    const query = Reflect.get(Session.prototype, 'query');
+    const eachRow = Reflect.get(Session.prototype, 'eachRow');
+    const heard = vi.spyOn(Reader.prototype, 'onPayload');
+    let turn: 'before' | 'locked' | 'over' = 'before';
+    const asking = vi.spyOn(Session.prototype, 'query').mockImplementation(async function (
+      this: Session,
+      ...args
+    ) {
+      const isTrying = typeof args[0] === 'object' && args[0].name === 'reader_fall_asleep';
+      if (isTrying && turn === 'before') {
+        await insert(database, 1); // nobody sleeps: it is in the log alone
+        turn = 'locked';
+      }
+      return (await query.apply(this, args)) as never;
+    });
+    const reading = vi.spyOn(Session.prototype, 'eachRow').mockImplementation(async function (
+      this: Session,
+      ...args
+    ) {
+      if (turn === 'locked') {
+        turn = 'over';
+        const before = heard.mock.calls.length;
+        await database.query('UPDATE items SET value = 1 WHERE id = 1');
+        await until(() => heard.mock.calls.length > before);
+      }
+      return (await eachRow.apply(this, args)) as never;
+    });
+    onTestFinished(() => [heard, asking, reading].forEach((spy) => spy.mockRestore()));
+    const asleep = once(input, 'asleep');
+    await database.query(`NOTIFY test_input, '[]'`);
+    await asleep;
+    await consumer.count(2);
+    expect(turn).toBe('over');
+    expect(consumer.events.map(({ operation }) => operation)).toEqual(['create', 'update']);
+  });
+
+  test('notifications in masses are not held: it turns back, and what they told of comes once', async () => {
+    const { subject, proxy, freeze } = await setupBehindProxy();
+    const { database, consumer } = subject;
+    // A statement each, told to notify, in this sleep.
+    const writer = await transaction(database);
+    const ids = Array.from({ length: 120 }, (_, n) => n + 1);
+    for (const id of ids) await insert(writer, id);
+    const release = await keepAwake(subject);
+    freeze();
+    await writer.query('COMMIT');
+    await consumer.count(120);
+    const released = release();
+    await untilLocked(database);
+    const markers = vi.spyOn(Reader.prototype, 'onMarker');
+    onTestFinished(() => markers.mockRestore());
+    proxy.thaw();
+    await released;
+    expect(markers.mock.calls.length).toBeGreaterThan(1);
+    expect(await allIds(subject)).toEqual(ids);
+  });
+
+  test('a node that does not hear itself ends, for it is deaf', async () => {
+    const bench = await setupBench();
+    onTestFinished(() => bench[Symbol.asyncDispose]());
+    const input = await bench.input({ lease: { duration: 2000, margin: 500, renewInterval: 250 } });
+    const onMarker = vi.spyOn(Reader.prototype, 'onMarker').mockReturnValue();
+    onTestFinished(() => onMarker.mockRestore());
+    const consumer = new Consumer(input);
+    expect(await consumer.ended).toMatchObject({
+      code: 'ERR_CONNECTION_LOST',
+      message: expect.stringContaining('notifications no longer arrive'),
+    });
+    expect(onMarker).toHaveBeenCalledOnce();
+  });
+});
+
+describe('somebody else', () => {
+  /** A payload of our triggers'. */
+  async function recorded(subject: Subject): Promise<string> {
+    await insert(subject.database, 1);
+    await until(() => subject.payloads.length > 0);
+    await subject.consumer.count(1);
+    return subject.payloads.pop()!;
+  }
+
+  test('who sends a payload again is not believed, neither in the same sleep nor later', async () => {
+    const subject = await setup();
+    const { database, input } = subject;
+    const payload = await recorded(subject);
+    const replay = () => database.query(`SELECT pg_notify('test_input', $1)`, [payload]);
+    await replay();
+    const release = await keepAwake(subject);
+    await replay();
+    await release();
+    await replay();
+    expect(await allIds(subject)).toEqual([1]);
+    expect(await input.status()).toMatchObject({ forgedNotifications: 0, ignoredNotifications: 0 });
+
+    // In a later term.
+    await input.close();
+    const later = await subject.another();
+    const consumer = new Consumer(later);
+    await once(later, 'asleep');
+    await replay();
+    await insert(database, -2);
+    await consumer.count(1);
+    expect(consumer.ids).toEqual(['-2']);
+  });
+
+  test('who says "look" costs a look and no more', async () => {
+    const subject = await setup();
+    await insert(subject.database, 1);
+    await subject.database.query(`NOTIFY test_input, '[]'`);
+    await insert(subject.database, 2);
+    await subject.database.query(`NOTIFY test_input, '[]'`);
+    expect(await allIds(subject)).toEqual([1, 2]);
+  });
+
+  test('who forges a payload is not believed, and is counted', async () => {
+    const subject = await setup();
+    const { database, input, payloads } = subject;
+    const payload = await recorded(subject);
+    const forgeries = [
+      payload.replace('"id" : "1"', '"id" : "2"'),
+      payload.replace(/^\[\{"mac":"[0-9a-f]*"\},/, '['),
+      payload.slice(0, -1).replace(/$/, `,{"seq":"999"}]`),
+      '{"seq":"1","tbl":"items","id":"1","op":"INSERT"}',
+    ];
+    let forged = 0;
+    input.on('forged', () => forged++);
+    for (const forgery of forgeries) {
+      expect(forgery).not.toBe(payload);
+      await database.query(`SELECT pg_notify('test_input', $1)`, [forgery]);
+    }
+    const release = await keepAwake(subject);
+    await database.query(`SELECT pg_notify('test_input', $1)`, [forgeries[0]]);
+    await until(() => forged === 5);
+    await release();
+    await until(() => payloads.length === 6);
+    expect(await allIds(subject)).toEqual([1]);
+    expect(await input.status()).toMatchObject({ forgedNotifications: 5, ignoredNotifications: 0 });
+  });
+});
+
+test('a consumer that is slow gets everything, in order, once, and no more is read than there is room for', async () => {
+  const hold = new Wakeup();
+  const each = ({ id }: ChangeEvent) =>
+    id === '1' ? hold.wait(Infinity, new AbortController().signal) : undefined;
+  const subject = await setup({}, { each });
+  const { database, consumer } = subject;
+  let [pushed, leastRoom] = [0, Infinity];
+  const push = Reflect.get(EventQueue.prototype, 'push');
+  const pushing = vi.spyOn(EventQueue.prototype, 'push').mockImplementation(function (
+    this: EventQueue,
+    events,
+  ) {
+    push.call(this, events);
+    pushed += events.length;
+    leastRoom = Math.min(leastRoom, this.room);
+  });
+  onTestFinished(() => pushing.mockRestore());
+  await insert(database, 1);
+  await consumer.count(1);
+  for (let from = 2; from < 9002; from += 50) {
+    await database.query('INSERT INTO items SELECT generate_series($1::int, $1::int + 49)', [from]);
+  }
+  await until(() => pushed > 2000);
+  for (let n = 0; n < 10; n++) await database.query('SELECT pg_sleep(0.02)'); // time enough to read too much
+  hold.wake();
+  await consumer.count(9001);
+  expect(consumer.ids).toEqual(Array.from({ length: 9001 }, (_, n) => String(n + 1)));
+  expect(leastRoom).toBeGreaterThanOrEqual(0);
+});
+
+test('what others announce by hand, in masses, pushes no change of ours out', async () => {
+  const hold = new Wakeup();
+  const each = ({ id }: ChangeEvent) =>
+    id === '1' ? hold.wait(Infinity, new AbortController().signal) : undefined;
+  const subject = await setup({}, { each });
+  const { database, consumer } = subject;
+  await insert(database, 1);
+  await consumer.count(1);
+  const heard = vi.spyOn(Reader.prototype, 'onPayload');
+  onTestFinished(() => heard.mockRestore());
+  await database.query(
+    `SELECT pg_notify('test_input', json_build_object('tbl', 'theirs', 'id', n, 'op', 'INSERT')::text)
+     FROM generate_series(10001, 15000) n`,
+  );
+  await insert(database, 2);
+  await until(() => heard.mock.calls.length === 5001);
+  hold.wake();
+  await consumer.count(5002);
+  expect(consumer.events.filter(({ location }) => location === 'items').map(({ id }) => id)).toEqual([
+    '1',
+    '2',
+  ]);
+});
+
+test('of what others announce by hand, no more waits for a slow consumer than memory is meant to hold', async () => {
+  const { database, input, consumer } = await setup(
+    { lease: { duration: 120_000, renewInterval: 30_000 } },
+    { each: () => new Wakeup().wait(Infinity, new AbortController().signal) },
+  );
+  await insert(database, 1);
+  await consumer.count(1);
+  const announce = (reader: Reader, from: number, to: number) => {
+    for (let id = from; id <= to; id++) reader.onPayload(JSON.stringify({ tbl: 't', id, op: 'INSERT' }));
+  };
+  const heard = vi.spyOn(Reader.prototype, 'onPayload');
+  onTestFinished(() => heard.mockRestore());
+  await database.query(`NOTIFY test_input, '{"tbl":"t","id":0,"op":"INSERT"}'`);
+  await until(() => heard.mock.contexts.length > 0);
+  const [reader] = heard.mock.contexts as [Reader];
+  heard.mockRestore();
+  announce(reader, 1, 13_999);
+  expect(await input.status()).toMatchObject({ ignoredNotifications: 0 });
+  announce(reader, 14_000, 14_099);
+  expect(await input.status()).toMatchObject({ ignoredNotifications: 100 });
+});
+
+test('between sleep and wake, under a load that swings, nothing is lost, repeated or out of order', async () => {
+  const subject = await setup();
+  const { database, consumer, input } = subject;
+  let sleeping = true;
+  input.on('asleep', () => (sleeping = true)).on('awake', () => (sleeping = false));
+  await database.query('INSERT INTO items SELECT n, 0 FROM generate_series(1, 40) n');
+  await consumer.count(40);
+  let seed = 1;
+  const random = (below: number) => (seed = (seed * 48_271) % 2_147_483_647) % below;
+  const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+  const load = { phase: 'calm' as 'calm' | 'singles' | 'bulks' | 'over' };
+
+  /** Updates rows in the order of their keys, so that writers wait for each other and do not deadlock. */
+  async function write(
+    writer: Pick<TestDatabase, 'query'>,
+    rows = load.phase === 'bulks' ? 30 : 1,
+  ): Promise<number> {
+    const first = 1 + random(41 - rows);
+    const changed = await writer.query(
+      `WITH mine AS (SELECT id FROM items WHERE id BETWEEN $1 AND $2 ORDER BY id FOR UPDATE)
+       UPDATE items SET value = value + 1 FROM mine WHERE items.id = mine.id RETURNING 1`,
+      [first, first + rows - 1],
+    );
+    return changed.length;
+  }
+  async function writeTransaction(writer: Pick<TestDatabase, 'query'>): Promise<number> {
+    await writer.query('BEGIN');
+    const changes = await write(writer);
+    await wait(random(60));
+    const undone = random(3) === 0;
+    await writer.query(undone ? 'ROLLBACK' : 'COMMIT');
+    return undone ? 0 : changes;
+  }
+  const writing = Promise.all(
+    Array.from({ length: 6 }, async () => {
+      const client = await database.client();
+      const writer: Pick<TestDatabase, 'query'> = {
+        query: async (sql, params) => (await client.query(sql, params)).rows,
+      };
+      let changes = 0;
+      while (load.phase !== 'over') {
+        if (load.phase === 'calm') await wait(150 + random(300));
+        changes += random(6) === 0 ? await writeTransaction(writer) : await write(writer);
+      }
+      return changes;
+    }),
+  );
+  let total = 40;
+  for (let round = 0; round < 8; round++) {
+    load.phase = round % 2 === 0 ? 'singles' : 'bulks';
+    // Single changes wake the reader where they are many a second; all rows at once do so on any machine.
+    total += await write(database, 40);
+    await until(() => !sleeping);
+    await wait(random(300));
+    load.phase = 'calm';
+    await until(() => sleeping);
+    await wait(random(300));
+  }
+  load.phase = 'over';
+  total += (await writing).reduce((sum, changes) => sum + changes, 0);
+  await consumer.count(total);
+  expect(await allIds(subject)).toHaveLength(total);
+
+  const last = new Map<string, bigint>();
+  const disordered = consumer.events.filter(({ id, sequence }) => {
+    const before = last.get(id) ?? 0n;
+    last.set(id, BigInt(sequence!));
+    return before >= BigInt(sequence!);
+  });
+  expect(disordered).toEqual([]);
+  const [{ sum }] = await database.query('SELECT sum(value)::int FROM items');
+  expect(total).toBe(40 + sum);
+  expect(total).toBeGreaterThan(1000);
+}, 120_000);

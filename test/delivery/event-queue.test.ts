@@ -1,0 +1,244 @@
+import { expect, test } from 'vitest';
+import { Change, type ChangeEvent, eventOf } from '../../src/capture/change.ts';
+import { EventQueue, type EventQueueOptions } from '../../src/delivery/event-queue.ts';
+
+const change = (sequence: string | null) =>
+  new Change(sequence, 'items', 'create', sequence ?? 'by hand', null, null);
+const changes = (count: number, from = 1) =>
+  Array.from({ length: count }, (_, n) => change(String(from + n)));
+const ids = (results: readonly IteratorResult<ChangeEvent, undefined>[]) =>
+  results.map(({ value }) => value?.id);
+const never = new AbortController().signal;
+const DONE = { done: true, value: undefined };
+
+function setup(options: Partial<EventQueueOptions> = {}) {
+  const acknowledged: string[] = [];
+  const bundle = { trusted: true, acknowledged, left: 0 };
+  const queue = new EventQueue({
+    ack: 'auto',
+    maxInFlight: 1000,
+    mayHandOut: () => bundle.trusted,
+    eventOf: (one) => eventOf(one, 'test', '1'),
+    acknowledge: (sequence) => acknowledged.push(sequence),
+    leave: async () => {
+      bundle.left++;
+      queue.end();
+    },
+    ...options,
+  });
+  return { queue, bundle };
+}
+
+/** Whether a promise has settled by now. */
+async function isSettled(promise: Promise<unknown>): Promise<boolean> {
+  const marker = {};
+  await new Promise(setImmediate);
+  return (await Promise.race([promise.catch(() => {}), Promise.resolve(marker)])) !== marker;
+}
+
+test('hands out in order, to those who asked before there was anything and to those who ask later', async () => {
+  const { queue } = setup();
+  const early = [queue.next(), queue.next(), queue.next()];
+  queue.push(changes(2));
+  queue.push(changes(2, 3));
+  expect(ids(await Promise.all([...early, queue.next()]))).toEqual(['1', '2', '3', '4']);
+});
+
+test('acknowledges with every pull what is in hand, once', async () => {
+  const { queue, bundle } = setup();
+  const first = queue.next();
+  const second = queue.next();
+  queue.push([...changes(2), change(null), ...changes(1, 3)]);
+  await Promise.all([first, second]);
+  expect(queue.inHand).toBe(2);
+  expect(bundle.acknowledged).toEqual([]);
+  await queue.next();
+  expect(bundle.acknowledged).toEqual(['1', '2']);
+  expect(queue.inHand).toBe(0); // one by hand is in no log
+  await queue.next();
+  void queue.next();
+  expect(bundle.acknowledged).toEqual(['1', '2', '3']);
+});
+
+test('acknowledges nothing by itself when that is done by hand, and bounds what is in hand', async () => {
+  const { queue, bundle } = setup({ ack: 'manual', maxInFlight: 2 });
+  queue.push(changes(4));
+  const pulls = [queue.next(), queue.next(), queue.next(), queue.next()];
+  await Promise.all(pulls.slice(0, 2));
+  expect(await isSettled(pulls[2]!)).toBe(false);
+  expect(queue.settle('2')).toBe(true);
+  expect(queue.settle('2')).toBe(false);
+  expect(ids([await pulls[2]!])).toEqual(['3']);
+  expect(await isSettled(pulls[3]!)).toBe(false);
+  expect(queue.inHand).toBe(2);
+  queue.settle('1');
+  expect(ids([await pulls[3]!])).toEqual(['4']);
+  expect(bundle.acknowledged).toEqual([]);
+});
+
+test('hands out nothing while it may not, and goes on when it may again', async () => {
+  const { queue, bundle } = setup();
+  bundle.trusted = false;
+  queue.push(changes(1));
+  const pull = queue.next();
+  expect(await isSettled(pull)).toBe(false);
+  bundle.trusted = true;
+  queue.serve();
+  expect(ids([await pull])).toEqual(['1']);
+});
+
+test('tells of room when enough has been taken', async () => {
+  const { queue } = setup();
+  const capacity = queue.room;
+  queue.push(changes(capacity));
+  expect(queue.room).toBe(0);
+  for (let taken = 0; taken < capacity; taken += 2000) {
+    const room = queue.waitForRoom(2000, never);
+    for (let n = 1; n < 2000; n++) await queue.next();
+    expect(await isSettled(room)).toBe(false);
+    await queue.next();
+    await room;
+    queue.push(changes(queue.room));
+  }
+});
+
+test('tells of room as soon as nothing is left, whatever was left over', async () => {
+  for (const length of [1, 999, 1000, 1001, 2001, 2999]) {
+    const { queue } = setup({ maxInFlight: 1, ack: 'manual' });
+    queue.push(changes(length));
+    const room = queue.waitForRoom(4000, never);
+    for (let n = 0; n < length; n++) queue.settle((await queue.next()).value!.sequence!);
+    await room;
+    expect(queue.room).toBe(4000);
+  }
+});
+
+test('stops waiting for room, and for what is in hand, on demand', async () => {
+  const { queue } = setup();
+  queue.push(changes(queue.room));
+  const stop = new AbortController();
+  const room = queue.waitForRoom(1, stop.signal);
+  stop.abort();
+  await room;
+  await queue.next();
+  await queue.settled(60_000, stop.signal);
+  expect(queue.inHand).toBe(1);
+});
+
+test('knows when nothing is in hand any more, and waits no longer than it is told', async () => {
+  const { queue } = setup();
+  await queue.settled(60_000, never);
+  queue.push(changes(1));
+  await queue.next();
+  await queue.settled(10, never);
+  expect(queue.inHand).toBe(1);
+  const settled = queue.settled(60_000, never);
+  expect(await isSettled(settled)).toBe(false);
+  void queue.next();
+  await settled;
+});
+
+test('paused, it hands out nothing, and what is in hand can be acknowledged', async () => {
+  const { queue, bundle } = setup();
+  queue.push(changes(2));
+  await queue.next();
+  queue.pause();
+  queue.push(changes(1, 3));
+  const pull = queue.next();
+  expect(bundle.acknowledged).toEqual(['1']);
+  expect(await isSettled(pull)).toBe(false);
+  queue.end();
+  expect(await pull).toEqual(DONE);
+});
+
+test('dropped, it neither waits for what is in hand nor acknowledges it with the next pull', async () => {
+  const { queue, bundle } = setup();
+  queue.push(changes(3));
+  await queue.next();
+  const settled = queue.settled(60_000, never);
+  queue.drop();
+  await settled;
+  const pull = queue.next();
+  expect(await isSettled(pull)).toBe(false);
+  expect(queue.inHand).toBe(0);
+  expect(bundle.acknowledged).toEqual([]);
+  expect(queue.settle('1')).toBe(true); // the consumer may still be faster than the end of the term
+});
+
+test('cleared, it has forgotten everything and begins anew', async () => {
+  const { queue, bundle } = setup();
+  queue.push(changes(2));
+  await queue.next();
+  queue.clear();
+  const pull = queue.next();
+  queue.push(changes(1, 7));
+  expect(ids([await pull])).toEqual(['7']);
+  expect(bundle.acknowledged).toEqual([]);
+});
+
+test('ends for everybody who waits, and for everybody who asks later', async () => {
+  const { queue } = setup();
+  const early = [queue.next(), queue.next()];
+  queue.end();
+  queue.end(new Error('too late'));
+  queue.push(changes(1));
+  expect(await Promise.all([...early, queue.next()])).toEqual([DONE, DONE, DONE]);
+});
+
+test.each([
+  ['who waits', true],
+  ['who asks', false],
+])('throws an error once, at the first %s', async (_, early) => {
+  const { queue } = setup();
+  const error = new Error('the end');
+  const pulls = early ? [queue.next(), queue.next()] : [];
+  for (const pull of pulls) pull.catch(() => {});
+  queue.end(error);
+  if (!early) pulls.push(queue.next(), queue.next());
+  await expect(pulls[0]).rejects.toBe(error);
+  expect(await pulls[1]).toEqual(DONE);
+});
+
+test('leaves on return, also while somebody waits', async () => {
+  const { queue, bundle } = setup();
+  const pull = queue.next();
+  expect(await queue.return()).toEqual(DONE);
+  expect(await pull).toEqual(DONE);
+  expect(await queue.next()).toEqual(DONE);
+  expect(await queue.return()).toEqual(DONE);
+  expect(bundle.left).toBeGreaterThan(0);
+});
+
+test('throws no error at somebody who has left', async () => {
+  const { queue } = setup();
+  queue.end(new Error('meanwhile'));
+  expect(await queue.return()).toEqual(DONE);
+  expect(await queue.next()).toEqual(DONE);
+});
+
+test('leaves on throw, and throws that', async () => {
+  const { queue, bundle } = setup();
+  const error = new Error('out');
+  await expect(queue.throw(error)).rejects.toBe(error);
+  expect(bundle.left).toBe(1);
+  expect(await queue.next()).toEqual(DONE);
+});
+
+test('lets the event loop turn, however busy the consumer is', async () => {
+  const { queue } = setup();
+  queue.push(changes(100));
+  let turns = 0;
+  const timer = setInterval(() => turns++, 1);
+  for (let n = 0; n < 100; n++) {
+    await queue.next();
+    const done = performance.now() + 2;
+    while (performance.now() < done);
+  }
+  clearInterval(timer);
+  expect(turns).toBeGreaterThan(4);
+});
+
+test('is its own iterator', () => {
+  const { queue } = setup();
+  expect(queue[Symbol.asyncIterator]()).toBe(queue);
+});

@@ -1,0 +1,29 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { run } from '../chaos/run.ts';
+import { type Server, startServer } from '../support/server.ts';
+
+let server: Server;
+beforeAll(async () => {
+  server = await startServer();
+});
+afterAll(() => server[Symbol.asyncDispose]());
+
+test.each([1, 2])(
+  'loses, repeats and reorders nothing, whatever dies (seed %i)',
+  async (seed) => {
+    const lease = { duration: 1000, renewInterval: 200, margin: 200, pollInterval: 50 };
+    const steps: string[] = [];
+    const { violations, counts } = await run({
+      server,
+      seed,
+      seconds: 8,
+      lease,
+      tell: (step) => steps.push(step),
+    });
+    expect(Object.fromEntries(violations), steps.join('\n')).toEqual({});
+    // It was no idle run.
+    expect(counts['changes']).toBeGreaterThan(100);
+    expect(counts['terms']).toBeGreaterThan(1);
+  },
+  120_000,
+);

@@ -1,0 +1,83 @@
+/** Connections that fall silent without an end, as when a cable is pulled: default options, so these are the times that users see. */
+import { expect, inject, onTestFinished, test } from 'vitest';
+import type { PostgresInput } from '../../src/index.ts';
+import { type Bench, Consumer, once, reaches, setup, until } from '../support/consumer.ts';
+import { type Direction, type Proxy, startProxy } from '../support/proxy.ts';
+
+const DIRECTIONS: Direction[] = ['to-server', 'to-client', 'both'];
+const CONNECTIONS = ['control', 'listener'] as const;
+const cases = CONNECTIONS.flatMap((connection) =>
+  DIRECTIONS.map((direction) => ({ connection, direction, name: `${connection} ${direction}` })),
+);
+
+/** Its node is the proxy's only client. */
+async function behindProxy(bench: Bench, name: string): Promise<{ input: PostgresInput; proxy: Proxy }> {
+  const { hostname, port } = new URL(inject('adminUrl'));
+  const proxy = await startProxy(hostname, Number(port || 5432));
+  onTestFinished(() => proxy.close());
+  return { input: await bench.input({}, { name, url: proxy.url(bench.database.url) }), proxy };
+}
+
+function freeze(proxy: Proxy, connection: (typeof CONNECTIONS)[number], direction: Direction): void {
+  const indices = proxy.connections.map(({ index }) => index).toSorted((a, b) => a - b);
+  proxy.freeze(direction, indices[CONNECTIONS.indexOf(connection)]);
+}
+
+/** A heartbeat of the listener is due after 2 s at most, and has 1.8 s; a renewal after 1 s, and has 2 s. */
+const FOUND = 6000;
+
+test('an active node finds out, gives up, and another takes over', async () => {
+  await using bench = await setup();
+  await Promise.all(
+    cases.map(async ({ connection, direction, name }) => {
+      const { input, proxy } = await behindProxy(bench, name);
+      const consumer = new Consumer(input);
+      await once(input, 'asleep');
+      const other = await bench.input({}, { name });
+      const next = new Consumer(other);
+      await reaches(other, 'standby');
+
+      const began = performance.now();
+      freeze(proxy, connection, direction);
+      expect([name, await consumer.ended]).toEqual([
+        name,
+        expect.objectContaining({ code: 'ERR_CONNECTION_LOST', retryable: true }),
+      ]);
+      expect([name, performance.now() - began < FOUND]).toEqual([name, true]);
+      expect(input.state).toBe('idle');
+      await reaches(other, 'active');
+      await bench.database.query('INSERT INTO items VALUES ($1)', [cases.findIndex((c) => c.name === name)]);
+      await until(() => next.ids.includes(String(cases.findIndex((c) => c.name === name))));
+      expect(new Set(next.events.map(({ sequence }) => sequence)).size).toBe(next.events.length);
+    }),
+  );
+}, 60_000);
+
+test('a standby finds out, comes back with reconnect, and takes over', async () => {
+  await using bench = await setup();
+  await Promise.all(
+    cases.map(async ({ connection, direction, name }) => {
+      const active = await bench.input({}, { name });
+      const first = new Consumer(active);
+      await reaches(active, 'active');
+      const { input, proxy } = await behindProxy(bench, name);
+      const consumer = new Consumer(input, { reconnect: true });
+      await reaches(input, 'standby');
+      await until(() => proxy.connections.length === 2);
+
+      const began = performance.now();
+      const lost = new Promise<string>(
+        (resolve) => void input.once('reconnecting', ({ error }) => resolve(error.code)),
+      );
+      freeze(proxy, connection, direction);
+      expect([name, await lost]).toEqual([name, 'ERR_CONNECTION_LOST']);
+      expect([name, performance.now() - began < FOUND]).toEqual([name, true]);
+      await active.close();
+      expect(await first.ended).toBeUndefined();
+      await reaches(input, 'active');
+      const id = cases.findIndex((c) => c.name === name);
+      await bench.database.query('INSERT INTO items VALUES ($1)', [id]);
+      await until(() => consumer.ids.includes(String(id)));
+    }),
+  );
+}, 60_000);

@@ -1,0 +1,41 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect, test, vi } from 'vitest';
+import { Discovery } from '../../src/node/discovery.ts';
+import type { Session } from '../../src/postgres/session.ts';
+import { until } from '../support/consumer.ts';
+import { setupStage } from '../support/stage.ts';
+
+/** Makes the fingerprint of the catalog take so many milliseconds, and counts how often it was asked for. */
+function slowFingerprint(session: Session, ms: number) {
+  const counter = { asked: 0 };
+  const query = session.query.bind(session);
+  vi.spyOn(session, 'query').mockImplementation(async (...args: Parameters<typeof query>) => {
+    if (typeof args[0] === 'object' && args[0].name === 'catalog_fingerprint') {
+      counter.asked++;
+      await delay(ms);
+    }
+    return (await query(...args)) as never;
+  });
+  return counter;
+}
+
+test('looks on a connection of its own where that takes long, for no renewal of the lease to wait', async () => {
+  await using stage = await setupStage({ discoveryInterval: 20 });
+  const watched: (readonly string[])[] = [];
+  const discovery = new Discovery(stage.settings, stage.names, {
+    installed: (installation) => watched.push(installation.watched),
+    discoveryFailed: (error) => expect.unreachable(String(error)),
+  });
+  const stop = new AbortController();
+  const [starting, control] = [await stage.session(), await stage.session()];
+  slowFingerprint(starting, 200);
+  await discovery.ensureInstalled(starting, stop.signal);
+  const counter = slowFingerprint(control, 0);
+  const watching = discovery.watch(control, stop.signal);
+  await stage.database.query('CREATE TABLE later (id int PRIMARY KEY)');
+  await until(() => watched.length > 1);
+  stop.abort();
+  await watching;
+  expect(watched).toEqual([['items'], ['items', 'later']]);
+  expect(counter.asked).toBe(0);
+});

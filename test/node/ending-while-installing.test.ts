@@ -1,0 +1,94 @@
+/** What `close()` waits for while something is being installed. */
+import { expect, test, vi } from 'vitest';
+import { install } from '../../src/schema/install.ts';
+import { Consumer, reaches, setup, until } from '../support/consumer.ts';
+import { type TestDatabase, createDatabase } from '../support/database.ts';
+import { input as watch } from '../support/watched.ts';
+import { Session } from '../../src/postgres/session.ts';
+
+/** As a connection that fell silent does: a step gets no answer for a long time. */
+const endless = (database: TestDatabase) =>
+  database.query(`
+    CREATE FUNCTION public.endless() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(300); END';
+    CREATE EVENT TRIGGER endless ON ddl_command_end WHEN TAG IN ('CREATE TRIGGER') EXECUTE FUNCTION public.endless()`);
+const isInStep = async (database: TestDatabase) => {
+  const sleeping = await database.query(
+    `SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()`,
+  );
+  return sleeping.length > 0;
+};
+
+test('close() does not wait for a step of the first installation that gets no answer', async () => {
+  await using bench = await setup();
+  await endless(bench.database);
+  const input = await bench.input();
+  const consumer = new Consumer(input);
+  await until(() => isInStep(bench.database));
+  await input.close();
+  expect(await consumer.ended).toBeUndefined();
+}, 30_000);
+
+test('close() does not wait for such a step of an active node either, and tells of no failure', async () => {
+  await using bench = await setup();
+  const input = await bench.input({ discoveryInterval: 50 });
+  const failures: unknown[] = [];
+  input.on('discoveryFailed', (error) => failures.push(error));
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  await endless(bench.database);
+  await bench.database.query('CREATE TABLE later (id int PRIMARY KEY)');
+  await until(() => isInStep(bench.database));
+  const next = await bench.input({ install: false });
+  void new Consumer(next);
+  await reaches(next, 'standby');
+  await input.close();
+  expect(await consumer.ended).toBeUndefined();
+  expect(failures).toEqual([]);
+  await reaches(next, 'active');
+}, 30_000);
+
+test('the lease is released before such a step has ended', async () => {
+  await using bench = await setup();
+  // Long: nothing else ends the step while the test lasts.
+  const lease = { duration: 100_000, renewInterval: 30_000, pollInterval: 50 };
+  const input = await bench.input({ discoveryInterval: 50, lease });
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  await endless(bench.database);
+  await bench.database.query('CREATE TABLE later (id int PRIMARY KEY)');
+  await until(() => isInStep(bench.database));
+  const next = await bench.input({ install: false, lease });
+  void new Consumer(next);
+  await reaches(next, 'standby');
+  const closed = input.close();
+  await reaches(next, 'active');
+  await bench.database.query(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()",
+  );
+  await closed;
+  expect(await consumer.ended).toBeUndefined();
+}, 30_000);
+
+test('installing begins no further step once its signal has aborted', async () => {
+  await using database = await createDatabase();
+  await database.query('CREATE TABLE one (id int PRIMARY KEY); CREATE TABLE two (id int PRIMARY KEY)');
+  const { settings, names } = watch(database);
+  const session = await Session.connect(settings.target, {
+    connectTimeout: 10_000,
+    statementTimeout: 10_000,
+    applicationName: 'test',
+  });
+  const stop = new AbortController();
+  const query = session.query.bind(session);
+  let steps = 0;
+  vi.spyOn(session, 'query').mockImplementation(async (...args: Parameters<typeof query>) => {
+    if (typeof args[0] === 'string' && args[0].startsWith('BEGIN')) {
+      steps++;
+      stop.abort(new Error('enough'));
+    }
+    return (await query(...args)) as never;
+  });
+  await expect(install(session, settings, names, stop.signal)).rejects.toThrow('enough');
+  expect(steps).toBe(1);
+  await session.close();
+});

@@ -1,0 +1,256 @@
+import { expect, onTestFinished, test, vi } from 'vitest';
+import type { LeaseSettings } from '../../src/config/settings.ts';
+import { Lease } from '../../src/node/lease.ts';
+import { Listener } from '../../src/postgres/listener.ts';
+import { until } from '../support/consumer.ts';
+import { type Stage, setupStage } from '../support/stage.ts';
+
+const never = new AbortController().signal;
+const LONG: LeaseSettings = { duration: 60_000, renewInterval: 20_000, margin: 1000, pollInterval: 60_000 };
+
+async function leaseOf(stage: Stage, times: Partial<LeaseSettings> = {}) {
+  const session = await stage.session();
+  return { session, lease: new Lease(session, stage.names, { ...LONG, ...times }) };
+}
+
+const row = async ({ database, names }: Stage) =>
+  (await database.query(`SELECT * FROM ${names.lockTable.sql}`))[0];
+
+/** Waits until a statement waits for a lock. */
+const untilBlocked = ({ database }: Stage) =>
+  until(async () => {
+    const waiting = await database.query(
+      `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`,
+    );
+    return waiting.length > 0;
+  });
+
+test('is claimed by one of many, and a claim raises the token', async () => {
+  await using stage = await setupStage();
+  const leases = await Promise.all(
+    Array.from({ length: 10 }, async () => (await leaseOf(stage, { pollInterval: 1 })).lease),
+  );
+  const tokens: bigint[] = [];
+  for (let round = 0; round < 5; round++) {
+    const stop = new AbortController();
+    const attempts = leases.map((lease) => lease.standBy(stop.signal));
+    const winner = await Promise.any(
+      attempts.map(async (won, n) => ((await won) ? n : Promise.reject(new Error()))),
+    );
+    // The others had a good look at it, and left it alone.
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    stop.abort();
+    expect((await Promise.all(attempts)).filter(Boolean)).toHaveLength(1);
+    const held = leases.filter(({ trusted, token }) => trusted && token !== null);
+    expect(held).toEqual([leases[winner]]);
+    expect(await row(stage)).toMatchObject({ holder: leases[winner]!.holder, token: leases[winner]!.token });
+    tokens.push(BigInt(leases[winner]!.token!));
+    await leases[winner]!.release();
+  }
+  expect(tokens).toEqual([1n, 2n, 3n, 4n, 5n]);
+});
+
+test('is not claimed by who saw it free before another had it', async () => {
+  await using stage = await setupStage();
+  const [first, second] = [await leaseOf(stage), await leaseOf(stage, { pollInterval: 5 })];
+  // The second is kept from claiming until the first has had the lease and given it up again.
+  const query = second.session.query.bind(second.session);
+  let claims = 0;
+  vi.spyOn(second.session, 'query').mockImplementation(async (...args: Parameters<typeof query>) => {
+    if (typeof args[0] === 'object' && args[0].name === 'lease_claim' && ++claims === 1) {
+      await first.lease.standBy(never);
+      await first.lease.release();
+    }
+    return (await query(...args)) as never;
+  });
+  expect(await second.lease.standBy(never)).toBe(true);
+  expect(claims).toBe(2);
+});
+
+test('is not claimed by who saw it expired before its holder renewed it, be it late', async () => {
+  await using stage = await setupStage();
+  const [first, second] = [await leaseOf(stage), await leaseOf(stage, { pollInterval: 5 })];
+  await first.lease.standBy(never);
+  const expire = (interval: string) =>
+    stage.database.query(
+      `UPDATE ${stage.names.lockTable.sql} SET expires_at = clock_timestamp() + interval '${interval}'`,
+    );
+  await expire('-1 s');
+  const stop = new AbortController();
+  const query = second.session.query.bind(second.session);
+  vi.spyOn(second.session, 'query').mockImplementation(async (...args: Parameters<typeof query>) => {
+    if (typeof args[0] === 'object' && args[0].name === 'lease_claim') {
+      await expire('1 min');
+      stop.abort();
+    }
+    return (await query(...args)) as never;
+  });
+  expect(await second.lease.standBy(stop.signal)).toBe(false);
+  expect(await row(stage)).toMatchObject({ holder: first.lease.holder, token: '1' });
+});
+
+test('released, it is taken over at once by who was told, and by nobody when it was not held', async () => {
+  await using stage = await setupStage();
+  const [first, second] = [await leaseOf(stage), await leaseOf(stage)];
+  const listener = await Listener.connect(second.session.endpoint, [stage.names.nodeChannel], {
+    applicationName: 'test',
+    connectTimeout: 15_000,
+    heartbeat: 20_000,
+  });
+  onTestFinished(() => listener.close());
+  const heard: string[] = [];
+  listener.onNotification = (_, payload) => {
+    heard.push(payload);
+    second.lease.noticeRelease();
+  };
+  await first.lease.standBy(never);
+  const takeover = second.lease.standBy(never);
+  await second.session.query('SELECT'); // it has observed
+  await first.lease.release();
+  expect(await takeover).toBe(true); // and not after the poll, which is a minute away
+  expect(heard).toEqual(['released']);
+
+  await first.lease.release();
+  await second.session.query('SELECT');
+  expect(await row(stage)).toMatchObject({ holder: second.lease.holder, token: '2' });
+});
+
+test('is taken over when the holder’s session is gone, long before it expires', async () => {
+  await using stage = await setupStage();
+  const [first, second] = [await leaseOf(stage), await leaseOf(stage, { pollInterval: 20 })];
+  await first.lease.standBy(never);
+  const { backend_pid } = await row(stage);
+  const takeover = second.lease.standBy(never);
+  await stage.database.query('SELECT pg_terminate_backend($1)', [backend_pid]);
+  expect(await takeover).toBe(true);
+  expect(second.lease.token).toBe('2');
+});
+
+test('is taken over when its process id belongs to a later session', async () => {
+  await using stage = await setupStage();
+  const [first, second] = [await leaseOf(stage), await leaseOf(stage)];
+  await first.lease.standBy(never);
+  await stage.database.query(
+    `UPDATE ${stage.names.lockTable.sql} SET backend_start = backend_start - interval '1 ms'`,
+  );
+  expect(await second.lease.standBy(never)).toBe(true);
+});
+
+test('is taken over right at its expiry, and the one before can neither renew nor release it', async () => {
+  await using stage = await setupStage();
+  const times = { duration: 800, margin: 100, renewInterval: 100 };
+  const [first, second] = [await leaseOf(stage, times), await leaseOf(stage)];
+  await first.lease.standBy(never);
+  const { expires_at } = await row(stage);
+  expect(await second.lease.standBy(never)).toBe(true); // its poll is a minute away
+  const { acquired_at } = await row(stage);
+  expect(acquired_at.getTime()).toBeGreaterThanOrEqual(expires_at.getTime());
+
+  await first.lease.hold(never); // returns: the trust has run out
+  expect(first.lease.trusted).toBe(false);
+  await first.lease.release();
+  expect(await row(stage)).toMatchObject({ holder: second.lease.holder, token: '2' });
+});
+
+test('is renewed until it is lost to another, which is no error', async () => {
+  await using stage = await setupStage();
+  const { lease } = await leaseOf(stage, { renewInterval: 10 });
+  await lease.standBy(never);
+  let renewals = 0;
+  const holding = lease.hold(never, () => renewals++);
+  const { expires_at } = await row(stage);
+  await until(() => renewals > 3);
+  expect((await row(stage)).expires_at.getTime()).toBeGreaterThan(expires_at.getTime());
+  await stage.database.query(`UPDATE ${stage.names.lockTable.sql} SET holder = 'another', token = token + 1`);
+  await holding;
+  expect([lease.trusted, lease.token]).toEqual([false, null]);
+  await lease.release();
+  expect(await row(stage)).toMatchObject({ holder: 'another', token: '2' });
+});
+
+test('is renewed no more once the signal aborts', async () => {
+  await using stage = await setupStage();
+  const { lease } = await leaseOf(stage);
+  const stop = new AbortController();
+  await lease.standBy(never);
+  const holding = lease.hold(stop.signal);
+  stop.abort();
+  await holding;
+  expect(lease.trusted).toBe(true);
+});
+
+test.each([
+  // The wall clock may be set back meanwhile; the monotonic one stands still while a machine is suspended.
+  ['monotonic', { monotonic: 59_001, wall: -1e9 }],
+  ['wall', { monotonic: 0, wall: 59_001 }],
+])('is trusted no longer than its duration less the margin, by the %s clock', async (_, ahead) => {
+  await using stage = await setupStage();
+  const { lease } = await leaseOf(stage);
+  expect(lease.trusted).toBe(false);
+  await lease.standBy(never);
+  const { wall, monotonic } = { wall: Date.now(), monotonic: performance.now() };
+  expect(lease.trusted).toBe(true);
+  vi.spyOn(Date, 'now').mockImplementation(() => wall + ahead.wall);
+  vi.spyOn(performance, 'now').mockImplementation(() => monotonic + ahead.monotonic);
+  onTestFinished(() => void vi.restoreAllMocks());
+  expect(lease.trusted).toBe(false);
+  ahead.wall -= 20_000;
+  ahead.monotonic -= 20_000;
+  expect(lease.trusted).toBe(true);
+});
+
+test('is trusted from the start of the attempt, not from its answer', async () => {
+  await using stage = await setupStage();
+  const { lease } = await leaseOf(stage, { duration: 1000, margin: 200, renewInterval: 100 });
+  const blocker = await stage.database.client();
+  await blocker.query(`BEGIN; SELECT FROM ${stage.names.lockTable.sql} FOR UPDATE`);
+  const claiming = lease.standBy(never);
+  await untilBlocked(stage);
+  await new Promise((resolve) => setTimeout(resolve, 850));
+  await blocker.query('COMMIT');
+  await claiming;
+  expect(lease.token).toBe('1');
+  expect(lease.trusted).toBe(false);
+});
+
+test('is lost when its renewal is answered too late, though the database has renewed it', async () => {
+  await using stage = await setupStage();
+  const { lease } = await leaseOf(stage, { duration: 1000, margin: 200, renewInterval: 100 });
+  const blocker = await stage.database.client();
+  await lease.standBy(never);
+  await blocker.query(`BEGIN; SELECT FROM ${stage.names.lockTable.sql} FOR UPDATE`);
+  let renewals = 0;
+  const holding = lease.hold(never, () => renewals++);
+  await untilBlocked(stage);
+  await new Promise((resolve) => setTimeout(resolve, 850));
+  await blocker.query('COMMIT');
+  await holding;
+  expect(renewals).toBe(0);
+  expect(lease.trusted).toBe(false);
+});
+
+test('a row that somebody removed is named', async () => {
+  await using stage = await setupStage();
+  const { lease } = await leaseOf(stage);
+  await stage.database.query(`DELETE FROM ${stage.names.lockTable.sql}`);
+  await expect(lease.standBy(never)).rejects.toMatchObject({ code: 'ERR_INSTALL' });
+});
+
+test('waiting for it never looks at the change log, holds no snapshot, and ends at once', async () => {
+  await using stage = await setupStage();
+  const [first, second] = [await leaseOf(stage), await leaseOf(stage, { pollInterval: 5 })];
+  await first.lease.standBy(never);
+  const jealous = await stage.database.client();
+  await jealous.query(`BEGIN; LOCK TABLE ${stage.names.logTable.sql}, items`);
+  const stop = new AbortController();
+  const observe = vi.spyOn(second.session, 'query');
+  const waiting = second.lease.standBy(stop.signal);
+  await until(() => observe.mock.calls.length > 20);
+  const snapshots = await stage.database.query(
+    `SELECT FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND state <> 'active'
+     AND datname = current_database() AND application_name LIKE 'dapper%'`,
+  );
+  expect(snapshots).toEqual([]);
+  stop.abort();
+  expect(await waiting).toBe(false);
+});

@@ -1,0 +1,205 @@
+import { describe, expect, test } from 'vitest';
+import type { TestDatabase } from '../support/database.ts';
+import { originalTriggers } from '../support/original.ts';
+import { application, createRole, input, setup } from '../support/watched.ts';
+
+/** Tells of every row of the catalog that installing could touch, and of every version of it. */
+const catalog = (database: TestDatabase) =>
+  database.query(
+    ['pg_namespace', 'pg_class', 'pg_attribute', 'pg_proc', 'pg_trigger', 'pg_depend', 'pg_description']
+      .map(
+        (name) =>
+          `SELECT '${name}', count(*), md5(string_agg(ctid::text || xmin, ' ' ORDER BY ctid)) FROM ${name}`,
+      )
+      .join(' UNION ALL '),
+  );
+
+const TABLES = `
+  CREATE SCHEMA app;
+  CREATE TABLE t (id int PRIMARY KEY);
+  CREATE TABLE app."Two Words" ("a""b" timestamptz, "%" money, PRIMARY KEY ("a""b", "%"));
+  CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id);
+  CREATE TABLE part PARTITION OF root DEFAULT;
+  CREATE TABLE none (n int)`;
+
+describe('installing again', () => {
+  test('changes nothing in the catalog, and plans nothing', async () => {
+    const { database, install, plan } = await setup(TABLES, { schemas: ['public', 'app'] });
+    const before = await catalog(database);
+    expect((await plan()).steps).toEqual([]);
+    const installation = await install();
+    expect(installation).toEqual({
+      watched: ['app.Two Words', 'none', 'root', 't'],
+      unwatchable: [],
+      pending: [],
+    });
+    expect(await catalog(database)).toEqual(before);
+  });
+
+  test('from a role, or into a database, with other settings finds the same', async () => {
+    const database = await application(TABLES);
+    const { role, url } = await createRole(database, 'SUPERUSER');
+    await database.query(`
+      ALTER ROLE ${role} SET DateStyle = 'SQL, DMY'; ALTER ROLE ${role} SET quote_all_identifiers = on;
+      ALTER ROLE ${role} SET standard_conforming_strings = off; ALTER ROLE ${role} SET search_path = app, public`);
+    for (const [first, second] of [
+      [database.url, url],
+      [url, database.url],
+    ]) {
+      await input(database, {}, first).install();
+      expect((await input(database, {}, second).plan()).steps).toEqual([]);
+      await database.query('INSERT INTO t VALUES (1); DELETE FROM t');
+      expect(await input(database).changes()).toEqual(['INSERT t 1', 'DELETE t 1']);
+      await input(database).uninstall();
+    }
+  });
+
+  test('five at once on an empty database', async () => {
+    const database = await application('CREATE TABLE t (id int PRIMARY KEY)');
+    const inputs = Array.from({ length: 5 }, () => input(database));
+    const installations = await Promise.all(inputs.map(({ install }) => install()));
+    expect(installations).toEqual(inputs.map(() => ({ watched: ['t'], unwatchable: [], pending: [] })));
+    await database.query('INSERT INTO t VALUES (1)');
+    expect(await inputs[0]!.changes()).toEqual(['INSERT t 1']);
+  });
+
+  test('for several ids at once: each has its own triggers', async () => {
+    const database = await application('CREATE TABLE t (id int PRIMARY KEY)');
+    const inputs = ['a', 'b', 'a_b', 'b_t', 't'].map((name) => input(database, { name }));
+    await Promise.all(inputs.map(({ install }) => install()));
+    await database.query('INSERT INTO t VALUES (1)');
+    for (const { changes } of inputs) expect(await changes()).toEqual(['INSERT t 1']);
+    await inputs[0]!.uninstall();
+    await database.query('INSERT INTO t VALUES (2)');
+    for (const { changes } of inputs.slice(1)) expect(await changes()).toEqual(['INSERT t 2']);
+  });
+});
+
+describe('brings back', () => {
+  const damages: Record<string, string> = {
+    'a trigger that was dropped': 'DROP TRIGGER t_test_update_trigger ON t',
+    'a function that was dropped with its triggers': `DO $$ BEGIN
+      EXECUTE (SELECT 'DROP FUNCTION ' || oid::regprocedure || ' CASCADE' FROM pg_proc WHERE proname LIKE 'process_record_test_t_insert_%');
+    END $$`,
+    'a function that was changed': `DO $$ BEGIN
+      EXECUTE (SELECT 'CREATE OR REPLACE FUNCTION ' || oid::regprocedure || ' RETURNS trigger LANGUAGE plpgsql AS ''BEGIN RETURN NULL; END'''
+        FROM pg_proc WHERE proname LIKE 'process_record_test_t_delete_%');
+    END $$`,
+    'settings of a function': `ALTER FUNCTION postgres_input.notify_postgres_input_test RESET search_path`,
+    'the whole schema': 'DROP SCHEMA postgres_input CASCADE',
+    'the log': 'DROP TABLE postgres_input.log_postgres_input_test',
+  };
+  test.each(Object.entries(damages))('%s', async (_, damage) => {
+    const { database, install, plan, changes } = await setup('CREATE TABLE t (id int PRIMARY KEY, n int)');
+    await database.query(damage);
+    expect((await plan()).steps.length).toBeGreaterThan(0);
+    await install();
+    expect((await plan()).steps).toEqual([]);
+    await database.query('INSERT INTO t VALUES (1); UPDATE t SET n = 1; DELETE FROM t; TRUNCATE t');
+    expect(await changes()).toEqual(['INSERT t 1', 'UPDATE t 1', 'DELETE t 1', 'TRUNCATE t *']);
+  });
+});
+
+describe('operations', () => {
+  test.each([
+    [['create'], ['INSERT t 1', 'INSERT t 3']],
+    [['update'], ['UPDATE t 1', 'UPDATE t 2']],
+    [['delete'], ['DELETE t 2', 'TRUNCATE t *']],
+    [['read'], []],
+    [
+      ['create', 'update'],
+      ['INSERT t 1', 'UPDATE t 1', 'INSERT t 2', 'INSERT t 3'],
+    ],
+  ] as const)('%j have logged %j', async (operations, expected) => {
+    const { database, changes, install } = await setup('CREATE TABLE t (id int PRIMARY KEY, n int)');
+    const narrowed = input(database, { operations: [...operations] });
+    await narrowed.install();
+    expect((await narrowed.plan()).steps).toEqual([]);
+    await database.query(`
+      INSERT INTO t VALUES (1); UPDATE t SET n = 1; UPDATE t SET id = 2; DELETE FROM t; INSERT INTO t VALUES (3);
+      TRUNCATE t`);
+    expect(await changes()).toEqual(expected);
+    await install();
+    await database.query('INSERT INTO t VALUES (1); DELETE FROM t');
+    expect(await changes()).toEqual(['INSERT t 1', 'DELETE t 1']);
+  });
+});
+
+describe('taking over from the original', () => {
+  test('misses no change and doubles none', async () => {
+    const database = await application(`
+      CREATE TABLE a (id bigserial PRIMARY KEY); CREATE TABLE b (id bigserial PRIMARY KEY);
+      ${originalTriggers('test', ['a', 'b'])}`);
+    const { install, rows } = input(database);
+    const listener = await database.client();
+    const seen: string[] = [];
+    listener.on('notification', ({ payload }) => {
+      const { tbl, id } = JSON.parse(payload!);
+      seen.push(`${tbl} ${id}`);
+    });
+    await listener.query('LISTEN test');
+
+    let writing = true;
+    const written: string[] = [];
+    const writers = ['a', 'b', 'a', 'b'].map(async (table) => {
+      const client = await database.client();
+      // On after the last trigger is in place.
+      for (let after = 0; after < 10; after += writing ? 0 : 1) {
+        const { rows } = await client.query(`INSERT INTO ${table} DEFAULT VALUES RETURNING id`);
+        written.push(`${table} ${rows[0].id}`);
+      }
+    });
+    await expect.poll(() => seen.length, { interval: 1 }).toBeGreaterThan(20);
+    expect(await install()).toEqual({ watched: ['a', 'b'], unwatchable: [], pending: [] });
+    writing = false;
+    await Promise.all(writers);
+    await listener.query('SELECT');
+    const logged = (await rows()).map(({ tbl, id }) => `${tbl} ${id}`);
+    expect(logged.length).toBeGreaterThanOrEqual(40);
+    expect([...seen, ...logged].toSorted()).toEqual(written.toSorted());
+  });
+
+  test('leaves nothing of it but its table', async () => {
+    const database = await application(`
+      CREATE SCHEMA app;
+      CREATE TABLE t (id int PRIMARY KEY);
+      CREATE TABLE app.t (id int PRIMARY KEY);
+      CREATE TABLE lock_postgres_input_other (resource int PRIMARY KEY, id int);
+      ${originalTriggers('test', ['t', 'lock_postgres_input_other'])}
+      CREATE TRIGGER t_test_trigger AFTER DELETE ON app.t FOR EACH ROW EXECUTE FUNCTION process_record_test();
+      CREATE FUNCTION process_record_other() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+      CREATE TRIGGER t_other_trigger AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION process_record_other()`);
+    const { install, plan, changes } = input(database);
+    await install();
+    expect((await plan()).steps).toEqual([]);
+    expect(
+      await database.query(`
+        SELECT tgname FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
+        WHERE proname LIKE 'process_record%' AND pronamespace = 'public'::regnamespace`),
+    ).toEqual([{ tgname: 't_other_trigger' }]);
+    expect(await database.query(`SELECT FROM pg_proc WHERE proname = 'process_record_test'`)).toEqual([]);
+    await database.query('INSERT INTO t VALUES (1); INSERT INTO app.t VALUES (1)');
+    expect(await changes()).toEqual(['INSERT t 1']);
+  });
+
+  test('says which of its triggers somebody else has to drop', async () => {
+    const database = await application(`
+      CREATE TABLE mine (id int PRIMARY KEY); CREATE TABLE theirs (id int PRIMARY KEY);
+      ${originalTriggers('test', ['mine', 'theirs'])}`);
+    const { role, url } = await createRole(database);
+    await database.query(`
+      GRANT CREATE ON DATABASE ${database.name} TO ${role};
+      ALTER TABLE mine OWNER TO ${role}; GRANT TRIGGER ON theirs TO ${role}`);
+    const { install, plan } = input(database, {}, url);
+    const { watched, unwatchable } = await install();
+    expect(watched).toEqual(['mine']);
+    expect(unwatchable).toEqual([
+      { table: 'theirs', reason: expect.stringContaining('trigger on it has to be dropped') },
+    ]);
+    const { steps, barredSteps } = await plan();
+    expect(steps).toEqual([]);
+    for (const sql of barredSteps.flatMap((step) => step.sql)) await database.query(sql);
+    await install();
+    expect((await plan()).steps).toEqual([]);
+  });
+});
