@@ -1,7 +1,8 @@
-export type { ChangeEvent } from './capture/change.ts';
-export type { HandleOptions, LeaseSettings, PostgresInputOptions } from './config/settings.ts';
+export type { ChangeEvent } from './api/change-event.ts';
+export type { HandleOptions, LeaseSettings, PostgresInputOptions } from './api/options.ts';
+export type { Installation, UnwatchableTable } from './api/installation.ts';
+export type { InputState, InputStatus } from './api/status.ts';
 export { type ErrorCode, PostgresInputError } from './api/errors.ts';
-export type { Installation } from './schema/install.ts';
 export type { LifecycleEvents } from './api/lifecycle-events.ts';
 export {
   type Event,
@@ -12,5 +13,3 @@ export {
   parseOperation,
 } from './api/orchestrator.ts';
 export { PostgresInput, newPostgresInput } from './postgres-input.ts';
-export type { InputState, InputStatus } from './node/status.ts';
-export type { UnwatchableTable } from './schema/tables.ts';

@@ -9,8 +9,8 @@
  */
 import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import type pg from 'pg';
+import type { ChangeEvent } from '../api/change-event.ts';
 import { type ChangeLogSql, LOCKED, changeLogSql } from './change-log-sql.ts';
-import type { ChangeEvent } from './change.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import { STRIDE } from '../schema/internal-tables.ts';
 import type { Lease } from '../node/lease.ts';

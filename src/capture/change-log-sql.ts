@@ -1,6 +1,7 @@
 /** The statements of the change log. */
+import { quoteLiteral } from '../postgres/quoting.ts';
 import { STRIDE } from '../schema/internal-tables.ts';
-import { type Names, type ObjectName, quoteLiteral } from '../schema/names.ts';
+import { type Names, type ObjectName } from '../schema/names.ts';
 import type { Statement } from '../postgres/session.ts';
 
 export interface ChangeLogSql {

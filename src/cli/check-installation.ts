@@ -1,5 +1,6 @@
 /** What doctor looks at in the installation: is everything there, in force, and nothing besides? */
-import { locationOf, qualify, quoteIdentifier } from '../schema/names.ts';
+import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
+import { locationOf } from '../schema/names.ts';
 import { type Check, ok, problem } from './finding.ts';
 import { runtimeGrants } from '../schema/grants.ts';
 import { plural } from './output.ts';

@@ -4,8 +4,8 @@
  * log of its own, for as long as it runs.
  */
 import { randomBytes } from 'node:crypto';
+import type { Installation } from '../api/installation.ts';
 import { readCatalog } from '../schema/catalog.ts';
-import type { Installation } from '../schema/install.ts';
 import { PostgresInput } from '../postgres-input.ts';
 import { tryConnecting } from '../node/connect.ts';
 import { type Call, type Command, EXIT, type Output, UsageError, inSession } from './command.ts';

@@ -8,7 +8,8 @@
  * Nothing is handed out unless `mayHandOut` says so at that moment. What is in hand when the lease is lost is
  * forgotten: it comes again, here or elsewhere.
  */
-import type { Change, ChangeEvent } from '../capture/change.ts';
+import type { ChangeEvent } from '../api/change-event.ts';
+import type { Change } from '../capture/change.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
 
 export interface EventQueueOptions {

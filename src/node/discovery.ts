@@ -7,11 +7,12 @@
  * fingerprint takes its time too, that is taken there as well. A comparison that fails is told and repeated: what is in place
  * goes on working.
  */
+import type { Installation } from '../api/installation.ts';
 import { catalogFingerprint } from '../schema/catalog.ts';
 import type { Settings } from '../config/settings.ts';
 import { sessionOptions, withSession } from './connect.ts';
 import { PostgresInputError } from '../api/errors.ts';
-import { type Installation, install } from '../schema/install.ts';
+import { install } from '../schema/install.ts';
 import type { Names } from '../schema/names.ts';
 import { plan } from '../schema/plan.ts';
 import type { Session } from '../postgres/session.ts';

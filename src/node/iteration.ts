@@ -2,8 +2,9 @@
  * One handle(): a queue for the consumer, and behind it one life of a node after the other (one, unless it is to
  * reconnect), until the consumer leaves, the input is closed, the signal aborts, or a life ends badly.
  */
+import type { ChangeEvent } from '../api/change-event.ts';
 import { leaseLost } from '../capture/acknowledgements.ts';
-import { type ChangeEvent, eventOf } from '../capture/change.ts';
+import { eventOf } from '../capture/change.ts';
 import type { Delays, HandleSettings, Settings } from '../config/settings.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import { EventQueue } from '../delivery/event-queue.ts';

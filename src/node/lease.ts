@@ -21,7 +21,7 @@
  * whoever wakes first after the expiry. A claim names the token that it observed: of many, one succeeds.
  */
 import { randomUUID } from 'node:crypto';
-import type { LeaseSettings } from '../config/settings.ts';
+import type { LeaseSettings } from '../api/options.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import { type LeaseSql, leaseSql } from './lease-sql.ts';
 import type { Names } from '../schema/names.ts';

@@ -1,5 +1,5 @@
 /** The DDL text of a function of ours: all of them run as their owner, under a fixed search_path. */
-import { quoteIdentifier, quoteLiteral } from './names.ts';
+import { quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 
 export interface FunctionText {
   readonly name: string;

@@ -1,5 +1,6 @@
 /** What a role needs to run an input that a DBA has installed: these rights, and none on the application's tables. */
-import { type Names, quoteIdentifier } from './names.ts';
+import { quoteIdentifier } from '../postgres/quoting.ts';
+import { type Names } from './names.ts';
 
 export interface Grant {
   readonly privileges: readonly string[];

@@ -6,22 +6,13 @@
  * connection; at its start it has nothing yet that could wait.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { isConnectionError } from '../postgres/sqlstates.ts';
 import type { Settings } from '../config/settings.ts';
-import { PostgresInputError, isConnectionError } from '../api/errors.ts';
+import { PostgresInputError } from '../api/errors.ts';
 import type { Names } from './names.ts';
 import { type Step, plan, planRemoval } from './plan.ts';
 import type { Session } from '../postgres/session.ts';
-import type { UnwatchableTable } from './tables.ts';
-
-/** What an installation came to. */
-export interface Installation {
-  /** Locations of the tables that are watched. */
-  readonly watched: readonly string[];
-  /** Tables that the role in use may not watch, or that could not be brought into the wanted state. */
-  readonly unwatchable: readonly UnwatchableTable[];
-  /** Tables whose lock could not be had yet: they come at the next discovery. */
-  readonly pending: readonly string[];
-}
+import type { Installation, UnwatchableTable } from '../api/installation.ts';
 
 /** SQLSTATEs of a step that may succeed a moment later, with a plan made anew. */
 const BUSY: ReadonlySet<string> = new Set([

@@ -1,6 +1,7 @@
 /** The DDL text of the internal schema and its tables, and of the functions that all triggers share. */
+import { quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 import { type FunctionText, SEARCH_PATH } from './create-function.ts';
-import { type Names, type ObjectName, quoteIdentifier, quoteLiteral } from './names.ts';
+import { type Names, type ObjectName } from './names.ts';
 import { presentIdentity } from './tables.ts';
 
 /** PostgreSQL takes payloads shorter than 8000 bytes (https://www.postgresql.org/docs/current/sql-notify.html). */

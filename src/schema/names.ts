@@ -1,13 +1,12 @@
 /**
- * Every name this package gives to something in the database, derived from the input's id, and the only
- * place where an identifier or a literal is quoted.
+ * Every name this package gives to something in the database, derived from the input's id.
  *
  * PostgreSQL cuts identifiers at 63 bytes, silently, so that two long names can become one
  * (https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS): a longer name is
  * shortened here, with a hash of the whole in place of its end.
  */
 import { createHash } from 'node:crypto';
-import pg from 'pg';
+import { qualify } from '../postgres/quoting.ts';
 
 const MAX_BYTES = 63;
 
@@ -52,11 +51,6 @@ export interface Names {
   recordFunction(schema: string, table: string, event: TriggerEvent): ObjectName;
   trigger(table: string, event: TriggerEvent): string;
 }
-
-export const quoteIdentifier = (name: string): string => pg.escapeIdentifier(name);
-export const quoteLiteral = (text: string): string => pg.escapeLiteral(text).trimStart();
-export const qualify = (schema: string, name: string): string =>
-  `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
 
 /** Tables that belong to an input, whichever: they are never watched. A PostgreSQL regular expression. */
 export const INTERNAL_TABLES = '^(lock|log|secret)_postgres_input_';

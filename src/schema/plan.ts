@@ -8,6 +8,8 @@
  */
 import { createHash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
+import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
+import type { UnwatchableTable } from '../api/installation.ts';
 import {
   COMPARISON_TIMEOUT,
   type Catalog,
@@ -16,15 +18,9 @@ import {
   readCatalog,
 } from './catalog.ts';
 import type { Settings } from '../config/settings.ts';
-import { type Names, type TriggerEvent, locationOf, qualify, quoteIdentifier } from './names.ts';
+import { type Names, type TriggerEvent, locationOf } from './names.ts';
 import type { Session } from '../postgres/session.ts';
-import {
-  type CandidateTable,
-  type Table,
-  type UnwatchableTable,
-  candidateTables,
-  chooseTables,
-} from './tables.ts';
+import { type CandidateTable, type Table, candidateTables, chooseTables } from './tables.ts';
 import { type FunctionText, createFunction } from './create-function.ts';
 import {
   createSchema,

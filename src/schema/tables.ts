@@ -5,6 +5,7 @@
  * query is used twice: by the installer, which writes the expressions into the trigger functions, and by the
  * trigger functions themselves, when the table is no longer the one that they were written for.
  */
+import type { UnwatchableTable } from '../api/installation.ts';
 import { INTERNAL_TABLES, locationOf } from './names.ts';
 import type { Statement } from '../postgres/session.ts';
 
@@ -36,11 +37,6 @@ export interface Table {
   readonly owned: boolean;
   /** Whether it may make triggers. */
   readonly mayTrigger: boolean;
-}
-
-export interface UnwatchableTable {
-  readonly table: string;
-  readonly reason: string;
 }
 
 export interface TableFilter {

@@ -12,7 +12,8 @@
  *
  * All that a function logs for one statement bears one time and comes from one INSERT.
  */
-import { type Names, type TriggerEvent, qualify, quoteIdentifier, quoteLiteral } from './names.ts';
+import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
+import { type Names, type TriggerEvent } from './names.ts';
 import type { RowIdentity, Table } from './tables.ts';
 import { type FunctionText, SEARCH_PATH } from './create-function.ts';
 import { MAX_BODY_BYTES, STRIDE } from './internal-tables.ts';

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { Change, type ChangeEvent, eventOf } from '../../src/capture/change.ts';
+import type { ChangeEvent } from '../../src/api/change-event.ts';
+import { Change, eventOf } from '../../src/capture/change.ts';
 import { EventQueue, type EventQueueOptions } from '../../src/delivery/event-queue.ts';
 
 const change = (sequence: string | null) =>

@@ -1,10 +1,10 @@
 /** A change takes one of two roads, the notification or the log, and must be the same event on both. */
 import { inject, onTestFinished, test, expect, describe } from 'vitest';
 import pg from 'pg';
+import { quoteIdentifier, quoteLiteral } from '../../src/postgres/quoting.ts';
 import { type Change, eventOf } from '../../src/capture/change.ts';
 import { ChangeLog } from '../../src/capture/change-log.ts';
 import { withSession } from '../../src/node/connect.ts';
-import { quoteIdentifier, quoteLiteral } from '../../src/schema/names.ts';
 import { newPostgresInput } from '../../src/index.ts';
 import { readPayload } from '../../src/capture/notification.ts';
 import { HOSTILE } from '../support/hostile-names.ts';

@@ -1,5 +1,5 @@
 import { expect, onTestFinished, test, vi } from 'vitest';
-import type { LeaseSettings } from '../../src/config/settings.ts';
+import type { LeaseSettings } from '../../src/api/options.ts';
 import { Lease } from '../../src/node/lease.ts';
 import { Listener } from '../../src/postgres/listener.ts';
 import { until } from '../support/consumer.ts';

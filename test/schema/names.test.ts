@@ -1,14 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import {
-  INTERNAL_TABLES,
-  TRIGGER_EVENTS,
-  type Names,
-  locationOf,
-  namesOf,
-  quoteIdentifier,
-  quoteLiteral,
-} from '../../src/schema/names.ts';
+import { quoteIdentifier, quoteLiteral } from '../../src/postgres/quoting.ts';
+import { INTERNAL_TABLES, TRIGGER_EVENTS, type Names, locationOf, namesOf } from '../../src/schema/names.ts';
 import { application } from '../support/watched.ts';
 
 /** Everything that an input gives a name, and what that name must be told apart from. */

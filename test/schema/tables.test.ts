@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { quoteIdentifier, quoteLiteral } from '../../src/schema/names.ts';
+import { quoteIdentifier, quoteLiteral } from '../../src/postgres/quoting.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { KEYS, TABLES_WITH_KEYS, keyTable } from '../support/keys.ts';
 import { HOSTILE, OUR_OWN } from '../support/hostile-names.ts';

@@ -1,4 +1,4 @@
-import { quoteIdentifier } from '../../src/schema/names.ts';
+import { quoteIdentifier } from '../../src/postgres/quoting.ts';
 
 /** Types that can be a key, and two values of each. */
 export const KEYS: Record<string, [string, string]> = {

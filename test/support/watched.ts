@@ -1,7 +1,9 @@
 import { expect, onTestFinished } from 'vitest';
-import { type PostgresInputOptions, type Settings, parseConfig } from '../../src/config/settings.ts';
+import type { PostgresInputOptions } from '../../src/api/options.ts';
+import type { Installation } from '../../src/api/installation.ts';
+import { type Settings, parseConfig } from '../../src/config/settings.ts';
 import { withSession } from '../../src/node/connect.ts';
-import { type Installation, install, uninstall } from '../../src/schema/install.ts';
+import { install, uninstall } from '../../src/schema/install.ts';
 import { type Names, namesOf } from '../../src/schema/names.ts';
 import type { InputConfig } from '../../src/api/orchestrator.ts';
 import { type Plan, plan } from '../../src/schema/plan.ts';

@@ -1,0 +1,14 @@
+/** What an installation came to. */
+export interface Installation {
+  /** Locations of the tables that are watched. */
+  readonly watched: readonly string[];
+  /** Tables that the role in use may not watch, or that could not be brought into the wanted state. */
+  readonly unwatchable: readonly UnwatchableTable[];
+  /** Tables whose lock could not be had yet: they come at the next discovery. */
+  readonly pending: readonly string[];
+}
+
+export interface UnwatchableTable {
+  readonly table: string;
+  readonly reason: string;
+}

@@ -1,0 +1,43 @@
+/** What the errors of a server and of a connection mean: every SQLSTATE that this package knows. */
+
+/** SQLSTATEs after which the connection is gone: https://www.postgresql.org/docs/current/errcodes-appendix.html */
+const CONNECTION_SQLSTATES: ReadonlySet<string> = new Set([
+  '57P01', // admin_shutdown: also pg_terminate_backend()
+  '57P02', // crash_shutdown
+  '57P03', // cannot_connect_now: starting up or shutting down
+  '57P05', // idle_session_timeout
+  '25P03', // idle_in_transaction_session_timeout
+]);
+
+const CONNECTION_ERRNOS: ReadonlySet<string> = new Set([
+  'ECONNABORTED',
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EPIPE',
+  'ETIMEDOUT',
+]);
+
+/** pg and pg-listen give these no code. */
+const CONNECTION_MESSAGES =
+  /Connection terminated|Connection ended|is not queryable|Query read timeout|timeout expired|after connection loss failed/;
+
+/** Whether an error, or one behind it, says that the connection is gone or never came to be. */
+export function isConnectionError(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  if (error instanceof AggregateError && error.errors.some(isConnectionError)) return true;
+
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
+  return (
+    /^08...$/.test(code) ||
+    CONNECTION_SQLSTATES.has(code) ||
+    CONNECTION_ERRNOS.has(code) ||
+    code === 'ERR_CONNECT' ||
+    code === 'ERR_CONNECTION_LOST' ||
+    CONNECTION_MESSAGES.test(error.message) ||
+    isConnectionError(error.cause)
+  );
+}
