@@ -10,19 +10,19 @@
 import { EventEmitter } from 'node:events';
 import type pg from 'pg';
 import type { ChangeEvent } from './api/change-event.ts';
-import type { HandleOptions, PostgresInputOptions } from './api/options.ts';
+import { PostgresInputError } from './api/errors.ts';
 import type { Installation } from './api/installation.ts';
+import type { LifecycleEvents } from './api/lifecycle-events.ts';
+import type { HandleOptions, PostgresInputOptions } from './api/options.ts';
+import type { Input, InputConfig } from './api/orchestrator.ts';
 import type { InputState, InputStatus } from './api/status.ts';
 import { acknowledgeIn, leaseLost } from './capture/acknowledgements.ts';
 import { type Settings, parseConfig, parseHandleOptions } from './config/settings.ts';
 import { tryConnecting, withSession } from './node/connect.ts';
-import { PostgresInputError } from './api/errors.ts';
 import { Handling } from './node/iteration.ts';
-import { uninstall } from './schema/install.ts';
-import type { LifecycleEvents } from './api/lifecycle-events.ts';
-import { type Names, namesOf } from './schema/names.ts';
-import type { Input, InputConfig } from './api/orchestrator.ts';
 import { readStatus } from './node/status.ts';
+import { uninstall } from './schema/install.ts';
+import { type Names, namesOf } from './schema/names.ts';
 
 type Listener<Name extends keyof LifecycleEvents> = (...args: LifecycleEvents[Name]) => void;
 

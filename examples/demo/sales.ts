@@ -3,8 +3,8 @@
  * what it has committed comes from what PostgreSQL returns for its statements, and is what the demo compares with.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
 import type { Operation } from 'dapper-postgres-input';
+import pg from 'pg';
 import type { Database } from './database.ts';
 
 /** A change that the application committed: which row of which table, and what was done to it. */

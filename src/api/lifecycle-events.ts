@@ -1,6 +1,6 @@
+import type { PostgresInputError } from './errors.ts';
 /** What an input tells of its life. */
 import type { Installation } from './installation.ts';
-import type { PostgresInputError } from './errors.ts';
 
 /** What an input tells of its life: listeners get these arguments. */
 export interface LifecycleEvents {

@@ -10,13 +10,13 @@
 import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import type pg from 'pg';
 import type { ChangeEvent } from '../api/change-event.ts';
-import { type ChangeLogSql, LOCKED, changeLogSql } from './change-log-sql.ts';
 import { PostgresInputError } from '../api/errors.ts';
-import { STRIDE } from '../schema/internal-tables.ts';
 import type { Lease } from '../node/lease.ts';
-import type { Names } from '../schema/names.ts';
 import type { Session } from '../postgres/session.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
+import { STRIDE } from '../schema/internal-tables.ts';
+import type { Names } from '../schema/names.ts';
+import { type ChangeLogSql, LOCKED, changeLogSql } from './change-log-sql.ts';
 
 interface Batch {
   readonly sequences: string[];

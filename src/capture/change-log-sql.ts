@@ -1,8 +1,8 @@
 /** The statements of the change log. */
 import { quoteLiteral } from '../postgres/quoting.ts';
+import type { Statement } from '../postgres/session.ts';
 import { STRIDE } from '../schema/internal-tables.ts';
 import { type Names, type ObjectName } from '../schema/names.ts';
-import type { Statement } from '../postgres/session.ts';
 
 export interface ChangeLogSql {
   readonly start: Statement;

@@ -1,3 +1,6 @@
+import { type Session, isoOf } from '../postgres/session.ts';
+import { Snapshot } from '../postgres/snapshot.ts';
+import type { Names } from '../schema/names.ts';
 /**
  * What is read from the change log.
  *
@@ -29,9 +32,6 @@
  */
 import { type ChangeLogSql, changeLogSql } from './change-log-sql.ts';
 import { Change, type LoggedKey, operationOf } from './change.ts';
-import type { Names } from '../schema/names.ts';
-import { type Session, isoOf } from '../postgres/session.ts';
-import { Snapshot } from '../postgres/snapshot.ts';
 
 /** Of a moment: all sequences drawn before are up to `drawn`, and whoever began after it has an xid above `xid`. */
 interface Start {

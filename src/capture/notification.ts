@@ -7,9 +7,9 @@
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
-import { Change, operationOf } from './change.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import { type Operation, parseOperation } from '../api/orchestrator.ts';
+import { Change, operationOf } from './change.ts';
 
 export type Payload =
   /**

@@ -31,15 +31,15 @@
  */
 import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
-import type { ChangeLog } from './change-log.ts';
-import type { Change } from './change.ts';
 import type { PostgresInputError } from '../api/errors.ts';
 import type { EventQueue } from '../delivery/event-queue.ts';
-import { Load } from './write-rate.ts';
-import type { Names } from '../schema/names.ts';
-import { type Payload, readPayload } from './notification.ts';
 import { type Session, type Statement, connectionLost } from '../postgres/session.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
+import type { Names } from '../schema/names.ts';
+import type { ChangeLog } from './change-log.ts';
+import type { Change } from './change.ts';
+import { type Payload, readPayload } from './notification.ts';
+import { Load } from './write-rate.ts';
 
 /** Rows per page. */
 const PAGE = 2000;

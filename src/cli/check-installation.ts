@@ -1,8 +1,8 @@
 /** What doctor looks at in the installation: is everything there, in force, and nothing besides? */
 import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
+import { runtimeGrants } from '../schema/grants.ts';
 import { locationOf } from '../schema/names.ts';
 import { type Check, ok, problem } from './finding.ts';
-import { runtimeGrants } from '../schema/grants.ts';
 import { plural } from './output.ts';
 
 const rights: Check = async ({ session, names, catalog, plan: { steps } }) => {

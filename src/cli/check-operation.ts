@@ -1,6 +1,6 @@
+import { readStatus } from '../node/status.ts';
 /** What doctor looks at while things run: the server, and whether changes flow. */
 import { namesOf } from '../schema/names.ts';
-import { readStatus } from '../node/status.ts';
 import { inSession } from './command.ts';
 import { type Check, type Finding, note, ok, problem, readable } from './finding.ts';
 import { duration, plural } from './output.ts';

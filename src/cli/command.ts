@@ -1,8 +1,8 @@
 /** What every command is made of, and what it is called with. */
 import type { Settings } from '../config/settings.ts';
-import type { Names } from '../schema/names.ts';
 import { sessionOptions } from '../node/connect.ts';
 import { Session } from '../postgres/session.ts';
+import type { Names } from '../schema/names.ts';
 import type { Options, Values } from './arguments.ts';
 
 /** What scripts can rely on. */

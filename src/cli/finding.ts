@@ -1,12 +1,12 @@
+import { PostgresInputError } from '../api/errors.ts';
 /** What doctor finds, and what it looks at. */
 import type { SharedStatus } from '../api/status.ts';
-import { type Catalog, readCatalog } from '../schema/catalog.ts';
 import type { Settings } from '../config/settings.ts';
-import { PostgresInputError } from '../api/errors.ts';
-import { type Plan, plan } from '../schema/plan.ts';
-import type { Names } from '../schema/names.ts';
-import type { Session } from '../postgres/session.ts';
 import { readStatus } from '../node/status.ts';
+import type { Session } from '../postgres/session.ts';
+import { type Catalog, readCatalog } from '../schema/catalog.ts';
+import type { Names } from '../schema/names.ts';
+import { type Plan, plan } from '../schema/plan.ts';
 
 export interface Finding {
   readonly check: string;

@@ -1,6 +1,6 @@
-import { install as installMissing, uninstall as uninstallAll } from '../schema/install.ts';
-import { readCatalog } from '../schema/catalog.ts';
 import { readStatus } from '../node/status.ts';
+import { readCatalog } from '../schema/catalog.ts';
+import { install as installMissing, uninstall as uninstallAll } from '../schema/install.ts';
 import { type Command, EXIT, inSession } from './command.ts';
 import { coloured, plural, printJson, printRows, printable } from './output.ts';
 

@@ -4,8 +4,8 @@
  * Results go to the standard output, everything else to the other one. No password is ever shown.
  */
 import { readFileSync } from 'node:fs';
-import { type Settings, parseConfig } from '../config/settings.ts';
 import { PostgresInputError, redact } from '../api/errors.ts';
+import { type Settings, parseConfig } from '../config/settings.ts';
 import { namesOf } from '../schema/names.ts';
 import { type Values, helpOf, helpOfAll, listOf, parseValues } from './arguments.ts';
 import { type Command, EXIT, type ExitCode, type Io, UsageError } from './command.ts';

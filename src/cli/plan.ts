@@ -1,6 +1,6 @@
+import { grantTo } from '../schema/grants.ts';
 import { type Step, plan as planSteps } from '../schema/plan.ts';
 import { type Command, EXIT, inSession } from './command.ts';
-import { grantTo } from '../schema/grants.ts';
 import { printJson } from './output.ts';
 
 export const plan: Command = {

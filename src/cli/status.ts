@@ -1,6 +1,6 @@
-import { plan } from '../schema/plan.ts';
-import type { Session } from '../postgres/session.ts';
 import { readStatus } from '../node/status.ts';
+import type { Session } from '../postgres/session.ts';
+import { plan } from '../schema/plan.ts';
 import { type Command, EXIT, inSession } from './command.ts';
 import { duration, plural, printJson, printRows } from './output.ts';
 

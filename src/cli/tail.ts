@@ -5,9 +5,9 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Installation } from '../api/installation.ts';
-import { readCatalog } from '../schema/catalog.ts';
-import { PostgresInput } from '../postgres-input.ts';
 import { tryConnecting } from '../node/connect.ts';
+import { PostgresInput } from '../postgres-input.ts';
+import { readCatalog } from '../schema/catalog.ts';
 import { type Call, type Command, EXIT, type Output, UsageError, inSession } from './command.ts';
 import { plural, printable } from './output.ts';
 

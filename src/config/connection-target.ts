@@ -6,9 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
-
 import type { ClientConfig } from 'pg';
-
 import { PostgresInputError } from '../api/errors.ts';
 
 const TARGET_SESSION_ATTRS = [

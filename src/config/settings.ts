@@ -1,11 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
-
 import { z } from 'zod';
-
-import type { HandleOptions, PostgresInputOptions } from '../api/options.ts';
-import { parseConnectionString, type ConnectionTarget } from './connection-string.ts';
 import { PostgresInputError } from '../api/errors.ts';
+import type { HandleOptions, PostgresInputOptions } from '../api/options.ts';
 import { parseOperation, type Operation } from '../api/orchestrator.ts';
+import { parseConnectionString, type ConnectionTarget } from './connection-string.ts';
 
 /** The longest that `setTimeout` can wait, and PostgreSQL's own timeouts too. */
 const MAX_MILLISECONDS = 2 ** 31 - 1;

@@ -1,12 +1,12 @@
 /** How a node, or a single task, comes to be connected. */
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
-import type { Settings } from '../config/settings.ts';
 import { PostgresInputError } from '../api/errors.ts';
+import type { Settings } from '../config/settings.ts';
 import { Listener } from '../postgres/listener.ts';
-import type { Names } from '../schema/names.ts';
 import { Session } from '../postgres/session.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
+import type { Names } from '../schema/names.ts';
 
 /** The control session and the listener, proven to belong together: a notification sent on one arrives on the other. */
 export async function connect(

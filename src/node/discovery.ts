@@ -1,3 +1,4 @@
+import { PostgresInputError } from '../api/errors.ts';
 /**
  * Sees to it that the triggers are in place: when a node starts, and as long as it is active.
  *
@@ -8,15 +9,14 @@
  * goes on working.
  */
 import type { Installation } from '../api/installation.ts';
-import { catalogFingerprint } from '../schema/catalog.ts';
 import type { Settings } from '../config/settings.ts';
-import { sessionOptions, withSession } from './connect.ts';
-import { PostgresInputError } from '../api/errors.ts';
+import type { Session } from '../postgres/session.ts';
+import { Wakeup } from '../postgres/wakeup.ts';
+import { catalogFingerprint } from '../schema/catalog.ts';
 import { install } from '../schema/install.ts';
 import type { Names } from '../schema/names.ts';
 import { plan } from '../schema/plan.ts';
-import type { Session } from '../postgres/session.ts';
-import { Wakeup } from '../postgres/wakeup.ts';
+import { sessionOptions, withSession } from './connect.ts';
 
 export interface DiscoveryNotices {
   installed: (installation: Installation) => void;

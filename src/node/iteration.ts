@@ -3,14 +3,14 @@
  * reconnect), until the consumer leaves, the input is closed, the signal aborts, or a life ends badly.
  */
 import type { ChangeEvent } from '../api/change-event.ts';
+import { PostgresInputError } from '../api/errors.ts';
 import { leaseLost } from '../capture/acknowledgements.ts';
 import { eventOf } from '../capture/change.ts';
 import type { Delays, HandleSettings, Settings } from '../config/settings.ts';
-import { PostgresInputError } from '../api/errors.ts';
 import { EventQueue } from '../delivery/event-queue.ts';
+import { Wakeup } from '../postgres/wakeup.ts';
 import type { Names } from '../schema/names.ts';
 import { type Notices, Replica } from './life.ts';
-import { Wakeup } from '../postgres/wakeup.ts';
 
 export interface HandlingNotices extends Notices {
   reconnecting: (attempt: { error: PostgresInputError; attempt: number; delay: number }) => void;

@@ -1,6 +1,6 @@
+import type { Statement } from '../postgres/session.ts';
 /** The statements of the lease. Time is the database's, never the node's. */
 import type { Names } from '../schema/names.ts';
-import type { Statement } from '../postgres/session.ts';
 
 export interface LeaseSql {
   readonly observe: Statement;

@@ -21,12 +21,12 @@
  * whoever wakes first after the expiry. A claim names the token that it observed: of many, one succeeds.
  */
 import { randomUUID } from 'node:crypto';
-import type { LeaseSettings } from '../api/options.ts';
 import { PostgresInputError } from '../api/errors.ts';
-import { type LeaseSql, leaseSql } from './lease-sql.ts';
-import type { Names } from '../schema/names.ts';
+import type { LeaseSettings } from '../api/options.ts';
 import type { Session } from '../postgres/session.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
+import type { Names } from '../schema/names.ts';
+import { type LeaseSql, leaseSql } from './lease-sql.ts';
 
 interface Observation {
   token: string;

@@ -1,3 +1,4 @@
+import { PostgresInputError } from '../api/errors.ts';
 /**
  * One life of a node: it connects, installs, and is a standby or the holder of the lease until it is told to stop or
  * something fails. Afterwards nothing of it is left; another life may begin.
@@ -13,16 +14,15 @@
  */
 import { Acknowledgements } from '../capture/acknowledgements.ts';
 import { ChangeLog } from '../capture/change-log.ts';
+import { Reader, type ReaderNotice } from '../capture/reader.ts';
 import type { Settings } from '../config/settings.ts';
+import type { EventQueue } from '../delivery/event-queue.ts';
+import type { Listener } from '../postgres/listener.ts';
+import type { Session } from '../postgres/session.ts';
+import type { Names } from '../schema/names.ts';
 import { connect } from './connect.ts';
 import { Discovery, type DiscoveryNotices } from './discovery.ts';
-import { PostgresInputError } from '../api/errors.ts';
-import type { EventQueue } from '../delivery/event-queue.ts';
 import { Lease } from './lease.ts';
-import type { Listener } from '../postgres/listener.ts';
-import type { Names } from '../schema/names.ts';
-import { Reader, type ReaderNotice } from '../capture/reader.ts';
-import type { Session } from '../postgres/session.ts';
 
 /** What a life tells of itself. */
 export interface Notices extends DiscoveryNotices {

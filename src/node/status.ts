@@ -1,10 +1,10 @@
+import { PostgresInputError } from '../api/errors.ts';
+import type { SharedStatus } from '../api/status.ts';
 /** How things stand in the database: who holds the lease, and what waits. */
 import { changeLogSql } from '../capture/change-log-sql.ts';
-import type { SharedStatus } from '../api/status.ts';
-import { leaseSql } from './lease-sql.ts';
-import type { Names } from '../schema/names.ts';
-import { PostgresInputError } from '../api/errors.ts';
 import { type Session, isoOf } from '../postgres/session.ts';
+import type { Names } from '../schema/names.ts';
+import { leaseSql } from './lease-sql.ts';
 
 interface LeaseRow {
   readonly token: string;

@@ -8,9 +8,9 @@
 import { once } from 'node:events';
 import { Socket } from 'node:net';
 import pg from 'pg';
-import { isConnectionError } from './sqlstates.ts';
-import type { ConnectionTarget } from '../config/connection-string.ts';
 import { PostgresInputError } from '../api/errors.ts';
+import type { ConnectionTarget } from '../config/connection-string.ts';
+import { isConnectionError } from './sqlstates.ts';
 
 /** SQL with a name, under which the server keeps it prepared for the session. */
 export interface Statement {

@@ -6,13 +6,13 @@
  * connection; at its start it has nothing yet that could wait.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { isConnectionError } from '../postgres/sqlstates.ts';
-import type { Settings } from '../config/settings.ts';
 import { PostgresInputError } from '../api/errors.ts';
+import type { Installation, UnwatchableTable } from '../api/installation.ts';
+import type { Settings } from '../config/settings.ts';
+import type { Session } from '../postgres/session.ts';
+import { isConnectionError } from '../postgres/sqlstates.ts';
 import type { Names } from './names.ts';
 import { type Step, plan, planRemoval } from './plan.ts';
-import type { Session } from '../postgres/session.ts';
-import type { Installation, UnwatchableTable } from '../api/installation.ts';
 
 /** SQLSTATEs of a step that may succeed a moment later, with a plan made anew. */
 const BUSY: ReadonlySet<string> = new Set([

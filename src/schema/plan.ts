@@ -8,8 +8,10 @@
  */
 import { createHash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
-import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
 import type { UnwatchableTable } from '../api/installation.ts';
+import type { Settings } from '../config/settings.ts';
+import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
+import type { Session } from '../postgres/session.ts';
 import {
   COMPARISON_TIMEOUT,
   type Catalog,
@@ -17,10 +19,6 @@ import {
   type ExistingTrigger,
   readCatalog,
 } from './catalog.ts';
-import type { Settings } from '../config/settings.ts';
-import { type Names, type TriggerEvent, locationOf } from './names.ts';
-import type { Session } from '../postgres/session.ts';
-import { type CandidateTable, type Table, candidateTables, chooseTables } from './tables.ts';
 import { type FunctionText, createFunction } from './create-function.ts';
 import {
   createSchema,
@@ -29,6 +27,8 @@ import {
   refuseForeignSchema,
   sharedFunctions,
 } from './internal-tables.ts';
+import { type Names, type TriggerEvent, locationOf } from './names.ts';
+import { type CandidateTable, type Table, candidateTables, chooseTables } from './tables.ts';
 import { createTrigger, recordFunction } from './trigger-function.ts';
 
 /** Statements that belong into one transaction. */

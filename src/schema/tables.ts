@@ -6,8 +6,8 @@
  * trigger functions themselves, when the table is no longer the one that they were written for.
  */
 import type { UnwatchableTable } from '../api/installation.ts';
-import { INTERNAL_TABLES, locationOf } from './names.ts';
 import type { Statement } from '../postgres/session.ts';
+import { INTERNAL_TABLES, locationOf } from './names.ts';
 
 /** What identifies a row, as SQL over a row `r`. */
 export interface RowIdentity {

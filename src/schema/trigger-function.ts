@@ -13,10 +13,10 @@
  * All that a function logs for one statement bears one time and comes from one INSERT.
  */
 import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
-import { type Names, type TriggerEvent } from './names.ts';
-import type { RowIdentity, Table } from './tables.ts';
 import { type FunctionText, SEARCH_PATH } from './create-function.ts';
 import { MAX_BODY_BYTES, STRIDE } from './internal-tables.ts';
+import { type Names, type TriggerEvent } from './names.ts';
+import type { RowIdentity, Table } from './tables.ts';
 
 /** A statement that changes more rows than this is announced without its changes, and packed. */
 const FEW = 50;

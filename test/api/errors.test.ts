@@ -1,10 +1,8 @@
 import { inspect } from 'node:util';
-
 import pg from 'pg';
 import { describe, expect, test } from 'vitest';
-
-import { isConnectionError } from '../../src/postgres/sqlstates.ts';
 import { PostgresInputError, redact, type ErrorCode } from '../../src/api/errors.ts';
+import { isConnectionError } from '../../src/postgres/sqlstates.ts';
 
 const everything = (value: unknown) => inspect(value, { depth: null, showHidden: true });
 

@@ -1,5 +1,4 @@
 import { describe, expect, test } from 'vitest';
-
 import { parseOperation } from '../../src/api/orchestrator.ts';
 
 describe('parseOperation', () => {

@@ -2,9 +2,9 @@ import type pg from 'pg';
 import { expect, onTestFinished, test } from 'vitest';
 import { ChangeLog } from '../../src/capture/change-log.ts';
 import { parseConfig } from '../../src/config/settings.ts';
+import { Session } from '../../src/postgres/session.ts';
 import { createTables } from '../../src/schema/internal-tables.ts';
 import { namesOf } from '../../src/schema/names.ts';
-import { Session } from '../../src/postgres/session.ts';
 import { createDatabase } from '../support/database.ts';
 
 /** A change log without triggers, its reader, and transactions that write into it by hand. */

@@ -4,10 +4,10 @@ import { Acknowledgements, acknowledgeIn } from '../../src/capture/acknowledgeme
 import { changeLogSql } from '../../src/capture/change-log-sql.ts';
 import { ChangeLog } from '../../src/capture/change-log.ts';
 import { type Change, eventOf } from '../../src/capture/change.ts';
-import { install } from '../../src/schema/install.ts';
 import { Lease } from '../../src/node/lease.ts';
-import { until } from '../support/consumer.ts';
 import type { Session } from '../../src/postgres/session.ts';
+import { install } from '../../src/schema/install.ts';
+import { until } from '../support/consumer.ts';
 import { type Stage, setupStage } from '../support/stage.ts';
 
 const never = new AbortController().signal;

@@ -1,13 +1,13 @@
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
-import type { ChangeEvent, PostgresInput, PostgresInputOptions } from '../../src/index.ts';
-import { EventQueue } from '../../src/delivery/event-queue.ts';
-import { namesOf } from '../../src/schema/names.ts';
 import { Reader } from '../../src/capture/reader.ts';
+import { EventQueue } from '../../src/delivery/event-queue.ts';
+import type { ChangeEvent, PostgresInput, PostgresInputOptions } from '../../src/index.ts';
 import { Session } from '../../src/postgres/session.ts';
+import { Wakeup } from '../../src/postgres/wakeup.ts';
+import { namesOf } from '../../src/schema/names.ts';
 import { Consumer, once, setup as setupBench, until } from '../support/consumer.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { startProxy } from '../support/proxy.ts';
-import { Wakeup } from '../../src/postgres/wakeup.ts';
 
 const { sleepKey } = namesOf('test_input', 'postgres_input');
 

@@ -7,8 +7,8 @@ import {
   PostgresInputError,
   newPostgresInput,
 } from '../../src/index.ts';
-import { watchForStalls } from './stalls.ts';
 import { INPUT_NAME, type NodeTask, type Report } from './protocol.ts';
+import { watchForStalls } from './stalls.ts';
 
 const task = JSON.parse(process.argv[2]!) as NodeTask;
 const WORKERS = 8;

@@ -2,13 +2,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
-
 import fc from 'fast-check';
 import pg, { type ClientConfig } from 'pg';
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
-
-import { parseConnectionString } from '../../src/config/connection-string.ts';
 import { PostgresInputError } from '../../src/api/errors.ts';
+import { parseConnectionString } from '../../src/config/connection-string.ts';
 
 const everything = (value: unknown) => inspect(value, { depth: null, showHidden: true });
 

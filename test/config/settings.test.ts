@@ -1,12 +1,10 @@
 import { inspect } from 'node:util';
-
 import { parse as parseToml } from 'smol-toml';
 import { describe, expect, expectTypeOf, test } from 'vitest';
-
-import type { PostgresInputOptions } from '../../src/api/options.ts';
-import { inputId, parseConfig, parseHandleOptions, type Settings } from '../../src/config/settings.ts';
 import { PostgresInputError } from '../../src/api/errors.ts';
+import type { PostgresInputOptions } from '../../src/api/options.ts';
 import type { InputConfig } from '../../src/api/orchestrator.ts';
+import { inputId, parseConfig, parseHandleOptions, type Settings } from '../../src/config/settings.ts';
 
 const CONFIG: InputConfig = {
   name: 'orders-input',

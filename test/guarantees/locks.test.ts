@@ -1,11 +1,11 @@
 /** The application never waits for our DDL longer than lock_timeout, and never at all for its own triggers. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { newPostgresInput } from '../../src/index.ts';
 import { withSession } from '../../src/node/connect.ts';
 import { Discovery } from '../../src/node/discovery.ts';
-import { newPostgresInput } from '../../src/index.ts';
-import { install } from '../../src/schema/install.ts';
 import { readStatus } from '../../src/node/status.ts';
+import { install } from '../../src/schema/install.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { originalTriggers } from '../support/original.ts';
 import { application, input, setup } from '../support/watched.ts';

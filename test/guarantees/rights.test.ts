@@ -1,9 +1,9 @@
 /** Who needs which rights, and what those without them can't do. */
 import { readFile } from 'node:fs/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { type PostgresInputOptions, newPostgresInput } from '../../src/index.ts';
 import { quoteIdentifier } from '../../src/postgres/quoting.ts';
 import { grantTo, runtimeGrants } from '../../src/schema/grants.ts';
-import { type PostgresInputOptions, newPostgresInput } from '../../src/index.ts';
 import { namesOf } from '../../src/schema/names.ts';
 import { application, createRole, input, setup } from '../support/watched.ts';
 

@@ -1,15 +1,15 @@
+import pg from 'pg';
 /** A change takes one of two roads, the notification or the log, and must be the same event on both. */
 import { inject, onTestFinished, test, expect, describe } from 'vitest';
-import pg from 'pg';
-import { quoteIdentifier, quoteLiteral } from '../../src/postgres/quoting.ts';
-import { type Change, eventOf } from '../../src/capture/change.ts';
 import { ChangeLog } from '../../src/capture/change-log.ts';
-import { withSession } from '../../src/node/connect.ts';
-import { newPostgresInput } from '../../src/index.ts';
+import { type Change, eventOf } from '../../src/capture/change.ts';
 import { readPayload } from '../../src/capture/notification.ts';
+import { newPostgresInput } from '../../src/index.ts';
+import { withSession } from '../../src/node/connect.ts';
+import { quoteIdentifier, quoteLiteral } from '../../src/postgres/quoting.ts';
+import type { TestDatabase } from '../support/database.ts';
 import { HOSTILE } from '../support/hostile-names.ts';
 import { KEYS, TABLES_WITH_KEYS, keyTable } from '../support/keys.ts';
-import type { TestDatabase } from '../support/database.ts';
 import { type Watched, application, input, setup } from '../support/watched.ts';
 
 /** Stands in for a sleeping reader: holds its lock, and collects what our triggers then send. */

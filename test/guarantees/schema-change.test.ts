@@ -1,8 +1,8 @@
 /** The application alters its tables under our triggers: its statements go on working, and discovery puts the events right. */
 import { describe, expect, test } from 'vitest';
 import { newPostgresInput } from '../../src/index.ts';
-import { catalogFingerprint } from '../../src/schema/catalog.ts';
 import { withSession } from '../../src/node/connect.ts';
+import { catalogFingerprint } from '../../src/schema/catalog.ts';
 import { install } from '../../src/schema/install.ts';
 import { type CandidateTable, candidateTables } from '../../src/schema/tables.ts';
 import { application, input, setup } from '../support/watched.ts';

@@ -1,6 +1,6 @@
+import { getEventListeners } from 'node:events';
 /** Ten nodes that are started and ended in every way there is, while somebody writes. */
 import { setImmediate } from 'node:timers/promises';
-import { getEventListeners } from 'node:events';
 import { expect, onTestFinished, test } from 'vitest';
 import {
   type ChangeEvent,

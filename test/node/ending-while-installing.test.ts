@@ -1,10 +1,10 @@
 /** What `close()` waits for while something is being installed. */
 import { expect, test, vi } from 'vitest';
+import { Session } from '../../src/postgres/session.ts';
 import { install } from '../../src/schema/install.ts';
 import { Consumer, reaches, setup, until } from '../support/consumer.ts';
 import { type TestDatabase, createDatabase } from '../support/database.ts';
 import { input as watch } from '../support/watched.ts';
-import { Session } from '../../src/postgres/session.ts';
 
 /** As a connection that fell silent does: a step gets no answer for a long time. */
 const endless = (database: TestDatabase) =>

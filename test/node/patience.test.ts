@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
 import { parseConfig } from '../../src/config/settings.ts';
-import { namesOf } from '../../src/schema/names.ts';
-import { install } from '../../src/schema/install.ts';
-import { plan } from '../../src/schema/plan.ts';
-import { Session } from '../../src/postgres/session.ts';
 import { readStatus } from '../../src/node/status.ts';
+import { Session } from '../../src/postgres/session.ts';
+import { install } from '../../src/schema/install.ts';
+import { namesOf } from '../../src/schema/names.ts';
+import { plan } from '../../src/schema/plan.ts';
 import { until } from '../support/consumer.ts';
 import { createDatabase } from '../support/database.ts';
 

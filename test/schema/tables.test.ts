@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { quoteIdentifier, quoteLiteral } from '../../src/postgres/quoting.ts';
 import type { TestDatabase } from '../support/database.ts';
-import { KEYS, TABLES_WITH_KEYS, keyTable } from '../support/keys.ts';
 import { HOSTILE, OUR_OWN } from '../support/hostile-names.ts';
+import { KEYS, TABLES_WITH_KEYS, keyTable } from '../support/keys.ts';
 import { application, input, majorVersion, setup } from '../support/watched.ts';
 
 /** What the roles, databases and sessions of applications set, and other settings that values are printed by. */

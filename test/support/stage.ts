@@ -1,8 +1,8 @@
 import { type Settings, parseConfig } from '../../src/config/settings.ts';
 import type { PostgresInputOptions } from '../../src/index.ts';
+import { Session } from '../../src/postgres/session.ts';
 import { install } from '../../src/schema/install.ts';
 import { type Names, namesOf } from '../../src/schema/names.ts';
-import { Session } from '../../src/postgres/session.ts';
 import { PATIENT } from './consumer.ts';
 import { type TestDatabase, createDatabase } from './database.ts';
 

@@ -1,11 +1,11 @@
 import { expect, onTestFinished } from 'vitest';
-import type { PostgresInputOptions } from '../../src/api/options.ts';
 import type { Installation } from '../../src/api/installation.ts';
+import type { PostgresInputOptions } from '../../src/api/options.ts';
+import type { InputConfig } from '../../src/api/orchestrator.ts';
 import { type Settings, parseConfig } from '../../src/config/settings.ts';
 import { withSession } from '../../src/node/connect.ts';
 import { install, uninstall } from '../../src/schema/install.ts';
 import { type Names, namesOf } from '../../src/schema/names.ts';
-import type { InputConfig } from '../../src/api/orchestrator.ts';
 import { type Plan, plan } from '../../src/schema/plan.ts';
 import { type TestDatabase, createDatabase } from './database.ts';
 
