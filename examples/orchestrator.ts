@@ -11,8 +11,14 @@
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { PostgresInput, newPostgresInput } from 'dapper-postgres-input';
-import type { ChangeEvent, Event, InputConfig, NewInputFunc } from 'dapper-postgres-input';
+import {
+  type ChangeEvent,
+  type Event,
+  type InputConfig,
+  type NewInputFunc,
+  PostgresInput,
+  newPostgresInput,
+} from 'dapper-postgres-input';
 import { parse } from 'smol-toml';
 
 type Process = (event: Event) => Promise<void>;

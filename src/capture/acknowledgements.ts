@@ -13,10 +13,11 @@ import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Lease } from '../node/lease.ts';
 import type { Session } from '../postgres/session.ts';
+import { LOCKED } from '../postgres/sqlstates.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
-import { STRIDE } from '../schema/internal-tables.ts';
+import { STRIDE } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
-import { type ChangeLogSql, LOCKED, changeLogSql } from './change-log-sql.ts';
+import { type ChangeLogSql, changeLogSql } from './change-log-sql.ts';
 
 interface Batch {
   readonly sequences: string[];

@@ -1,7 +1,7 @@
-/** The statements of the change log. */
 import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Statement } from '../postgres/session.ts';
-import { STRIDE } from '../schema/internal-tables.ts';
+/** The statements of the change log. */
+import { STRIDE } from '../schema/log-layout.ts';
 import { type Names, type ObjectName } from '../schema/names.ts';
 
 export interface ChangeLogSql {
@@ -69,8 +69,6 @@ SELECT seq, at, tbl, id, op, key, size FROM (
 ) page
 WHERE changes - coalesce(size, 1) < $4`;
 
-/** The SQLSTATE of a statement that would have had to wait for a lock. */
-export const LOCKED = '55P03';
 /** For how long acknowledging waits for one, in milliseconds: the session has more to do. */
 const LOCK_TIMEOUT = 50;
 

@@ -1,7 +1,6 @@
 /** The command line: each option stands in one table, from which it is parsed and explained. */
 import { parseArgs } from 'node:util';
-import type { Command } from './command.ts';
-import { UsageError } from './command.ts';
+import { type Command, UsageError } from './command.ts';
 
 export interface Option {
   readonly type: 'string' | 'boolean';

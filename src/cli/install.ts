@@ -1,8 +1,6 @@
-import { readStatus } from '../node/status.ts';
-import { readCatalog } from '../schema/catalog.ts';
-import { install as installMissing, uninstall as uninstallAll } from '../schema/install.ts';
+import { install as installMissing } from '../schema/install.ts';
 import { type Command, EXIT, inSession } from './command.ts';
-import { coloured, plural, printJson, printRows, printable } from './output.ts';
+import { plural, printJson, printRows } from './output.ts';
 
 export const install: Command = {
   summary: 'put the triggers and the internal tables in place',
@@ -26,33 +24,5 @@ then on, until a node takes them. Exit code 3: some tables had to be left out, a
       ]);
     }
     return unwatchable.length + pending.length === 0 ? EXIT.ok : EXIT.problems;
-  },
-};
-
-export const uninstall: Command = {
-  summary: 'remove everything that was installed for the input',
-  details: `\
-Triggers, functions, internal tables, and the changes that nobody has acknowledged. End the nodes before:
-they would put it all back. While one of them is active, this refuses.`,
-  options: { force: { type: 'boolean', help: 'also while a node is active' } },
-  async run({ settings, names, values, io }) {
-    const discarded = await inSession(settings, async (session) => {
-      const { tables } = await readCatalog(session, names);
-      const whole = [names.lockTable, names.logTable].every(({ name }) => tables.includes(name));
-      const { lease, backlog } = whole ? await readStatus(session, names) : { lease: null, backlog: 0 };
-      if (lease && !values.force) {
-        throw new Error(`a node has been active since ${lease.acquiredAt}: end it first, or use --force`);
-      }
-      await uninstallAll(session, settings, names);
-      return backlog;
-    });
-    if (values.json) printJson(io, { id: settings.id, discarded });
-    else {
-      const note = `${plural(discarded, 'change')} had not been acknowledged`;
-      io.stdout.write(
-        `removed ${printable(settings.id)}; ${discarded > 0 ? coloured(io.stdout, 'yellow', note) : note}\n`,
-      );
-    }
-    return EXIT.ok;
   },
 };

@@ -10,10 +10,11 @@ import { namesOf } from '../schema/names.ts';
 import { type Values, helpOf, helpOfAll, listOf, parseValues } from './arguments.ts';
 import { type Command, EXIT, type ExitCode, type Io, UsageError } from './command.ts';
 import { doctor } from './doctor.ts';
-import { install, uninstall } from './install.ts';
+import { install } from './install.ts';
 import { plan } from './plan.ts';
 import { status } from './status.ts';
 import { tail } from './tail.ts';
+import { uninstall } from './uninstall.ts';
 
 const COMMANDS: Readonly<Record<string, Command>> = { plan, install, uninstall, status, doctor, tail };
 

@@ -1,13 +1,14 @@
-/**
- * One handle(): a queue for the consumer, and behind it one life of a node after the other (one, unless it is to
- * reconnect), until the consumer leaves, the input is closed, the signal aborts, or a life ends badly.
- */
 import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import { leaseLost } from '../capture/acknowledgements.ts';
 import { eventOf } from '../capture/change.ts';
 import type { Delays, HandleSettings, Settings } from '../config/settings.ts';
 import { EventQueue } from '../delivery/event-queue.ts';
+/**
+ * One handle(): a queue for the consumer, and behind it one life of a node after the other (one, unless it is to
+ * reconnect), until the consumer leaves, the input is closed, the signal aborts, or a life ends badly.
+ */
+import { TRANSIENT } from '../postgres/sqlstates.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
 import type { Names } from '../schema/names.ts';
 import { type Notices, Replica } from './life.ts';
@@ -129,13 +130,6 @@ export class Handling {
     }
   }
 }
-
-/**
- * SQLSTATE classes that say nothing against what is installed: the same statement may succeed another time
- * (https://www.postgresql.org/docs/current/errcodes-appendix.html): transaction rollback, insufficient resources,
- * object not in prerequisite state, operator intervention, system error.
- */
-const TRANSIENT = /^(40|53|55|57|58)/;
 
 /** Whatever a life ended with, as one of our errors. */
 function asInputError(cause: unknown, { target: { secrets } }: Settings): PostgresInputError {

@@ -41,3 +41,30 @@ export function isConnectionError(error: unknown): boolean {
     isConnectionError(error.cause)
   );
 }
+
+/** The SQLSTATE of a statement that would have had to wait for a lock. */
+export const LOCKED = '55P03';
+
+/** SQLSTATEs of a step that may succeed a moment later, with a plan made anew. */
+export const BUSY: ReadonlySet<string> = new Set([
+  '55P03', // lock_not_available: the lock_timeout
+  '40P01', // deadlock_detected
+  'XX000', // tuple concurrently updated
+  '23505', // unique_violation: somebody else made the same object
+  '42P06', // duplicate_schema
+  '42710', // duplicate_object
+  '42P07', // duplicate_table
+  '42723', // duplicate_function
+  '42P01', // undefined_table: dropped since the plan was made
+  '3F000', // invalid_schema_name, likewise
+  '42704', // undefined_object, likewise
+  '42883', // undefined_function, likewise
+  '2BP01', // dependent_objects_still_exist: a trigger whose table was locked still needs the function
+]);
+
+/**
+ * SQLSTATE classes that say nothing against what is installed: the same statement may succeed another time
+ * (https://www.postgresql.org/docs/current/errcodes-appendix.html): transaction rollback, insufficient resources,
+ * object not in prerequisite state, operator intervention, system error.
+ */
+export const TRANSIENT = /^(40|53|55|57|58)/;

@@ -1,7 +1,7 @@
 import type { Session, Statement } from '../postgres/session.ts';
 /** What of ours, and of the original's, the database's catalog holds. */
-import { sharedFunctions } from './internal-tables.ts';
 import { type Names, TRIGGER_EVENTS } from './names.ts';
+import { sharedFunctions } from './shared-functions.ts';
 
 export interface ExistingTrigger {
   readonly schema: string;

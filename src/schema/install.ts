@@ -1,3 +1,8 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { PostgresInputError } from '../api/errors.ts';
+import type { Installation, UnwatchableTable } from '../api/installation.ts';
+import type { Settings } from '../config/settings.ts';
+import type { Session } from '../postgres/session.ts';
 /**
  * Brings the database to the wanted state, and back.
  *
@@ -5,31 +10,9 @@
  * one that could not get its lock is tried again, by a new plan. A node that holds the lease runs them on a further
  * connection; at its start it has nothing yet that could wait.
  */
-import { setTimeout as delay } from 'node:timers/promises';
-import { PostgresInputError } from '../api/errors.ts';
-import type { Installation, UnwatchableTable } from '../api/installation.ts';
-import type { Settings } from '../config/settings.ts';
-import type { Session } from '../postgres/session.ts';
-import { isConnectionError } from '../postgres/sqlstates.ts';
+import { BUSY, isConnectionError } from '../postgres/sqlstates.ts';
 import type { Names } from './names.ts';
 import { type Step, plan, planRemoval } from './plan.ts';
-
-/** SQLSTATEs of a step that may succeed a moment later, with a plan made anew. */
-const BUSY: ReadonlySet<string> = new Set([
-  '55P03', // lock_not_available: the lock_timeout
-  '40P01', // deadlock_detected
-  'XX000', // tuple concurrently updated
-  '23505', // unique_violation: somebody else made the same object
-  '42P06', // duplicate_schema
-  '42710', // duplicate_object
-  '42P07', // duplicate_table
-  '42723', // duplicate_function
-  '42P01', // undefined_table: dropped since the plan was made
-  '3F000', // invalid_schema_name, likewise
-  '42704', // undefined_object, likewise
-  '42883', // undefined_function, likewise
-  '2BP01', // dependent_objects_still_exist: a trigger whose table was locked still needs the function
-]);
 
 const ATTEMPTS = 20;
 

@@ -1,18 +1,7 @@
-/** The DDL text of the internal schema and its tables, and of the functions that all triggers share. */
 import { quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
-import { type FunctionText, SEARCH_PATH } from './create-function.ts';
-import { type Names, type ObjectName } from './names.ts';
-import { presentIdentity } from './tables.ts';
-
-/** PostgreSQL takes payloads shorter than 8000 bytes (https://www.postgresql.org/docs/current/sql-notify.html). */
-export const MAX_BODY_BYTES = 7900;
-
-/**
- * How many sequences each row of the log has, from a multiple of this on, whatever is done to the sequence that counts
- * rows. A row that holds many changes has a size, and they bear the sequences after its own; the change of any other row
- * bears the row's.
- */
-export const STRIDE = 1000;
+import { STRIDE } from './log-layout.ts';
+/** The DDL text of the internal schema and its tables, and of the functions that all triggers share. */
+import type { Names, ObjectName } from './names.ts';
 
 /** The comment by which `dropSchema` knows a schema that it may remove. */
 const SCHEMA_COMMENT = 'Made by dapper-postgres-input; removed with its last input.';
@@ -114,69 +103,3 @@ const forNobodyElse = ({ sql }: ObjectName): string => `REVOKE ALL ON TABLE ${sq
 
 const padded = (pad: number): string =>
   `(SELECT pg_catalog.string_agg(pg_catalog.set_byte(pg_catalog.decode('00', 'hex'), 0, CASE WHEN i < 32 THEN pg_catalog.get_byte(s.key, i) ELSE 0 END # ${pad}), ''::bytea ORDER BY i) FROM pg_catalog.generate_series(0, 63) i)`;
-
-/** The functions that all triggers share. */
-export const sharedFunctions = (names: Names): FunctionText[] => [
-  identityFunction(names),
-  guardFunction(names),
-  notifyFunction(names),
-];
-
-/** Tells what identifies a row of a table now. */
-const identityFunction = (names: Names): FunctionText => ({
-  name: names.identityFunction.name,
-  signature: `${names.identityFunction.sql}(relation oid)`,
-  returns: 'TABLE (id text, key text, match text)',
-  language: 'sql',
-  settings: [SEARCH_PATH],
-  body: presentIdentity('relation'),
-});
-
-/**
- * Whether the key's columns still bear their names, and a column besides that was called id. To ask for every statement is
- * dear. Its answer changes with the table's definition alone, and it is asked with constants: called immutable, it is
- * asked when a session plans the condition that it stands in, and again when the table's definition has changed, since a plan
- * depends on the relations whose oids it names (as of nextval('sequence'::regclass)). It looks at what the session knows
- * of the catalog, and not into its tables, as this transaction's snapshot may show an older state of them.
- */
-const guardFunction = (names: Names): FunctionText => ({
-  name: names.guardFunction.name,
-  signature: `${names.guardFunction.sql}(relation oid, index oid, key text[], id integer)`,
-  returns: 'boolean',
-  language: 'sql',
-  volatility: 'IMMUTABLE',
-  settings: [SEARCH_PATH],
-  body: `
-SELECT NOT EXISTS (
-  SELECT FROM unnest(key) WITH ORDINALITY k (name, position)
-  WHERE pg_get_indexdef(index, position::integer, true) IS DISTINCT FROM quote_ident(name)
-) AND (
-  id IS NULL
-  OR (pg_identify_object_as_address('pg_class'::regclass, relation, id)).object_names[3] IS NOT DISTINCT FROM 'id'
-)`,
-});
-
-/**
- * Signs changes and sends them; empty or too long a body becomes `[]`: look in the change log. It says whether another
- * transaction is about to notify too: of those, one commits after the other.
- */
-const notifyFunction = (names: Names): FunctionText => ({
-  name: names.notifyFunction.name,
-  signature: `${names.notifyFunction.sql}(body text)`,
-  returns: 'void',
-  language: 'plpgsql',
-  settings: [SEARCH_PATH],
-  // NOTIFY, the command, needs no privilege; the function pg_notify may have been revoked from the owner. What is
-  // signed are bytes of UTF-8: a database in another encoding is told to look in the log.
-  body: `
-DECLARE
-  payload text := '[]';
-  header text := CASE WHEN pg_try_advisory_xact_lock(${names.notifyingKey}) THEN '"}' ELSE '","crowded":true}' END;
-BEGIN
-  IF body <> '' AND octet_length(body) < ${MAX_BODY_BYTES} AND getdatabaseencoding() = 'UTF8' THEN
-    SELECT '[{"mac":"' || encode(sha256(s.outer_pad || sha256(s.inner_pad || convert_to(body, 'UTF8'))), 'hex') || header || ',' || body || ']'
-    INTO payload FROM ${names.secretTable.sql} s;
-  END IF;
-  EXECUTE format('NOTIFY %I, %L', ${quoteLiteral(names.channel)}, payload);
-END`,
-});

@@ -20,14 +20,9 @@ import {
   readCatalog,
 } from './catalog.ts';
 import { type FunctionText, createFunction } from './create-function.ts';
-import {
-  createSchema,
-  createTables,
-  dropSchema,
-  refuseForeignSchema,
-  sharedFunctions,
-} from './internal-tables.ts';
+import { createSchema, createTables, dropSchema, refuseForeignSchema } from './internal-tables.ts';
 import { type Names, type TriggerEvent, locationOf } from './names.ts';
+import { sharedFunctions } from './shared-functions.ts';
 import { type CandidateTable, type Table, candidateTables, chooseTables } from './tables.ts';
 import { createTrigger, recordFunction } from './trigger-function.ts';
 

@@ -1,3 +1,5 @@
+import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
+import { type FunctionText, SEARCH_PATH } from './create-function.ts';
 /**
  * The DDL text of the triggers and of the functions behind them.
  *
@@ -12,16 +14,12 @@
  *
  * All that a function logs for one statement bears one time and comes from one INSERT.
  */
-import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
-import { type FunctionText, SEARCH_PATH } from './create-function.ts';
-import { MAX_BODY_BYTES, STRIDE } from './internal-tables.ts';
+import { FEW, PACK, STRIDE } from './log-layout.ts';
 import { type Names, type TriggerEvent } from './names.ts';
-import type { RowIdentity, Table } from './tables.ts';
+import type { RowIdentity } from './row-identity.ts';
+import { MAX_BODY_BYTES } from './shared-functions.ts';
+import type { Table } from './tables.ts';
 
-/** A statement that changes more rows than this is announced without its changes, and packed. */
-const FEW = 50;
-/** Changes per row of the log, of a statement that changes many: a row and its place in the index cost more than they do. */
-const PACK = 100;
 /** The kinds of change that are wanted: they shape what an UPDATE of the key is reported as. */
 export type WantedEvents = ReadonlySet<TriggerEvent>;
 

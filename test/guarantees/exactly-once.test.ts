@@ -1,7 +1,6 @@
 import type pg from 'pg';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import type { ChangeEvent, PostgresInput } from '../../src/index.ts';
-import { newPostgresInput } from '../../src/index.ts';
+import { type ChangeEvent, type PostgresInput, newPostgresInput } from '../../src/index.ts';
 import { Consumer, PATIENT, once, reaches, setup, until } from '../support/consumer.ts';
 import type { LedgerReport, LedgerSetup, Point } from '../support/ledger-node.ts';
 import { type NodeProcess, spawnNode } from '../support/processes.ts';

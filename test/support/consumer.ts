@@ -1,6 +1,11 @@
 import { inject } from 'vitest';
-import type { ChangeEvent, HandleOptions, PostgresInput, PostgresInputOptions } from '../../src/index.ts';
-import { newPostgresInput } from '../../src/index.ts';
+import {
+  type ChangeEvent,
+  type HandleOptions,
+  type PostgresInput,
+  type PostgresInputOptions,
+  newPostgresInput,
+} from '../../src/index.ts';
 import { type TestDatabase, createDatabase } from './database.ts';
 import type { NodeSetup, Report } from './node.ts';
 import { type NodeProcess, spawnNode } from './processes.ts';

@@ -2,8 +2,13 @@
  * A node as a process of its own, for tests that freeze or kill one. It does what it is told by messages, and tells
  * what happens.
  */
-import type { ChangeEvent, HandleOptions, PostgresInputOptions } from '../../src/index.ts';
-import { PostgresInputError, newPostgresInput } from '../../src/index.ts';
+import {
+  type ChangeEvent,
+  type HandleOptions,
+  PostgresInputError,
+  type PostgresInputOptions,
+  newPostgresInput,
+} from '../../src/index.ts';
 
 export interface NodeSetup {
   url: string;
