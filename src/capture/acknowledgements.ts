@@ -17,7 +17,7 @@ import { LOCKED } from '../postgres/sqlstates.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
 import { STRIDE } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
-import { type ChangeLogSql, changeLogSql } from './change-log-sql.ts';
+import { type AcknowledgementsSql, acknowledgementsSql } from './acknowledgements-sql.ts';
 
 interface Batch {
   readonly sequences: string[];
@@ -35,7 +35,7 @@ const RETRY = 20;
 export class Acknowledgements {
   readonly #session: Session;
   readonly #lease: Lease;
-  readonly #sql: ChangeLogSql;
+  readonly #sql: AcknowledgementsSql;
   #gathering: Batch = { sequences: [], waiting: [] };
   #isAcknowledging = false;
   /** Whether another transaction had some of what was acknowledged last. */
@@ -46,7 +46,7 @@ export class Acknowledgements {
   constructor(session: Session, names: Names, lease: Lease, fail: (error: unknown) => void) {
     this.#session = session;
     this.#lease = lease;
-    this.#sql = changeLogSql(names);
+    this.#sql = acknowledgementsSql(names);
     this.#fail = fail;
   }
 
@@ -167,7 +167,7 @@ export async function acknowledgeIn(
   { sequence, fencingToken }: ChangeEvent,
   inSession: (task: (session: Session) => Promise<unknown>) => Promise<unknown>,
 ): Promise<void> {
-  const { acknowledgeInTransaction, unpack } = changeLogSql(names);
+  const { acknowledgeInTransaction, unpack } = acknowledgementsSql(names);
   const found = async (...rows: string[]) =>
     (await client.query(acknowledgeInTransaction.text, [array(rows), fencingToken])).rowCount !== 0;
   if (await found(sequence!)) return;

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { describe, expect, inject, test, vi } from 'vitest';
+import { acknowledgementsSql } from '../../src/capture/acknowledgements-sql.ts';
 import { Acknowledgements, acknowledgeIn } from '../../src/capture/acknowledgements.ts';
 import { changeLogSql } from '../../src/capture/change-log-sql.ts';
 import { ChangeLog } from '../../src/capture/change-log.ts';
@@ -604,7 +605,7 @@ describe('a statement that changes many rows', () => {
     const row = `${first!.sequence!.slice(0, -3)}000`;
     const other = await stage.database.client();
     await other.query('BEGIN');
-    await other.query(changeLogSql(stage.names).unpack.text, ['{}', `{${row}}`]);
+    await other.query(acknowledgementsSql(stage.names).unpack.text, ['{}', `{${row}}`]);
     const acknowledged = acknowledgements.acknowledge(second!.sequence!);
     await until(async () => {
       const waiting = `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`;
