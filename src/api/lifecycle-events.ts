@@ -1,5 +1,5 @@
-import type { PostgresInputError } from './errors.ts';
 /** What an input tells of its life. */
+import type { PostgresInputError } from './errors.ts';
 import type { Installation } from './installation.ts';
 
 /** What an input tells of its life: listeners get these arguments. */

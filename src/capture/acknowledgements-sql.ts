@@ -1,5 +1,5 @@
-import type { Statement } from '../postgres/session.ts';
 /** The statements that acknowledge, that is delete from the change log. */
+import type { Statement } from '../postgres/session.ts';
 import { STRIDE } from '../schema/log-layout.ts';
 import type { Names, ObjectName } from '../schema/names.ts';
 

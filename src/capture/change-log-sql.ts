@@ -1,6 +1,6 @@
+/** The statements of the change log. */
 import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Statement } from '../postgres/session.ts';
-/** The statements of the change log. */
 import { STRIDE } from '../schema/log-layout.ts';
 import { type Names, type ObjectName } from '../schema/names.ts';
 

@@ -1,6 +1,3 @@
-import { type Session, isoOf } from '../postgres/session.ts';
-import { Snapshot } from '../postgres/snapshot.ts';
-import type { Names } from '../schema/names.ts';
 /**
  * What is read from the change log.
  *
@@ -30,6 +27,9 @@ import type { Names } from '../schema/names.ts';
  * acknowledged and not vacuumed, since somebody holds an old snapshot. A statement that has stepped over them for some
  * time says how far it came, and the next goes on from there, so that the lease is renewed meanwhile.
  */
+import { type Session, isoOf } from '../postgres/session.ts';
+import { Snapshot } from '../postgres/snapshot.ts';
+import type { Names } from '../schema/names.ts';
 import { type ChangeLogSql, changeLogSql } from './change-log-sql.ts';
 import { Change, type LoggedKey, operationOf } from './change.ts';
 

@@ -1,5 +1,5 @@
-import { readStatus } from '../node/status.ts';
 /** What doctor looks at while things run: the server, and whether changes flow. */
+import { readStatus } from '../node/status.ts';
 import { namesOf } from '../schema/names.ts';
 import { inSession } from './command.ts';
 import { type Check, type Finding, note, ok, problem, readable } from './finding.ts';

@@ -1,5 +1,5 @@
-import { PostgresInputError } from '../api/errors.ts';
 /** What doctor finds, and what it looks at. */
+import { PostgresInputError } from '../api/errors.ts';
 import type { SharedStatus } from '../api/status.ts';
 import type { Settings } from '../config/settings.ts';
 import { readStatus } from '../node/status.ts';

@@ -1,4 +1,3 @@
-import { PostgresInputError } from '../api/errors.ts';
 /**
  * Sees to it that the triggers are in place: when a node starts, and as long as it is active.
  *
@@ -8,6 +7,7 @@ import { PostgresInputError } from '../api/errors.ts';
  * fingerprint takes its time too, that is taken there as well. A comparison that fails is told and repeated: what is in place
  * goes on working.
  */
+import { PostgresInputError } from '../api/errors.ts';
 import type { Installation } from '../api/installation.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Session } from '../postgres/session.ts';

@@ -1,13 +1,13 @@
+/**
+ * One handle(): a queue for the consumer, and behind it one life of a node after the other (one, unless it is to
+ * reconnect), until the consumer leaves, the input is closed, the signal aborts, or a life ends badly.
+ */
 import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import { leaseLost } from '../capture/acknowledgements.ts';
 import { eventOf } from '../capture/change.ts';
 import type { Delays, HandleSettings, Settings } from '../config/settings.ts';
 import { EventQueue } from '../delivery/event-queue.ts';
-/**
- * One handle(): a queue for the consumer, and behind it one life of a node after the other (one, unless it is to
- * reconnect), until the consumer leaves, the input is closed, the signal aborts, or a life ends badly.
- */
 import { TRANSIENT } from '../postgres/sqlstates.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
 import type { Names } from '../schema/names.ts';

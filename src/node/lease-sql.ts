@@ -1,5 +1,5 @@
-import type { Statement } from '../postgres/session.ts';
 /** The statements of the lease. Time is the database's, never the node's. */
+import type { Statement } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 
 export interface LeaseSql {

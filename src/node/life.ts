@@ -1,4 +1,3 @@
-import { PostgresInputError } from '../api/errors.ts';
 /**
  * One life of a node: it connects, installs, and is a standby or the holder of the lease until it is told to stop or
  * something fails. Afterwards nothing of it is left; another life may begin.
@@ -12,6 +11,7 @@ import { PostgresInputError } from '../api/errors.ts';
  * A term ends gracefully when it can: no more is handed out, what the consumer has in hand gets the time of a lease
  * to be acknowledged, then the lease is released, which wakes the standbys.
  */
+import { PostgresInputError } from '../api/errors.ts';
 import { Acknowledgements } from '../capture/acknowledgements.ts';
 import { ChangeLog } from '../capture/change-log.ts';
 import { Reader, type ReaderNotice } from '../capture/reader.ts';

@@ -1,6 +1,6 @@
+/** How things stand in the database: who holds the lease, and what waits. */
 import { PostgresInputError } from '../api/errors.ts';
 import type { SharedStatus } from '../api/status.ts';
-/** How things stand in the database: who holds the lease, and what waits. */
 import { changeLogSql } from '../capture/change-log-sql.ts';
 import { type Session, isoOf } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';

@@ -1,8 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
-import { PostgresInputError } from '../api/errors.ts';
-import type { Installation, UnwatchableTable } from '../api/installation.ts';
-import type { Settings } from '../config/settings.ts';
-import type { Session } from '../postgres/session.ts';
 /**
  * Brings the database to the wanted state, and back.
  *
@@ -10,6 +5,11 @@ import type { Session } from '../postgres/session.ts';
  * one that could not get its lock is tried again, by a new plan. A node that holds the lease runs them on a further
  * connection; at its start it has nothing yet that could wait.
  */
+import { setTimeout as delay } from 'node:timers/promises';
+import { PostgresInputError } from '../api/errors.ts';
+import type { Installation, UnwatchableTable } from '../api/installation.ts';
+import type { Settings } from '../config/settings.ts';
+import type { Session } from '../postgres/session.ts';
 import { BUSY, isConnectionError } from '../postgres/sqlstates.ts';
 import type { Names } from './names.ts';
 import { type Step, plan, planRemoval } from './plan.ts';

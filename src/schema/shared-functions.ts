@@ -1,7 +1,7 @@
+/** The DDL text of the functions that all triggers share. */
 import { quoteLiteral } from '../postgres/quoting.ts';
 import { type FunctionText, SEARCH_PATH } from './create-function.ts';
 import type { Names } from './names.ts';
-/** The DDL text of the functions that all triggers share. */
 import { presentIdentity } from './row-identity.ts';
 
 /** PostgreSQL takes payloads shorter than 8000 bytes (https://www.postgresql.org/docs/current/sql-notify.html). */

@@ -1,5 +1,3 @@
-import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
-import { type FunctionText, SEARCH_PATH } from './create-function.ts';
 /**
  * The DDL text of the triggers and of the functions behind them.
  *
@@ -14,6 +12,8 @@ import { type FunctionText, SEARCH_PATH } from './create-function.ts';
  *
  * All that a function logs for one statement bears one time and comes from one INSERT.
  */
+import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
+import { type FunctionText, SEARCH_PATH } from './create-function.ts';
 import { FEW, PACK, STRIDE } from './log-layout.ts';
 import { type Names, type TriggerEvent } from './names.ts';
 import type { RowIdentity } from './row-identity.ts';

@@ -1,5 +1,5 @@
-import pg from 'pg';
 /** A change takes one of two roads, the notification or the log, and must be the same event on both. */
+import pg from 'pg';
 import { inject, onTestFinished, test, expect, describe } from 'vitest';
 import { ChangeLog } from '../../src/capture/change-log.ts';
 import { type Change, eventOf } from '../../src/capture/change.ts';

@@ -1,5 +1,5 @@
-import { getEventListeners } from 'node:events';
 /** Ten nodes that are started and ended in every way there is, while somebody writes. */
+import { getEventListeners } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import {
