@@ -86,6 +86,7 @@ export class PostgresInput implements Input, AsyncDisposable {
       standby: () => this.#become('standby'),
       active: (fencingToken) => this.#become('active', { fencingToken }),
       installed: (installation) => this.#noteInstallation(installation),
+      optionsDiffer: (differences) => this.#emit('optionsDiffer', differences),
       discoveryFailed: (error) => this.#emit('discoveryFailed', error),
       reader: (what) => {
         if (what === 'forged' || what === 'ignored') this.#counts[what]++;

@@ -12,3 +12,10 @@ export interface UnwatchableTable {
   readonly table: string;
   readonly reason: string;
 }
+
+/** An option under which a node installed last, and what this node wants instead. */
+export interface OptionDifference {
+  readonly option: string;
+  readonly installed: unknown;
+  readonly wanted: unknown;
+}

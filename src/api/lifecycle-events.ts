@@ -1,6 +1,6 @@
-/** What an input tells of its life. */
 import type { PostgresInputError } from './errors.ts';
-import type { Installation } from './installation.ts';
+/** What an input tells of its life. */
+import type { Installation, OptionDifference } from './installation.ts';
 
 /** What an input tells of its life: listeners get these arguments. */
 export interface LifecycleEvents {
@@ -18,6 +18,11 @@ export interface LifecycleEvents {
   awake: [];
   /** The triggers have been looked after: which tables are watched, and which are not, and why. */
   installed: [installation: Installation];
+  /**
+   * Another node of this input installed with other options, for instance in a rolling deployment. The node that starts last, and then the
+   * one whose term begins, has the say. A node that is active leaves what the other one installed in place.
+   */
+  optionsDiffer: [differences: readonly OptionDifference[]];
   /** Looking after the triggers failed; it is tried again. What is in place goes on working. */
   discoveryFailed: [error: unknown];
   /**

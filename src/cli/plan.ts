@@ -1,5 +1,6 @@
 import { grantTo } from '../schema/grants.ts';
-import { type Step, plan as planSteps } from '../schema/plan.ts';
+import { plan as planSteps } from '../schema/plan.ts';
+import type { Step } from '../schema/steps.ts';
 import { type Command, EXIT, inSession } from './command.ts';
 import { printJson } from './output.ts';
 

@@ -1,30 +1,44 @@
 /**
- * Sees to it that the triggers are in place: when a node starts, and as long as it is active.
+ * Sees to it that the triggers are in place: when a node joins, when its term begins, and as long as the term lasts.
  *
  * The comparison of the catalog with what is wanted takes its time where there are many tables. So the active node asks for
  * no more than a fingerprint of the catalog, and compares only when that has changed; then on a connection of its own,
  * so that neither a renewal of the lease nor an acknowledgement waits for it. Where there are so many tables that the
  * fingerprint takes its time too, that is taken there as well. A comparison that fails is told and repeated: what is in place
- * goes on working.
+ * goes on working. So is one that left a table unwatched, at growing distances: what bars a node from a table, such as a missing
+ * right, need not show in the fingerprint.
+ *
+ * A term looks at once: the node that was active before it may have been of an older version, or may have had other options.
+ * A term ends when a newer version has been installed.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { PostgresInputError } from '../api/errors.ts';
-import type { Installation } from '../api/installation.ts';
+import type { Installation, OptionDifference } from '../api/installation.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Session } from '../postgres/session.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
-import { catalogFingerprint } from '../schema/catalog.ts';
+import { catalogFingerprint, readOptions } from '../schema/catalog.ts';
 import { install } from '../schema/install.ts';
+import { NewerVersionError } from '../schema/migrations.ts';
 import type { Names } from '../schema/names.ts';
-import { plan } from '../schema/plan.ts';
+import { type Planner, plan } from '../schema/plan.ts';
+import { optionsOf } from '../schema/stored-options.ts';
 import { sessionOptions, withSession } from './connect.ts';
 
 export interface DiscoveryNotices {
+  optionsDiffer: (differences: readonly OptionDifference[]) => void;
   installed: (installation: Installation) => void;
   discoveryFailed: (error: unknown) => void;
 }
 
 /** A fingerprint that takes longer than this is taken on a connection of its own; milliseconds. */
 const LONG = 100;
+
+/** Between two attempts to get at internal tables that are locked, in milliseconds. */
+const RETRY = 1000;
+
+/** How many looks may pass at most until tables that could not be watched are tried again. */
+const MAX_PATIENCE = 12;
 
 export class Discovery {
   readonly #settings: Settings;
@@ -34,6 +48,10 @@ export class Discovery {
   #fingerprint: string | null = null;
   /** Whether the fingerprint takes so long that the active node's other work must not wait for it. */
   #isLarge = false;
+  /** Looks until tables that could not be watched are tried again; doubled by every attempt. */
+  #patience = 1;
+  /** How many of them are left; null when all tables are watched. */
+  #untilRetry: number | null = null;
 
   constructor(settings: Settings, names: Names, notices: DiscoveryNotices) {
     this.#settings = settings;
@@ -42,11 +60,51 @@ export class Discovery {
   }
 
   /**
+   * Installs for a node that starts. Internal tables that are locked, as by a transaction that stays open for an hour, are tried
+   * again and again: the node can do nothing without them.
+   * @throws {PostgresInputError} ERR_INSTALL, ERR_CONNECTION_LOST; the reason of `signal` when that aborts first
+   */
+  async join(session: Session, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      try {
+        return await this.ensureInstalled(session, 'joining', signal);
+      } catch (error) {
+        const isLocked =
+          error instanceof PostgresInputError && error.code === 'ERR_INSTALL' && error.retryable;
+        if (!isLocked || signal.aborted) throw error;
+        this.#notices.discoveryFailed(error);
+        await new Wakeup().wait(RETRY, signal);
+      }
+    }
+  }
+
+  /** Looks at once, then every `discoveryInterval`, until `signal` aborts. @throws {NewerVersionError} */
+  async watch(session: Session, signal: AbortSignal): Promise<void> {
+    let planner: Planner = 'claiming';
+    const pause = new Wakeup();
+    while (!signal.aborted) {
+      try {
+        if (this.#isLarge || !(await this.#isInOrder(session, planner))) {
+          await withSession(this.#settings, (own) => this.ensureInstalled(own, planner, signal), [
+            session.endpoint,
+          ]);
+        }
+        planner = 'holding';
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error instanceof NewerVersionError || session.isLost) throw error;
+        this.#notices.discoveryFailed(error);
+      }
+      await pause.wait(this.#settings.discoveryInterval, signal);
+    }
+  }
+
+  /**
    * Whoever wants the end does not wait for a step that takes long, as one on a connection that fell silent does: the
    * session is given up.
    * @throws {PostgresInputError} ERR_INSTALL, ERR_CONNECTION_LOST
    */
-  async ensureInstalled(session: Session, signal: AbortSignal): Promise<void> {
+  async ensureInstalled(session: Session, planner: Planner, signal: AbortSignal): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const hurry = () => {
       timer = setTimeout(() => session.destroy(), sessionOptions(this.#settings).statementTimeout);
@@ -54,48 +112,62 @@ export class Discovery {
     signal.throwIfAborted();
     signal.addEventListener('abort', hurry, { once: true });
     try {
-      await this.#install(session, signal);
+      await this.#look(session, planner, signal);
     } finally {
       signal.removeEventListener('abort', hurry);
       clearTimeout(timer);
     }
   }
 
-  async #install(session: Session, signal: AbortSignal): Promise<void> {
+  async #isInOrder(session: Session, planner: Planner): Promise<boolean> {
+    if (this.#untilRetry !== null && --this.#untilRetry <= 0) return false;
+    const fingerprint = await this.#takeFingerprint(session, session.timeout);
+    if (fingerprint !== this.#fingerprint) return false;
+    // The options of a node that joined and ended again do not show in the catalog.
+    return (
+      planner !== 'claiming' ||
+      !this.#settings.install ||
+      isDeepStrictEqual(await readOptions(session, this.#names), optionsOf(this.#settings))
+    );
+  }
+
+  async #look(session: Session, planner: Planner, signal: AbortSignal): Promise<void> {
     const began = performance.now();
-    const fingerprint = await catalogFingerprint(session, this.#settings.schemas, this.#names);
+    const fingerprint = await this.#takeFingerprint(session);
     this.#isLarge = performance.now() - began > LONG;
-    if (fingerprint === this.#fingerprint) return;
-    const installation = await this.#compare(session, signal);
-    this.#fingerprint = installation.pending.length === 0 ? fingerprint : null;
+    const isDue = this.#untilRetry !== null && this.#untilRetry <= 0;
+    if (fingerprint === this.#fingerprint && planner === 'holding' && !isDue) return;
+    const { installation, isInOrder } = await this.#compare(session, planner, signal);
+    const isWhole = installation.unwatchable.length === 0;
+    this.#fingerprint = isInOrder && installation.pending.length === 0 ? fingerprint : null;
+    this.#patience = isWhole ? 1 : Math.min(2 * this.#patience, MAX_PATIENCE);
+    this.#untilRetry = isWhole ? null : this.#patience;
     this.#notices.installed(installation);
   }
 
-  /** Until `signal` aborts. */
-  async watch(session: Session, signal: AbortSignal): Promise<void> {
-    const pause = new Wakeup();
-    for (;;) {
-      await pause.wait(this.#settings.discoveryInterval, signal);
-      if (signal.aborted) return;
-      if (!this.#isLarge && (await this.#isUnchanged(session))) continue;
-      try {
-        await withSession(this.#settings, (own) => this.ensureInstalled(own, signal), [session.endpoint]);
-      } catch (error) {
-        if (signal.aborted) return;
-        this.#notices.discoveryFailed(error);
-      }
+  #takeFingerprint(session: Session, timeout?: number): Promise<string> {
+    return catalogFingerprint(session, this.#settings.schemas, this.#names, timeout);
+  }
+
+  async #compare(
+    session: Session,
+    planner: Planner,
+    signal: AbortSignal,
+  ): Promise<{ installation: Installation; isInOrder: boolean }> {
+    const found = await plan(
+      session,
+      this.#settings,
+      this.#names,
+      planner === 'joining' ? 'claiming' : planner,
+    );
+    const { steps, watched, unwatchable, differences } = found;
+    if (differences.length > 0) this.#notices.optionsDiffer(differences);
+    if (steps.length === 0) return { installation: { watched, unwatchable, pending: [] }, isInOrder: true };
+    if (this.#settings.install) {
+      const installation = await install(session, this.#settings, this.#names, { planner, signal });
+      // What a node that joins has left in place is looked at when its term begins.
+      return { installation, isInOrder: planner !== 'joining' };
     }
-  }
-
-  async #isUnchanged(session: Session): Promise<boolean> {
-    const { schemas } = this.#settings;
-    return (await catalogFingerprint(session, schemas, this.#names, session.timeout)) === this.#fingerprint;
-  }
-
-  async #compare(session: Session, signal: AbortSignal): Promise<Installation> {
-    const { steps, watched, unwatchable } = await plan(session, this.#settings, this.#names);
-    if (steps.length === 0) return { watched, unwatchable, pending: [] };
-    if (this.#settings.install) return install(session, this.#settings, this.#names, signal);
     if (steps.some((step) => step.essential)) {
       throw new PostgresInputError(
         'ERR_INSTALL',
@@ -103,6 +175,9 @@ export class Discovery {
           'that `plan` prints',
       );
     }
-    return { watched, unwatchable, pending: steps.flatMap((step) => step.table ?? []) };
+    return {
+      installation: { watched, unwatchable, pending: steps.flatMap((step) => step.table ?? []) },
+      isInOrder: true,
+    };
   }
 }

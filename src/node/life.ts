@@ -101,7 +101,7 @@ export class Replica {
     stop.addEventListener('abort', end, { once: true });
     if (stop.aborted) end();
     try {
-      await this.#discovery.ensureInstalled(this.#session, this.#ending.signal);
+      await this.#discovery.join(this.#session, this.#ending.signal);
       const secret = await this.#readSecret();
       while (!this.#ending.signal.aborted) {
         this.#notices.standby();

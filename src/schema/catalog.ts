@@ -1,7 +1,9 @@
-import type { Session, Statement } from '../postgres/session.ts';
 /** What of ours, and of the original's, the database's catalog holds. */
+import type { Session, Statement } from '../postgres/session.ts';
+import { VERSION_LINE } from './migrations.ts';
 import { type Names, TRIGGER_EVENTS } from './names.ts';
 import { sharedFunctions } from './shared-functions.ts';
+import type { StoredOptions } from './stored-options.ts';
 
 export interface ExistingTrigger {
   readonly schema: string;
@@ -21,6 +23,8 @@ export interface ExistingFunction {
   readonly digest: string | null;
   readonly settings: string[] | null;
   readonly owner: string;
+  /** Of the package that made it; null for one of version 1, or of somebody else. */
+  readonly version: number | null;
 }
 
 export interface Catalog {
@@ -29,6 +33,12 @@ export interface Catalog {
   readonly logOwner: string | null;
   /** Whether the role in use may give something to that role. */
   readonly logOwned: boolean;
+  /** What is installed: null for nothing, 0 for a log that is older than version 1. */
+  readonly version: number | null;
+  /** Under which options a node installed last; null where that is not kept. */
+  readonly options: StoredOptions | null;
+  /** Whether the role in use may not read them. */
+  readonly optionsAreHidden: boolean;
   /** Those of the internal tables that exist. */
   readonly tables: string[];
   readonly functions: ExistingFunction[];
@@ -40,7 +50,7 @@ export interface Catalog {
 // A function is this input's when it is one of the named ones, or writes to its log. One that somebody has replaced is
 // known by its name, which only we can tell from the table's and the trigger's event.
 // $1: internal schema. $2: names of the internal tables. $3: how a function writes to the log. $4: the named functions.
-// $5: the original's function. $6: the log's name.
+// $5: the original's function. $6: the log's name. $7: a regular expression that finds a function's version. $8: the lock table's name.
 const existing: Statement = {
   name: 'catalog_existing',
   text: `
@@ -49,16 +59,26 @@ WITH ours AS (
     p.proname = ANY ($4) OR pg_catalog.strpos(p.prosrc, $3) > 0 AS certain
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
   WHERE n.nspname = $1 AND (p.proname = ANY ($4) OR p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype)
+), internal (oid, namespace, relname, columns) AS (
+  SELECT c.oid, n.oid, c.relname, ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = $1 AND c.relname = ANY ($2)
 )
 SELECT
   EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1) AS "schemaExists",
   log.owner AS "logOwner", coalesce(log.owned, false) AS "logOwned",
-  (SELECT coalesce(pg_catalog.json_agg(c.relname), '[]') FROM pg_catalog.pg_class c
-   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-   WHERE n.nspname = $1 AND c.relname = ANY ($2)) AS tables,
+  (SELECT coalesce(pg_catalog.json_agg(relname), '[]') FROM internal) AS tables,
+  (SELECT pg_catalog.max(pg_catalog.pg_get_expr(d.adbin, d.adrelid)::int) FROM internal
+   JOIN pg_catalog.pg_attribute a ON a.attrelid = internal.oid AND a.attname = 'version'
+   JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+   WHERE relname = $8) AS "lockVersion",
+  EXISTS (SELECT FROM internal WHERE relname = $6 AND 'size' <> ALL (columns)) AS "isOld",
+  EXISTS (SELECT FROM internal WHERE relname = $8 AND 'options' = ANY (columns) AND pg_catalog.has_table_privilege(oid, 'SELECT')
+    AND pg_catalog.has_schema_privilege(namespace, 'USAGE')) AS "tellsOptions",
   (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
      'name', proname, 'arguments', arguments, 'settings', proconfig, 'certain', certain,
      'owner', pg_catalog.pg_get_userbyid(proowner),
+     'version', pg_catalog.substring(pg_catalog.left(prosrc, 100), $7)::int,
      'digest', CASE WHEN certain THEN pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(prosrc, 'UTF8')), 'hex') END)), '[]')
    FROM ours) AS functions,
   (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema', n.nspname, 'table', c.relname,
@@ -87,7 +107,11 @@ FROM (SELECT) one LEFT JOIN LATERAL (
 export const COMPARISON_TIMEOUT = 60_000;
 
 type Certain<Object> = Object & { readonly certain: boolean };
-interface Found extends Catalog {
+interface Found extends Omit<Catalog, 'version' | 'options' | 'optionsAreHidden'> {
+  /** The default of the lock table's column `version`. */
+  readonly lockVersion: number | null;
+  readonly isOld: boolean;
+  readonly tellsOptions: boolean;
   readonly functions: Certain<ExistingFunction>[];
   readonly triggers: Certain<ExistingTrigger>[];
 }
@@ -101,6 +125,8 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
     sharedFunctions(names).map(({ name }) => name),
     names.originalFunction,
     names.logTable.name,
+    VERSION_LINE,
+    names.lockTable.name,
   ];
   const [row] = await session.query<Found>(existing, values, COMPARISON_TIMEOUT);
   const found = row!;
@@ -112,9 +138,20 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
   const used = new Set(triggers.map((trigger) => trigger.function));
   return {
     ...found,
+    version: found.tables.length === 0 ? null : found.isOld ? 0 : (found.lockVersion ?? 1),
+    options: found.tellsOptions ? await readOptions(session, names) : null,
+    optionsAreHidden: !found.tellsOptions,
     triggers,
     functions: found.functions.filter(({ certain, name }) => certain || used.has(name)),
   };
+}
+
+/** Under which options a node installed last. */
+export async function readOptions(session: Session, { lockTable }: Names): Promise<StoredOptions | null> {
+  const [row] = await session.query<{ options: StoredOptions | null }>(
+    `SELECT options FROM ${lockTable.sql} WHERE resource = 1`,
+  );
+  return row?.options ?? null;
 }
 
 // A row that is changed bears a greater xmin than before, so that a sum of them with a count tells of every change.

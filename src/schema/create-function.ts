@@ -1,5 +1,6 @@
 /** The DDL text of a function of ours: all of them run as their owner, under a fixed search_path. */
 import { quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
+import { VERSION, versionLine } from './migrations.ts';
 
 export interface FunctionText {
   readonly name: string;
@@ -14,13 +15,21 @@ export interface FunctionText {
   readonly settings: readonly string[];
 }
 
+/** What the server keeps of a function: its body, under a line that says which version of this package made it. */
+export const sourceOf = (f: FunctionText): string =>
+  `\n${versionLine(VERSION)}\n${f.body.replace(/^\n/, '')}`;
+
 export const SEARCH_PATH = 'search_path=pg_catalog, pg_temp';
+
+/** Leaves owner and rights as they are. Unlike the other statements it takes no lock, however many functions there are. */
+export const replaceFunction = (f: FunctionText): string =>
+  `CREATE OR REPLACE FUNCTION ${f.signature} RETURNS ${f.returns} LANGUAGE ${f.language} ${f.volatility ?? 'VOLATILE'} SECURITY DEFINER
+${f.settings.map(setting).join('\n')}
+AS ${dollarQuote(sourceOf(f))}`;
 
 /** `owner`: whose it is to be; null for whoever runs this. */
 export const createFunction = (f: FunctionText, owner: string | null): string[] => [
-  `CREATE OR REPLACE FUNCTION ${f.signature} RETURNS ${f.returns} LANGUAGE ${f.language} ${f.volatility ?? 'VOLATILE'} SECURITY DEFINER
-${f.settings.map(setting).join('\n')}
-AS ${dollarQuote(f.body)}`,
+  replaceFunction(f),
   `REVOKE ALL ON FUNCTION ${f.signature} FROM PUBLIC`,
   ...(owner === null ? [] : [`ALTER FUNCTION ${f.signature} OWNER TO ${quoteIdentifier(owner)}`]),
 ];

@@ -1,10 +1,3 @@
-/**
- * Brings the database to the wanted state, and back.
- *
- * Each step runs in a transaction of its own, under a short lock_timeout, so that the application does not wait for DDL;
- * one that could not get its lock is tried again, by a new plan. A node that holds the lease runs them on a further
- * connection; at its start it has nothing yet that could wait.
- */
 import { setTimeout as delay } from 'node:timers/promises';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Installation, UnwatchableTable } from '../api/installation.ts';
@@ -12,27 +5,38 @@ import type { Settings } from '../config/settings.ts';
 import type { Session } from '../postgres/session.ts';
 import { BUSY, isConnectionError } from '../postgres/sqlstates.ts';
 import type { Names } from './names.ts';
-import { type Step, plan, planRemoval } from './plan.ts';
+/**
+ * Brings the database to the wanted state, and back.
+ *
+ * Each step runs in a transaction of its own, under a short lock_timeout, so that the application does not wait for DDL;
+ * one that could not get its lock is tried again, by a new plan. A node that holds the lease runs them on a further
+ * connection; at its start it has nothing yet that could wait.
+ */
+import { type Planner, plan } from './plan.ts';
+import { planRemoval } from './removal.ts';
+import type { Step } from './steps.ts';
 
 const ATTEMPTS = 20;
 
 /**
  * Installs what is missing. Tables that stay locked are left pending.
- * @throws {PostgresInputError} ERR_INSTALL, ERR_CONNECTION_LOST; the reason of `signal` when that aborts first
+ * @throws {PostgresInputError} ERR_INSTALL, retryable if the internal tables stayed locked; ERR_CONNECTION_LOST; the reason of
+ * `signal` when that aborts first
  */
 export async function install(
   session: Session,
   settings: Settings,
   names: Names,
-  signal?: AbortSignal,
+  { planner, signal }: { planner?: Planner; signal?: AbortSignal } = {},
 ): Promise<Installation> {
   return exclusively(session, names, signal, async () => {
     for (let attempt = 1; ; attempt++) {
-      const { steps, watched, unwatchable } = await plan(session, settings, names);
-      const { busy, refused } = await applyAll(session, settings, steps, signal);
+      const { steps, watched, unwatchable } = await plan(session, settings, names, planner);
+      const { busy, refused, failure } = await applyAll(session, settings, steps, signal);
+      if (failure) throw installError(failure, settings);
       if (busy.length === 0 || attempt === ATTEMPTS) {
         const internal = busy.find(({ step }) => step.essential);
-        if (internal) throw installError(internal.error, settings);
+        if (internal) throw stillLocked(internal.error, settings);
         const without = new Set(refused.map(({ table }) => table));
         return {
           watched: watched.filter((table) => !without.has(table)),
@@ -53,7 +57,8 @@ export async function uninstall(session: Session, settings: Settings, names: Nam
   await exclusively(session, names, undefined, async () => {
     for (let attempt = 1; ; attempt++) {
       const steps = await planRemoval(session, names);
-      const { busy, refused } = await applyAll(session, settings, steps);
+      const { busy, refused, failure } = await applyAll(session, settings, steps);
+      if (failure) throw removalError(failure, settings);
       if (busy.length === 0 && refused.length === 0) return;
       if (attempt === ATTEMPTS || refused.length > 0) {
         const tables = [
@@ -75,25 +80,31 @@ export async function uninstall(session: Session, settings: Settings, names: Nam
 interface Outcome {
   readonly busy: { readonly step: Step; readonly error: Error }[];
   readonly refused: UnwatchableTable[];
+  /** Why an essential step can't succeed. */
+  failure: Error | null;
 }
 
+/** Nothing follows an essential step that has not succeeded, and such a step follows only where all has succeeded. */
 async function applyAll(
   session: Session,
   settings: Settings,
   steps: readonly Step[],
   signal?: AbortSignal,
 ): Promise<Outcome> {
-  const outcome: Outcome = { busy: [], refused: [] };
+  const outcome: Outcome = { busy: [], refused: [], failure: null };
+  const { busy, refused } = outcome;
   for (const step of steps) {
+    if (step.essential && busy.length + refused.length > 0) break;
     signal?.throwIfAborted();
     try {
       await apply(session, settings, step);
     } catch (cause) {
       const error = cause as Error & { code?: string };
       if (isConnectionError(error)) throw error;
-      if (BUSY.has(error.code ?? '')) outcome.busy.push({ step, error });
-      else if (step.essential) throw installError(error, settings);
-      else if (step.table !== undefined) outcome.refused.push({ table: step.table, reason: error.message });
+      if (BUSY.has(error.code ?? '')) busy.push({ step, error });
+      else if (step.essential) outcome.failure = error;
+      else if (step.table !== undefined) refused.push({ table: step.table, reason: error.message });
+      if (step.essential) break;
     }
   }
   return outcome;
@@ -142,6 +153,22 @@ async function exclusively<Result>(
     await session.query('SELECT pg_catalog.pg_advisory_unlock($1)', [names.installKey]).catch(() => {});
   }
 }
+
+const removalError = (cause: Error, { id, target }: Settings): PostgresInputError =>
+  new PostgresInputError(
+    'ERR_INSTALL',
+    `removing the functions and tables of input ${id} failed (${cause.message}): what is left is removed by another call, as the role ` +
+      'that owns them',
+    { cause, secrets: target.secrets },
+  );
+
+const stillLocked = (cause: Error, { target, id }: Settings): PostgresInputError =>
+  new PostgresInputError(
+    'ERR_INSTALL',
+    `the internal tables of input ${id} are locked by another transaction (${cause.message}): try again when it has ended; ` +
+      'pg_stat_activity shows it by its xact_start',
+    { cause, retryable: true, secrets: target.secrets },
+  );
 
 const installError = (cause: Error, { internalSchema, target }: Settings): PostgresInputError =>
   new PostgresInputError(

@@ -1,6 +1,7 @@
+/** The DDL text of the internal schema and its tables, and of the functions that all triggers share. */
 import { quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 import { STRIDE } from './log-layout.ts';
-/** The DDL text of the internal schema and its tables, and of the functions that all triggers share. */
+import { VERSION } from './migrations.ts';
 import type { Names, ObjectName } from './names.ts';
 
 /** The comment by which `dropSchema` knows a schema that it may remove. */
@@ -65,7 +66,9 @@ export const createTables = (names: Names) => ({
   acquired_at timestamptz,
   expires_at timestamptz,
   backend_pid integer,
-  backend_start timestamptz
+  backend_start timestamptz,
+  version integer NOT NULL DEFAULT ${VERSION},
+  options jsonb
 )`,
     `INSERT INTO ${names.lockTable.sql} (resource) VALUES (1)`,
     forNobodyElse(names.lockTable),

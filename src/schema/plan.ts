@@ -1,3 +1,16 @@
+import { setImmediate } from 'node:timers/promises';
+import type { OptionDifference, UnwatchableTable } from '../api/installation.ts';
+import type { Settings } from '../config/settings.ts';
+import { qualify } from '../postgres/quoting.ts';
+import type { Session } from '../postgres/session.ts';
+import { COMPARISON_TIMEOUT, type Catalog, readCatalog } from './catalog.ts';
+import { type Existing, indexed } from './existing.ts';
+import { createSchema, createTables, refuseForeignSchema } from './internal-tables.ts';
+import { type Migration, NewerVersionError, VERSION, migrate, migrationsFrom, tooOld } from './migrations.ts';
+import { type Names, type TriggerEvent, locationOf } from './names.ts';
+import { sharedFunctions } from './shared-functions.ts';
+import { type Step, dropFunction, dropSteps } from './steps.ts';
+import { type StoredOptions, differences, optionsOf, storeOptions } from './stored-options.ts';
 /**
  * What has to be done to bring the database to the wanted state, or back: the catalog is compared with what is wanted,
  * and the difference becomes steps, one for the internal objects, one for each table, one for what is left over. Where
@@ -5,44 +18,33 @@
  *
  * A table's step puts our triggers in place and removes those of the original under the same id, in one transaction:
  * no change is missed and none is seen twice.
+ *
+ * Nodes of one input may want different things for a while, as in a rolling deployment that adds a table. The one that
+ * joined last has the say: its options are kept in the database (stored-options.ts). A node that joins does not yet remove what
+ * it does not want, since an active node may want that. A node that finds the options of another node adds what is missing
+ * and leaves the rest as it is.
  */
-import { createHash } from 'node:crypto';
-import { setImmediate } from 'node:timers/promises';
-import type { UnwatchableTable } from '../api/installation.ts';
-import type { Settings } from '../config/settings.ts';
-import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
-import type { Session } from '../postgres/session.ts';
 import {
-  COMPARISON_TIMEOUT,
-  type Catalog,
-  type ExistingFunction,
-  type ExistingTrigger,
-  readCatalog,
-} from './catalog.ts';
-import { type FunctionText, createFunction } from './create-function.ts';
-import { createSchema, createTables, dropSchema, refuseForeignSchema } from './internal-tables.ts';
-import { type Names, type TriggerEvent, locationOf } from './names.ts';
-import { sharedFunctions } from './shared-functions.ts';
+  type TableStep,
+  leftoverTriggerSteps,
+  tableStep,
+  unlessCurrent,
+  wantedEvents,
+  withFunctions,
+} from './table-step.ts';
 import { type CandidateTable, type Table, candidateTables, chooseTables } from './tables.ts';
-import { createTrigger, recordFunction } from './trigger-function.ts';
 
-/** Statements that belong into one transaction. */
-export interface Step {
-  /** The table of the application that it touches. */
-  readonly table?: string;
-  /** Whether nothing works without it. */
-  readonly essential?: true;
-  readonly sql: readonly string[];
-}
-
-/** What is to be done to a table. */
-interface TriggerStep extends Step {
-  readonly table: string;
-  /** Why the role in use may not do it. */
-  readonly barred?: string;
-}
+/**
+ * Who plans. `joining`: a node that starts; another one may be active. `claiming`: a node whose term begins, or a person; its
+ * options are the input's from then on. `holding`: a node in its term, which minds the options of a node that has joined since.
+ */
+export type Planner = 'joining' | 'claiming' | 'holding';
 
 export interface Plan {
+  /** The version that is installed; null for nothing. */
+  readonly version: number | null;
+  /** In which options the node that installed last differs from the one that plans. */
+  readonly differences: readonly OptionDifference[];
   readonly steps: readonly Step[];
   /** What is to be done to tables that the role in use may not touch: for a DBA to run. */
   readonly barredSteps: readonly Step[];
@@ -51,42 +53,29 @@ export interface Plan {
   readonly unwatchable: readonly UnwatchableTable[];
 }
 
-const TRIGGERS_FOR: Readonly<Record<string, readonly TriggerEvent[]>> = {
-  create: ['insert'],
-  update: ['update'],
-  delete: ['delete', 'truncate'],
-};
-
-const wantedEvents = ({ operations }: Settings): Set<TriggerEvent> =>
-  new Set([...operations].flatMap((operation) => TRIGGERS_FOR[operation] ?? []));
-
-/** The catalog for looking things up in: there may be thousands of tables. */
-interface Existing extends Catalog {
-  readonly triggersOf: ReadonlyMap<string, readonly ExistingTrigger[]>;
-  readonly functionOf: ReadonlyMap<string, ExistingFunction>;
-}
-
-const indexed = (catalog: Catalog): Existing => ({
-  ...catalog,
-  triggersOf: byTable(catalog.triggers),
-  functionOf: new Map(catalog.functions.map((f) => [f.name, f])),
-});
-
-function byTable(triggers: readonly ExistingTrigger[]): Map<string, ExistingTrigger[]> {
-  const found = new Map<string, ExistingTrigger[]>();
-  for (const trigger of triggers) {
-    const table = qualify(trigger.schema, trigger.table);
-    found.set(table, [...(found.get(table) ?? []), trigger]);
-  }
-  return found;
-}
-
 /** Looking at so many takes some ten milliseconds. */
 const TABLES_AT_ONCE = 50;
 
-/** Compares the catalog with what is wanted. Reads only. */
-export async function plan(session: Session, settings: Settings, names: Names): Promise<Plan> {
+/**
+ * Compares the catalog with what is wanted. Reads only.
+ * @throws {PostgresInputError} ERR_INSTALL for objects that a newer version made, or one before version 1
+ */
+export async function plan(
+  session: Session,
+  settings: Settings,
+  names: Names,
+  planner: Planner = 'claiming',
+): Promise<Plan> {
   const existing = indexed(await readCatalog(session, names));
+  refuseOtherVersions(existing, settings.id);
+  const own = optionsOf(settings);
+  const differing = differences(existing.options, own);
+  const scope =
+    planner === 'joining'
+      ? 'joining'
+      : planner === 'holding' && differing.length > 0
+        ? 'additions'
+        : 'everything';
   const candidates = await session.query<CandidateTable>(
     candidateTables,
     [settings.schemas],
@@ -94,23 +83,30 @@ export async function plan(session: Session, settings: Settings, names: Names): 
   );
   const { tables, unwatchable } = chooseTables(candidates, settings.tables);
   const wanted = wantedEvents(settings);
-  const tableSteps: TriggerStep[] = [];
+  const tableSteps: TableStep[] = [];
   for (const table of tables) {
-    tableSteps.push(tableStep(existing, names, table, wanted));
+    tableSteps.push(tableStep(existing, names, table, wanted, scope));
     // There may be thousands, and the node has events to hand out meanwhile.
     if (tableSteps.length % TABLES_AT_ONCE === 0) await setImmediate();
   }
-  const triggerSteps = [...tableSteps, ...leftoverTriggerSteps(existing, tables)].filter(
-    ({ sql }) => sql.length > 0,
-  );
+  if (scope === 'everything') tableSteps.push(...leftoverTriggerSteps(existing, tables));
+  const migrations = migrationsFrom(existing.version ?? VERSION);
+  // Functions that are there already come to the new version together with the tables.
+  const functions = migrations.length === 0 ? [] : tableSteps.flatMap(({ replaced }) => replaced);
+  const triggerSteps = tableSteps
+    .map((step) => (migrations.length === 0 ? withFunctions(step) : step))
+    .filter(({ sql }) => sql.length > 0);
   // A table that a DBA has prepared is watched, whatever the role in use may do to it.
   const barred = triggerSteps.filter(({ barred }) => barred !== undefined);
   const unwatched = new Set(barred.map(({ table }) => table));
   return {
+    version: existing.version,
+    differences: differing,
     steps: [
-      internalStep(existing, names),
+      internalStep(existing, names, migrations, functions),
       ...triggerSteps.filter(({ barred }) => barred === undefined),
-      ...leftoverFunctionSteps(existing, names, tables, wanted),
+      ...(scope === 'everything' ? leftoverFunctionSteps(existing, names, tables, wanted) : []),
+      ...(scope === 'additions' ? [] : [optionsStep(existing, names, own)]),
     ].filter(({ sql }) => sql.length > 0),
     barredSteps: barred,
     watched: [
@@ -124,7 +120,19 @@ export async function plan(session: Session, settings: Settings, names: Names): 
   };
 }
 
-function internalStep(existing: Existing, names: Names): Step {
+function refuseOtherVersions({ version, functions }: Catalog, id: string): void {
+  if (version === 0) throw tooOld(id);
+  const newest = Math.max(version ?? 0, ...functions.map((f) => f.version ?? 0));
+  if (newest > VERSION) throw new NewerVersionError(id, newest);
+}
+
+/** Tables and the functions that they need at this version, in one transaction: no trigger meets a table that it does not know. */
+function internalStep(
+  existing: Existing,
+  names: Names,
+  migrations: readonly Migration[],
+  functions: readonly string[],
+): Step {
   const tables = createTables(names);
   const missing = ({ name }: { name: string }) => !existing.tables.includes(name);
   const sql = [
@@ -132,72 +140,16 @@ function internalStep(existing: Existing, names: Names): Step {
     ...(missing(names.lockTable) ? tables.lock : []),
     ...(missing(names.logTable) ? tables.log : []),
     ...(missing(names.secretTable) ? tables.secret : []),
+    ...migrate(names, migrations),
     ...sharedFunctions(names).flatMap((shared) => unlessCurrent(existing, shared)),
+    ...functions,
   ];
   return {
     essential: true,
+    ...(migrations.length > 0 && {
+      summary: migrations.map(({ to, summary }) => `version ${to}: ${summary}`).join('; '),
+    }),
     sql: existing.schemaExists && sql.length > 0 ? [refuseForeignSchema(names), ...sql] : sql,
-  };
-}
-
-function tableStep(
-  existing: Existing,
-  names: Names,
-  table: Table,
-  wanted: ReadonlySet<TriggerEvent>,
-): TriggerStep {
-  const here = existing.triggersOf.get(qualify(table.schema, table.name)) ?? [];
-  const events = [...wanted].map((event) => {
-    const wantedFunction = recordFunction(names, table, event, wanted);
-    const isServedBy = (t: ExistingTrigger) =>
-      t.functionSchema === names.schema && t.function === wantedFunction.name;
-    return { event, wantedFunction, isServedBy };
-  });
-  const functions = events.flatMap(({ wantedFunction }) => unlessCurrent(existing, wantedFunction));
-  const absent = events.filter(({ isServedBy }) => !here.some(isServedBy));
-  const unwanted = here.filter((trigger) => !events.some(({ isServedBy }) => isServedBy(trigger)));
-  const sql = [
-    ...functions,
-    // Dropping takes the strongest lock, so it comes first: to hold a lock and wait for a stronger one invites deadlocks.
-    ...unwanted.map(dropTrigger),
-    ...absent.map(({ event }) => createTrigger(names, table, event)),
-  ];
-  return {
-    table: locationOf(table.schema, table.name),
-    sql,
-    ...(functions.length > 0 && strangersLog(existing)),
-    ...barrier(table, unwanted.length > 0),
-  };
-}
-
-const strangersLog = ({ logOwner, logOwned }: Catalog): { barred?: string } =>
-  logOwner === null || logOwned
-    ? {}
-    : { barred: `the change log belongs to ${logOwner}: connect as that role, or as a member of it` };
-
-/** For triggers on tables that are no longer watched. */
-function leftoverTriggerSteps({ triggersOf }: Existing, tables: readonly Table[]): TriggerStep[] {
-  const watched = new Set(tables.map(({ schema, name }) => qualify(schema, name)));
-  return [...triggersOf].filter(([table]) => !watched.has(table)).map(([, triggers]) => dropStep(triggers));
-}
-
-/** One step for all of a table's triggers: one lock. */
-const dropStep = (triggers: readonly ExistingTrigger[]): TriggerStep => ({
-  table: locationOf(triggers[0]!.schema, triggers[0]!.table),
-  sql: triggers.map(dropTrigger),
-  ...barrier(triggers[0]!, true),
-});
-
-/** Why the role in use may not do what is to be done to a table, if it may not. */
-function barrier(
-  { owner, owned, mayTrigger }: { owner: string; owned: boolean; mayTrigger?: boolean },
-  drops: boolean,
-): { barred?: string } {
-  if (owned || (mayTrigger && !drops)) return {};
-  return {
-    barred: drops
-      ? `it belongs to ${owner}, and a trigger on it has to be dropped: connect as a member of that role`
-      : `it belongs to ${owner}: connect as a member of that role, or have it grant TRIGGER`,
   };
 }
 
@@ -216,48 +168,22 @@ function leftoverFunctionSteps(
     ...existing.triggers.filter(({ owned }) => !owned).map((trigger) => trigger.function),
   ]);
   const original = existing.originalFunction && !kept.has(names.originalFunction);
-  return [
-    { sql: existing.functions.filter(({ name }) => !kept.has(name)).map((f) => dropFunction(names, f)) },
-    { sql: original ? [`DROP FUNCTION ${qualify('public', names.originalFunction)}()`] : [] },
-  ];
+  return dropSteps([
+    ...existing.functions.filter(({ name }) => !kept.has(name)).map((f) => dropFunction(names, f)),
+    ...(original ? [`DROP FUNCTION ${qualify('public', names.originalFunction)}()`] : []),
+  ]);
 }
 
-const isOriginal = (t: ExistingTrigger, names: Names): boolean =>
-  t.functionSchema === 'public' && t.function === names.originalFunction;
-
-const dropTrigger = (t: ExistingTrigger): string =>
-  `DROP TRIGGER ${quoteIdentifier(t.trigger)} ON ${qualify(t.schema, t.table)}`;
-
-const dropFunction = (names: Names, f: { name: string; arguments: string }): string =>
-  `DROP FUNCTION ${qualify(names.schema, f.name)}(${f.arguments})`;
-
-/**
- * A function runs as its owner. That must be the log's: another role might not be allowed to write to it, which would fail
- * the application's statements; or it might be allowed more than the log's owner is, who could make use of that by
- * a trigger of his own on the log.
- */
-function unlessCurrent(existing: Existing, wanted: FunctionText): string[] {
-  const found = existing.functionOf.get(wanted.name);
-  const same =
-    found?.digest === createHash('sha256').update(wanted.body).digest('hex') &&
-    JSON.stringify(found.settings) === JSON.stringify(wanted.settings) &&
-    (existing.logOwner === null || found.owner === existing.logOwner);
-  return same ? [] : createFunction(wanted, existing.logOwner);
-}
-
-/** What it takes to remove everything of this id: triggers first, then what they need. Reads only. */
-export async function planRemoval(session: Session, names: Names): Promise<Step[]> {
-  const existing = await readCatalog(session, names);
-  const triggers = byTable(existing.triggers.filter((t) => !isOriginal(t, names)));
-  return [
-    ...[...triggers.values()].map(dropStep),
-    {
-      essential: true as const,
-      sql: [
-        ...existing.functions.map((f) => dropFunction(names, f)),
-        ...existing.tables.map((name) => `DROP TABLE ${qualify(names.schema, name)}`),
-        ...(existing.schemaExists ? [dropSchema(names)] : []),
-      ],
-    },
-  ].filter(({ sql }) => sql.length > 0);
+/** A role that may not read the options leaves them alone. */
+function optionsStep(
+  { version, options, optionsAreHidden }: Catalog,
+  names: Names,
+  own: StoredOptions,
+): Step {
+  const isKept = options !== null && differences(options, own).length === 0;
+  const isSilent = version === VERSION && optionsAreHidden;
+  return {
+    summary: 'the options of this installation',
+    sql: isKept || isSilent ? [] : [storeOptions(names, own)],
+  };
 }

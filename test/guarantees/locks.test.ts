@@ -155,7 +155,8 @@ describe('installing', () => {
       await new Discovery(settings, names, {
         installed: () => {},
         discoveryFailed: () => {},
-      }).ensureInstalled(session, new AbortController().signal);
+        optionsDiffer: () => {},
+      }).ensureInstalled(session, 'claiming', new AbortController().signal);
       await install(session, settings, names);
       await readStatus(session, names);
       const locks = await session.query<{ relation: string; mode: string }>(`

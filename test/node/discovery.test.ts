@@ -24,12 +24,13 @@ test('looks on a connection of its own where that takes long, for no renewal of 
   const watched: (readonly string[])[] = [];
   const discovery = new Discovery(stage.settings, stage.names, {
     installed: (installation) => watched.push(installation.watched),
+    optionsDiffer: (differences) => expect.unreachable(JSON.stringify(differences)),
     discoveryFailed: (error) => expect.unreachable(String(error)),
   });
   const stop = new AbortController();
   const [starting, control] = [await stage.session(), await stage.session()];
   slowFingerprint(starting, 200);
-  await discovery.ensureInstalled(starting, stop.signal);
+  await discovery.join(starting, stop.signal);
   const counter = slowFingerprint(control, 0);
   const watching = discovery.watch(control, stop.signal);
   await stage.database.query('CREATE TABLE later (id int PRIMARY KEY)');

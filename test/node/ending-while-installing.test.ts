@@ -88,7 +88,7 @@ test('installing begins no further step once its signal has aborted', async () =
     }
     return (await query(...args)) as never;
   });
-  await expect(install(session, settings, names, stop.signal)).rejects.toThrow('enough');
+  await expect(install(session, settings, names, { signal: stop.signal })).rejects.toThrow('enough');
   expect(steps).toBe(1);
   await session.close();
 });

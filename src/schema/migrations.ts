@@ -1,0 +1,85 @@
+/**
+ * The version of all that this package puts into a database, and the step from each version to the next.
+ *
+ * One number counts every change of what is installed: of a table, of a shared function, of the text of a trigger
+ * function. Version 1 is what package version 0.1.0 installs.
+ *
+ * Where it is kept: in the lock table. The default of its column `version` says it to every role, since anybody may read
+ * the catalog; its row says it to a node that polls the lease. Version 1 has no such column. Every function
+ * says in its first line which version made it.
+ *
+ * How a database comes to this version: all steps that are missing and all functions that differ are one transaction,
+ * under a short lock_timeout. It is tried again and again; between two attempts the application writes.
+ *
+ * What happens when versions meet:
+ * - A newer version was here: nothing is touched, and the node ends with ERR_INSTALL. A node that is running finds out at its
+ *   next look, or, as a standby, at its next poll.
+ * - An older node is still active: it goes on with tables of this version. A node of version 1 knows no versions, and puts its own
+ *   functions back. The first look of the next term of this version replaces them.
+ *
+ * So every step obeys three rules:
+ * 1. Functions and nodes of all earlier versions work with the tables that it leaves, for as long as they live.
+ * 2. It may run twice: a lock table that somebody has dropped is made anew, beside a log that has been migrated.
+ * 3. It rewrites no table, and holds its locks for milliseconds.
+ */
+import { PostgresInputError } from '../api/errors.ts';
+import type { Names } from './names.ts';
+
+/** What this package installs. */
+export const VERSION = 2;
+
+export interface Migration {
+  readonly to: number;
+  /** For whoever reads the plan. */
+  readonly summary: string;
+  sql(names: Names): readonly string[];
+}
+
+const MIGRATIONS: readonly Migration[] = [
+  {
+    to: 2,
+    summary: 'the lock table keeps the version, and the options of the node that installed last',
+    sql: ({ lockTable }) => [
+      `ALTER TABLE ${lockTable.sql} ADD COLUMN IF NOT EXISTS version integer NOT NULL DEFAULT 1, ADD COLUMN IF NOT EXISTS options jsonb`,
+    ],
+  },
+];
+
+/** The steps that lead from a version to this package's. */
+export const migrationsFrom = (version: number): readonly Migration[] =>
+  MIGRATIONS.filter(({ to }) => to > version);
+
+/** The statements of the steps, and those that note the version. */
+export const migrate = (names: Names, migrations: readonly Migration[]): string[] =>
+  migrations.length === 0
+    ? []
+    : [
+        ...migrations.flatMap((migration) => migration.sql(names)),
+        `ALTER TABLE ${names.lockTable.sql} ALTER COLUMN version SET DEFAULT ${VERSION}`,
+        `UPDATE ${names.lockTable.sql} SET version = ${VERSION}`,
+      ];
+
+/** The first line of every function. */
+export const versionLine = (version: number): string => `-- dapper-postgres-input, version ${version}`;
+
+/** A POSIX regular expression for the text of a function, whose group is the version in its first line. */
+export const VERSION_LINE = String.raw`^\s*-- dapper-postgres-input, version (\d+)`;
+
+/** The database was installed by a package that is newer than this one. */
+export class NewerVersionError extends PostgresInputError {
+  constructor(id: string, version: number) {
+    super(
+      'ERR_INSTALL',
+      `input ${id} was installed by a newer version of this package, which made version ${version} of its objects ` +
+        `(this one makes version ${VERSION}): update this node`,
+    );
+  }
+}
+
+/** The log was made by a commit from before version 0.1.0. Nobody can tell which: its sequences may name other rows. */
+export const tooOld = (id: string): PostgresInputError =>
+  new PostgresInputError(
+    'ERR_INSTALL',
+    `the change log of input ${id} is older than version 0.1.0 and can't be migrated: let its nodes finish what is in it, ` +
+      'run uninstall, then install',
+  );

@@ -1,0 +1,30 @@
+/** What it takes to remove an input from a database, whichever version installed it. */
+import { qualify } from '../postgres/quoting.ts';
+import type { Session } from '../postgres/session.ts';
+import { readCatalog } from './catalog.ts';
+import { byTable } from './existing.ts';
+import { dropSchema } from './internal-tables.ts';
+import type { Names } from './names.ts';
+import { type Step, dropFunction, dropSteps, isOriginal } from './steps.ts';
+import { dropStep } from './table-step.ts';
+
+/** Triggers come first, then what they need. Reads only. */
+export async function planRemoval(session: Session, names: Names): Promise<Step[]> {
+  const essential = true as const;
+  const existing = await readCatalog(session, names);
+  const triggers = byTable(existing.triggers.filter((t) => !isOriginal(t, names)));
+  return [
+    ...[...triggers.values()].map(dropStep),
+    ...dropSteps(
+      existing.functions.map((f) => dropFunction(names, f)),
+      { essential },
+    ),
+    {
+      essential,
+      sql: [
+        ...existing.tables.map((name) => `DROP TABLE ${qualify(names.schema, name)}`),
+        ...(existing.schemaExists ? [dropSchema(names)] : []),
+      ],
+    },
+  ].filter(({ sql }) => sql.length > 0);
+}

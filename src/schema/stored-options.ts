@@ -1,0 +1,37 @@
+import { isDeepStrictEqual } from 'node:util';
+/**
+ * The options under which a node installed last, kept in the lock table beside the version: what an input watches is known to everybody
+ * who can read that row, and a node sees when another node wants something else.
+ */
+import type { OptionDifference } from '../api/installation.ts';
+import type { Settings } from '../config/settings.ts';
+import { quoteLiteral } from '../postgres/quoting.ts';
+import type { Names } from './names.ts';
+
+export interface StoredOptions {
+  readonly name: string;
+  readonly schemas: readonly string[];
+  readonly include: readonly string[];
+  readonly exclude: readonly string[];
+  readonly operations: readonly string[];
+}
+
+/** Lists are sorted: their order means nothing. */
+export const optionsOf = ({ name, schemas, tables, operations }: Settings): StoredOptions => ({
+  name,
+  schemas: schemas.toSorted(),
+  include: tables.include.toSorted(),
+  exclude: tables.exclude.toSorted(),
+  operations: [...operations].toSorted(),
+});
+
+export const storeOptions = ({ lockTable }: Names, options: StoredOptions): string =>
+  `UPDATE ${lockTable.sql} SET options = ${quoteLiteral(JSON.stringify(options))}::jsonb`;
+
+/** In which options the installed ones are not the wanted ones. None where nothing has been kept. */
+export function differences(installed: StoredOptions | null, wanted: StoredOptions): OptionDifference[] {
+  if (!installed) return [];
+  return (Object.keys(wanted) as (keyof StoredOptions)[])
+    .filter((option) => !isDeepStrictEqual(installed[option], wanted[option]))
+    .map((option) => ({ option, installed: installed[option], wanted: wanted[option] }));
+}

@@ -1,0 +1,130 @@
+/** What is to be done to one table and to the functions of its triggers. */
+import { createHash } from 'node:crypto';
+import type { Settings } from '../config/settings.ts';
+import { qualify } from '../postgres/quoting.ts';
+import type { Catalog, ExistingTrigger } from './catalog.ts';
+import { type FunctionText, createFunction, replaceFunction, sourceOf } from './create-function.ts';
+import type { Existing } from './existing.ts';
+import { VERSION } from './migrations.ts';
+import { type Names, type TriggerEvent, locationOf } from './names.ts';
+import { type Step, dropTrigger, isOriginal } from './steps.ts';
+import type { Table } from './tables.ts';
+import { createTrigger, recordFunction } from './trigger-function.ts';
+/**
+ * What a step may do to what is there already and differs. `everything`: replace and remove it. `joining`: replace it, and remove
+ * nothing but the original's triggers. `additions`: leave it.
+ */
+export type Scope = 'everything' | 'joining' | 'additions';
+
+/** What is to be done to a table. */
+export interface TableStep extends Step {
+  readonly table: string;
+  /** What replaces functions that are there. */
+  readonly replaced: readonly string[];
+  /** Why the role in use may not do it. */
+  readonly barred?: string;
+}
+
+const TRIGGERS_FOR: Readonly<Record<string, readonly TriggerEvent[]>> = {
+  create: ['insert'],
+  update: ['update'],
+  delete: ['delete', 'truncate'],
+};
+
+export const wantedEvents = ({ operations }: Settings): Set<TriggerEvent> =>
+  new Set([...operations].flatMap((operation) => TRIGGERS_FOR[operation] ?? []));
+
+/** `scope` says what may become of what is there already. */
+export function tableStep(
+  existing: Existing,
+  names: Names,
+  table: Table,
+  wanted: ReadonlySet<TriggerEvent>,
+  scope: Scope,
+): TableStep {
+  const here = existing.triggersOf.get(qualify(table.schema, table.name)) ?? [];
+  const events = [...wanted].map((event) => {
+    const wantedFunction = recordFunction(names, table, event, wanted);
+    const isServedBy = (t: ExistingTrigger) =>
+      t.functionSchema === names.schema && t.function === wantedFunction.name;
+    return { event, wantedFunction, isServedBy };
+  });
+  const outdated = events
+    .map(({ wantedFunction }) => wantedFunction)
+    .filter((f) => !(scope === 'additions' && existing.functionOf.get(f.name)?.version === VERSION))
+    .map((f) => ({ isThere: existing.functionOf.has(f.name), sql: unlessCurrent(existing, f) }));
+  const absent = events.filter(({ isServedBy }) => !here.some(isServedBy));
+  const dropped = here.filter(
+    (trigger) =>
+      !events.some(({ isServedBy }) => isServedBy(trigger)) &&
+      (scope === 'everything' || isOriginal(trigger, names)),
+  );
+  const changesFunctions = outdated.some(({ sql }) => sql.length > 0);
+  return {
+    table: locationOf(table.schema, table.name),
+    replaced: outdated.filter(({ isThere }) => isThere).flatMap(({ sql }) => sql),
+    sql: [
+      ...outdated.filter(({ isThere }) => !isThere).flatMap(({ sql }) => sql),
+      // Dropping takes the strongest lock, so it comes first: to hold a lock and wait for a stronger one invites deadlocks.
+      ...dropped.map(dropTrigger),
+      ...absent.map(({ event }) => createTrigger(names, table, event)),
+    ],
+    ...(changesFunctions && strangersLog(existing)),
+    ...barrier(table, dropped.length > 0),
+  };
+}
+
+/** The same step, which replaces the functions too. */
+export const withFunctions = ({ replaced, sql, ...step }: TableStep): TableStep => ({
+  ...step,
+  replaced: [],
+  sql: [...replaced, ...sql],
+});
+
+const strangersLog = ({ logOwner, logOwned }: Catalog): { barred?: string } =>
+  logOwner === null || logOwned
+    ? {}
+    : { barred: `the change log belongs to ${logOwner}: connect as that role, or as a member of it` };
+
+/** For triggers on tables that are no longer watched. */
+export function leftoverTriggerSteps({ triggersOf }: Existing, tables: readonly Table[]): TableStep[] {
+  const watched = new Set(tables.map(({ schema, name }) => qualify(schema, name)));
+  return [...triggersOf].filter(([table]) => !watched.has(table)).map(([, triggers]) => dropStep(triggers));
+}
+
+/** One step for all of a table's triggers: one lock. */
+export const dropStep = (triggers: readonly ExistingTrigger[]): TableStep => ({
+  table: locationOf(triggers[0]!.schema, triggers[0]!.table),
+  replaced: [],
+  sql: triggers.map(dropTrigger),
+  ...barrier(triggers[0]!, true),
+});
+
+/** Why the role in use may not do what is to be done to a table, if it may not. */
+function barrier(
+  { owner, owned, mayTrigger }: { owner: string; owned: boolean; mayTrigger?: boolean },
+  drops: boolean,
+): { barred?: string } {
+  if (owned || (mayTrigger && !drops)) return {};
+  return {
+    barred: drops
+      ? `it belongs to ${owner}, and a trigger on it has to be dropped: connect as a member of that role`
+      : `it belongs to ${owner}: connect as a member of that role, or have it grant TRIGGER`,
+  };
+}
+
+/**
+ * A function runs as its owner. That must be the log's: another role might not be allowed to write to it, which would fail
+ * the application's statements; or it might be allowed more than the log's owner is, who could make use of that by
+ * a trigger of his own on the log.
+ */
+export function unlessCurrent(existing: Existing, wanted: FunctionText): string[] {
+  const found = existing.functionOf.get(wanted.name);
+  const same =
+    found?.digest === createHash('sha256').update(sourceOf(wanted)).digest('hex') &&
+    JSON.stringify(found.settings) === JSON.stringify(wanted.settings) &&
+    (existing.logOwner === null || found.owner === existing.logOwner);
+  if (same) return [];
+  const isOurs = found !== undefined && found.owner === existing.logOwner;
+  return isOurs ? [replaceFunction(wanted)] : createFunction(wanted, existing.logOwner);
+}
