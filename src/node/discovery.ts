@@ -133,13 +133,19 @@ export class Discovery {
 
   async #look(session: Session, planner: Planner, signal: AbortSignal): Promise<void> {
     const began = performance.now();
-    const fingerprint = await this.#takeFingerprint(session);
+    let fingerprint = await this.#takeFingerprint(session);
     this.#isLarge = performance.now() - began > LONG;
     const isDue = this.#untilRetry !== null && this.#untilRetry <= 0;
     if (fingerprint === this.#fingerprint && planner === 'holding' && !isDue) return;
-    const { installation, isInOrder } = await this.#compare(session, planner, signal);
+    const installation = await this.#compare(session, planner, signal);
+    let isInOrder = installation.pending.length === 0;
+    if (planner === 'joining' && isInOrder) {
+      // What a node that joins must leave in place is looked at when its term begins; as a rule there is nothing.
+      fingerprint = await this.#takeFingerprint(session);
+      isInOrder = (await plan(session, this.#settings, this.#names)).steps.length === 0;
+    }
     const isWhole = installation.unwatchable.length === 0;
-    this.#fingerprint = isInOrder && installation.pending.length === 0 ? fingerprint : null;
+    this.#fingerprint = isInOrder ? fingerprint : null;
     this.#patience = isWhole ? 1 : Math.min(2 * this.#patience, MAX_PATIENCE);
     this.#untilRetry = isWhole ? null : this.#patience;
     this.#notices.installed(installation);
@@ -149,25 +155,12 @@ export class Discovery {
     return catalogFingerprint(session, this.#settings.schemas, this.#names, timeout);
   }
 
-  async #compare(
-    session: Session,
-    planner: Planner,
-    signal: AbortSignal,
-  ): Promise<{ installation: Installation; isInOrder: boolean }> {
-    const found = await plan(
-      session,
-      this.#settings,
-      this.#names,
-      planner === 'joining' ? 'claiming' : planner,
-    );
+  async #compare(session: Session, planner: Planner, signal: AbortSignal): Promise<Installation> {
+    const found = await plan(session, this.#settings, this.#names, planner);
     const { steps, watched, unwatchable, differences } = found;
     if (differences.length > 0) this.#notices.optionsDiffer(differences);
-    if (steps.length === 0) return { installation: { watched, unwatchable, pending: [] }, isInOrder: true };
-    if (this.#settings.install) {
-      const installation = await install(session, this.#settings, this.#names, { planner, signal });
-      // What a node that joins has left in place is looked at when its term begins.
-      return { installation, isInOrder: planner !== 'joining' };
-    }
+    if (steps.length === 0) return { watched, unwatchable, pending: [] };
+    if (this.#settings.install) return install(session, this.#settings, this.#names, { planner, signal });
     if (steps.some((step) => step.essential)) {
       throw new PostgresInputError(
         'ERR_INSTALL',
@@ -175,9 +168,6 @@ export class Discovery {
           'that `plan` prints',
       );
     }
-    return {
-      installation: { watched, unwatchable, pending: steps.flatMap((step) => step.table ?? []) },
-      isInOrder: true,
-    };
+    return { watched, unwatchable, pending: steps.flatMap((step) => step.table ?? []) };
   }
 }
