@@ -21,7 +21,9 @@ SELECT l.token, l.holder, l.acquired_at AS "acquiredAt",
     -- the backend_start of another role's session is hidden
     WHERE a.pid = l.backend_pid AND (a.backend_start = l.backend_start OR a.backend_start IS NULL)
   ) AS dead,
-  coalesce(extract(epoch FROM l.expires_at - pg_catalog.clock_timestamp()) * 1000, 0)::float8 AS remaining
+  coalesce(extract(epoch FROM l.expires_at - pg_catalog.clock_timestamp()) * 1000, 0)::float8 AS remaining,
+  -- whatever columns there are: the table may be of another version
+  coalesce((pg_catalog.to_jsonb(l) ->> 'version')::int, 1) AS version
 FROM ${lockTable.sql} l WHERE l.resource = 1`,
   },
   /** $1: holder. $2: the token observed. $3: milliseconds. $4: the observed holder's session is dead. */

@@ -1,3 +1,8 @@
+import { randomUUID } from 'node:crypto';
+import { PostgresInputError } from '../api/errors.ts';
+import type { LeaseSettings } from '../api/options.ts';
+import type { Session } from '../postgres/session.ts';
+import { Wakeup } from '../postgres/wakeup.ts';
 /**
  * The lease: which of the nodes is the active one.
  *
@@ -20,11 +25,7 @@
  * then), whoever polls next. When the holder fell silent (frozen, cut off),
  * whoever wakes first after the expiry. A claim names the token that it observed: of many, one succeeds.
  */
-import { randomUUID } from 'node:crypto';
-import { PostgresInputError } from '../api/errors.ts';
-import type { LeaseSettings } from '../api/options.ts';
-import type { Session } from '../postgres/session.ts';
-import { Wakeup } from '../postgres/wakeup.ts';
+import { NewerVersionError, VERSION } from '../schema/migrations.ts';
 import type { Names } from '../schema/names.ts';
 import { type LeaseSql, leaseSql } from './lease-sql.ts';
 
@@ -33,6 +34,7 @@ interface Observation {
   expired: boolean;
   dead: boolean;
   remaining: number;
+  version: number;
 }
 
 export class Lease {
@@ -102,6 +104,7 @@ export class Lease {
 
   async #observe(): Promise<Observation> {
     const [row] = await this.#session.query<Observation>(this.#sql.observe);
+    if (row && row.version > VERSION) throw new NewerVersionError(this.#names.id, row.version);
     if (row) return row;
     throw new PostgresInputError(
       'ERR_INSTALL',

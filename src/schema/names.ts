@@ -21,6 +21,8 @@ export interface ObjectName {
 }
 
 export interface Names {
+  /** The input's. */
+  readonly id: string;
   /** The internal schema. */
   readonly schema: string;
   readonly lockTable: ObjectName;
@@ -62,6 +64,7 @@ export const locationOf = (schema: string, table: string): string =>
 export function namesOf(id: string, schema: string): Names {
   const object = (name: string): ObjectName => ({ name, sql: qualify(schema, name) });
   return {
+    id,
     schema,
     lockTable: object(shorten(`lock_postgres_input_${id}`)),
     logTable: object(shorten(`log_postgres_input_${id}`)),

@@ -2,16 +2,12 @@
  * A node as a process of its own, for tests that freeze or kill one. It does what it is told by messages, and tells
  * what happens.
  */
-import {
-  type ChangeEvent,
-  type HandleOptions,
-  PostgresInputError,
-  type PostgresInputOptions,
-  newPostgresInput,
-} from '../../src/index.ts';
+import type { ChangeEvent, HandleOptions, PostgresInputOptions } from '../../src/index.ts';
 
 export interface NodeSetup {
   url: string;
+  /** Another version of this package, by its folder. */
+  package?: string;
   name?: string;
   options?: PostgresInputOptions;
   handle?: Omit<HandleOptions, 'signal'>;
@@ -36,11 +32,14 @@ export type Report =
   | { is: 'acknowledged'; sequence: string | null; error: string | null }
   | { is: 'done'; command: Command['do'] };
 
+const setup = JSON.parse(process.argv[2]!) as NodeSetup;
+const { PostgresInputError, newPostgresInput }: typeof import('../../src/index.ts') = await import(
+  setup.package === undefined ? '../../src/index.ts' : `${setup.package}/dist/index.js`
+);
+
 const report = (message: Report): void => void process.send?.(message);
 const nameOf = (error: unknown): string =>
   error instanceof PostgresInputError ? error.code : (error as Error).message;
-
-const setup = JSON.parse(process.argv[2]!) as NodeSetup;
 const input = await newPostgresInput(
   { name: setup.name ?? 'test-input', type: 'postgres', connectionString: setup.url },
   { connectTimeout: 15_000, ...setup.options },
