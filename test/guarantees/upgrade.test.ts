@@ -18,9 +18,10 @@ async function setupUpgrade() {
   const { database } = bench;
   await database.query('CREATE TABLE orders (id int PRIMARY KEY, status text)');
   return {
-    ...bench,
+    database,
+    input: (...options: Parameters<typeof bench.input>) => bench.input(...options),
     /** A node of version 0.1.0, in a process of its own. */
-    async oldNode(options: Partial<NodeSetup> = {}): Promise<NodeProcess<Report>> {
+    oldNode: async (options: Partial<NodeSetup> = {}): Promise<NodeProcess<Report>> => {
       const node = spawnReplica({ url: database.url, package: await published('0.1.0'), ...options });
       onTestFinished(() => node[Symbol.asyncDispose]());
       return node;
@@ -243,9 +244,12 @@ describe('what a newer version has installed', () => {
     await reaches(active, 'active');
     const second = new Consumer(standby, { reconnect: true });
     await reaches(standby, 'standby');
+    const claims: unknown[] = [];
+    standby.on('active', (lease) => claims.push(lease));
     await installNewer(database);
     expect(await first.ended).toMatchObject(refused);
     expect(await second.ended).toMatchObject(refused);
+    expect(claims).toEqual([]);
     await until(async () => (await connections(database)) === 0);
     expect(await database.query(`SELECT holder FROM ${names.lockTable.sql}`)).toEqual([{ holder: null }]);
   });

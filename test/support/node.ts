@@ -2,6 +2,7 @@
  * A node as a process of its own, for tests that freeze or kill one. It does what it is told by messages, and tells
  * what happens.
  */
+import type * as Package from '../../src/index.ts';
 import type { ChangeEvent, HandleOptions, PostgresInputOptions } from '../../src/index.ts';
 
 export interface NodeSetup {
@@ -33,7 +34,7 @@ export type Report =
   | { is: 'done'; command: Command['do'] };
 
 const setup = JSON.parse(process.argv[2]!) as NodeSetup;
-const { PostgresInputError, newPostgresInput }: typeof import('../../src/index.ts') = await import(
+const { PostgresInputError, newPostgresInput }: typeof Package = await import(
   setup.package === undefined ? '../../src/index.ts' : `${setup.package}/dist/index.js`
 );
 
