@@ -1,0 +1,195 @@
+import { once } from 'node:events';
+import { describe, expect, inject, it } from 'vitest';
+import { OPERATION } from '../../src/cli/check-operation.ts';
+import type { Patient } from '../../src/cli/finding.ts';
+import { newPostgresInput } from '../../src/index.ts';
+import { createDatabase } from '../support/database.ts';
+import { startPooler } from '../support/pooler.ts';
+import { startServer } from '../support/server.ts';
+import { createRole } from '../support/watched.ts';
+import { setup as setupCommand } from './support.ts';
+
+async function setup() {
+  const command = await setupCommand();
+  /** Runs doctor for the input `x`: each of the problems that it finds, as one text. */
+  const problems = async (...args: string[]): Promise<string[]> => {
+    const report = await command.runJson('doctor', '--name', 'x', ...args);
+    const found = report.findings.filter(({ result }: { result: string }) => result === 'problem');
+    expect(report.ok).toBe(found.length === 0);
+    return found.map(({ check, found, advice }: any) => `${check}: ${found} -> ${advice}`);
+  };
+  return { ...command, problems };
+}
+
+describe('doctor', () => {
+  it('finds nothing wrong with a sound installation', async () => {
+    const { run, problems } = await setup();
+    await run(['install', '--name', 'x']);
+    const { code, out } = await run(['doctor', '--name', 'x']);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^ok +installation: complete; 2 tables watched$/m);
+    const prepared = /^note +prepared transactions: max_prepared_transactions is \d+$/m;
+    expect(prepared.test(out)).toBe(inject('preparedTransactions'));
+    expect(await problems()).toEqual([]);
+  });
+
+  it('finds a database that does not let it in', async () => {
+    const { problems } = await setup();
+    expect(await problems('--connection-string', 'postgres://postgres@127.0.0.1:1/x')).toEqual([
+      expect.stringMatching(/^connection: .*ECONNREFUSED.* -> check host, port/),
+    ]);
+  });
+
+  it('finds a hot standby', async () => {
+    const { problems } = await setup();
+    await using primary = await startServer();
+    await using standby = await startServer({ standbyOf: primary });
+    expect(await problems('--connection-string', standby.url())).toEqual([
+      expect.stringMatching(/^connection: the server is a hot standby.* -> connect to the primary/),
+    ]);
+    const both = `host=127.0.0.1,127.0.0.1 port=${standby.port},${primary.port} user=postgres dbname=postgres`;
+    expect(await problems('--connection-string', both)).toEqual([
+      expect.stringMatching(/^installation: nothing is installed/),
+    ]);
+  });
+
+  it('finds a pooler in transaction mode, as newPostgresInput does', async () => {
+    const { database, problems } = await setup();
+    const { hostname, port } = new URL(database.url);
+    await using pooler = await startPooler(hostname, Number(port));
+    const url = pooler.url(database.url);
+    // It does for what needs no session.
+    const [one, other] = [
+      await database.client({ connectionString: url }),
+      await database.client({ connectionString: url }),
+    ];
+    const pids = new Set();
+    for (const client of [one, other, one, other])
+      pids.add((await client.query('SELECT pg_backend_pid() AS pid')).rows[0].pid);
+    expect(pids.size).toBe(4);
+
+    const config = { name: 'x', type: 'postgres', connectionString: url };
+    const [found, error] = await Promise.all([
+      problems('--connection-string', url),
+      newPostgresInput(config, { connectTimeout: 5000 }).catch((cause: unknown) => cause),
+    ]);
+    expect(found).toEqual([
+      expect.stringMatching(
+        /^connection: a notification to ourselves did not arrive .* -> connect to the server itself or through a pooler in session mode/,
+      ),
+    ]);
+    expect(error).toMatchObject({ code: 'ERR_CONNECT', message: expect.stringContaining('pooler') });
+  });
+
+  it.each([
+    [130_022, 'problem', 'upgrade the server: 14 to 18 are supported'],
+    [140_000, 'ok', null],
+    [180_004, 'ok', null],
+    [190_000, 'note', 'this package was tested with 14 to 18: look for a newer one'],
+  ])('judges the version %i: %s', async (number, result, advice) => {
+    const [version] = OPERATION;
+    const session = { query: async () => [{ number, text: 'so and so' }] };
+    expect(await version!({ session } as unknown as Patient)).toEqual([
+      { check: 'version', result, found: 'PostgreSQL so and so', advice },
+    ]);
+  });
+
+  it('finds that nothing is installed, and that the role may not install', async () => {
+    const { database, problems } = await setup();
+    const { role, url } = await createRole(database);
+    expect(await problems('--connection-string', url)).toEqual([
+      `rights: role ${role} may not install -> grant it CREATE on the database, or have a DBA run what plan --grant-to "${role}" prints`,
+      expect.stringMatching(/^installation: nothing is installed -> start a node/),
+      expect.stringMatching(/^tables: lines can't be watched -> it belongs to postgres/),
+      expect.stringMatching(/^tables: orders can't be watched -> it belongs to postgres/),
+    ]);
+  });
+
+  it('finds what differs from what should be', async () => {
+    const { database, run, problems } = await setup();
+    await run(['install', '--name', 'x']);
+    const [trigger] = await database.query(
+      "SELECT tgname AS name FROM pg_trigger WHERE tgrelid = 'orders'::regclass AND tgtype & 4 > 0",
+    );
+    await database.query(`CREATE TABLE fresh (id int); DROP TABLE lines;
+      ALTER TABLE orders DISABLE TRIGGER "${trigger.name}"`);
+    expect(await problems()).toEqual([
+      expect.stringMatching(
+        /^installation: .*: the triggers of fresh; functions that are left over -> start a node/,
+      ),
+      `triggers: ${trigger.name} is disabled: changes of orders are lost -> ALTER TABLE "public"."orders" ENABLE TRIGGER "${trigger.name}"`,
+    ]);
+    await database.query('ALTER TABLE orders ENABLE TRIGGER ALL');
+    await run(['install', '--name', 'x']);
+    expect(await problems()).toEqual([]);
+  });
+
+  it('finds what the original left', async () => {
+    const { database, run, problems } = await setup();
+    await run(['install', '--name', 'x']);
+    await database.query(`
+      CREATE TABLE lock_postgres_input_x (resource int PRIMARY KEY);
+      CREATE FUNCTION process_record_x() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+      CREATE TRIGGER orders_x_trigger AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION process_record_x()`);
+    expect(await problems()).toEqual([
+      expect.stringContaining('the triggers of orders'),
+      expect.stringMatching(/^leftovers: the original's trigger orders_x_trigger on orders -> end the nodes/),
+      expect.stringMatching(/^leftovers: .* -> .*DROP TABLE "public"."lock_postgres_input_x"$/),
+    ]);
+    await database.query('DROP TRIGGER orders_x_trigger ON orders; DROP TABLE lock_postgres_input_x');
+    expect(await problems()).toEqual([
+      expect.stringMatching(/^installation: .*functions that are left over/),
+    ]);
+    await run(['install', '--name', 'x']);
+    expect(await problems()).toEqual([]);
+  });
+
+  it('finds a backlog that nobody works on, and inputs that nobody serves', async () => {
+    const { database, run, problems } = await setup();
+    await run(['install', '--name', 'x']);
+    await run(['install', '--name', 'gone', '--include', 'lines']);
+    await database.query('INSERT INTO orders VALUES (1); INSERT INTO lines VALUES (1, 1)');
+    expect(await problems()).toEqual([
+      expect.stringMatching(/^backlog: no node is active; 2 changes in the log.* -> start a node/),
+      expect.stringMatching(
+        /^other inputs: input gone has no active node; backlog: 1 change.*uninstall --name gone$/,
+      ),
+    ]);
+  });
+
+  it('finds a consumer that does not keep up', async () => {
+    const { database, problems } = await setup();
+    const config = { name: 'x', type: 'postgres', connectionString: database.url };
+    await using input = await newPostgresInput(config, { connectTimeout: 10_000 });
+    const events = input.handle({ ack: 'manual' });
+    const first = events.next();
+    await once(input as never, 'active');
+    await database.query('INSERT INTO orders VALUES (1)');
+    await first;
+    expect(await problems()).toEqual([]);
+    await database.query("UPDATE postgres_input.log_postgres_input_x SET at = at - interval '1 h'");
+    expect(await problems()).toEqual([
+      expect.stringMatching(
+        /^backlog: a node has been active since .*; 1 change in the log, the oldest 1 h .* -> the consumer/,
+      ),
+    ]);
+  });
+
+  it.skipIf(Number(process.env['TEST_PG_MAJOR'] || 18) < 17)(
+    'finds a notification queue that fills up',
+    async () => {
+      const { run } = await setup();
+      await using server = await startServer({
+        settings: { max_notify_queue_pages: '64', max_prepared_transactions: '0' },
+      });
+      await using small = await createDatabase(server.url());
+      const listener = await small.client();
+      await listener.query('LISTEN c');
+      await listener.query('BEGIN; SELECT 1');
+      await small.query("SELECT pg_notify('c', repeat('x', 7000) || n) FROM generate_series(1, 20) n");
+      const { out } = await run(['doctor', '--name', 'x'], { DATABASE_DSN: small.url });
+      expect(out).toMatch(/^problem +notification queue: \d+\.\d % full\n.*transaction open for long/m);
+      expect(out).not.toContain('prepared');
+    },
+  );
+});

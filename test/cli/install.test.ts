@@ -1,0 +1,20 @@
+import { describe, expect, it } from 'vitest';
+import { createRole } from '../support/watched.ts';
+import { setup } from './support.ts';
+
+describe('install', () => {
+  it('install what may be installed, and tell of the rest', async () => {
+    const { database, run } = await setup();
+    const { role, url } = await createRole(database);
+    await database.query(
+      `GRANT CREATE ON DATABASE ${database.name} TO ${role}; GRANT TRIGGER ON orders TO ${role}`,
+    );
+    const args = ['install', '--name', 'x', '--connection-string', url];
+    const { code, out } = await run(args);
+    expect(code).toBe(3);
+    expect(out).toMatch(/^watched +1 table: orders$/m);
+    expect(out).toMatch(/^left out +lines: it belongs to postgres/m);
+    const report = JSON.parse((await run([...args, '--json'])).out);
+    expect(report).toMatchObject({ watched: ['orders'], unwatchable: [{ table: 'lines' }], pending: [] });
+  });
+});

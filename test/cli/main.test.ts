@@ -1,0 +1,94 @@
+import { once } from 'node:events';
+import { describe, expect, it } from 'vitest';
+import { setup } from './support.ts';
+
+describe('the command line', () => {
+  it('explains every command, option and exit code', async () => {
+    const { run } = await setup();
+    const { code, out } = await run(['--help'], {});
+    expect(code).toBe(0);
+    for (const word of [
+      'plan',
+      'install',
+      'uninstall',
+      'status',
+      'doctor',
+      'tail',
+      'DATABASE_DSN',
+      'Exit codes',
+    ])
+      expect(out).toContain(word);
+    expect((await run(['tail', '--help'], {})).out).toContain('--join');
+    expect((await run(['plan', '-h'], {})).out).toContain('--grant-to ROLE');
+    expect((await run(['--version'], {})).out).toMatch(/^\d+\.\d+\.\d+\n$/);
+    expect(Math.max(...out.split('\n').map((line) => line.length))).toBeLessThan(120);
+  });
+
+  it.each([
+    [[], 'a command is missing'],
+    [['instal'], 'there is no command "instal"'],
+    [['status'], '--name is missing'],
+    [['status', '--name'], 'argument missing'],
+    [['status', '--name', 'x', '--nam', 'y'], "'--nam'"],
+    [['status', '--name', 'x', 'y'], 'Unexpected argument'],
+    [['status', '--name', 'x', '--operation', 'upsert'], '"upsert" is not an operation'],
+    [['status', '--name', 'x', '--lock-timeout', 'soon'], 'lockTimeout'],
+    [['status', '--name', 'x', '--internal-schema', 'pg_x'], 'must not begin with pg_'],
+    [['tail', '--join'], '--join needs --name'],
+    [['tail', '--join', '--name', 'x', '--table', 'orders'], '--table would throw the others away'],
+  ])('answers %j with exit code 2', async (args, problem) => {
+    const { run } = await setup();
+    const { code, out, err } = await run(args);
+    expect({ code, out }).toEqual({ code: 2, out: '' });
+    expect(err).toContain(problem);
+  });
+
+  it('wants a connection string', async () => {
+    const { run } = await setup();
+    const { code, err } = await run(['status', '--name', 'x'], {});
+    expect(code).toBe(2);
+    expect(err).toContain('DATABASE_DSN is not set');
+  });
+
+  it('never shows a password', async () => {
+    const { run } = await setup();
+    const nobody = 'postgres://joe:tops3cret@127.0.0.1:1/x';
+    for (const command of ['plan', 'install', 'uninstall', 'status', 'doctor', 'tail']) {
+      const { code, out, err } = await run([command, '--name', 'x', '--connection-string', nobody]);
+      expect(code).toBe(command === 'doctor' ? 3 : 1);
+      expect(out + err).toContain('ECONNREFUSED');
+      expect(out + err).not.toContain('tops3cret');
+    }
+    const unreadable = await run([
+      'plan',
+      '--name',
+      'x',
+      '--connection-string',
+      'host=x password=top s3cret',
+    ]);
+    expect(unreadable.code).toBe(2);
+    expect(unreadable.err).not.toContain('s3cret');
+  });
+
+  it('colours what a terminal shows, and nothing else', async () => {
+    const { run, start } = await setup();
+    const coloured = await run(['doctor', '--name', 'x'], undefined, true);
+    expect(coloured.out).toContain('\u001B[31mproblem');
+    const { child } = start(['doctor', '--name', 'x']);
+    let out = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
+    await once(child, 'close');
+    expect(child.exitCode).toBe(3);
+    expect(out).toContain('problem  installation');
+    expect(out).not.toContain('\u001B');
+  });
+
+  it('shows a table whose name would command the terminal', async () => {
+    const { database, run, runJson } = await setup();
+    await database.query('CREATE TABLE "\u001B[2J\r" (id int)');
+    await run(['install', '--name', 'x']);
+    const { out } = await run(['status', '--name', 'x']);
+    expect(out).toContain('\\u001b[2J\\u000d');
+    expect((await runJson('status', '--name', 'x')).watched).toContain('\u001B[2J\r');
+  });
+});

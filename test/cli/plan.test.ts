@@ -1,0 +1,141 @@
+import { execFile, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { promisify } from 'node:util';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { type ChangeEvent, newPostgresInput } from '../../src/index.ts';
+import type { TestDatabase } from '../support/database.ts';
+import { createRole } from '../support/watched.ts';
+import { exitCode, setup } from './support.ts';
+
+let order = 0;
+
+/** Runs a node for one event, without installing, and lets it acknowledge. */
+async function serveOne(database: TestDatabase, connectionString: string): Promise<ChangeEvent | undefined> {
+  const config = { name: 'x', type: 'postgres', connectionString };
+  await using input = await newPostgresInput(config, { install: false, connectTimeout: 10_000 });
+  await database.query('INSERT INTO orders VALUES ($1)', [++order]);
+  let served;
+  for await (const event of input.handle({ ack: 'manual' })) {
+    await input.ack(event);
+    served = event;
+    void input.close();
+  }
+  return served;
+}
+
+describe('plan', () => {
+  it('runs nothing', async () => {
+    const { run, internalObjects } = await setup();
+    const { code, out } = await run(['plan', '--name', 'x']);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^CREATE .*TRIGGER /m);
+    expect(out.match(/SET LOCAL lock_timeout = 100;/g)).toHaveLength(out.match(/^BEGIN;/gm)!.length);
+    expect(await internalObjects()).toEqual([]);
+  });
+
+  it('prints a script that installs, after which there is nothing to do', async () => {
+    const { database, run, runJson } = await setup();
+    const { out } = await run(['plan', '--name', 'x', '--lock-timeout', '5000']);
+    expect(out).toContain('SET LOCAL lock_timeout = 5000;');
+    await database.query(out);
+    expect((await run(['plan', '--name', 'x'])).out).toMatch(/^-- .* nothing to do\.\n$/);
+    expect(await runJson('plan', '--name', 'x')).toEqual({
+      id: 'x',
+      watched: ['lines', 'orders'],
+      steps: [],
+    });
+    expect((await run(['doctor', '--name', 'x'])).code).toBe(0);
+  });
+
+  it('prints for a DBA what the role that asks may not do itself', async () => {
+    const { database, run } = await setup();
+    const { url } = await createRole(database);
+    const asked = await run(['plan', '--name', 'x', '--connection-string', url]);
+    expect(asked.out).toBe((await run(['plan', '--name', 'x'])).out);
+  });
+
+  it('survives hostile names', async () => {
+    const { database, run, runJson } = await setup();
+    const hostile = `it's; DROP TABLE orders; -- "$body$\n\\`;
+    await database.query(`CREATE SCHEMA "${hostile.replaceAll('"', '""')}"`);
+    await database.query(
+      `CREATE TABLE "${hostile.replaceAll('"', '""')}"."${hostile.replaceAll('"', '""')}" (id int)`,
+    );
+    const options = ['--name', hostile, '--schemas', `public,${hostile}`, '--internal-schema', `${hostile}i`];
+    const role = `${hostile}${randomBytes(6).toString('hex')}`;
+    const quoted = `"${role.replaceAll('"', '""')}"`;
+    await database.query(`CREATE ROLE ${quoted}`);
+    onTestFinished(async () => {
+      await database.query(`DROP OWNED BY ${quoted}; DROP ROLE ${quoted}`);
+    });
+    const { out } = await run(['plan', ...options, '--grant-to', role]);
+    await database.query(out);
+    expect((await run(['plan', ...options])).out).toContain('nothing to do');
+    expect((await runJson('status', ...options)).watched).toHaveLength(3);
+    await run(['uninstall', ...options]);
+    expect(await database.query('SELECT * FROM orders')).toEqual([]);
+  });
+
+  it('goes through psql', async ({ skip }) => {
+    const { database, run } = await setup();
+    const psql = promisify(execFile);
+    const found = await psql('psql', ['--version']).catch(() => null);
+    if (!found) skip('no psql here');
+    const { out } = await run(['plan', '--name', 'x']);
+    const child = spawn('psql', ['--no-psqlrc', '--set', 'ON_ERROR_STOP=1', '--quiet', database.url], {
+      stdio: ['pipe', 'ignore', 'inherit'],
+    });
+    child.stdin.end(out);
+    expect(await exitCode(child)).toBe(0);
+    expect((await run(['plan', '--name', 'x'])).out).toContain('nothing to do');
+  });
+
+  it('grants a role what running an input takes, and nothing more', async () => {
+    const { database, run } = await setup();
+    const { role, url } = await createRole(database);
+    await database.query((await run(['plan', '--name', 'x', '--grant-to', role])).out);
+    expect(await serveOne(database, url)).toMatchObject({ location: 'orders', operation: 'create' });
+    expect(await database.query('SELECT * FROM postgres_input.log_postgres_input_x')).toEqual([]);
+
+    const grants = await database.query(
+      `SELECT table_name || ' ' || string_agg(privilege_type, ',' ORDER BY privilege_type) AS text
+       FROM information_schema.table_privileges WHERE grantee = $1 GROUP BY table_name ORDER BY 1`,
+      [role],
+    );
+    expect(grants.map(({ text }) => text)).toEqual([
+      'lock_postgres_input_x SELECT,UPDATE',
+      'log_postgres_input_x DELETE,INSERT,SELECT,UPDATE',
+      'secret_postgres_input_x SELECT',
+    ]);
+    for (const [privilege, object] of [
+      ['USAGE', 'SCHEMA postgres_input'],
+      ['SELECT', 'postgres_input.lock_postgres_input_x'],
+      ['UPDATE', 'postgres_input.lock_postgres_input_x'],
+      ['SELECT', 'postgres_input.log_postgres_input_x'],
+      ['INSERT', 'postgres_input.log_postgres_input_x'],
+      ['DELETE', 'postgres_input.log_postgres_input_x'],
+      ['SELECT', 'postgres_input.secret_postgres_input_x'],
+    ]) {
+      await database.query(`REVOKE ${privilege} ON ${object} FROM ${role}`);
+      await expect(serveOne(database, url), `without ${privilege} on ${object}`).rejects.toThrow(
+        'permission denied',
+      );
+      const { code, out } = await run(['doctor', '--name', 'x', '--connection-string', url]);
+      expect(code).toBe(3);
+      expect(out).toContain(`role ${role} lacks ${privilege} on ${object!.replace(/^.*[ .]/, '')}`);
+      await database.query(`GRANT ${privilege} ON ${object} TO ${role}`);
+    }
+  });
+
+  it('lets a role that may not touch the tables go on when one is dropped or made', async () => {
+    const { database, run } = await setup();
+    const { role, url } = await createRole(database);
+    await database.query((await run(['plan', '--name', 'x', '--grant-to', role])).out);
+    await database.query('DROP TABLE lines; CREATE TABLE fresh (id int)');
+    expect(await serveOne(database, url)).toMatchObject({ location: 'orders' });
+    const status = JSON.parse(
+      (await run(['status', '--name', 'x', '--json', '--connection-string', url])).out,
+    );
+    expect(status).toMatchObject({ watched: ['orders'], unwatchable: [{ table: 'fresh' }] });
+  });
+});

@@ -1,0 +1,96 @@
+/** The command line, run on a database of one's own: within the test's process, or as a shell would run it. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { Writable } from 'node:stream';
+import { expect, onTestFinished } from 'vitest';
+import { main } from '../../src/cli/main.ts';
+import type { ChangeEvent } from '../../src/index.ts';
+import { createDatabase } from '../support/database.ts';
+
+export interface Result {
+  code: number;
+  out: string;
+  err: string;
+}
+
+const PROGRAM = new URL('../../src/cli.ts', import.meta.url).pathname;
+
+/** A database with the tables `orders` and `lines`, and ways to run commands on it. */
+export async function setup() {
+  const database = await createDatabase();
+  await database.query(
+    'CREATE TABLE orders (id int PRIMARY KEY); CREATE TABLE lines (o int, n int, PRIMARY KEY (o, n))',
+  );
+
+  /** Runs the command within this process. */
+  async function run(
+    args: string[],
+    env: NodeJS.ProcessEnv = { DATABASE_DSN: database.url },
+    colours = false,
+  ): Promise<Result> {
+    const [stdout, stderr] = [new Collector(colours), new Collector(colours)];
+    const code = await main(args, { stdout, stderr, env });
+    return { code, out: stdout.text, err: stderr.text };
+  }
+
+  async function runJson(...args: string[]) {
+    const { out, err } = await run([...args, '--json']);
+    expect(err).toBe('');
+    return JSON.parse(out);
+  }
+
+  /** Runs the command as a process, as a shell would. */
+  function start(args: string[], dsn = database.url) {
+    const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), PROGRAM, ...args], {
+      env: { ...process.env, DATABASE_DSN: dsn, FORCE_COLOR: undefined },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    let err = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (err += text));
+    return { child, err: () => err };
+  }
+
+  /** Starts a process that tails, waits until it is active, and gives its lines, parsed. */
+  async function startTail(...args: string[]) {
+    const { child, err } = start(['tail', ...args]);
+    await expect.poll(err, { timeout: 60_000 }).toContain('tail: active');
+    const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
+    const next = async (): Promise<ChangeEvent> => JSON.parse((await lines.next()).value);
+    return { child, err, next };
+  }
+
+  /** The names of the internal schema and of all triggers. */
+  const internalObjects = async () =>
+    (
+      await database.query(`SELECT nspname AS name FROM pg_namespace WHERE nspname = 'postgres_input'
+       UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal`)
+    ).map(({ name }) => name);
+
+  return { database, run, runJson, start, startTail, internalObjects };
+}
+
+export async function exitCode(child: ChildProcess): Promise<number | null> {
+  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+  return child.exitCode;
+}
+
+class Collector extends Writable {
+  text = '';
+  readonly #colours: boolean;
+
+  constructor(colours: boolean) {
+    super();
+    this.#colours = colours;
+  }
+
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.text += chunk.toString();
+    done();
+  }
+
+  hasColors(): boolean {
+    return this.#colours;
+  }
+}
