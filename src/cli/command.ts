@@ -3,7 +3,7 @@ import type { Settings } from '../config/settings.ts';
 import { sessionOptions } from '../node/connect.ts';
 import { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
-import type { Options, Values } from './arguments.ts';
+import type { Options, Values } from './options.ts';
 
 /** What scripts can rely on. */
 export const EXIT = {

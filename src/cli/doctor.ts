@@ -1,9 +1,9 @@
 import { PostgresInputError } from '../api/errors.ts';
 import { tryConnecting } from '../node/connect.ts';
-import { INSTALLATION } from './check-installation.ts';
-import { OPERATION } from './check-operation.ts';
 import { type Call, type Command, EXIT, inSession } from './command.ts';
-import { type Finding, examine, ok, problem } from './finding.ts';
+import { INSTALLATION } from './doctor-check-installation.ts';
+import { OPERATION } from './doctor-check-operation.ts';
+import { type Finding, examine, ok, problem } from './doctor-finding.ts';
 import { coloured, printJson, printable } from './output.ts';
 
 export const doctor: Command = {

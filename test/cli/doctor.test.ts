@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { describe, expect, inject, it } from 'vitest';
-import { OPERATION } from '../../src/cli/check-operation.ts';
-import type { Patient } from '../../src/cli/finding.ts';
+import { OPERATION } from '../../src/cli/doctor-check-operation.ts';
+import type { Patient } from '../../src/cli/doctor-finding.ts';
 import { newPostgresInput } from '../../src/index.ts';
 import { createDatabase } from '../support/database.ts';
 import { startPooler } from '../support/pooler.ts';

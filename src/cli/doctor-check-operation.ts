@@ -2,7 +2,7 @@
 import { readStatus } from '../node/status.ts';
 import { namesOf } from '../schema/names.ts';
 import { inSession } from './command.ts';
-import { type Check, type Finding, note, ok, problem, readable } from './finding.ts';
+import { type Check, type Finding, note, ok, problem, readable } from './doctor-finding.ts';
 import { duration, plural } from './output.ts';
 import { ageOf } from './status.ts';
 

@@ -2,7 +2,7 @@
 import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
 import { runtimeGrants } from '../schema/grants.ts';
 import { locationOf } from '../schema/names.ts';
-import { type Check, ok, problem } from './finding.ts';
+import { type Check, ok, problem } from './doctor-finding.ts';
 import { plural } from './output.ts';
 
 const rights: Check = async ({ session, names, catalog, plan: { steps } }) => {
