@@ -1,11 +1,11 @@
-/** What doctor looks at in the installation: is everything there, in force, and nothing besides? */
+/** Doctor's checks of the installation: whether everything is there and in force, and nothing is left over. */
 import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
 import { runtimeGrants } from '../schema/grants.ts';
 import { locationOf } from '../schema/names.ts';
 import { type Check, ok, problem } from './doctor-finding.ts';
 import { plural } from './output.ts';
 
-const rights: Check = async ({ session, names, catalog, plan: { steps } }) => {
+export const rights: Check = async ({ session, names, catalog, plan: { steps } }) => {
   const grants = runtimeGrants(names).filter(({ on }) => on === 'TABLE');
   const wanted = grants.flatMap(({ name, privileges }) =>
     privileges.map((privilege) => ({ name, privilege })),
@@ -39,7 +39,7 @@ const rights: Check = async ({ session, names, catalog, plan: { steps } }) => {
   return [ok('rights', `role ${name} has what it needs`)];
 };
 
-const drift: Check = ({ catalog, plan: { steps, barredSteps, watched } }) => {
+export const drift: Check = ({ catalog, plan: { steps, barredSteps, watched } }) => {
   const missing = [...steps, ...barredSteps];
   if (missing.length === 0)
     return [ok('installation', `complete; ${plural(watched.length, 'table')} watched`)];
@@ -58,10 +58,10 @@ const drift: Check = ({ catalog, plan: { steps, barredSteps, watched } }) => {
     : [problem('installation', `not as it should be: ${what}`, advice)];
 };
 
-const tables: Check = ({ plan: { unwatchable } }) =>
+export const tables: Check = ({ plan: { unwatchable } }) =>
   unwatchable.map(({ table, reason }) => problem('tables', `${table} can't be watched`, reason));
 
-const triggers: Check = async ({ session, catalog }) => {
+export const triggers: Check = async ({ session, catalog }) => {
   const disabled = await session.query<{ schema: string; table: string; trigger: string }>(
     `SELECT n.nspname AS schema, c.relname AS table, t.tgname AS trigger
      FROM pg_catalog.pg_trigger t
@@ -83,7 +83,7 @@ const triggers: Check = async ({ session, catalog }) => {
   );
 };
 
-const leftovers: Check = async ({ session, names, catalog }) => {
+export const leftovers: Check = async ({ session, names, catalog }) => {
   const findings = catalog.triggers
     .filter((t) => t.functionSchema === 'public' && t.function === names.originalFunction)
     .map(({ schema, table, trigger }) =>
@@ -106,5 +106,3 @@ const leftovers: Check = async ({ session, names, catalog }) => {
   }
   return findings.length > 0 ? findings : [ok('leftovers', 'none of the original')];
 };
-
-export const INSTALLATION: readonly Check[] = [rights, drift, tables, triggers, leftovers];

@@ -1,44 +1,37 @@
-/** What doctor finds, and what it looks at. */
+/** A check of doctor's: its findings, and the facts that all checks share. */
 import { PostgresInputError } from '../api/errors.ts';
 import type { SharedStatus } from '../api/status.ts';
-import type { Settings } from '../config/settings.ts';
 import { readStatus } from '../node/status.ts';
-import type { Session } from '../postgres/session.ts';
 import { type Catalog, readCatalog } from '../schema/catalog.ts';
-import type { Names } from '../schema/names.ts';
 import { type Plan, plan } from '../schema/plan.ts';
+import type { ConnectedInput } from './input.ts';
 
 export interface Finding {
   readonly check: string;
-  /** `note`: nothing to do now, but good to know. */
+  /** `note`: the user need not do anything now. */
   readonly result: 'ok' | 'note' | 'problem';
   readonly found: string;
   readonly advice: string | null;
 }
 
-/** What the checks work on. */
-export interface Patient {
-  readonly session: Session;
-  readonly settings: Settings;
-  readonly names: Names;
+export interface Patient extends ConnectedInput {
   readonly catalog: Catalog;
   readonly plan: Plan;
-  /** Null where nothing is installed, or not for this role to read. */
+  /** Null where nothing is installed, or where the role in use may not read it. */
   readonly status: SharedStatus | null;
 }
 
-export const examine = async (session: Session, settings: Settings, names: Names): Promise<Patient> => {
+export async function examine(input: ConnectedInput): Promise<Patient> {
+  const { session, settings, names } = input;
   const catalog = await readCatalog(session, names);
   const whole = [names.lockTable, names.logTable].every(({ name }) => catalog.tables.includes(name));
   return {
-    session,
-    settings,
-    names,
+    ...input,
     catalog,
     plan: await plan(session, settings, names),
     status: whole ? await readable(readStatus(session, names)) : null,
   };
-};
+}
 
 export type Check = (patient: Patient) => Promise<Finding[]> | Finding[];
 
@@ -56,7 +49,7 @@ export const problem = (check: string, found: string, advice: string): Finding =
   advice,
 });
 
-/** What there is; null where something is not installed, or not for the role in use to read. */
+/** Null where the objects are not installed, or where the role in use may not read them. */
 export const readable = <Result>(reading: Promise<Result>): Promise<Result | null> =>
   reading.catch((error: unknown) => {
     const { code } = error as { code?: string };

@@ -1,16 +1,16 @@
 /**
- * The command `dapper-postgres-input`: finds out what is asked for, does it, and turns its end into an exit code.
- *
- * Results go to the standard output, everything else to the other one. No password is ever shown.
+ * The command `dapper-postgres-input`: parses the command line, runs a command, and turns the command's end into an exit
+ * code. Results go to the standard output, everything else goes to the standard error. No password is ever shown.
  */
 import { readFileSync } from 'node:fs';
 import { PostgresInputError, redact } from '../api/errors.ts';
-import { type Settings, parseConfig } from '../config/settings.ts';
-import { namesOf } from '../schema/names.ts';
-import { type Command, EXIT, type ExitCode, type Io, UsageError } from './command.ts';
+import { parseConnectionString } from '../config/connection-string.ts';
+import { type Command, EXIT, type ExitCode } from './command.ts';
 import { doctor } from './doctor.ts';
+import { helpOf, helpOfAll } from './help.ts';
 import { install } from './install.ts';
-import { type Values, helpOf, helpOfAll, listOf, parseValues } from './options.ts';
+import { UsageError, parseValues } from './options.ts';
+import type { Io } from './output.ts';
 import { plan } from './plan.ts';
 import { status } from './status.ts';
 import { tail } from './tail.ts';
@@ -18,25 +18,25 @@ import { uninstall } from './uninstall.ts';
 
 const COMMANDS: Readonly<Record<string, Command>> = { plan, install, uninstall, status, doctor, tail };
 
-/** In milliseconds. More than a node gives itself: whoever runs a command would rather wait than try again. */
-const CONNECT_TIMEOUT = 5000;
-
 export async function main(args: readonly string[], io: Io): Promise<ExitCode> {
-  // Whoever reads may hang up at any time; tail is told by its own write.
+  // The reader of either stream may hang up at any time. The command tail learns it from its own write.
   for (const stream of [io.stdout, io.stderr]) stream.on('error', () => {});
   let secrets: readonly string[] = [];
   try {
     const [name = '', ...rest] = args;
     const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name]! : null;
     if (!command) return withoutCommand(name, io);
-    const values = parseValues(rest, command);
+    const values = parseValues(rest, command.options);
     if (values.help) {
       io.stdout.write(helpOf(name, command));
       return EXIT.ok;
     }
-    const settings = settingsOf(values, command, io.env);
-    secrets = settings.target.secrets;
-    return await command.run({ settings, names: namesOf(settings.id, settings.internalSchema), values, io });
+    const connectionString = values['connection-string'] ?? io.env['DATABASE_DSN'];
+    if (connectionString === undefined) {
+      throw new UsageError('--connection-string is missing, and the variable DATABASE_DSN is not set');
+    }
+    ({ secrets } = parseConnectionString(connectionString));
+    return await command.run({ values, connectionString, io });
   } catch (error) {
     io.stderr.write(`dapper-postgres-input: ${redact(describe(error), secrets)}\n`);
     if (!isUsage(error)) return EXIT.failure;
@@ -53,26 +53,6 @@ function withoutCommand(name: string, { stdout }: Io): ExitCode {
     throw new UsageError(`${problem}: use ${Object.keys(COMMANDS).join(', ')}`);
   }
   return EXIT.ok;
-}
-
-function settingsOf(values: Values, { defaultName }: Command, env: NodeJS.ProcessEnv): Settings {
-  const name = values.name ?? defaultName?.();
-  const connectionString = values['connection-string'] ?? env['DATABASE_DSN'];
-  if (name === undefined) throw new UsageError("--name is missing: the input's name, as its nodes have it");
-  if (connectionString === undefined) {
-    throw new UsageError('--connection-string is missing, and the variable DATABASE_DSN is not set');
-  }
-  const config = { name, type: 'postgres', connectionString, operations: listOf(values.operation) };
-  const settings = parseConfig(config, {
-    schemas: values.schemas && listOf(values.schemas),
-    tables: {
-      include: listOf([values.include, values.table].flatMap((list) => list ?? [])),
-      exclude: listOf(values.exclude),
-    },
-    internalSchema: values['internal-schema'],
-    lockTimeout: values['lock-timeout'] && Number(values['lock-timeout']),
-  });
-  return { ...settings, connectTimeout: settings.target.connectTimeout ?? CONNECT_TIMEOUT };
 }
 
 const isUsage = (error: unknown): boolean =>

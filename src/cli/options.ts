@@ -1,37 +1,33 @@
-/** The command line: each option stands in one table, from which it is parsed and explained. */
+/**
+ * The options of the command line. Each option stands once, in the table of its command or in `COMMON`; the parser, the
+ * help and the type of the parsed values are derived from the tables.
+ */
 import { parseArgs } from 'node:util';
-import { type Command, UsageError } from './command.ts';
 
 export interface Option {
   readonly type: 'string' | 'boolean';
+  /** The option takes a list: separated by commas, or the option repeated. */
   readonly multiple?: true;
   readonly short?: string;
-  /** What stands for the value in the help. */
+  /** The name of the value in the help. */
   readonly value?: string;
   readonly help: string;
 }
 
 export type Options = Readonly<Record<string, Option>>;
 
-/** Every value that any command can be given. */
-export interface Values {
-  readonly 'connection-string'?: string;
-  readonly name?: string;
-  readonly schemas?: string[];
-  readonly include?: string[];
-  readonly exclude?: string[];
-  readonly operation?: string[];
-  readonly 'internal-schema'?: string;
-  readonly 'lock-timeout'?: string;
-  readonly json?: boolean;
-  readonly help?: boolean;
-  readonly force?: boolean;
-  readonly 'grant-to'?: string;
-  readonly table?: string[];
-  readonly join?: boolean;
-}
+type ValueOf<Given extends Option> = Given extends { multiple: true }
+  ? readonly string[]
+  : Given extends { type: 'string' }
+    ? string
+    : boolean;
 
-const COMMON = {
+type ValuesOf<Table extends Options> = { readonly [Name in keyof Table]?: ValueOf<Table[Name]> };
+
+/** The values of a command with the options `Own`, and of the options that every command has. */
+export type Values<Own extends Options> = ValuesOf<typeof COMMON> & ValuesOf<Own>;
+
+export const COMMON = {
   'connection-string': {
     type: 'string',
     value: 'DSN',
@@ -66,66 +62,26 @@ const COMMON = {
   help: { type: 'boolean', short: 'h', help: 'this text' },
 } as const satisfies Options;
 
-const PROGRAM = 'dapper-postgres-input';
+/** The command line asks for something that does not exist, or lacks something. */
+export class UsageError extends Error {}
 
 /** @throws {UsageError} */
-export function parseValues(args: readonly string[], { options }: Pick<Command, 'options'>): Values {
-  const known = { ...COMMON, ...options };
+export function parseValues<Own extends Options>(args: readonly string[], own: Own): Values<Own> {
+  const options: Options = { ...COMMON, ...own };
   try {
-    return parseArgs({ args: [...args], options: known, strict: true, allowPositionals: false }).values;
+    const { values } = parseArgs({ args: [...args], options, strict: true, allowPositionals: false });
+    const entries = Object.entries(values).map(([name, value]) => [
+      name,
+      Array.isArray(value) ? value.flatMap((list) => itemsOf(String(list))) : value,
+    ]);
+    return Object.fromEntries(entries);
   } catch (error) {
     throw new UsageError((error as Error).message);
   }
 }
 
-/** `a,b` and `--x a --x b` are the same. */
-export const listOf = (values: readonly string[] = []): string[] =>
-  values
-    .flatMap((value) => value.split(','))
+const itemsOf = (list: string): string[] =>
+  list
+    .split(',')
     .map((item) => item.trim())
     .filter((item) => item !== '');
-
-export const helpOfAll = (commands: Readonly<Record<string, Command>>): string => `\
-Watches a PostgreSQL database: every row change becomes one event.
-
-Usage: ${PROGRAM} <command> --name NAME [options]
-
-Commands:
-${columns(Object.entries(commands).map(([name, { summary }]) => [name, summary]))}
-
-${commonOptions}
-  --version                 the version of this package
-
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done, but there is something to look after (doctor found
-problems, install had to leave tables out).
-
-${PROGRAM} <command> --help tells more about a command.
-`;
-
-export const helpOf = (name: string, { summary, details, options }: Command): string =>
-  `\
-${PROGRAM} ${name}: ${summary}.
-
-${details}
-
-${Object.keys(options).length > 0 ? `Options:\n${optionColumns(options)}\n\n` : ''}${commonOptions}
-`;
-
-const optionColumns = (options: Options): string =>
-  columns(
-    Object.entries(options).map(([name, { value, help }]) => [
-      `--${name}${value === undefined ? '' : ` ${value}`}`,
-      help,
-    ]),
-  );
-
-const commonOptions = `Options of every command (a LIST is separated by commas, or the option repeated):\n${optionColumns(COMMON)}`;
-
-function columns(rows: readonly (readonly [string, string])[]): string {
-  const width = rows.some(([left]) => left.startsWith('--')) ? 24 : 10;
-  return rows
-    .map(
-      ([left, right]) => `  ${left.padEnd(width)}  ${right.replaceAll('\n', `\n${' '.repeat(width + 4)}`)}`,
-    )
-    .join('\n');
-}

@@ -1,5 +1,13 @@
-/** How results are shown: JSON for programs, columns for people, colours for terminals. */
-import type { Io, Output } from './command.ts';
+/** The streams of a command, and the forms of its results: JSON for programs, columns for people, colours for terminals. */
+
+/** The surroundings of a command; `process` has them all. */
+export interface Io {
+  readonly stdout: Output;
+  readonly stderr: Output;
+  readonly env: NodeJS.ProcessEnv;
+}
+
+export type Output = NodeJS.WritableStream & { hasColors?: () => boolean; writableLength?: number };
 
 export function printJson({ stdout }: Io, value: unknown): void {
   stdout.write(`${JSON.stringify(value, null, 2)}\n`);
@@ -14,18 +22,22 @@ export function printRows({ stdout }: Io, rows: readonly (readonly [string, stri
 
 const COLOURS = { red: 31, green: 32, yellow: 33 } as const;
 
-/** `text` in a colour, if `output` is a terminal that has any (and NO_COLOR is not set). */
+/** `text` in a colour if `output` is a terminal with colours; the variable NO_COLOR turns colours off. */
 export const coloured = (output: Output, colour: keyof typeof COLOURS, text: string): string =>
   output.hasColors?.() ? `\u001B[${COLOURS[colour]}m${text}\u001B[39m` : text;
 
-/** A table may be named with control characters, which a terminal would obey. */
+/** Escapes control characters: the name of a table may contain some, and a terminal would obey them. */
 export const printable = (text: string): string =>
   text.replaceAll(/\p{Cc}/gu, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
 export const plural = (count: number, what: string): string =>
   `${count.toLocaleString('en')} ${what}${count === 1 ? '' : 's'}`;
 
-/** `1 min 5 s`: the two largest units. */
+/** The number of tables, and their names. */
+export const tableList = (tables: readonly string[]): string =>
+  `${plural(tables.length, 'table')}${tables.length > 0 ? ': ' : ''}${tables.join(', ')}`;
+
+/** A duration in its two largest units: `1 min 5 s`. */
 export function duration(milliseconds: number): string {
   const seconds = Math.max(0, Math.floor(milliseconds / 1000));
   const units = [

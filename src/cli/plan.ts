@@ -1,10 +1,11 @@
 import { grantTo } from '../schema/grants.ts';
 import { plan as planSteps } from '../schema/plan.ts';
 import type { Step } from '../schema/steps.ts';
-import { type Command, EXIT, inSession } from './command.ts';
+import { EXIT, command } from './command.ts';
+import { givenInput, inSession } from './input.ts';
 import { printJson } from './output.ts';
 
-export const plan: Command = {
+export const plan = command({
   summary: 'print the SQL that install would run, and run nothing',
   details: `\
 For a DBA: plan ... | psql, as a role that owns the tables, or as a superuser. What is in place already
@@ -17,23 +18,26 @@ lock timeout. Nodes then run with the option install: false, as a role with the 
       help: 'add the rights that a node needs, and no more, for this role',
     },
   },
-  async run({ settings, names, values, io }) {
-    const { steps, barredSteps, watched } = await inSession(settings, (session) =>
-      planSteps(session, settings, names),
-    );
-    // A DBA is barred from nothing. What is left over goes last, when nothing uses it any more.
-    const [internal, rest] = [
-      steps.filter((step) => step.essential),
-      steps.filter((step) => !step.essential),
-    ];
-    const all: Step[] = [...internal, ...barredSteps, ...rest];
-    if (values['grant-to'] !== undefined) all.push({ sql: grantTo(values['grant-to'], names) });
-    if (values.json)
-      printJson(io, { id: settings.id, watched, steps: all.map(({ table, sql }) => ({ table, sql })) });
-    else io.stdout.write(script(all, settings.lockTimeout));
-    return EXIT.ok;
+  async run(call) {
+    const { values, io } = call;
+    return inSession(givenInput(call), async ({ session, settings, names }) => {
+      const { steps, barredSteps, watched } = await planSteps(session, settings, names);
+      const all = [...inOrder(steps, barredSteps)];
+      if (values['grant-to'] !== undefined) all.push({ sql: grantTo(values['grant-to'], names) });
+      if (values.json)
+        printJson(io, { id: settings.id, watched, steps: all.map(({ table, sql }) => ({ table, sql })) });
+      else io.stdout.write(script(all, settings.lockTimeout));
+      return EXIT.ok;
+    });
   },
-};
+});
+
+/** A DBA may run the barred steps too. The functions that are left over go last, when no trigger uses them any more. */
+const inOrder = (steps: readonly Step[], barredSteps: readonly Step[]): Step[] => [
+  ...steps.filter(({ essential }) => essential),
+  ...barredSteps,
+  ...steps.filter(({ essential }) => !essential),
+];
 
 function script(steps: readonly Step[], lockTimeout: number): string {
   if (steps.length === 0) return '-- Everything is in place: there is nothing to do.\n';

@@ -1,17 +1,19 @@
 import { readStatus } from '../node/status.ts';
 import type { Session } from '../postgres/session.ts';
 import { plan } from '../schema/plan.ts';
-import { type Command, EXIT, inSession } from './command.ts';
-import { duration, plural, printJson, printRows } from './output.ts';
+import { EXIT, command } from './command.ts';
+import { givenInput, inSession } from './input.ts';
+import { duration, plural, printJson, printRows, tableList } from './output.ts';
 
-export const status: Command = {
+export const status = command({
   summary: 'tell who is active, what waits, and which tables are watched',
   details: `\
 Which tables are watched depends on the options: give those that the nodes have. Tables that are pending
 lack a trigger, or have an outdated one; the next node to start, or install, sees to them.`,
   options: {},
-  async run({ settings, names, values, io }) {
-    const report = await inSession(settings, async (session) => {
+  async run(call) {
+    const { values, io } = call;
+    const report = await inSession(givenInput(call), async ({ session, settings, names }) => {
       const shared = await readStatus(session, names);
       const { steps, watched, unwatchable } = await plan(session, settings, names);
       const pending = [...new Set(steps.flatMap((step) => step.table ?? []))];
@@ -35,15 +37,15 @@ lack a trigger, or have an outdated one; the next node to start, or install, see
       ...(oldestChangeAge === null
         ? []
         : [['oldest change', `${duration(oldestChangeAge)} ago, at ${oldestChangeAt}`] as const]),
-      ['watched', `${plural(watched.length, 'table')}${watched.length > 0 ? ': ' : ''}${watched.join(', ')}`],
+      ['watched', tableList(watched)],
       ...unwatchable.map(({ table, reason }) => ['not watched', `${table}: ${reason}`] as const),
       ...pending.map((table) => ['pending', table] as const),
     ]);
     return EXIT.ok;
   },
-};
+});
 
-/** In milliseconds, by the database's clock, which wrote the time. */
+/** The age of `time` in milliseconds, by the database's clock, which wrote the time. */
 export async function ageOf(session: Session, time: string | null): Promise<number | null> {
   const [row] = await session.query<{ age: number | null }>(
     'SELECT (extract(epoch FROM pg_catalog.clock_timestamp() - $1::timestamptz) * 1000)::float8 AS age',

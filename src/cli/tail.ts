@@ -1,17 +1,32 @@
 /**
- * Prints events as they come. It is a node like any other, so what it is handed is acknowledged, and nobody else gets
- * it. To take nothing away from the nodes that do the work, it is by default an input of its own, with triggers and a
- * log of its own, for as long as it runs.
+ * Prints events as they come. The command is a node like any other: an event that it prints is acknowledged, and no other
+ * node gets that event. By default the command is therefore an input of its own, with its own triggers and its own log,
+ * which it removes when it ends; so it takes nothing away from the nodes that do the work.
  */
 import { randomBytes } from 'node:crypto';
 import type { Installation } from '../api/installation.ts';
 import { tryConnecting } from '../node/connect.ts';
 import { PostgresInput } from '../postgres-input.ts';
 import { readCatalog } from '../schema/catalog.ts';
-import { type Call, type Command, EXIT, type Output, UsageError, inSession } from './command.ts';
-import { plural, printable } from './output.ts';
+import { type Call, EXIT, command } from './command.ts';
+import { type GivenInput, givenInput, inSession } from './input.ts';
+import { type Options, UsageError } from './options.ts';
+import { type Output, plural, printable } from './output.ts';
 
-export const tail: Command = {
+const OPTIONS = {
+  table: {
+    type: 'string',
+    multiple: true,
+    value: 'LIST',
+    help: 'the same as --include',
+  },
+  join: {
+    type: 'boolean',
+    help: 'be a node of the input --name, which is there already; installs nothing, and\ntakes every event: no --table, --include, --exclude, --operation',
+  },
+} as const satisfies Options;
+
+export const tail = command({
   summary: 'print events as they come, one JSON object a line',
   details: `\
 Without --name it takes nothing away from anybody: it installs an input of its own, tail_ and some digits,
@@ -23,23 +38,16 @@ it is one node among the others then, waits until no other is active, and AN EVE
 AND NO OTHER NODE GETS IT.
 
 It ends at Ctrl-C, SIGTERM, or when its reader hangs up. An event is acknowledged once it has been written.`,
-  options: {
-    table: {
-      type: 'string',
-      multiple: true,
-      value: 'LIST',
-      help: 'the same as --include',
-    },
-    join: {
-      type: 'boolean',
-      help: 'be a node of the input --name, which is there already; installs nothing, and\ntakes every event: no --table, --include, --exclude, --operation',
-    },
-  },
-  defaultName: () => `tail_${randomBytes(4).toString('hex')}`,
+  options: OPTIONS,
   async run(call) {
-    const { settings, names, values, io } = call;
-    const temporary = values.name === undefined;
-    await refuseToSteal(call);
+    const { values, io } = call;
+    const isTemporary = values.name === undefined;
+    if (values.join) refuseFilters(values);
+    const include = [...(values.include ?? []), ...(values.table ?? [])];
+    const name = values.name ?? `tail_${randomBytes(4).toString('hex')}`;
+    const given = givenInput({ ...call, values: { ...values, include } }, name);
+    if (!values.join) await refuseExisting(given);
+    const { settings, names } = given;
     await tryConnecting(settings, names);
     const input = new PostgresInput({ ...settings, install: !values.join }, names);
     narrate(input, io.stderr);
@@ -48,7 +56,7 @@ It ends at Ctrl-C, SIGTERM, or when its reader hangs up. An event is acknowledge
       stop.abort();
       void input.close();
     };
-    // Once: a second signal ends the process at once, as it does without us.
+    // The handlers run once: a second signal ends the process at once, as it would without them.
     process.once('SIGINT', end).once('SIGTERM', end);
     try {
       for await (const event of input.handle({ reconnect: true })) {
@@ -56,7 +64,7 @@ It ends at Ctrl-C, SIGTERM, or when its reader hangs up. An event is acknowledge
       }
     } finally {
       await input.close();
-      if (temporary) {
+      if (isTemporary) {
         await input.uninstall().catch((error: unknown) => {
           io.stderr.write(`tail: left behind: dapper-postgres-input uninstall --name ${input.id}\n`);
           throw error;
@@ -64,28 +72,29 @@ It ends at Ctrl-C, SIGTERM, or when its reader hangs up. An event is acknowledge
       }
       process.off('SIGINT', end).off('SIGTERM', end);
     }
-    // What a reader that stalls has not taken would keep the process alive.
+    // Output that a stalled reader has not taken would keep the process alive.
     if (stop.signal.aborted && io.stdout.writableLength) process.exit(EXIT.ok);
     return EXIT.ok;
   },
-};
+});
 
-async function refuseToSteal({ settings, names, values }: Call): Promise<void> {
-  if (values.join) {
-    if (values.name === undefined) throw new UsageError('--join needs --name');
-    const filter = (['table', 'include', 'exclude', 'operation'] as const).find((name) => values[name]);
-    if (filter) throw new UsageError(`--join takes every event: --${filter} would throw the others away`);
-    return;
-  }
-  const { tables } = await inSession(settings, (session) => readCatalog(session, names));
+/** A node that joins takes every event of its input, so a filter would throw the others away. */
+function refuseFilters(values: Call<typeof OPTIONS>['values']): void {
+  if (values.name === undefined) throw new UsageError('--join needs --name');
+  const filter = (['table', 'include', 'exclude', 'operation'] as const).find((name) => values[name]);
+  if (filter) throw new UsageError(`--join takes every event: --${filter} would throw the others away`);
+}
+
+async function refuseExisting(input: GivenInput): Promise<void> {
+  const { tables } = await inSession(input, ({ session, names }) => readCatalog(session, names));
   if (tables.length === 0) return;
   throw new Error(
-    `input ${settings.id} is there already, and tail would take its events away from its other nodes: ` +
+    `input ${input.settings.id} is there already, and tail would take its events away from its other nodes: ` +
       'leave --name out, or add --join if that is what you want',
   );
 }
 
-/** What a person wants to know meanwhile. */
+/** Tells on the standard error how the node is doing. */
 function narrate(input: PostgresInput, stderr: Output): void {
   const say = (text: string) => stderr.write(`tail: ${printable(text)}\n`);
   input.on('installed', ({ watched, unwatchable, pending }: Installation) => {
@@ -99,7 +108,7 @@ function narrate(input: PostgresInput, stderr: Output): void {
   input.on('discoveryFailed', (error) => say(`looking for new tables failed: ${(error as Error).message}`));
 }
 
-/** Whether the text got out before the reader hung up or `signal` aborted. */
+/** Whether the text was written before the reader hung up or `signal` aborted. */
 function written(stdout: Output, text: string, signal: AbortSignal): Promise<boolean> {
   return new Promise((resolve) => {
     const giveUp = () => resolve(false);

@@ -1,17 +1,20 @@
 import { readStatus } from '../node/status.ts';
 import { readCatalog } from '../schema/catalog.ts';
 import { uninstall as uninstallAll } from '../schema/install.ts';
-import { type Command, EXIT, inSession } from './command.ts';
+import { EXIT, command } from './command.ts';
+import { givenInput, inSession } from './input.ts';
 import { coloured, plural, printJson, printable } from './output.ts';
 
-export const uninstall: Command = {
+export const uninstall = command({
   summary: 'remove everything that was installed for the input',
   details: `\
 Triggers, functions, internal tables, and the changes that nobody has acknowledged. End the nodes before:
 they would put it all back. While one of them is active, this refuses.`,
   options: { force: { type: 'boolean', help: 'also while a node is active' } },
-  async run({ settings, names, values, io }) {
-    const discarded = await inSession(settings, async (session) => {
+  async run(call) {
+    const { values, io } = call;
+    const input = givenInput(call);
+    const discarded = await inSession(input, async ({ session, settings, names }) => {
       const { tables } = await readCatalog(session, names);
       const whole = [names.lockTable, names.logTable].every(({ name }) => tables.includes(name));
       const { lease, backlog } = whole ? await readStatus(session, names) : { lease: null, backlog: 0 };
@@ -21,13 +24,13 @@ they would put it all back. While one of them is active, this refuses.`,
       await uninstallAll(session, settings, names);
       return backlog;
     });
-    if (values.json) printJson(io, { id: settings.id, discarded });
+    if (values.json) printJson(io, { id: input.settings.id, discarded });
     else {
       const note = `${plural(discarded, 'change')} had not been acknowledged`;
       io.stdout.write(
-        `removed ${printable(settings.id)}; ${discarded > 0 ? coloured(io.stdout, 'yellow', note) : note}\n`,
+        `removed ${printable(input.settings.id)}; ${discarded > 0 ? coloured(io.stdout, 'yellow', note) : note}\n`,
       );
     }
     return EXIT.ok;
   },
-};
+});

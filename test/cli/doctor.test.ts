@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { describe, expect, inject, it } from 'vitest';
-import { OPERATION } from '../../src/cli/doctor-check-operation.ts';
+import { version } from '../../src/cli/doctor-check-server.ts';
 import type { Patient } from '../../src/cli/doctor-finding.ts';
 import { newPostgresInput } from '../../src/index.ts';
 import { createDatabase } from '../support/database.ts';
@@ -87,9 +87,8 @@ describe('doctor', () => {
     [180_004, 'ok', null],
     [190_000, 'note', 'this package was tested with 14 to 18: look for a newer one'],
   ])('judges the version %i: %s', async (number, result, advice) => {
-    const [version] = OPERATION;
     const session = { query: async () => [{ number, text: 'so and so' }] };
-    expect(await version!({ session } as unknown as Patient)).toEqual([
+    expect(await version({ session } as unknown as Patient)).toEqual([
       { check: 'version', result, found: 'PostgreSQL so and so', advice },
     ]);
   });

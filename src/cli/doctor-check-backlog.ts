@@ -1,0 +1,62 @@
+/** Doctor's checks of the flow of changes: whether nodes take the changes that the triggers write, here and in other inputs. */
+import { readStatus } from '../node/status.ts';
+import { namesOf } from '../schema/names.ts';
+import { type Check, type Finding, note, ok, problem, readable } from './doctor-finding.ts';
+import { inSession } from './input.ts';
+import { duration, plural } from './output.ts';
+import { ageOf } from './status.ts';
+
+/** In milliseconds. If a change is older than this, its consumer does not keep up or has not acknowledged it. */
+const OLD = 60_000;
+
+export const backlog: Check = async ({ session, names, status }) => {
+  if (!status) return [];
+  const { lease, backlog, oldestChangeAt } = status;
+  const age = (await ageOf(session, oldestChangeAt)) ?? 0;
+  const active = lease ? `a node has been active since ${lease.acquiredAt}` : 'no node is active';
+  const waiting = `${active}; ${plural(backlog, 'change')} in the log`;
+  if (!lease && backlog === 0) return [note('backlog', waiting, 'changes gather until a node starts')];
+  if (lease && age < OLD) return [ok('backlog', waiting)];
+  const later = await readStatus(session, names);
+  return [
+    problem(
+      'backlog',
+      `${waiting}, the oldest ${duration(age)} old; ${plural(later.backlog, 'change')} a moment later`,
+      lease
+        ? 'the consumer does not keep up, or does not acknowledge what it has: look at its log; with ack: manual it ' +
+            'can work on many at once'
+        : 'start a node; or, if none is to come again, uninstall',
+    ),
+  ];
+};
+
+/** Finds inputs without a node: their triggers go on writing. */
+export const otherInputs: Check = async ({ session, settings, names }) => {
+  const prefix = 'lock_postgres_input_';
+  const found = await session.query<{ name: string }>(
+    `SELECT c.relname AS name FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = $1 AND c.relkind = 'r' AND pg_catalog.starts_with(c.relname, $2) AND c.relname <> $3
+       AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
+     ORDER BY 1`,
+    [names.schema, prefix, names.lockTable.name],
+  );
+  const findings: Finding[] = [];
+  for (const { name } of found) {
+    const id = name.slice(prefix.length);
+    // A session prepares its statements by name, for one input's tables: another input needs a session of its own.
+    const other = await inSession({ settings, names: namesOf(id, names.schema) }, ({ session, names }) =>
+      readable(readStatus(session, names)),
+    );
+    if (!other || other.lease || other.backlog === 0) continue;
+    const age = await ageOf(session, other.oldestChangeAt);
+    const waiting = `${plural(other.backlog, 'change')}, the oldest ${duration(age ?? 0)} old`;
+    findings.push(
+      problem(
+        'other inputs',
+        `input ${id} has no active node; backlog: ${waiting}`,
+        `start one; or, if none is to come again: uninstall --name ${id}`,
+      ),
+    );
+  }
+  return findings;
+};
