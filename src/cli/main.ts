@@ -13,10 +13,12 @@ import { UsageError, parseValues } from './options.ts';
 import type { Io } from './output.ts';
 import { plan } from './plan.ts';
 import { status } from './status.ts';
+import { nearest } from './suggestion.ts';
 import { tail } from './tail.ts';
 import { uninstall } from './uninstall.ts';
 
 const COMMANDS: Readonly<Record<string, Command>> = { plan, install, uninstall, status, doctor, tail };
+const ALL = Object.keys(COMMANDS).join(', ');
 
 export async function main(args: readonly string[], io: Io): Promise<ExitCode> {
   // The reader of either stream may hang up at any time. The command tail learns it from its own write.
@@ -48,11 +50,14 @@ export async function main(args: readonly string[], io: Io): Promise<ExitCode> {
 function withoutCommand(name: string, { stdout }: Io): ExitCode {
   if (['help', '--help', '-h'].includes(name)) stdout.write(helpOfAll(COMMANDS));
   else if (name === '--version') stdout.write(`${version()}\n`);
-  else {
-    const problem = name === '' ? 'a command is missing' : `there is no command ${JSON.stringify(name)}`;
-    throw new UsageError(`${problem}: use ${Object.keys(COMMANDS).join(', ')}`);
-  }
+  else throw new UsageError(name === '' ? `a command is missing: use ${ALL}` : unknownCommand(name));
   return EXIT.ok;
+}
+
+function unknownCommand(name: string): string {
+  const meant = nearest(name, Object.keys(COMMANDS));
+  const advice = meant === undefined ? `use ${ALL}` : `did you mean ${meant}?`;
+  return `there is no command ${JSON.stringify(name)}: ${advice}`;
 }
 
 const isUsage = (error: unknown): boolean =>

@@ -3,6 +3,7 @@
  * help and the type of the parsed values are derived from the tables.
  */
 import { parseArgs } from 'node:util';
+import { nearest } from './suggestion.ts';
 
 export interface Option {
   readonly type: 'string' | 'boolean';
@@ -68,6 +69,7 @@ export class UsageError extends Error {}
 /** @throws {UsageError} */
 export function parseValues<Own extends Options>(args: readonly string[], own: Own): Values<Own> {
   const options: Options = { ...COMMON, ...own };
+  refuseUnknown(args, options);
   try {
     const { values } = parseArgs({ args: [...args], options, strict: true, allowPositionals: false });
     const entries = Object.entries(values).map(([name, value]) => [
@@ -77,6 +79,16 @@ export function parseValues<Own extends Options>(args: readonly string[], own: O
     return Object.fromEntries(entries);
   } catch (error) {
     throw new UsageError((error as Error).message);
+  }
+}
+
+function refuseUnknown(args: readonly string[], options: Options): void {
+  const { tokens } = parseArgs({ args: [...args], options, strict: false, tokens: true });
+  for (const token of tokens) {
+    if (token.kind !== 'option' || Object.hasOwn(options, token.name)) continue;
+    const meant = nearest(token.name, Object.keys(options));
+    const advice = meant === undefined ? '' : `: did you mean --${meant}?`;
+    throw new UsageError(`there is no option '${token.rawName}'${advice}`);
   }
 }
 

@@ -27,9 +27,13 @@ describe('the command line', () => {
   it.each([
     [[], 'a command is missing'],
     [['instal'], 'there is no command "instal"'],
+    [['instal'], 'did you mean install?'],
+    [['drop'], 'use plan, install, uninstall, status, doctor, tail'],
     [['status'], '--name is missing'],
     [['status', '--name'], 'argument missing'],
     [['status', '--name', 'x', '--nam', 'y'], "'--nam'"],
+    [['status', '--nam', 'x'], 'did you mean --name?'],
+    [['plan', '--grant', 'x'], 'did you mean --grant-to?'],
     [['status', '--name', 'x', 'y'], 'Unexpected argument'],
     [['status', '--name', 'x', '--operation', 'upsert'], '"upsert" is not an operation'],
     [['status', '--name', 'x', '--lock-timeout', 'soon'], 'lockTimeout'],
