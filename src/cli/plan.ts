@@ -8,9 +8,9 @@ import { printJson } from './output.ts';
 export const plan = command({
   summary: 'print the SQL that install would run, and run nothing',
   details: `\
-For a DBA: plan ... | psql, as a role that owns the tables, or as a superuser. What is in place already
-is left out, so a plan that stopped at a lock can be made again. One transaction per table, each under the
-lock timeout. Nodes then run with the option install: false, as a role with the rights that --grant-to gives.`,
+For a DBA: plan ... | psql, as a role that owns the tables, or as a superuser. The plan leaves out what is
+in place already: psql stops at the first step that fails, and a new plan goes on from there. One transaction
+per table, each under the lock timeout. --json gives the SQL without psql's own commands, for other clients. Nodes then run with the option install: false, as a role with the rights that --grant-to gives.`,
   options: {
     'grant-to': {
       type: 'string',
@@ -39,6 +39,9 @@ const inOrder = (steps: readonly Step[], barredSteps: readonly Step[]): Step[] =
   ...steps.filter(({ essential }) => !essential),
 ];
 
+/** By default psql goes on after a step that failed, and ends with exit code 0. */
+const STOP_AT_ERROR = '\\set ON_ERROR_STOP on';
+
 function script(steps: readonly Step[], lockTimeout: number): string {
   if (steps.length === 0) return '-- Everything is in place: there is nothing to do.\n';
   const transactions = steps.map(({ table, sql }) =>
@@ -53,5 +56,6 @@ function script(steps: readonly Step[], lockTimeout: number): string {
       ].join(';\n'),
     ].join('\n'),
   );
-  return ["SET client_encoding = 'UTF8'", ...transactions].map((part) => `${part};\n`).join('\n');
+  const statements = ["SET client_encoding = 'UTF8'", ...transactions].map((part) => `${part};\n`).join('\n');
+  return `${STOP_AT_ERROR}\n${statements}`;
 }

@@ -1,11 +1,16 @@
-import { execFile, spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { promisify } from 'node:util';
+import { text } from 'node:stream/consumers';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type ChangeEvent, newPostgresInput } from '../../src/index.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { createRole } from '../support/watched.ts';
 import { exitCode, setup } from './support.ts';
+
+const hasPsql = spawnSync('psql', ['--version']).status === 0;
+
+/** The script without the commands that psql alone knows. */
+const sqlOf = (script: string): string => script.replaceAll(/^\\set .*\n/gm, '');
 
 let order = 0;
 
@@ -37,7 +42,7 @@ describe('plan', () => {
     const { database, run, runJson } = await setup();
     const { out } = await run(['plan', '--name', 'x', '--lock-timeout', '5000']);
     expect(out).toContain('SET LOCAL lock_timeout = 5000;');
-    await database.query(out);
+    await database.query(sqlOf(out));
     expect((await run(['plan', '--name', 'x'])).out).toMatch(/^-- .* nothing to do\.\n$/);
     expect(await runJson('plan', '--name', 'x')).toEqual({
       id: 'x',
@@ -69,31 +74,63 @@ describe('plan', () => {
       await database.query(`DROP OWNED BY ${quoted}; DROP ROLE ${quoted}`);
     });
     const { out } = await run(['plan', ...options, '--grant-to', role]);
-    await database.query(out);
+    await database.query(sqlOf(out));
     expect((await run(['plan', ...options])).out).toContain('nothing to do');
     expect((await runJson('status', ...options)).watched).toHaveLength(3);
     await run(['uninstall', ...options]);
     expect(await database.query('SELECT * FROM orders')).toEqual([]);
   });
 
-  it('goes through psql', async ({ skip }) => {
-    const { database, run } = await setup();
-    const psql = promisify(execFile);
-    const found = await psql('psql', ['--version']).catch(() => null);
-    if (!found) skip('no psql here');
-    const { out } = await run(['plan', '--name', 'x']);
-    const child = spawn('psql', ['--no-psqlrc', '--set', 'ON_ERROR_STOP=1', '--quiet', database.url], {
-      stdio: ['pipe', 'ignore', 'inherit'],
+  describe.skipIf(!hasPsql)('piped into psql', () => {
+    /** How psql ends if it is given the script, and nothing that changes how it treats errors. */
+    async function psql(database: TestDatabase, script: string) {
+      const child = spawn('psql', ['--no-psqlrc', '--quiet', database.url], {
+        stdio: ['pipe', 'ignore', 'pipe'],
+      });
+      child.stdin.on('error', () => {}); // psql may end before it has read everything
+      child.stdin.end(script);
+      const [code, err] = await Promise.all([exitCode(child), text(child.stderr)]);
+      return { code, err };
+    }
+
+    it('installs', async () => {
+      const { database, run } = await setup();
+      const { out } = await run(['plan', '--name', 'x']);
+      expect(await psql(database, out)).toEqual({ code: 0, err: '' });
+      expect((await run(['plan', '--name', 'x'])).out).toContain('nothing to do');
     });
-    child.stdin.end(out);
-    expect(await exitCode(child)).toBe(0);
-    expect((await run(['plan', '--name', 'x'])).out).toContain('nothing to do');
+
+    it('stops at the first step that fails, and goes on from there with a new plan', async () => {
+      const { database, run } = await setup();
+      const client = await database.client();
+      await client.query('BEGIN; LOCK TABLE lines');
+      const first = await run(['plan', '--name', 'x']);
+      const { code, err } = await psql(database, first.out);
+      expect(code).toBe(3);
+      expect(err.match(/ERROR/g)).toHaveLength(1);
+      const triggers = await database.query('SELECT tgrelid::regclass::text AS on FROM pg_trigger');
+      expect(triggers).toEqual([]); // the table `lines` comes before `orders`
+
+      await client.query('ROLLBACK');
+      const second = await run(['plan', '--name', 'x']);
+      expect(second.out).not.toContain('CREATE TABLE');
+      expect(await psql(database, second.out)).toEqual({ code: 0, err: '' });
+      expect((await run(['plan', '--name', 'x'])).out).toContain('nothing to do');
+    });
+  });
+
+  it('has the commands of psql in the script alone', async () => {
+    const { run, runJson } = await setup();
+    expect((await run(['plan', '--name', 'x'])).out).toMatch(
+      /^\\set ON_ERROR_STOP on\nSET client_encoding = 'UTF8';\n/,
+    );
+    expect(JSON.stringify(await runJson('plan', '--name', 'x'))).not.toContain('ON_ERROR_STOP');
   });
 
   it('grants a role what running an input takes, and nothing more', async () => {
     const { database, run } = await setup();
     const { role, url } = await createRole(database);
-    await database.query((await run(['plan', '--name', 'x', '--grant-to', role])).out);
+    await database.query(sqlOf((await run(['plan', '--name', 'x', '--grant-to', role])).out));
     expect(await serveOne(database, url)).toMatchObject({ location: 'orders', operation: 'create' });
     expect(await database.query('SELECT * FROM postgres_input.log_postgres_input_x')).toEqual([]);
 
@@ -130,7 +167,7 @@ describe('plan', () => {
   it('lets a role that may not touch the tables go on when one is dropped or made', async () => {
     const { database, run } = await setup();
     const { role, url } = await createRole(database);
-    await database.query((await run(['plan', '--name', 'x', '--grant-to', role])).out);
+    await database.query(sqlOf((await run(['plan', '--name', 'x', '--grant-to', role])).out));
     await database.query('DROP TABLE lines; CREATE TABLE fresh (id int)');
     expect(await serveOne(database, url)).toMatchObject({ location: 'orders' });
     const status = JSON.parse(
