@@ -23,25 +23,31 @@ export async function readStatus(session: Session, names: Names): Promise<Shared
     'SELECT pg_catalog.to_regclass($1) IS NOT NULL AND pg_catalog.to_regclass($2) IS NOT NULL AS exists',
     [names.lockTable.sql, names.logTable.sql],
   );
-  if (!found?.exists) {
-    throw new PostgresInputError(
-      'ERR_INSTALL',
-      'nothing of this input is installed in this database: call handle() first, or run the command install',
-    );
-  }
+  if (!found?.exists) throw nothingInstalled();
+  return { lease: await readLease(session, names), ...(await readBacklog(session, names)) };
+}
+
+export const nothingInstalled = (): PostgresInputError =>
+  new PostgresInputError(
+    'ERR_INSTALL',
+    'nothing of this input is installed in this database: call handle() first, or run the command install',
+  );
+
+export async function readLease(session: Session, names: Names): Promise<SharedStatus['lease']> {
   const [lease] = await session.query<LeaseRow>(leaseSql(names).observe);
+  if (!lease || lease.holder === null || lease.expired || lease.dead) return null;
+  return { holder: lease.holder, fencingToken: lease.token, acquiredAt: isoOf(lease.acquiredAt) };
+}
+
+export async function readBacklog(
+  session: Session,
+  names: Names,
+): Promise<Pick<SharedStatus, 'backlog' | 'oldestChangeAt'>> {
   const [waiting] = await session.query<{ backlog: number; oldest: string | null }>(
     changeLogSql(names).backlog,
     [],
     COUNT_TIMEOUT,
   );
-  const holder = lease && !lease.expired && !lease.dead ? lease.holder : null;
-  return {
-    lease:
-      lease && holder !== null
-        ? { holder, fencingToken: lease.token, acquiredAt: isoOf(lease.acquiredAt) }
-        : null,
-    backlog: waiting!.backlog,
-    oldestChangeAt: waiting!.oldest === null ? null : isoOf(waiting!.oldest),
-  };
+  const { backlog, oldest } = waiting!;
+  return { backlog, oldestChangeAt: oldest === null ? null : isoOf(oldest) };
 }
