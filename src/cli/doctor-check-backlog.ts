@@ -1,27 +1,27 @@
 /** Doctor's checks of the flow of changes: whether nodes take the changes that the triggers write, here and in other inputs. */
-import { readStatus } from '../node/status.ts';
+import { readCatalog } from '../schema/catalog.ts';
 import { namesOf } from '../schema/names.ts';
-import { type Check, type Finding, note, ok, problem, readable } from './doctor-finding.ts';
+import { type Check, type Finding, note, ok, problem, stateOf } from './doctor-finding.ts';
+import { ageOf, changesOf, isUnreadable, readState } from './input-state.ts';
 import { inSession } from './input.ts';
-import { duration, plural } from './output.ts';
-import { ageOf } from './status.ts';
+import { duration } from './output.ts';
 
 /** In milliseconds. If a change is older than this, its consumer does not keep up or has not acknowledged it. */
 const OLD = 60_000;
 
-export const backlog: Check = async ({ session, names, status }) => {
-  if (!status) return [];
-  const { lease, backlog, oldestChangeAt } = status;
-  const age = (await ageOf(session, oldestChangeAt)) ?? 0;
+export const backlog: Check = async ({ session, names, catalog, state }) => {
+  if (!state || isUnreadable(state, names.lockTable)) return [];
+  const { lease, oldestChangeAt } = state;
+  const age = await ageOf(session, oldestChangeAt);
   const active = lease ? `a node has been active since ${lease.acquiredAt}` : 'no node is active';
-  const waiting = `${active}; ${plural(backlog, 'change')} in the log`;
-  if (!lease && backlog === 0) return [note('backlog', waiting, 'changes gather until a node starts')];
-  if (lease && age < OLD) return [ok('backlog', waiting)];
-  const later = await readStatus(session, names);
+  const waiting = `${active}; ${changesOf(state, names)} in the log`;
+  if (!lease && state.backlog === 0) return [note('backlog', waiting, 'changes gather until a node starts')];
+  if (lease && (age ?? 0) < OLD) return [ok('backlog', waiting)];
+  const later = await readState({ session, names }, catalog.tables);
   return [
     problem(
       'backlog',
-      `${waiting}, the oldest ${duration(age)} old; ${plural(later.backlog, 'change')} a moment later`,
+      `${waiting}${oldest(age)}; ${changesOf(later, names)} a moment later`,
       lease
         ? 'the consumer does not keep up, or does not acknowledge what it has: look at its log; with ack: manual it ' +
             'can work on many at once'
@@ -29,6 +29,8 @@ export const backlog: Check = async ({ session, names, status }) => {
     ),
   ];
 };
+
+const oldest = (age: number | null): string => (age === null ? '' : `, the oldest ${duration(age)} old`);
 
 /** Finds inputs without a node: their triggers go on writing. */
 export const otherInputs: Check = async ({ session, settings, names }) => {
@@ -43,13 +45,14 @@ export const otherInputs: Check = async ({ session, settings, names }) => {
   const findings: Finding[] = [];
   for (const { name } of found) {
     const id = name.slice(prefix.length);
+    const other = { settings, names: namesOf(id, names.schema) };
     // A session prepares its statements by name, for one input's tables: another input needs a session of its own.
-    const other = await inSession({ settings, names: namesOf(id, names.schema) }, ({ session, names }) =>
-      readable(readStatus(session, names)),
+    const state = await inSession(other, async (input) =>
+      stateOf(input, await readCatalog(input.session, input.names)),
     );
-    if (!other || other.lease || other.backlog === 0) continue;
-    const age = await ageOf(session, other.oldestChangeAt);
-    const waiting = `${plural(other.backlog, 'change')}, the oldest ${duration(age ?? 0)} old`;
+    if (!state || state.lease || state.backlog === 0) continue;
+    if (isUnreadable(state, other.names.lockTable)) continue;
+    const waiting = `${changesOf(state, other.names)}${oldest(await ageOf(session, state.oldestChangeAt))}`;
     findings.push(
       problem(
         'other inputs',

@@ -2,10 +2,11 @@
 import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
 import { runtimeGrants } from '../schema/grants.ts';
 import { locationOf } from '../schema/names.ts';
-import { type Check, ok, problem } from './doctor-finding.ts';
+import { type Check, ok, problem, problemFrom } from './doctor-finding.ts';
+import { changesOf } from './input-state.ts';
 import { plural } from './output.ts';
 
-export const rights: Check = async ({ session, names, catalog, plan: { steps } }) => {
+export const rights: Check = async ({ session, names, catalog, planning }) => {
   const grants = runtimeGrants(names).filter(({ on }) => on === 'TABLE');
   const wanted = grants.flatMap(({ name, privileges }) =>
     privileges.map((privilege) => ({ name, privilege })),
@@ -31,7 +32,7 @@ export const rights: Check = async ({ session, names, catalog, plan: { steps } }
     const advice = `have a DBA run what plan --grant-to ${quoteIdentifier(name)} prints`;
     return [problem('rights', `role ${name} lacks ${lacking.join(', ')}`, advice)];
   }
-  if (steps.some(({ essential }) => essential) && !mayInstall) {
+  if (planning.plan?.steps.some(({ essential }) => essential) && !mayInstall) {
     const where = catalog.schemaExists ? `schema ${names.schema}` : 'the database';
     const advice = `grant it CREATE on ${where}, or have a DBA run what plan --grant-to ${quoteIdentifier(name)} prints`;
     return [problem('rights', `role ${name} may not install`, advice)];
@@ -39,7 +40,9 @@ export const rights: Check = async ({ session, names, catalog, plan: { steps } }
   return [ok('rights', `role ${name} has what it needs`)];
 };
 
-export const drift: Check = ({ catalog, plan: { steps, barredSteps, watched } }) => {
+export const drift: Check = ({ catalog, planning: { plan, refusal } }) => {
+  if (!plan) return [problemFrom('installation', refusal)];
+  const { steps, barredSteps, watched } = plan;
   const missing = [...steps, ...barredSteps];
   if (missing.length === 0)
     return [ok('installation', `complete; ${plural(watched.length, 'table')} watched`)];
@@ -47,9 +50,11 @@ export const drift: Check = ({ catalog, plan: { steps, barredSteps, watched } })
   const what = [
     ...(missing.some(({ essential }) => essential) ? ['internal objects'] : []),
     ...(tables.length > 0 ? [`the triggers of ${tables.join(', ')}`] : []),
-    ...(missing.some(({ table, essential }) => table === undefined && !essential)
-      ? ['functions that are left over']
-      : []),
+    ...new Set(
+      missing
+        .filter(({ table, essential }) => table === undefined && !essential)
+        .map(({ summary = 'functions that are left over' }) => summary),
+    ),
   ].join('; ');
   const advice =
     'start a node, or run install, with the same options as the nodes; or have a DBA run what plan prints';
@@ -58,8 +63,20 @@ export const drift: Check = ({ catalog, plan: { steps, barredSteps, watched } })
     : [problem('installation', `not as it should be: ${what}`, advice)];
 };
 
-export const tables: Check = ({ plan: { unwatchable } }) =>
-  unwatchable.map(({ table, reason }) => problem('tables', `${table} can't be watched`, reason));
+/** Finds internal tables that another version has made. */
+export const internalTables: Check = ({ state, names }) =>
+  (state?.unreadable ?? []).map(({ table, reason }) =>
+    problem(
+      'internal tables',
+      `${table} can't be read (${reason})${table === names.logTable.name ? `; it has ${changesOf(state!, names)}` : ''}`,
+      'use the version of this package that the nodes have; or end the nodes, run uninstall, then install',
+    ),
+  );
+
+export const tables: Check = ({ planning: { plan } }) =>
+  (plan?.unwatchable ?? []).map(({ table, reason }) =>
+    problem('tables', `${table} can't be watched`, reason),
+  );
 
 export const triggers: Check = async ({ session, catalog }) => {
   const disabled = await session.query<{ schema: string; table: string; trigger: string }>(

@@ -1,9 +1,7 @@
 /** A check of doctor's: its findings, and the facts that all checks share. */
-import { PostgresInputError } from '../api/errors.ts';
-import type { SharedStatus } from '../api/status.ts';
-import { readStatus } from '../node/status.ts';
+import { isPrivilegeError } from '../postgres/sqlstates.ts';
 import { type Catalog, readCatalog } from '../schema/catalog.ts';
-import { type Plan, plan } from '../schema/plan.ts';
+import { type InputState, type PlanOrRefusal, planOrRefusal, readState } from './input-state.ts';
 import type { ConnectedInput } from './input.ts';
 
 export interface Finding {
@@ -16,21 +14,27 @@ export interface Finding {
 
 export interface Patient extends ConnectedInput {
   readonly catalog: Catalog;
-  readonly plan: Plan;
+  readonly planning: PlanOrRefusal;
   /** Null where nothing is installed, or where the role in use may not read it. */
-  readonly status: SharedStatus | null;
+  readonly state: InputState | null;
 }
 
 export async function examine(input: ConnectedInput): Promise<Patient> {
-  const { session, settings, names } = input;
-  const catalog = await readCatalog(session, names);
-  const whole = [names.lockTable, names.logTable].every(({ name }) => catalog.tables.includes(name));
-  return {
-    ...input,
-    catalog,
-    plan: await plan(session, settings, names),
-    status: whole ? await readable(readStatus(session, names)) : null,
-  };
+  const catalog = await readCatalog(input.session, input.names);
+  return { ...input, catalog, planning: await planOrRefusal(input), state: await stateOf(input, catalog) };
+}
+
+export async function stateOf(
+  input: Pick<ConnectedInput, 'session' | 'names'>,
+  { tables }: Catalog,
+): Promise<InputState | null> {
+  if (tables.length === 0) return null;
+  try {
+    return await readState(input, tables);
+  } catch (error) {
+    if (isPrivilegeError(error)) return null;
+    throw error;
+  }
 }
 
 export type Check = (patient: Patient) => Promise<Finding[]> | Finding[];
@@ -49,11 +53,9 @@ export const problem = (check: string, found: string, advice: string): Finding =
   advice,
 });
 
-/** Null where the objects are not installed, or where the role in use may not read them. */
-export const readable = <Result>(reading: Promise<Result>): Promise<Result | null> =>
-  reading.catch((error: unknown) => {
-    const { code } = error as { code?: string };
-    if (code === '42501' || (error instanceof PostgresInputError && error.code === 'ERR_INSTALL'))
-      return null;
-    throw error;
-  });
+/** Parts a message of this package in two: it ends with the advice, after a colon. */
+export function problemFrom(check: string, message: string): Finding {
+  const colon = message.lastIndexOf(': ');
+  if (colon === -1) return problem(check, message, '');
+  return problem(check, message.slice(0, colon), message.slice(colon + 2));
+}

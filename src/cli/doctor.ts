@@ -2,15 +2,16 @@ import { PostgresInputError } from '../api/errors.ts';
 import { tryConnecting } from '../node/connect.ts';
 import { EXIT, command } from './command.ts';
 import { backlog, otherInputs } from './doctor-check-backlog.ts';
-import { drift, leftovers, rights, tables, triggers } from './doctor-check-installation.ts';
+import { drift, internalTables, leftovers, rights, tables, triggers } from './doctor-check-installation.ts';
 import { server, version } from './doctor-check-server.ts';
-import { type Check, type Finding, examine, ok, problem } from './doctor-finding.ts';
+import { type Check, type Finding, examine, ok, problemFrom } from './doctor-finding.ts';
 import { type GivenInput, givenInput, inSession } from './input.ts';
 import { type Io, coloured, printJson, printable } from './output.ts';
 
 const CHECKS: readonly Check[] = [
   rights,
   drift,
+  internalTables,
   tables,
   triggers,
   leftovers,
@@ -44,7 +45,7 @@ async function examination(input: GivenInput): Promise<Finding[]> {
     await tryConnecting(input.settings, input.names);
   } catch (error) {
     if (!(error instanceof PostgresInputError)) throw error;
-    return [problem('connection', ...foundAndAdvice(error.message))];
+    return [problemFrom('connection', error.message)];
   }
   const findings = [ok('connection', 'notifications arrive')];
   await inSession(input, async (connected) => {
@@ -52,12 +53,6 @@ async function examination(input: GivenInput): Promise<Finding[]> {
     for (const check of CHECKS) findings.push(...(await check(patient)));
   });
   return findings;
-}
-
-/** Parts a message of ours in two: it ends with the advice, after a colon. */
-function foundAndAdvice(message: string): [string, string] {
-  const colon = message.lastIndexOf(': ');
-  return colon === -1 ? [message, ''] : [message.slice(0, colon), message.slice(colon + 2)];
 }
 
 const COLOUR = { ok: 'green', note: 'yellow', problem: 'red' } as const;

@@ -1,56 +1,73 @@
-import { readStatus } from '../node/status.ts';
-import type { Session } from '../postgres/session.ts';
-import { plan } from '../schema/plan.ts';
+import { nothingInstalled } from '../node/status.ts';
+import { readCatalog } from '../schema/catalog.ts';
 import { EXIT, command } from './command.ts';
-import { givenInput, inSession } from './input.ts';
-import { duration, plural, printJson, printRows, tableList } from './output.ts';
+import { type InputState, ageOf, changesOf, isUnreadable, planOrRefusal, readState } from './input-state.ts';
+import { type ConnectedInput, givenInput, inSession } from './input.ts';
+import { duration, printJson, printRows, tableList } from './output.ts';
 
 export const status = command({
   summary: 'tell who is active, what waits, and which tables are watched',
   details: `\
 Which tables are watched depends on the options: give those that the nodes have. Tables that are pending
-lack a trigger, or have an outdated one; the next node to start, or install, sees to them.`,
+lack a trigger, or have an outdated one; the next node to start, or install, sees to them. Exit code 3:
+something could not be read, since another version of this package installed the input.`,
   options: {},
   async run(call) {
     const { values, io } = call;
-    const report = await inSession(givenInput(call), async ({ session, settings, names }) => {
-      const shared = await readStatus(session, names);
-      const { steps, watched, unwatchable } = await plan(session, settings, names);
-      const pending = [...new Set(steps.flatMap((step) => step.table ?? []))];
-      const oldestChangeAge = await ageOf(session, shared.oldestChangeAt);
-      return { id: settings.id, ...shared, oldestChangeAge, watched, unwatchable, pending };
+    return inSession(givenInput(call), async (input) => {
+      const report = await reportOn(input);
+      if (values.json) printJson(io, jsonOf(report));
+      else printRows(io, rowsOf(report, input));
+      return report.problems.length === 0 ? EXIT.ok : EXIT.problems;
     });
-    if (values.json) {
-      printJson(io, report);
-      return EXIT.ok;
-    }
-    const { lease, backlog, oldestChangeAt, oldestChangeAge, watched, unwatchable, pending } = report;
-    printRows(io, [
-      ['input', report.id],
-      [
-        'active',
-        lease
-          ? `node ${lease.holder} since ${lease.acquiredAt}, fencing token ${lease.fencingToken}`
-          : 'no node',
-      ],
-      ['backlog', plural(backlog, 'change')],
-      ...(oldestChangeAge === null
-        ? []
-        : [['oldest change', `${duration(oldestChangeAge)} ago, at ${oldestChangeAt}`] as const]),
-      ['watched', tableList(watched)],
-      ...unwatchable.map(({ table, reason }) => ['not watched', `${table}: ${reason}`] as const),
-      ...pending.map((table) => ['pending', table] as const),
-    ]);
-    return EXIT.ok;
   },
 });
 
-/** The age of `time` in milliseconds, by the database's clock, which wrote the time. */
-export async function ageOf(session: Session, time: string | null): Promise<number | null> {
-  const [row] = await session.query<{ age: number | null }>(
-    'SELECT (extract(epoch FROM pg_catalog.clock_timestamp() - $1::timestamptz) * 1000)::float8 AS age',
-    [time],
-  );
-  const { age } = row!;
-  return age === null ? null : Math.round(age);
+async function reportOn(input: ConnectedInput) {
+  const { session, settings, names } = input;
+  const { tables } = await readCatalog(session, names);
+  const missing = [names.lockTable, names.logTable].filter(({ name }) => !tables.includes(name));
+  if (missing.length === 2) throw nothingInstalled();
+  const state = await readState(input, tables);
+  const { plan, refusal } = await planOrRefusal(input);
+  return {
+    id: settings.id,
+    state,
+    oldestChangeAge: await ageOf(session, state.oldestChangeAt),
+    watched: plan?.watched ?? null,
+    unwatchable: plan?.unwatchable ?? null,
+    pending: plan && [...new Set(plan.steps.flatMap((step) => step.table ?? []))],
+    problems: [
+      ...missing.map(({ name }) => `${name} does not exist`),
+      ...state.unreadable.map(({ table, reason }) => `${table} can't be read: ${reason}`),
+      ...(refusal === null ? [] : [refusal]),
+    ],
+  };
 }
+
+type Report = Awaited<ReturnType<typeof reportOn>>;
+
+/** `problems` is there only if there are any. */
+const jsonOf = ({ id, state, problems, ...rest }: Report) => {
+  const { lease, backlog, oldestChangeAt } = state;
+  return { id, lease, backlog, oldestChangeAt, ...rest, ...(problems.length > 0 && { problems }) };
+};
+
+const rowsOf = (
+  { id, state, oldestChangeAge, watched, unwatchable, pending, problems }: Report,
+  { names }: ConnectedInput,
+): (readonly [string, string])[] => [
+  ['input', id],
+  ['active', isUnreadable(state, names.lockTable) ? 'not known' : holderOf(state)],
+  ['backlog', changesOf(state, names)],
+  ...(oldestChangeAge === null
+    ? []
+    : [['oldest change', `${duration(oldestChangeAge)} ago, at ${state.oldestChangeAt}`] as const]),
+  ['watched', watched ? tableList(watched) : 'not known'],
+  ...(unwatchable ?? []).map(({ table, reason }) => ['not watched', `${table}: ${reason}`] as const),
+  ...(pending ?? []).map((table) => ['pending', table] as const),
+  ...problems.map((problem) => ['problem', problem] as const),
+];
+
+const holderOf = ({ lease }: InputState): string =>
+  lease ? `node ${lease.holder} since ${lease.acquiredAt}, fencing token ${lease.fencingToken}` : 'no node';

@@ -66,7 +66,7 @@ It ends at Ctrl-C, SIGTERM, or when its reader hangs up. An event is acknowledge
       await input.close();
       if (isTemporary) {
         await input.uninstall().catch((error: unknown) => {
-          io.stderr.write(`tail: left behind: dapper-postgres-input uninstall --name ${input.id}\n`);
+          io.stderr.write(`tail: left behind: dapper-postgres-input uninstall --yes --name ${input.id}\n`);
           throw error;
         });
       }

@@ -1,36 +1,111 @@
-import { readStatus } from '../node/status.ts';
-import { readCatalog } from '../schema/catalog.ts';
-import { uninstall as uninstallAll } from '../schema/install.ts';
-import { EXIT, command } from './command.ts';
+import { type Catalog, readCatalog } from '../schema/catalog.ts';
+import { byTable } from '../schema/existing.ts';
+import { uninstall as removeAll } from '../schema/install.ts';
+import { type Names, locationOf } from '../schema/names.ts';
+import { isOriginal } from '../schema/steps.ts';
+import { type Call, EXIT, command } from './command.ts';
+import { type InputState, changesOf, isUnreadable, readState } from './input-state.ts';
 import { givenInput, inSession } from './input.ts';
-import { coloured, plural, printJson, printable } from './output.ts';
+import type { Options } from './options.ts';
+import { coloured, printJson, printRows, printable } from './output.ts';
+
+const OPTIONS = {
+  'dry-run': { type: 'boolean', help: 'list what would be removed, and remove nothing' },
+  yes: { type: 'boolean', short: 'y', help: 'also if changes are lost that nobody has acknowledged' },
+  force: { type: 'boolean', help: 'also while a node is active' },
+} as const satisfies Options;
 
 export const uninstall = command({
   summary: 'remove everything that was installed for the input',
   details: `\
-Triggers, functions, internal tables, and the changes that nobody has acknowledged. End the nodes before:
-they would put it all back. While one of them is active, this refuses.`,
-  options: { force: { type: 'boolean', help: 'also while a node is active' } },
+Removes triggers, functions and internal tables, whichever version of this package made them. End the nodes
+before: they would put it all back. Refuses while a node is active, and if changes would be lost that nobody
+has acknowledged.`,
+  options: OPTIONS,
   async run(call) {
     const { values, io } = call;
-    const input = givenInput(call);
-    const discarded = await inSession(input, async ({ session, settings, names }) => {
-      const { tables } = await readCatalog(session, names);
-      const whole = [names.lockTable, names.logTable].every(({ name }) => tables.includes(name));
-      const { lease, backlog } = whole ? await readStatus(session, names) : { lease: null, backlog: 0 };
-      if (lease && !values.force) {
-        throw new Error(`a node has been active since ${lease.acquiredAt}: end it first, or use --force`);
+    return inSession(givenInput(call), async ({ session, settings, names }) => {
+      const { id } = settings;
+      const catalog = await readCatalog(session, names);
+      const objects = objectsOf(catalog, names);
+      if (Object.values(objects).every((list) => list.length === 0)) {
+        throw new Error(`nothing of input ${id} is installed in schema ${names.schema} of this database`);
       }
-      await uninstallAll(session, settings, names);
-      return backlog;
+      const state = await readState({ session, names }, catalog.tables);
+      const objections = objectionsTo(state, names, values);
+      if (values['dry-run']) {
+        if (values.json) printJson(io, { id, discarded: state.backlog, ...objects, objections });
+        else printRows(io, [['input', id], ...rowsOf(objects, state, names), ...objections.map(refusal)]);
+        return EXIT.ok;
+      }
+      if (objections.length > 0) throw new Error(objections.join('; '));
+      await removeAll(session, settings, names);
+      if (values.json) printJson(io, { id, discarded: state.backlog });
+      else {
+        const note = `${changesOf(state, names)} had not been acknowledged`;
+        const shown = state.backlog > 0 ? coloured(io.stdout, 'yellow', note) : note;
+        io.stdout.write(`removed ${printable(id)}; ${shown}\n`);
+      }
+      return EXIT.ok;
     });
-    if (values.json) printJson(io, { id: input.settings.id, discarded });
-    else {
-      const note = `${plural(discarded, 'change')} had not been acknowledged`;
-      io.stdout.write(
-        `removed ${printable(input.settings.id)}; ${discarded > 0 ? coloured(io.stdout, 'yellow', note) : note}\n`,
-      );
-    }
-    return EXIT.ok;
   },
 });
+
+interface InstalledObjects {
+  readonly tables: readonly string[];
+  readonly functions: readonly string[];
+  readonly triggers: readonly { readonly table: string; readonly triggers: readonly string[] }[];
+}
+
+/** The objects that an uninstallation removes. The original's triggers are not among them. */
+function objectsOf({ tables, functions, triggers }: Catalog, names: Names): InstalledObjects {
+  const own = byTable(triggers.filter((trigger) => !isOriginal(trigger, names)));
+  return {
+    tables,
+    functions: functions.map(({ name }) => name),
+    triggers: [...own.values()].map((ofTable) => ({
+      table: locationOf(ofTable[0]!.schema, ofTable[0]!.table),
+      triggers: ofTable.map(({ trigger }) => trigger),
+    })),
+  };
+}
+
+/** The reasons not to remove the input that no option has overruled. */
+function objectionsTo(
+  state: InputState,
+  names: Names,
+  { force, yes }: Call<typeof OPTIONS>['values'],
+): string[] {
+  const objections: string[] = [];
+  if (state.lease && !force) {
+    objections.push(`a node has been active since ${state.lease.acquiredAt}: end it first, or use --force`);
+  }
+  if (isUnreadable(state, names.lockTable) && !force) {
+    objections.push(
+      `this version can't read from ${names.lockTable.name} whether a node is active: end all nodes, and use --force`,
+    );
+  }
+  if (state.backlog > 0 && !yes) {
+    objections.push(
+      `${changesOf(state, names)} would be lost that nobody has acknowledged: let a node take them, or use --yes`,
+    );
+  }
+  return objections;
+}
+
+type Row = readonly [string, string];
+
+const rowsOf = (
+  { tables, functions, triggers }: InstalledObjects,
+  state: InputState,
+  names: Names,
+): Row[] => [
+  ...tables.map((name): Row => [
+    'table',
+    name === names.logTable.name ? `${name}: ${changesOf(state, names)}` : name,
+  ]),
+  ...functions.map((name): Row => ['function', name]),
+  ...triggers.map(({ table, triggers }): Row => ['triggers', `of ${table}: ${triggers.join(', ')}`]),
+];
+
+const refusal = (objection: string): Row => ['refused', objection];

@@ -68,3 +68,14 @@ export const BUSY: ReadonlySet<string> = new Set([
  * object not in prerequisite state, operator intervention, system error.
  */
 export const TRANSIENT = /^(40|53|55|57|58)/;
+
+/** The SQLSTATE of a statement that the role in use may not run. */
+const INSUFFICIENT_PRIVILEGE = '42501';
+
+const sqlstateOf = (error: unknown): string => (error as { code?: string } | null)?.code ?? '';
+
+export const isPrivilegeError = (error: unknown): boolean => sqlstateOf(error) === INSUFFICIENT_PRIVILEGE;
+
+/** Whether a statement does not fit the objects that it names: a column is missing, or has another type. */
+export const isMisfit = (error: unknown): boolean =>
+  sqlstateOf(error).startsWith('42') && !isPrivilegeError(error);

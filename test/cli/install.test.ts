@@ -3,7 +3,7 @@ import { createRole } from '../support/watched.ts';
 import { setup } from './support.ts';
 
 describe('install', () => {
-  it('install what may be installed, and tell of the rest', async () => {
+  it('installs what the role may install, and tells what is left out', async () => {
     const { database, run } = await setup();
     const { role, url } = await createRole(database);
     await database.query(

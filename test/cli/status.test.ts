@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { setup } from './support.ts';
 
 describe('status', () => {
-  it('install, tell, and remove', async () => {
+  it('tells what waits and which tables lack a trigger, until all is removed', async () => {
     const { database, run, runJson, internalObjects } = await setup();
     expect(await run(['status', '--name', 'my-input'])).toMatchObject({ code: 1, out: '' });
     expect(await runJson('install', '--name', 'my-input', '--exclude', 'lin*')).toEqual({
@@ -27,8 +27,11 @@ describe('status', () => {
     expect(out).toMatch(/^active +no node$/m);
     expect(out).toMatch(/^backlog +2 changes$/m);
     expect(out).toMatch(/^oldest change +1 min \d+ s ago/m);
-    expect(await runJson('uninstall', '--name', 'my-input')).toEqual({ id: 'my_input', discarded: 2 });
+    expect(await runJson('uninstall', '--yes', '--name', 'my-input')).toEqual({
+      id: 'my_input',
+      discarded: 2,
+    });
     expect(await internalObjects()).toEqual([]);
-    expect((await run(['uninstall', '--name', 'my-input'])).code).toBe(0);
+    expect((await run(['uninstall', '--name', 'my-input'])).code).toBe(1);
   });
 });

@@ -4,7 +4,7 @@ import { newPostgresInput } from '../../src/index.ts';
 import { setup } from './support.ts';
 
 describe('uninstall', () => {
-  it('tell who is active, and do not remove what is in use', async () => {
+  it('refuses while a node is active, which status names', async () => {
     const { database, run, runJson, internalObjects } = await setup();
     const config = { name: 'x', type: 'postgres', connectionString: database.url };
     await using input = await newPostgresInput(config, { connectTimeout: 10_000 });
@@ -25,9 +25,94 @@ describe('uninstall', () => {
     const refused = await run(['uninstall', '--name', 'x']);
     expect(refused.code).toBe(1);
     expect(refused.err).toContain('end it first');
+    const listed = await runJson('uninstall', '--name', 'x', '--dry-run');
+    expect(listed.objections).toEqual([
+      expect.stringMatching(/^a node has been active since .* or use --force$/),
+    ]);
     expect(await internalObjects()).not.toEqual([]);
     await input.close();
     await ended;
     expect((await run(['uninstall', '--name', 'x'])).code).toBe(0);
+  });
+
+  it('says so if nothing is there', async () => {
+    const { run } = await setup();
+    const answer = {
+      code: 1,
+      out: '',
+      err: 'dapper-postgres-input: nothing of input x is installed in schema postgres_input of this database\n',
+    };
+    expect(await run(['uninstall', '--name', 'x'])).toEqual(answer);
+    expect(await run(['uninstall', '--name', 'x', '--dry-run', '--yes', '--force', '--json'])).toEqual(
+      answer,
+    );
+    await run(['install', '--name', 'y']);
+    expect(await run(['uninstall', '--name', 'x'])).toEqual(answer);
+  });
+
+  it('lists what it would remove, and removes nothing', async () => {
+    const { database, run, runJson, internalObjects } = await setup();
+    await run(['install', '--name', 'x', '--operation', 'create,delete']);
+    await run(['install', '--name', 'other']);
+    await database.query('CREATE SCHEMA crm; CREATE TABLE crm.notes (id int)');
+    await run(['install', '--name', 'x', '--operation', 'create', '--schemas', 'public,crm']);
+    await database.query('INSERT INTO orders VALUES (1), (2); INSERT INTO crm.notes VALUES (3)');
+    const functions = await database.query(
+      `SELECT proname AS name FROM pg_proc WHERE pronamespace = 'postgres_input'::regnamespace
+       AND proname ~ 'postgres_input_x$|^process_record_x_' ORDER BY proname COLLATE "C"`,
+    );
+    const before = await internalObjects();
+
+    const { code, out } = await run(['uninstall', '--name', 'x', '--dry-run']);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^input +x$/m);
+    expect(out).toMatch(/^table +log_postgres_input_x: 3 changes$/m);
+    expect(out).toMatch(/^table +lock_postgres_input_x$/m);
+    expect(out).toMatch(/^triggers +of crm.notes: notes_x_insert_trigger$/m);
+    expect(out).toMatch(/^refused +3 changes would be lost .* or use --yes$/m);
+    expect(out).not.toContain('other');
+
+    const listed = await runJson('uninstall', '--name', 'x', '--dry-run', '--yes');
+    expect(listed).toEqual({
+      id: 'x',
+      discarded: 3,
+      tables: expect.any(Array),
+      functions: expect.any(Array),
+      triggers: expect.any(Array),
+      objections: [],
+    });
+    const tables = ['lock_postgres_input_x', 'log_postgres_input_x', 'secret_postgres_input_x'];
+    expect(listed.tables.toSorted()).toEqual(tables);
+    expect(listed.functions.toSorted()).toEqual(functions.map(({ name }) => name));
+    expect(listed.triggers).toHaveLength(3);
+    expect(listed.triggers).toContainEqual({ table: 'orders', triggers: ['orders_x_insert_trigger'] });
+    expect(await internalObjects()).toEqual(before);
+
+    // All that was listed is what is removed.
+    expect((await run(['uninstall', '--name', 'x', '--yes'])).code).toBe(0);
+    const gone = before.filter((name) => /_x_\w+_trigger$/.test(name));
+    expect(gone).toHaveLength(3);
+    expect(await internalObjects()).toEqual(before.filter((name) => !gone.includes(name)));
+  });
+
+  it('refuses if changes would be lost, unless told to', async () => {
+    const { database, run, internalObjects } = await setup();
+    for (const yes of ['--yes', '-y']) {
+      await run(['install', '--name', 'x']);
+      await database.query('INSERT INTO lines SELECT 1, generate_series(1, 120)');
+      for (const args of [[], ['--force'], ['--json']]) {
+        const { code, out, err } = await run(['uninstall', '--name', 'x', ...args]);
+        expect({ code, out }).toEqual({ code: 1, out: '' });
+        expect(err).toContain('120 changes would be lost');
+      }
+      expect(await internalObjects()).toContain('lines_x_insert_trigger');
+      expect(await run(['uninstall', '--name', 'x', yes])).toEqual({
+        code: 0,
+        out: 'removed x; 120 changes had not been acknowledged\n',
+        err: '',
+      });
+      expect(await internalObjects()).toEqual([]);
+      await database.query('DELETE FROM lines');
+    }
   });
 });
