@@ -1,7 +1,7 @@
 /**
- * The state of an input, read from the tables that are there. Another version of this package may have made them, and
- * somebody may have dropped one of them. Commands that only look at an input, or remove it, have to work then too; so a table that this
- * version can't read is part of the result.
+ * The state of an input, read from the tables that are there. Another version of this package may have made the tables, and
+ * somebody may have dropped one. Commands that look at an input or remove it have to work then too, so a table that this
+ * version can't read becomes a part of the result.
  */
 import { PostgresInputError } from '../api/errors.ts';
 import type { SharedStatus } from '../api/status.ts';

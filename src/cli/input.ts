@@ -42,7 +42,7 @@ export function givenInput({ values, connectionString }: Call, name = values.nam
   };
 }
 
-/** Runs `task` on a connection of its own. */
+/** Runs `task` on a connection of its own. Plans and installations take their settings from the connected input. */
 export async function inSession<Result>(
   { settings, names }: GivenInput,
   task: (input: ConnectedInput) => Promise<Result>,

@@ -7,7 +7,7 @@ export const install = command({
   summary: 'put the triggers and the internal tables in place',
   details: `\
 Nodes do this by themselves when they start, unless their option install is false. Changes are kept from
-then on, until a node takes them. Exit code 3: some tables had to be left out, and why is told.`,
+then on, until a node takes them. Exit code 3: some tables had to be left out; the output says why.`,
   options: {},
   async run(call) {
     const { values, io } = call;
