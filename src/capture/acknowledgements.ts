@@ -11,13 +11,18 @@ import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import type pg from 'pg';
 import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
-import type { Lease } from '../node/lease.ts';
 import type { Session } from '../postgres/session.ts';
 import { LOCKED } from '../postgres/sqlstates.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
 import { STRIDE } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type AcknowledgementsSql, acknowledgementsSql } from './acknowledgements-sql.ts';
+
+/** The lease as far as it fences: who holds it, under which token; null when this node does not. */
+export interface Fence {
+  readonly holder: string;
+  readonly token: string | null;
+}
 
 interface Batch {
   readonly sequences: string[];
@@ -34,7 +39,7 @@ const RETRY = 20;
 
 export class Acknowledgements {
   readonly #session: Session;
-  readonly #lease: Lease;
+  readonly #lease: Fence;
   readonly #sql: AcknowledgementsSql;
   #gathering: Batch = { sequences: [], waiting: [] };
   #isAcknowledging = false;
@@ -43,7 +48,7 @@ export class Acknowledgements {
   /** Told of an acknowledgement that failed although the lease is held: what it named would come again. */
   readonly #fail: (error: unknown) => void;
 
-  constructor(session: Session, names: Names, lease: Lease, fail: (error: unknown) => void) {
+  constructor(session: Session, names: Names, lease: Fence, fail: (error: unknown) => void) {
     this.#session = session;
     this.#lease = lease;
     this.#sql = acknowledgementsSql(names);
