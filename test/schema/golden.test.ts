@@ -12,7 +12,7 @@ import {
   dropSchema,
   refuseForeignSchema,
 } from '../../src/schema/internal-tables.ts';
-import { namesOf, type TriggerEvent } from '../../src/schema/names.ts';
+import { TRIGGER_EVENTS, type TriggerEvent, namesOf } from '../../src/schema/names.ts';
 import { sharedFunctions } from '../../src/schema/shared-functions.ts';
 import { candidateTables, chooseTables, type CandidateTable, type Table } from '../../src/schema/tables.ts';
 import { createTrigger, recordFunction } from '../../src/schema/trigger-function.ts';
@@ -24,22 +24,21 @@ const VERSION = 1;
 const golden = (path: string) => new URL(`../golden/${path}`, import.meta.url).pathname;
 const names = namesOf('golden', 'postgres_input');
 
-async function expectGolden(file: string, statements: readonly string[]): Promise<void> {
-  const text = statements.map((statement) => `${statement};\n`).join('\n');
-  await expect(text).toMatchFileSnapshot(golden(`v${VERSION}/${file}.sql`));
-}
+const script = (statements: readonly string[]) => statements.map((sql) => `${sql};\n`).join('\n');
+const file = (name: string) => golden(`v${VERSION}/${name}.sql`);
 
-test('the schema and its tables', async () => {
-  await expectGolden('schema', [...createSchema(names), refuseForeignSchema(names), dropSchema(names)]);
-  for (const [name, statements] of Object.entries(createTables(names)))
-    await expectGolden(`table.${name}`, statements);
+test('the schema', async () => {
+  const statements = [...createSchema(names), refuseForeignSchema(names), dropSchema(names)];
+  await expect(script(statements)).toMatchFileSnapshot(file('schema'));
 });
 
-test('the functions that all triggers share', async () => {
-  for (const shared of sharedFunctions(names)) {
-    const [kind] = shared.name.split('_');
-    await expectGolden(`function.${kind}`, createFunction(shared, 'owner'));
-  }
+test.for(Object.entries(createTables(names)))('the internal table %s', async ([name, statements]) => {
+  await expect(script(statements)).toMatchFileSnapshot(file(`table.${name}`));
+});
+
+test.for(sharedFunctions(names))('the function $name that all triggers share', async (shared) => {
+  const [kind] = shared.name.split('_');
+  await expect(script(createFunction(shared, 'owner'))).toMatchFileSnapshot(file(`function.${kind}`));
 });
 
 describe('the trigger functions', () => {
@@ -55,28 +54,24 @@ describe('the trigger functions', () => {
       tables.set(table.name, { ...table, identity: withFixedOids(table.identity) });
   });
 
-  const ALL: ReadonlySet<TriggerEvent> = new Set(['insert', 'update', 'delete', 'truncate']);
-
-  async function expectFunction(
-    file: string,
-    name: string,
-    event: TriggerEvent,
-    wanted = ALL,
-  ): Promise<void> {
-    const table = tables.get(name)!;
-    const made = recordFunction(names, table, event, wanted);
-    await expectGolden(file, [...createFunction(made, null), createTrigger(names, table, event)]);
-  }
+  const make = (table: Table, event: TriggerEvent, wanted: ReadonlySet<TriggerEvent>) =>
+    script([
+      ...createFunction(recordFunction(names, table, event, wanted), null),
+      createTrigger(names, table, event),
+    ]);
 
   test.for(['orders', 'order_lines', 'notes', 'measurements', 'measurements_rest'])('of %s', async (name) => {
-    for (const event of ALL) await expectFunction(`${name}.${event}`, name, event);
+    for (const event of TRIGGER_EVENTS) {
+      const sql = make(tables.get(name)!, event, new Set(TRIGGER_EVENTS));
+      await expect(sql).toMatchFileSnapshot(file(`${name}.${event}`));
+    }
   });
 
   test.for([['update'], ['insert', 'update'], ['update', 'delete']] as const)(
     'of an input for %j only',
     async (events) => {
-      const file = `orders.update.of-${events.join('-and-')}`;
-      await expectFunction(file, 'orders', 'update', new Set(events));
+      const sql = make(tables.get('orders')!, 'update', new Set(events));
+      await expect(sql).toMatchFileSnapshot(file(`orders.update.of-${events.join('-and-')}`));
     },
   );
 });
