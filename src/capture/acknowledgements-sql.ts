@@ -1,6 +1,6 @@
 /** The statements that acknowledge, that is delete from the change log. */
 import type { Statement } from '../postgres/session.ts';
-import { STRIDE } from '../schema/log-layout.ts';
+import { CHANGES, putBack, writtenRowSql } from '../schema/log-layout.ts';
 import type { Names, ObjectName } from '../schema/names.ts';
 
 export interface AcknowledgementsSql {
@@ -19,18 +19,6 @@ const held = ({ sql }: ObjectName): string => `held AS MATERIALIZED (
   SELECT FROM ${sql} WHERE resource = 1 AND holder = $2 AND token = $3 FOR SHARE
 )`;
 
-/** Of the rows `gone` that were packed, what is not acknowledged is put back, a row each. $1: what is. */
-const putBack = ({ sql }: ObjectName): string => `rest AS (
-  INSERT INTO ${sql} (seq, xid, at, tbl, id, op, key)
-  SELECT gone.seq + change.n, gone.xid, gone.at, gone.tbl, change.id, gone.op, coalesce(change.key::text, gone.key)
-  FROM gone, ROWS FROM (
-    pg_catalog.json_array_elements_text(gone.id::json),
-    pg_catalog.json_array_elements(CASE WHEN gone.key LIKE '[%' THEN gone.key ELSE '[]' END::json)
-  ) WITH ORDINALITY change (id, key, n)
-  WHERE gone.size IS NOT NULL AND gone.seq + change.n NOT IN (SELECT unnest($1::bigint[]))
-  RETURNING seq
-)`;
-
 export const acknowledgementsSql = ({
   logTable,
   lockTable,
@@ -47,10 +35,12 @@ export const acknowledgementsSql = ({
     text: `
 WITH ${held(lockTable)}, gone AS (
   DELETE FROM ${logTable.sql} WHERE seq = ANY ($4::bigint[]) AND EXISTS (SELECT FROM held)
-    AND (SELECT pg_catalog.set_config('lock_timeout', '${LOCK_TIMEOUT}', true)) IS NOT NULL
+    AND (SELECT set_config('lock_timeout', '${LOCK_TIMEOUT}', true)) IS NOT NULL
   RETURNING *
-), ${putBack(logTable)}
-SELECT (SELECT coalesce(pg_catalog.sum(coalesce(size, 1)), 0) FROM gone)::int - (SELECT pg_catalog.count(*) FROM rest)::int AS found
+), rest AS (
+  ${putBack(logTable, 'gone', '$1::bigint[]')}
+)
+SELECT (SELECT coalesce(sum(${CHANGES}), 0) FROM gone)::int - (SELECT count(*) FROM rest)::int AS found
 FROM held`,
   },
   /** The same, but leaves alone what other transactions have, and tells which. It needs the right to UPDATE. */
@@ -63,12 +53,14 @@ WITH ${held(lockTable)}, free AS MATERIALIZED (
 ), gone AS (
   DELETE FROM ${logTable.sql} WHERE seq = ANY (ARRAY(SELECT seq FROM free))
   RETURNING *
-), ${putBack(logTable)}
+), rest AS (
+  ${putBack(logTable, 'gone', '$1::bigint[]')}
+)
 SELECT ARRAY(
   SELECT named::text FROM unnest($1::bigint[]) named
   WHERE EXISTS (
     SELECT FROM ${logTable.sql}
-    WHERE seq IN (named, named - named % ${STRIDE}) AND seq <> ALL (ARRAY(SELECT seq FROM free))
+    WHERE seq IN (named, ${writtenRowSql('named')}) AND seq <> ALL (ARRAY(SELECT seq FROM free))
   )
 ) AS locked
 FROM held`,
@@ -80,7 +72,9 @@ FROM held`,
 WITH gone AS (
   DELETE FROM ${logTable.sql} WHERE seq = ANY ($2::bigint[]) AND size IS NOT NULL
   RETURNING *
-), ${putBack(logTable)}
+), rest AS (
+  ${putBack(logTable, 'gone', '$1::bigint[]')}
+)
 SELECT`,
   },
   /**
@@ -98,6 +92,6 @@ RETURNING pg_catalog.pg_try_advisory_xact_lock_shared(${acknowledgingKey}), 1 / 
   /** Whether no such transaction is open. */
   noneAcknowledges: {
     name: 'log_none_acknowledges',
-    text: `SELECT pg_catalog.pg_try_advisory_xact_lock(${acknowledgingKey}) AS none`,
+    text: `SELECT pg_try_advisory_xact_lock(${acknowledgingKey}) AS none`,
   },
 });

@@ -14,7 +14,7 @@ import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
 import { LOCKED } from '../postgres/sqlstates.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
-import { STRIDE } from '../schema/log-layout.ts';
+import { writtenRow } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type AcknowledgementsSql, acknowledgementsSql } from './acknowledgements-sql.ts';
 
@@ -148,16 +148,10 @@ export class Acknowledgements {
 // As text: pg would look at every character of every element, should one have to be quoted.
 const array = (sequences: Iterable<string>): string => `{${[...sequences].join(',')}}`;
 
-const DIGITS = String(STRIDE).length - 1;
-const OF_A_ROW = '0'.repeat(DIGITS);
-
-/** The row that was written with a change: its own, if it was the row's only one. */
-const rowThatPacks = (sequence: string): string => sequence.slice(0, -DIGITS) + OF_A_ROW;
-
 /** The rows in which changes may be: those that were written, and those that took their place. */
 function rowsThatHold(sequences: readonly string[]): Iterable<string> {
   const rows = new Set(sequences);
-  for (const sequence of sequences) rows.add(rowThatPacks(sequence));
+  for (const sequence of sequences) rows.add(writtenRow(sequence));
   return rows;
 }
 
@@ -176,7 +170,7 @@ export async function acknowledgeIn(
   const found = async (...rows: string[]) =>
     (await client.query(acknowledgeInTransaction.text, [array(rows), fencingToken])).rowCount !== 0;
   if (await found(sequence!)) return;
-  const row = rowThatPacks(sequence!);
+  const row = writtenRow(sequence!);
   if (row === sequence) throw leaseLost();
   await inSession((session) => session.query(unpack, ['{}', array([row])]));
   if (!(await found(sequence!, row))) throw leaseLost();

@@ -1,7 +1,7 @@
 /** The statements of the change log. */
 import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Statement } from '../postgres/session.ts';
-import { STRIDE } from '../schema/log-layout.ts';
+import { CHANGES, type LogRow, READ_COLUMNS, STRIDE, lastSequenceOfRow } from '../schema/log-layout.ts';
 import { type Names, type ObjectName } from '../schema/names.ts';
 
 export interface ChangeLogSql {
@@ -13,14 +13,25 @@ export interface ChangeLogSql {
 
 /** The highest sequence that a change may bear whose row was drawn so far, by whomever; 0 for a role that may not know. */
 const drawn = ({ sql }: ObjectName): string => `(
-  SELECT coalesce(CASE WHEN pg_catalog.has_sequence_privilege(log_seq, 'SELECT')
-    THEN (pg_catalog.pg_sequence_last_value(log_seq) + 1) * ${STRIDE} - 1 END, 0)
-  FROM (SELECT pg_catalog.pg_get_serial_sequence(${quoteLiteral(sql)}, 'seq')::pg_catalog.regclass) s (log_seq)
+  SELECT coalesce(CASE WHEN has_sequence_privilege(log_seq, 'SELECT')
+    THEN ${lastSequenceOfRow('pg_sequence_last_value(log_seq)')} END, 0)
+  FROM (SELECT pg_get_serial_sequence(${quoteLiteral(sql)}, 'seq')::regclass) s (log_seq)
 )`;
 
 /** Sequences that are stepped over before the clock is looked at; more where those would be too many windows. */
 const WINDOW = 100_000 * STRIDE;
 const MAX_WINDOWS = 2000;
+
+/** What stands where the log's rows have their columns. */
+const inPlaceOfRow = (values: Partial<Record<(typeof READ_COLUMNS)[number], string>>): string =>
+  READ_COLUMNS.map((column) => values[column] ?? 'NULL').join(', ');
+const columns = READ_COLUMNS.join(', ');
+
+/** What a page's first row says of its pass; `xid` only when the pass begins. */
+export const passOf = ([, , snapshot, drawn, xid]: LogRow) => ({ snapshot, drawn, xid });
+
+/** Whether a row says how far a statement came that took long: after which sequence the next has to go on. */
+export const isMilestone = ([, at]: LogRow): boolean => (at as string | null) === null;
 
 /**
  * A page of a pass: what is wanted of it, in the order of the sequences. $1: the pass's snapshot. $2: the highest sequence
@@ -33,42 +44,45 @@ const MAX_WINDOWS = 2000;
  */
 const page = (log: ObjectName, { after, wanted }: { after: string; wanted: string }): string => `
 WITH pass AS MATERIALIZED (
-  SELECT coalesce($1::pg_snapshot, pg_catalog.pg_current_snapshot()) AS snapshot,
-    pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()) AS not_begun,
+  SELECT coalesce($1::pg_snapshot, pg_current_snapshot()) AS snapshot,
+    pg_snapshot_xmax(pg_current_snapshot()) AS not_begun,
     coalesce($2::bigint, ${drawn(log)}) AS drawn
 ), span AS MATERIALIZED (
   SELECT first, CASE drawn WHEN 0 THEN first ELSE drawn - 1 END AS last,
     CASE drawn WHEN 0 THEN ${2n ** 63n - 1n} - first ELSE greatest(${WINDOW}, (drawn - first) / ${MAX_WINDOWS} + 1) END AS step
   FROM pass, LATERAL (SELECT ${after} AS first OFFSET 0) a
 )
-SELECT NULL::bigint, NULL::timestamptz, snapshot::text, drawn::text,
-  CASE WHEN $1 IS NULL THEN pg_catalog.pg_current_xact_id()::text END, NULL::text, NULL::int
+SELECT ${inPlaceOfRow({
+  tbl: 'snapshot::text',
+  id: 'drawn::text',
+  op: 'CASE WHEN $1 IS NULL THEN pg_current_xact_id()::text END',
+})}
 FROM pass
 UNION ALL
-SELECT seq, at, tbl, id, op, key, size FROM (
-  SELECT found.*, pg_catalog.sum(coalesce(size, 1)) OVER (ROWS UNBOUNDED PRECEDING) AS changes FROM (
+SELECT ${columns} FROM (
+  SELECT found.*, sum(${CHANGES}) OVER (ROWS UNBOUNDED PRECEDING) AS changes FROM (
     SELECT after, after + step AS upto, after > first
-      AND pg_catalog.clock_timestamp() > pg_catalog.statement_timestamp() + $3::float8 * interval '1 millisecond' AS late
-    FROM span, pg_catalog.generate_series(first, last, step) after
+      AND clock_timestamp() > statement_timestamp() + $3::float8 * interval '1 millisecond' AS late
+    FROM span, generate_series(first, last, step) after
     OFFSET 0
   ) w, LATERAL (
     (
-      SELECT seq, at, tbl, id, op, key, size FROM ${log.sql}
+      SELECT ${columns} FROM ${log.sql}
       WHERE NOT w.late AND seq > w.after AND seq <= w.upto AND ${wanted}
       ORDER BY seq
     )
     UNION ALL
-    SELECT w.after, NULL, NULL, NULL, NULL, NULL, NULL WHERE w.late
+    SELECT ${inPlaceOfRow({ seq: 'w.after' })} WHERE w.late
   ) found
   LIMIT $5
 ) page
-WHERE changes - coalesce(size, 1) < $4`;
+WHERE changes - ${CHANGES} < $4`;
 
 export const changeLogSql = ({ logTable }: Names): ChangeLogSql => ({
   /** A start without a pass. */
   start: {
     name: 'log_start',
-    text: `SELECT ${drawn(logTable)}::text AS drawn, pg_catalog.pg_current_xact_id()::text AS xid`,
+    text: `SELECT ${drawn(logTable)}::text AS drawn, pg_current_xact_id()::text AS xid`,
   },
   /**
    * A page of all that a snapshot sees. $6: after this sequence. A row of a transaction that has not begun yet was
@@ -78,7 +92,7 @@ export const changeLogSql = ({ logTable }: Names): ChangeLogSql => ({
     name: 'log_first_pass',
     text: page(logTable, {
       after: '$6::bigint',
-      wanted: `(pg_catalog.pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass)) OR xid >= (SELECT not_begun FROM pass))`,
+      wanted: `(pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass)) OR xid >= (SELECT not_begun FROM pass))`,
     }),
   },
   /**
@@ -91,17 +105,17 @@ export const changeLogSql = ({ logTable }: Names): ChangeLogSql => ({
     text: page(logTable, {
       after: `least($6::bigint, (
     SELECT min(late.after) FROM unnest($7::xid8[], $8::bigint[]) late (xid, after)
-    WHERE pg_catalog.pg_visible_in_snapshot(late.xid, pass.snapshot)
+    WHERE pg_visible_in_snapshot(late.xid, pass.snapshot)
   ))`,
-      wanted: `pg_catalog.pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass))
-        AND NOT pg_catalog.pg_visible_in_snapshot(xid, $9::pg_snapshot)`,
+      wanted: `pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass))
+        AND NOT pg_visible_in_snapshot(xid, $9::pg_snapshot)`,
     }),
   },
   /** How many changes wait, and since when the oldest. */
   backlog: {
     name: 'log_backlog',
     text: `
-SELECT coalesce(pg_catalog.sum(coalesce(size, 1)), 0)::int AS backlog, (SELECT at FROM ${logTable.sql} ORDER BY seq LIMIT 1) AS oldest
+SELECT coalesce(sum(${CHANGES}), 0)::int AS backlog, (SELECT at FROM ${logTable.sql} ORDER BY seq LIMIT 1) AS oldest
 FROM ${logTable.sql}`,
   },
 });

@@ -27,11 +27,12 @@
  * acknowledged and not vacuumed, since somebody holds an old snapshot. A statement that has stepped over them for some
  * time says how far it came, and the next goes on from there, so that the lease is renewed meanwhile.
  */
-import { type Session, isoOf } from '../postgres/session.ts';
+import type { Session } from '../postgres/session.ts';
 import { Snapshot } from '../postgres/snapshot.ts';
+import { type LogRow, Unpacker } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
-import { type ChangeLogSql, changeLogSql } from './change-log-sql.ts';
-import { Change, type LoggedKey, operationOf } from './change.ts';
+import { type ChangeLogSql, changeLogSql, isMilestone, passOf } from './change-log-sql.ts';
+import { type Change, changeOf } from './change.ts';
 
 /** Of a moment: all sequences drawn before are up to `drawn`, and whoever began after it has an xid above `xid`. */
 interface Start {
@@ -46,24 +47,12 @@ interface Pass {
   readonly after: string;
 }
 
-type Row = [
-  seq: string | null,
-  at: string | null,
-  tbl: string,
-  id: string,
-  op: string,
-  key: string | null,
-  /** How many changes it holds, if they are packed. */
-  size: number | null,
-];
-
-/** Of a statement's first row: where it holds the snapshot, the highest sequence drawn, and an xid. */
-const [SNAPSHOT, DRAWN, XID] = [2, 3, 4] as const;
-
-/** Says how far a statement came that took long; its sequence is none of a change. */
-const isMilestone = (row: Row): boolean => row[1] === null;
-
 const startOf = (drawn: string, xid: string): Start => ({ drawn: BigInt(drawn), xid: BigInt(xid) });
+
+function begin(first: LogRow): Pass {
+  const { snapshot, drawn, xid } = passOf(first);
+  return { start: startOf(drawn, xid), snapshot: new Snapshot(snapshot), after: '0' };
+}
 
 export interface Page {
   readonly changes: Change[];
@@ -87,8 +76,7 @@ export class ChangeLog {
 
   /** How many changes a row of the last page held, on average. */
   #perRow = 1;
-  /** Most tables have a key of one column, whose name need not be parsed for every row. */
-  readonly #keyColumns = new Map<string, LoggedKey>();
+  readonly #unpacker = new Unpacker(changeOf);
 
   /** `patience`: for how long a page's statement may look for changes before it tells how far it came, in milliseconds. */
   constructor(session: Session, names: Names, patience = session.timeout / 4) {
@@ -106,7 +94,7 @@ export class ChangeLog {
   async readPage(wanted: number): Promise<Page> {
     this.#complete ??= { start: await this.#readStart(), snapshot: null };
     const limit = Math.ceil(wanted / this.#perRow);
-    let first: Row | undefined;
+    let first: LogRow | undefined;
     let rows = 0;
     const changes: Change[] = [];
     let milestone: string | null = null;
@@ -116,15 +104,11 @@ export class ChangeLog {
       } else if (isMilestone(row)) {
         milestone ??= row[0];
       } else if (milestone === null) {
-        this.#addChanges(row, changes);
+        this.#unpacker.unpack(row, changes);
         rows++;
       }
     });
-    const pass = this.#pass ?? {
-      start: startOf(first![DRAWN], first![XID]),
-      snapshot: new Snapshot(first![SNAPSHOT]),
-      after: '0',
-    };
+    const pass = this.#pass ?? begin(first!);
     const read = changes.at(-1)?.sequence ?? pass.after;
     // A statement may have come to a packed row, and to no further than where it begins.
     const after = milestone === null || BigInt(read) > BigInt(milestone) ? read : milestone;
@@ -133,28 +117,6 @@ export class ChangeLog {
     this.#pass = { ...pass, after };
     if (last) this.#finishPass(this.#pass, this.#complete.start);
     return { changes, last };
-  }
-
-  #addChanges([seq, at, tbl, id, op, key, size]: Row, into: Change[]): void {
-    const operation = operationOf(op);
-    const time = isoOf(at!);
-    if (size === null) {
-      into.push(new Change(seq, tbl, operation, id, key === null ? null : this.#parseKey(key), time));
-      return;
-    }
-    const first = BigInt(seq!) + 1n;
-    const ids = JSON.parse(id) as string[];
-    const keys = key?.startsWith('[') ? (JSON.parse(key) as LoggedKey[]) : null;
-    const shared = key === null || keys ? null : this.#parseKey(key);
-    for (const [n, each] of ids.entries())
-      into.push(new Change(String(first + BigInt(n)), tbl, operation, each, keys ? keys[n]! : shared, time));
-  }
-
-  #parseKey(json: string): LoggedKey {
-    if (!json.startsWith('"')) return JSON.parse(json) as LoggedKey;
-    let column = this.#keyColumns.get(json);
-    if (column === undefined) this.#keyColumns.set(json, (column = JSON.parse(json) as LoggedKey));
-    return column;
   }
 
   async #readStart(): Promise<Start> {
@@ -166,7 +128,7 @@ export class ChangeLog {
     limits: readonly number[],
     previous: Start,
     seen: Snapshot | null,
-    onRow: (row: Row) => void,
+    onRow: (row: LogRow) => void,
   ): Promise<void> {
     const pass = this.#pass;
     const common = [pass?.snapshot.text ?? null, pass?.start.drawn ?? null, this.#patience, ...limits];

@@ -1,9 +1,7 @@
 /** A change of a row, as both roads, the notification and the change log, bring it, and the event that it becomes. */
 import type { ChangeEvent } from '../api/change-event.ts';
 import type { Operation } from '../api/orchestrator.ts';
-
-/** The column `key` of the log, parsed: a string is the name of the column that the id was taken from. */
-export type LoggedKey = string | Record<string, string> | null;
+import type { Key, MakeChange } from '../schema/log-layout.ts';
 
 /** What the trigger functions write into the column `op`. */
 const OPERATIONS: ReadonlyMap<string, Operation> = new Map([
@@ -12,8 +10,6 @@ const OPERATIONS: ReadonlyMap<string, Operation> = new Map([
   ['DELETE', 'delete'],
   ['TRUNCATE', 'delete'],
 ]);
-
-export const operationOf = (op: string): Operation => OPERATIONS.get(op) ?? 'unknown';
 
 /**
  * A change that nobody has been handed yet. Thousands of them wait for a slow consumer. They are no object literals: of
@@ -24,7 +20,7 @@ export class Change {
   readonly location: string;
   readonly operation: Operation;
   readonly id: string;
-  readonly key: LoggedKey;
+  readonly key: Key;
   readonly occurredAt: string | null;
 
   constructor(
@@ -32,7 +28,7 @@ export class Change {
     location: string,
     operation: Operation,
     id: string,
-    key: LoggedKey,
+    key: Key,
     occurredAt: string | null,
   ) {
     this.sequence = sequence;
@@ -43,6 +39,10 @@ export class Change {
     this.occurredAt = occurredAt;
   }
 }
+
+/** The change that a trigger function logged, whichever road it came by. */
+export const changeOf: MakeChange<Change> = (seq, at, tbl, id, op, key) =>
+  new Change(seq, tbl, OPERATIONS.get(op) ?? 'unknown', id, key, at);
 
 /** The event that a change becomes when it is handed out. */
 export const eventOf = (change: Change, trigger: string, fencingToken: string | null): ChangeEvent => ({

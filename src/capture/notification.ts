@@ -9,7 +9,7 @@ import { createHmac, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
 import { PostgresInputError } from '../api/errors.ts';
 import { type Operation, parseOperation } from '../api/orchestrator.ts';
-import { Change, operationOf } from './change.ts';
+import { Change, changeOf } from './change.ts';
 
 export type Payload =
   /**
@@ -89,7 +89,7 @@ function announced(text: string, crowded: boolean): Payload {
     kind: 'changes',
     crowded,
     // The trigger made `at` of UTC, and JSON's timestamps are ISO 8601.
-    changes: changes.map((c) => new Change(c.seq, c.tbl, operationOf(c.op), c.id, c.key, `${c.at}Z`)),
+    changes: changes.map((c) => changeOf(c.seq, `${c.at}Z`, c.tbl, c.id, c.op, c.key)),
     xid: BigInt(changes[0].xid),
   };
 }

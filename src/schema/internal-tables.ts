@@ -1,6 +1,6 @@
 /** The DDL text of the internal schema and its tables, and of the functions that all triggers share. */
 import { quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
-import { STRIDE } from './log-layout.ts';
+import { logColumns } from './log-layout.ts';
 import { VERSION } from './migrations.ts';
 import type { Names, ObjectName } from './names.ts';
 
@@ -75,15 +75,7 @@ export const createTables = (names: Names) => ({
   ],
   log: [
     `CREATE SEQUENCE ${names.logSequence.sql}`,
-    `CREATE TABLE ${names.logTable.sql} (
-  seq bigint PRIMARY KEY DEFAULT pg_catalog.nextval(${quoteLiteral(names.logSequence.sql)}::pg_catalog.regclass) * ${STRIDE},
-  xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
-  at timestamptz NOT NULL,
-  tbl text NOT NULL,
-  id text NOT NULL,
-  op text NOT NULL,
-  key text,
-  size integer
+    `CREATE TABLE ${names.logTable.sql} (${logColumns(names.logSequence)}
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
   autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000,
   vacuum_truncate = off, toast.vacuum_truncate = off)`,

@@ -1,13 +1,179 @@
-/** The layout of the change log: what SQL and TypeScript both know of its rows. */
-
 /**
- * How many sequences each row of the log has, from a multiple of this on, whatever is done to the sequence that counts
- * rows. A row that holds many changes has a size, and they bear the sequences after its own; the change of any other row
- * bears the row's.
+ * The layout of the change log: its columns, the sequences of its rows, and how changes are packed into a row.
+ *
+ * Row n of the log has sequence n x STRIDE. It has one of two forms:
+ *
+ *   single: `id`, `op` and `key` are those of one change, whose sequence is the row's own; `size` is null.
+ *   packed: `size` changes of one statement and one operation. `id` is a JSON array of their ids. `key` is a JSON array of their
+ *           keys, or the one key that they share. Change number i, counted from 1, has the row's sequence + i.
+ *
+ * When a part of a packed row is acknowledged, the row is deleted, and each of its other changes is put back as a single row
+ * under the sequence that the change has. So a change keeps its sequence in either form, and a sequence says which row was
+ * written with the change: the multiple of STRIDE below it.
+ *
+ * A `key` is SQL's NULL, the JSON string of the column that `id` was taken from, or a JSON object of columns and values: only
+ * the array of a packed row begins with `[`.
  */
-export const STRIDE = 1000;
+import { quoteLiteral } from '../postgres/quoting.ts';
+import { isoOf } from '../postgres/session.ts';
+import type { ObjectName } from './names.ts';
 
+/** How many sequences each row of the log has. */
+export const STRIDE = 1000;
 /** A statement that changes more rows than this is announced without its changes, and packed. */
 export const FEW = 50;
-/** Changes per row of the log, of a statement that changes many: a row and its place in the index cost more than they do. */
+/** Changes per packed row: a row and its place in the index cost more than a change does. */
 export const PACK = 100;
+
+const STRIDE_DIGITS = String(STRIDE).length - 1;
+if (10 ** STRIDE_DIGITS !== STRIDE || PACK >= STRIDE)
+  throw new Error('STRIDE must be a power of ten, and greater than PACK');
+
+export const logColumns = (sequence: ObjectName): string => `
+  seq bigint PRIMARY KEY DEFAULT pg_catalog.nextval(${quoteLiteral(sequence.sql)}::pg_catalog.regclass) * ${STRIDE},
+  xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+  at timestamptz NOT NULL,
+  tbl text NOT NULL,
+  id text NOT NULL,
+  op text NOT NULL,
+  key text,
+  size integer`;
+
+// Sequences, in SQL and in TypeScript.
+
+/** SQL: the sequence of row number `n`, whose first change has it or comes right after it. */
+export const sequenceOfRow = (n: string): string => `${n} * ${STRIDE}`;
+
+/** SQL: the highest sequence that a change in row number `n` can have. */
+export const lastSequenceOfRow = (n: string): string => `(${n} + 1) * ${STRIDE} - 1`;
+
+/** SQL: the sequence of the row that was written with a change. */
+export const writtenRowSql = (sequence: string): string => `${sequence} - ${sequence} % ${STRIDE}`;
+
+/** The same in TypeScript, where a sequence is a string of digits. */
+export const writtenRow = (sequence: string): string =>
+  sequence.slice(0, -STRIDE_DIGITS) + '0'.repeat(STRIDE_DIGITS);
+
+/** SQL: how many changes a row holds. */
+export const CHANGES = 'coalesce(size, 1)';
+
+// Writing: the trigger functions do, in SQL alone.
+
+interface RowSource {
+  readonly at: string;
+  readonly tbl: string;
+}
+
+/** SQL: the beginning of an INSERT of single rows, each of these expressions. */
+export const insertSingle = (
+  log: ObjectName,
+  { at, tbl, id, op, key }: RowSource & { readonly id: string; readonly op: string; readonly key: string },
+): string => `INSERT INTO ${log.sql} (at, tbl, id, op, key)
+      SELECT ${at}, ${tbl}, ${id}, ${op}, ${key}`;
+
+/**
+ * SQL: an INSERT of packed rows. `changes` is a query of id, op and key; `order` sorts its operations. A change for which
+ * `isLong` is true has a single row: strings end at a gigabyte. So has one that is left alone.
+ */
+export const insertPacked = (
+  log: ObjectName,
+  { at, tbl }: RowSource,
+  changes: string,
+  { isLong, order }: { readonly isLong: string; readonly order: string },
+): string => {
+  const keys = `string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL)`;
+  return `INSERT INTO ${log.sql} (at, tbl, id, op, key, size)
+      SELECT ${at}, ${tbl},
+        CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
+        c.op,
+        coalesce(c.shared, CASE count(*) WHEN 1 THEN ${keys} ELSE '[' || ${keys} || ']' END),
+        nullif(count(*), 1)
+      FROM (
+        SELECT c.*, (row_number() OVER () - 1) / ${PACK} AS pack,
+          CASE WHEN left(c.key, 1) = '"' THEN c.key END AS shared,
+          CASE WHEN ${isLong} THEN row_number() OVER () END AS long
+        FROM (${changes}) c
+      ) c
+      GROUP BY c.pack, c.op, c.shared, c.long
+      ORDER BY ${order}, c.pack`;
+};
+
+// Unpacking, in SQL: what is not acknowledged is put back; and in TypeScript: what is read becomes changes.
+
+/** The columns of a single row, with those that an INSERT fills in by default. */
+const SINGLE_COLUMNS = 'seq, xid, at, tbl, id, op, key';
+
+/** SQL: single rows, one for each change of the packed ones among `rows`, of which `condition` holds. */
+export const unpacked = (rows: string, condition = 'true'): string => `
+  SELECT packed.seq + change.n AS seq, packed.xid, packed.at, packed.tbl, change.id, packed.op,
+    coalesce(change.key::text, packed.key) AS key
+  FROM ${rows} packed, ROWS FROM (
+    json_array_elements_text(packed.id::json),
+    json_array_elements(CASE WHEN packed.key LIKE '[%' THEN packed.key ELSE '[]' END::json)
+  ) WITH ORDINALITY change (id, key, n)
+  WHERE packed.size IS NOT NULL AND ${condition}`;
+
+/** SQL: an INSERT of what `unpacked` yields, except the changes whose sequences are in the array `except`. */
+export const putBack = (log: ObjectName, rows: string, except: string): string =>
+  `INSERT INTO ${log.sql} (${SINGLE_COLUMNS})${unpacked(rows, `packed.seq + change.n NOT IN (SELECT unnest(${except}))`)}
+  RETURNING seq`;
+
+/** A row as `READ_COLUMNS` brings it. */
+export type LogRow = [
+  seq: string,
+  at: string,
+  tbl: string,
+  id: string,
+  op: string,
+  key: string | null,
+  size: number | null,
+];
+
+export const READ_COLUMNS = ['seq', 'at', 'tbl', 'id', 'op', 'key', 'size'] as const;
+
+/** A parsed key: a string is the name of the column that the id was taken from. */
+export type Key = string | Record<string, string> | null;
+
+/** Makes what the reader wants of a change, from the columns of a single row. */
+export type MakeChange<Made> = (
+  seq: string,
+  /** ISO 8601. */
+  at: string,
+  tbl: string,
+  id: string,
+  op: string,
+  key: Key,
+) => Made;
+
+/** Reads the changes in rows of either form. */
+export class Unpacker<Made> {
+  readonly #make: MakeChange<Made>;
+  /** Most tables have a key of one column, whose name need not be parsed for every row. */
+  readonly #columns = new Map<string, Key>();
+
+  constructor(make: MakeChange<Made>) {
+    this.#make = make;
+  }
+
+  unpack([seq, printed, tbl, id, op, key, size]: LogRow, into: Made[]): void {
+    const at = isoOf(printed);
+    if (size === null) {
+      into.push(this.#make(seq, at, tbl, id, op, this.#parseKey(key)));
+      return;
+    }
+    const first = BigInt(seq) + 1n;
+    const ids = JSON.parse(id) as string[];
+    const keys = key?.startsWith('[') ? (JSON.parse(key) as Key[]) : null;
+    const shared = keys ? null : this.#parseKey(key);
+    for (const [n, each] of ids.entries())
+      into.push(this.#make(String(first + BigInt(n)), at, tbl, each, op, keys ? keys[n]! : shared));
+  }
+
+  #parseKey(json: string | null): Key {
+    if (json === null) return null;
+    if (!json.startsWith('"')) return JSON.parse(json) as Key;
+    let column = this.#columns.get(json);
+    if (column === undefined) this.#columns.set(json, (column = JSON.parse(json) as Key));
+    return column;
+  }
+}

@@ -14,8 +14,8 @@
  */
 import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 import { type FunctionText, SEARCH_PATH } from './create-function.ts';
-import { FEW, PACK, STRIDE } from './log-layout.ts';
-import { type Names, type TriggerEvent } from './names.ts';
+import { FEW, STRIDE, insertPacked, insertSingle, sequenceOfRow } from './log-layout.ts';
+import type { Names, ObjectName, TriggerEvent } from './names.ts';
 import type { RowIdentity } from './row-identity.ts';
 import { MAX_BODY_BYTES } from './shared-functions.ts';
 import type { Table } from './tables.ts';
@@ -72,6 +72,9 @@ export function recordFunction(
   };
 }
 
+/** What all changes of a statement share, as variables of the function. */
+const STATEMENT = { tbl: 'location', at: 'written_at' };
+
 // A partition's events bear its root's name; the name of any other table is whatever it is at the time.
 const declarations = (names: Names, table: Table): string => `
   location text := ${
@@ -86,14 +89,16 @@ const declarations = (names: Names, table: Table): string => `
 function recordRows(names: Names, table: Table, event: RowEvent, wanted: WantedEvents): string {
   const rows = changedRows(event, wanted, table.identity);
   const each = insertEach(names, event, rows);
-  const packed = insertPacked(names, rows, { location: 'location', writtenAt: 'written_at' });
+  const packed = insertPacked(names.logTable, STATEMENT, rows, PACKING);
   // The same over expressions that are known at run time alone, as a template for format().
   const template = (match: string | null) =>
     quoteLiteral(
-      insertPacked(forFormat(names), changedRows(event, wanted, { id: '%1$s', key: '%2$s', match }), {
-        location: '$1',
-        writtenAt: '$2',
-      }),
+      insertPacked(
+        forFormat(names.logTable),
+        { tbl: '$1', at: '$2' },
+        changedRows(event, wanted, { id: '%1$s', key: '%2$s', match }),
+        PACKING,
+      ),
     );
   const anyTable =
     event === 'update'
@@ -131,10 +136,7 @@ BEGIN
 END`;
 }
 
-const forFormat = (names: Names): Names => ({
-  ...names,
-  logTable: { ...names.logTable, sql: names.logTable.sql.replaceAll('%', '%%') },
-});
+const forFormat = ({ name, sql }: ObjectName): ObjectName => ({ name, sql: sql.replaceAll('%', '%%') });
 
 type RowEvent = Exclude<TriggerEvent, 'truncate'>;
 
@@ -173,38 +175,13 @@ const DELETES_FIRST = `c.op <> 'DELETE'`;
 /** Whether a change alone is too long for a notification. */
 const IS_LONG = `octet_length(id) + coalesce(octet_length(key), 0) >= ${MAX_BODY_BYTES}`;
 
-/** One INSERT into the log, of a row for each change, if there are few. */
+const PACKING = { isLong: IS_LONG, order: DELETES_FIRST };
+
+/** One INSERT into the log, of a single row for each change, if there are few. */
 const insertEach = (names: Names, event: RowEvent, rows: string): string =>
-  `INSERT INTO ${names.logTable.sql} (at, tbl, id, op, key)
-      SELECT written_at, location, c.id, c.op, c.key FROM (${rows}) c
+  `${insertSingle(names.logTable, { ...STATEMENT, id: 'c.id', op: 'c.op', key: 'c.key' })} FROM (${rows}) c
       WHERE NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})
       ${event === 'update' ? `ORDER BY ${DELETES_FIRST}` : ''}`;
-
-/**
- * One INSERT into the log, of a row for many changes of one operation: their ids are a JSON array, and their keys another,
- * unless all have the same one. What is long has a row of its own, as it is: strings end at a gigabyte.
- */
-const insertPacked = (
-  names: Names,
-  rows: string,
-  { location, writtenAt }: { location: string; writtenAt: string },
-): string => {
-  const keys = `string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL)`;
-  return `INSERT INTO ${names.logTable.sql} (at, tbl, id, op, key, size)
-      SELECT ${writtenAt}, ${location},
-        CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
-        c.op,
-        coalesce(c.shared, CASE count(*) WHEN 1 THEN ${keys} ELSE '[' || ${keys} || ']' END),
-        nullif(count(*), 1)
-      FROM (
-        SELECT c.*, (row_number() OVER () - 1) / ${PACK} AS pack,
-          CASE WHEN left(c.key, 1) = '"' THEN c.key END AS shared,
-          CASE WHEN ${IS_LONG} THEN row_number() OVER () END AS long
-        FROM (${rows}) c
-      ) c
-      GROUP BY c.pack, c.op, c.shared, c.long
-      ORDER BY ${DELETES_FIRST}, c.pack`;
-};
 
 /**
  * The insert, and its rows as the body of a notification: null for none, '' for too long. A row that alone is too long is not
@@ -228,12 +205,11 @@ const SAME_STATEMENT = 1000;
  * be truncated. They are one change: a truncation right after another of the same location says nothing new.
  */
 function recordTruncate(names: Names, table: Table): string {
-  const insert = `INSERT INTO ${names.logTable.sql} (at, tbl, id, op, key)
-      SELECT written_at, location, '*', 'TRUNCATE', NULL`;
+  const insert = insertSingle(names.logTable, { ...STATEMENT, id: `'*'`, op: `'TRUNCATE'`, key: 'NULL' });
   return `
 #variable_conflict use_variable
 DECLARE${declarations(names, table)}
-  last_seq bigint := pg_sequence_last_value(${quoteLiteral(names.logSequence.sql)}) * ${STRIDE};
+  last_seq bigint := ${sequenceOfRow(`pg_sequence_last_value(${quoteLiteral(names.logSequence.sql)})`)};
   last_op text;
 BEGIN
   SELECT l.op INTO last_op FROM ${names.logTable.sql} l

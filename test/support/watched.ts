@@ -5,6 +5,7 @@ import type { InputConfig } from '../../src/api/orchestrator.ts';
 import { type Settings, parseConfig } from '../../src/config/settings.ts';
 import { withSession } from '../../src/node/connect.ts';
 import { install, uninstall } from '../../src/schema/install.ts';
+import { unpacked } from '../../src/schema/log-layout.ts';
 import { type Names, namesOf } from '../../src/schema/names.ts';
 import { type Plan, plan } from '../../src/schema/plan.ts';
 import { type TestDatabase, createDatabase } from './database.ts';
@@ -62,13 +63,10 @@ export function input(database: TestDatabase, options: WatchOptions = {}, url = 
   const rows = () =>
     database.query<LoggedRow>(`
       WITH gone AS (DELETE FROM ${names.logTable.sql} RETURNING *)
-      SELECT gone.seq + coalesce(change.n, 0) AS seq, xid, at, tbl, coalesce(change.id, gone.id) AS id, op,
-        coalesce(change.key::text, gone.key)::json AS key
-      FROM gone LEFT JOIN LATERAL ROWS FROM (
-        json_array_elements_text(CASE WHEN size IS NULL THEN '[]' ELSE gone.id END::json),
-        json_array_elements(CASE WHEN size IS NULL OR gone.key NOT LIKE '[%' THEN '[]' ELSE gone.key END::json)
-      ) WITH ORDINALITY change (id, key, n) ON true
-      ORDER BY 1`);
+      SELECT seq, xid, at, tbl, id, op, key::json FROM (
+        SELECT seq, xid, at, tbl, id, op, key FROM gone WHERE size IS NULL
+        UNION ALL ${unpacked('gone')}
+      ) single ORDER BY seq`);
   return {
     settings,
     names,
