@@ -44,6 +44,10 @@ export class Change {
 export const changeOf: MakeChange<Change> = (seq, at, tbl, id, op, key) =>
   new Change(seq, tbl, OPERATIONS.get(op) ?? 'unknown', id, key, at);
 
+/** A change that somebody announced by hand: it is in no log. */
+export const foreignChange = (location: string, operation: Operation, id: string): Change =>
+  new Change(null, location, operation, id, null, null);
+
 /** The event that a change becomes when it is handed out. */
 export const eventOf = (change: Change, trigger: string, fencingToken: string | null): ChangeEvent => ({
   location: change.location,

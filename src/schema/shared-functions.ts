@@ -3,9 +3,7 @@ import { quoteLiteral } from '../postgres/quoting.ts';
 import { type FunctionText, SEARCH_PATH } from './create-function.ts';
 import type { Names } from './names.ts';
 import { presentIdentity } from './row-identity.ts';
-
-/** PostgreSQL takes payloads shorter than 8000 bytes (https://www.postgresql.org/docs/current/sql-notify.html). */
-export const MAX_BODY_BYTES = 7900;
+import { payloadVariables, signPayload } from './wire-format.ts';
 
 /** The functions that all triggers share. */
 export const sharedFunctions = (names: Names): FunctionText[] => [
@@ -58,17 +56,10 @@ const notifyFunction = (names: Names): FunctionText => ({
   returns: 'void',
   language: 'plpgsql',
   settings: [SEARCH_PATH],
-  // NOTIFY, the command, needs no privilege; the function pg_notify may have been revoked from the owner. What is
-  // signed are bytes of UTF-8: a database in another encoding is told to look in the log.
+  // NOTIFY, the command, needs no privilege; the function pg_notify may have been revoked from the owner.
   body: `
-DECLARE
-  payload text := '[]';
-  header text := CASE WHEN pg_try_advisory_xact_lock(${names.notifyingKey}) THEN '"}' ELSE '","crowded":true}' END;
-BEGIN
-  IF body <> '' AND octet_length(body) < ${MAX_BODY_BYTES} AND getdatabaseencoding() = 'UTF8' THEN
-    SELECT '[{"mac":"' || encode(sha256(s.outer_pad || sha256(s.inner_pad || convert_to(body, 'UTF8'))), 'hex') || header || ',' || body || ']'
-    INTO payload FROM ${names.secretTable.sql} s;
-  END IF;
+DECLARE${payloadVariables(`pg_try_advisory_xact_lock(${names.notifyingKey})`)}
+BEGIN${signPayload(names.secretTable)}
   EXECUTE format('NOTIFY %I, %L', ${quoteLiteral(names.channel)}, payload);
 END`,
 });

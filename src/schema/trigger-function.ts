@@ -17,8 +17,8 @@ import { type FunctionText, SEARCH_PATH } from './create-function.ts';
 import { FEW, STRIDE, insertPacked, insertSingle, sequenceOfRow } from './log-layout.ts';
 import type { Names, ObjectName, TriggerEvent } from './names.ts';
 import type { RowIdentity } from './row-identity.ts';
-import { MAX_BODY_BYTES } from './shared-functions.ts';
 import type { Table } from './tables.ts';
+import { IS_LONG, announced } from './wire-format.ts';
 
 /** The kinds of change that are wanted: they shape what an UPDATE of the key is reported as. */
 export type WantedEvents = ReadonlySet<TriggerEvent>;
@@ -172,9 +172,6 @@ function changedRows(
 /** A row may leave under its old key and come under its new one, both with the same id. */
 const DELETES_FIRST = `c.op <> 'DELETE'`;
 
-/** Whether a change alone is too long for a notification. */
-const IS_LONG = `octet_length(id) + coalesce(octet_length(key), 0) >= ${MAX_BODY_BYTES}`;
-
 const PACKING = { isLong: IS_LONG, order: DELETES_FIRST };
 
 /** One INSERT into the log, of a single row for each change, if there are few. */
@@ -182,20 +179,6 @@ const insertEach = (names: Names, event: RowEvent, rows: string): string =>
   `${insertSingle(names.logTable, { ...STATEMENT, id: 'c.id', op: 'c.op', key: 'c.key' })} FROM (${rows}) c
       WHERE NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})
       ${event === 'update' ? `ORDER BY ${DELETES_FIRST}` : ''}`;
-
-/**
- * The insert, and its rows as the body of a notification: null for none, '' for too long. A row that alone is too long is not
- * even put together.
- */
-const announced = (insert: string): string => `WITH change AS (
-      ${insert}
-      RETURNING *
-    )
-    SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
-      'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
-      'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
-    FROM (SELECT *, ${IS_LONG} AS long FROM change) c
-    HAVING count(*) > 0`;
 
 /** How many rows back in the log a TRUNCATE looks for one that it is a part of. */
 const SAME_STATEMENT = 1000;

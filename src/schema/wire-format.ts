@@ -1,0 +1,118 @@
+/**
+ * The payload of a notification on the input's channel. It has one of these forms:
+ *
+ *   []                                         There are new changes in the log.
+ *   [{"mac":"..."},CHANGE,...]                 The changes of one statement, in the order of their sequences.
+ *   [{"mac":"...","crowded":true},CHANGE,...]  The same; another transaction was about to notify too.
+ *   {"tbl":"...","id":"...","op":"..."}        A change that somebody announces by hand.
+ *
+ * A CHANGE is the JSON of a single row of the log. The text between the header and the last bracket is the body. The mac is the
+ * body's HMAC-SHA256, with the key in the input's secret table, of the body's bytes in UTF-8.
+ *
+ * The trigger functions make the body, and the notify function the payload. A reader skips members of a CHANGE that it does not
+ * know, and looks in the log when one is missing that it needs: versions of either side understand each other.
+ */
+import { createHmac, timingSafeEqual } from 'node:crypto';
+import { z } from 'zod';
+import type { MakeChange } from './log-layout.ts';
+import type { ObjectName } from './names.ts';
+
+/** PostgreSQL takes payloads shorter than 8000 bytes (https://www.postgresql.org/docs/current/sql-notify.html). */
+const MAX_BODY_BYTES = 7900;
+
+/** Says nothing but: look in the log. */
+export const LOOK = '[]';
+
+// Writing, in SQL.
+
+/** Whether a row of the log is too long for a notification, even alone. */
+export const IS_LONG = `octet_length(id) + coalesce(octet_length(key), 0) >= ${MAX_BODY_BYTES}`;
+
+/**
+ * The INSERT of single rows into the log, and these rows as the body of a notification: NULL for no rows, '' for a body that would
+ * be too long. A row that alone is too long is not turned into JSON.
+ */
+export const announced = (insert: string): string => `WITH change AS (
+      ${insert}
+      RETURNING *
+    )
+    SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
+      'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
+      'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
+    FROM (SELECT *, ${IS_LONG} AS long FROM change) c
+    HAVING count(*) > 0`;
+
+/** The variables by which the notify function makes a payload of its argument `body`. `isAlone`: whether no other transaction is about to notify. */
+export const payloadVariables = (isAlone: string): string => `
+  payload text := '${LOOK}';
+  header text := CASE WHEN ${isAlone} THEN '"}' ELSE '","crowded":true}' END;`;
+
+/** Makes the payload. What is signed are bytes of UTF-8: a database in another encoding is told to look in the log. */
+export const signPayload = (secretTable: ObjectName): string => `
+  IF body <> '' AND octet_length(body) < ${MAX_BODY_BYTES} AND getdatabaseencoding() = 'UTF8' THEN
+    SELECT '[{"mac":"' || encode(sha256(s.outer_pad || sha256(s.inner_pad || convert_to(body, 'UTF8'))), 'hex') || header || ',' || body || ']'
+    INTO payload FROM ${secretTable.sql} s;
+  END IF;`;
+
+// Reading, in TypeScript.
+
+const SIGNED = /^\[\{"mac":"([0-9a-f]{64})"(,"crowded":true)?\},/;
+
+const loggedChange = z.object({
+  seq: z.string(),
+  xid: z.string(),
+  at: z.string(),
+  tbl: z.string(),
+  id: z.string(),
+  op: z.string(),
+  key: z.union([z.string(), z.record(z.string(), z.string())]).nullable(),
+});
+const announcement = z.tuple([z.object({ mac: z.string() }), loggedChange], loggedChange);
+
+/** A change that somebody announces by hand. */
+export const handmadeChange = z.object({
+  tbl: z.string().min(1),
+  id: z.union([z.string(), z.number(), z.null()]),
+  op: z.string(),
+});
+
+export interface SignedPayload {
+  readonly text: string;
+  readonly body: string;
+  readonly mac: string;
+  readonly crowded: boolean;
+}
+
+/** The parts of a payload that has the form of a signed one; null if it has another form. */
+export function parseSigned(text: string): SignedPayload | null {
+  const match = SIGNED.exec(text);
+  if (!match) return null;
+  const [header, mac, crowded] = match;
+  return { text, body: text.slice(header.length, -1), mac: mac!, crowded: crowded !== undefined };
+}
+
+export function isAuthentic({ body, mac }: SignedPayload, secret: Buffer): boolean {
+  const expected = createHmac('sha256', secret).update(body).digest();
+  return timingSafeEqual(expected, Buffer.from(mac, 'hex'));
+}
+
+/** What a signed payload announces; null if another version of the trigger functions says it in a form that is unknown here. */
+export function announcedChanges<Made>(
+  { text }: SignedPayload,
+  make: MakeChange<Made>,
+): { changes: Made[]; xid: bigint } | null {
+  const { data } = announcement.safeParse(JSON.parse(text));
+  if (!data) return null;
+  const [, ...changes] = data;
+  return {
+    // `at` is a time of UTC without its zone, and JSON's times are ISO 8601.
+    changes: changes.map((c) => make(c.seq, `${c.at}Z`, c.tbl, c.id, c.op, c.key)),
+    xid: BigInt(changes[0].xid),
+  };
+}
+
+/** Whether JSON of any form claims to be of our triggers. It looks no deeper than it must: brackets can be nested deeper than a call stack. */
+export const claimsToBeOurs = (value: unknown): boolean =>
+  [value]
+    .flat()
+    .some((item) => typeof item === 'object' && item !== null && ('seq' in item || 'mac' in item));
