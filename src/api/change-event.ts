@@ -11,6 +11,8 @@ export interface ChangeEvent extends Event {
   key: Record<string, string> | null;
   /** When the change was written: ISO 8601, UTC, to the microsecond. Null for a notification sent by hand. */
   occurredAt: string | null;
+  /** The id of the transaction that made the change, the same for all its changes. Null for a notification sent by hand. */
+  transaction: string | null;
   /** The lease's token under which this was handed out: a later holder's is greater. */
   fencingToken: string | null;
 }

@@ -22,6 +22,7 @@ export class Change {
   readonly id: string;
   readonly key: Key;
   readonly occurredAt: string | null;
+  readonly transaction: string | null;
 
   constructor(
     sequence: string | null,
@@ -30,6 +31,7 @@ export class Change {
     id: string,
     key: Key,
     occurredAt: string | null,
+    transaction: string | null,
   ) {
     this.sequence = sequence;
     this.location = location;
@@ -37,16 +39,17 @@ export class Change {
     this.id = id;
     this.key = key;
     this.occurredAt = occurredAt;
+    this.transaction = transaction;
   }
 }
 
 /** The change that a trigger function logged, whichever road it came by. */
-export const changeOf: MakeChange<Change> = (seq, at, tbl, id, op, key) =>
-  new Change(seq, tbl, OPERATIONS.get(op) ?? 'unknown', id, key, at);
+export const changeOf: MakeChange<Change> = (seq, at, tbl, id, op, key, xid) =>
+  new Change(seq, tbl, OPERATIONS.get(op) ?? 'unknown', id, key, at, xid);
 
 /** A change that somebody announced by hand: it is in no log. */
 export const foreignChange = (location: string, operation: Operation, id: string): Change =>
-  new Change(null, location, operation, id, null, null);
+  new Change(null, location, operation, id, null, null, null);
 
 /** The event that a change becomes when it is handed out. */
 export const eventOf = (change: Change, trigger: string, fencingToken: string | null): ChangeEvent => ({
@@ -57,5 +60,6 @@ export const eventOf = (change: Change, trigger: string, fencingToken: string | 
   sequence: change.sequence,
   key: typeof change.key === 'string' ? { [change.key]: change.id } : change.key,
   occurredAt: change.occurredAt,
+  transaction: change.transaction,
   fencingToken,
 });

@@ -127,9 +127,10 @@ export type LogRow = [
   op: string,
   key: string | null,
   size: number | null,
+  xid: string,
 ];
 
-export const READ_COLUMNS = ['seq', 'at', 'tbl', 'id', 'op', 'key', 'size'] as const;
+export const READ_COLUMNS = ['seq', 'at', 'tbl', 'id', 'op', 'key', 'size', 'xid'] as const;
 
 /** A parsed key: a string is the name of the column that the id was taken from. */
 export type Key = string | Record<string, string> | null;
@@ -143,6 +144,7 @@ export type MakeChange<Made> = (
   id: string,
   op: string,
   key: Key,
+  xid: string,
 ) => Made;
 
 /** Reads the changes in rows of either form. */
@@ -150,15 +152,19 @@ export class Unpacker<Made> {
   readonly #make: MakeChange<Made>;
   /** Most tables have a key of one column, whose name need not be parsed for every row. */
   readonly #columns = new Map<string, Key>();
+  /** The last one read. Rows of one transaction follow each other: their changes share this string. */
+  #xid = '';
 
   constructor(make: MakeChange<Made>) {
     this.#make = make;
   }
 
-  unpack([seq, printed, tbl, id, op, key, size]: LogRow, into: Made[]): void {
+  unpack([seq, printed, tbl, id, op, key, size, read]: LogRow, into: Made[]): void {
     const at = isoOf(printed);
+    if (read !== this.#xid) this.#xid = read;
+    const xid = this.#xid;
     if (size === null) {
-      into.push(this.#make(seq, at, tbl, id, op, this.#parseKey(key)));
+      into.push(this.#make(seq, at, tbl, id, op, this.#parseKey(key), xid));
       return;
     }
     const first = BigInt(seq) + 1n;
@@ -166,7 +172,7 @@ export class Unpacker<Made> {
     const keys = key?.startsWith('[') ? (JSON.parse(key) as Key[]) : null;
     const shared = keys ? null : this.#parseKey(key);
     for (const [n, each] of ids.entries())
-      into.push(this.#make(String(first + BigInt(n)), at, tbl, each, op, keys ? keys[n]! : shared));
+      into.push(this.#make(String(first + BigInt(n)), at, tbl, each, op, keys ? keys[n]! : shared, xid));
   }
 
   #parseKey(json: string | null): Key {

@@ -104,10 +104,11 @@ export function announcedChanges<Made>(
   const { data } = announcement.safeParse(JSON.parse(text));
   if (!data) return null;
   const [, ...changes] = data;
+  const { xid } = changes[0];
   return {
     // `at` is a time of UTC without its zone, and JSON's times are ISO 8601.
-    changes: changes.map((c) => make(c.seq, `${c.at}Z`, c.tbl, c.id, c.op, c.key)),
-    xid: BigInt(changes[0].xid),
+    changes: changes.map((c) => make(c.seq, `${c.at}Z`, c.tbl, c.id, c.op, c.key, xid)),
+    xid: BigInt(xid),
   };
 }
 

@@ -46,6 +46,7 @@ describe('to the compiler', () => {
       sequence: string | null;
       key: Record<string, string> | null;
       occurredAt: string | null;
+      transaction: string | null;
       fencingToken: string | null;
     }>();
   });

@@ -61,6 +61,7 @@ describe('a pass', () => {
       id: '7',
       key: 'id',
       occurredAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$/),
+      transaction: expect.stringMatching(/^\d+$/),
     });
     expect(Math.abs(Date.now() - Date.parse(changes[0]!.occurredAt!))).toBeLessThan(60_000);
     const sequences = changes.map(({ sequence }) => BigInt(sequence!));

@@ -26,7 +26,15 @@ describe('a payload by hand', () => {
   ])('with the operation %s is a change', (op, operation) => {
     expect(read(JSON.stringify({ tbl: 'items', id: '1', op }))).toEqual({
       kind: 'foreign',
-      change: { sequence: null, location: 'items', operation, id: '1', key: null, occurredAt: null },
+      change: {
+        sequence: null,
+        location: 'items',
+        operation,
+        id: '1',
+        key: null,
+        occurredAt: null,
+        transaction: null,
+      },
     });
   });
 
@@ -104,6 +112,7 @@ describe("a payload of our triggers'", () => {
           id: '7',
           key: 'id',
           occurredAt: '2026-01-31T12:00:00.123456Z',
+          transaction: '757',
         },
         {
           sequence: '2',
@@ -112,6 +121,7 @@ describe("a payload of our triggers'", () => {
           id: '["a",1]',
           key: { a: 'a', b: '1' },
           occurredAt: '2026-01-31T12:00:00.123456Z',
+          transaction: '757',
         },
       ],
     });

@@ -109,6 +109,7 @@ describe('asleep', () => {
       sequence: expect.stringMatching(/^\d+$/),
       key: { id: '1' },
       occurredAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$/),
+      transaction: expect.stringMatching(/^\d+$/),
       fencingToken: '1',
     });
   });
@@ -130,7 +131,12 @@ describe('asleep', () => {
     await write();
     await consumer.count(10);
     await release();
-    const told = consumer.events.map((event) => ({ ...event, sequence: '', occurredAt: '' }));
+    const told = consumer.events.map((event) => ({
+      ...event,
+      sequence: '',
+      occurredAt: '',
+      transaction: '',
+    }));
     expect(told.slice(5)).toEqual(told.slice(0, 5));
     const times = consumer.events.map(({ occurredAt }) => occurredAt!);
     expect(times).toEqual(times.toSorted());

@@ -25,6 +25,7 @@ describe('tail', { timeout: 120_000 }, () => {
       sequence: '1000',
       key: { id: '7' },
       occurredAt: expect.stringMatching(/Z$/),
+      transaction: expect.stringMatching(/^\d+$/),
       fencingToken: '1',
     });
     expect((await first).value).toMatchObject({ id: '7', trigger: 'x' });

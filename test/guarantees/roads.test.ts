@@ -1,6 +1,7 @@
 /** A change takes one of two roads, the notification or the log, and must be the same event on both. */
 import pg from 'pg';
 import { inject, onTestFinished, test, expect, describe } from 'vitest';
+import { acknowledgementsSql } from '../../src/capture/acknowledgements-sql.ts';
 import { ChangeLog } from '../../src/capture/change-log.ts';
 import { type Change, eventOf } from '../../src/capture/change.ts';
 import { readPayload } from '../../src/capture/notification.ts';
@@ -91,6 +92,7 @@ describe('both roads bring the same', () => {
       sequence: changes.at(-1)!.sequence,
       key: null,
       occurredAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$/),
+      transaction: expect.stringMatching(/^\d+$/),
       fencingToken: '1',
     });
   });
@@ -145,6 +147,46 @@ describe('both roads bring the same', () => {
     expect(await database.query(`SELECT FROM ${watched.names.logTable.sql} WHERE size IS NULL`)).toHaveLength(
       60,
     );
+  });
+
+  test('of one transaction, with its id: notified, read, packed and unpacked', async () => {
+    const { database, ...watched } = await setup('CREATE TABLE t (id int PRIMARY KEY, n int)');
+    const reader = await sleeper(database, watched);
+    const secret = await secretOf(database, watched);
+    const writer = await database.client();
+    const inTransaction = async (...statements: string[]): Promise<string> => {
+      await writer.query(['BEGIN', ...statements].join(';'));
+      const { rows } = await writer.query('SELECT pg_current_xact_id()::text AS xid');
+      await writer.query('COMMIT');
+      return rows[0].xid;
+    };
+    const few = await inTransaction(
+      'INSERT INTO t VALUES (1), (2)',
+      'SAVEPOINT s; UPDATE t SET n = 1 WHERE id = 1; RELEASE s',
+    );
+    const notified = announced(await reader.payloads(), secret);
+    expect(notified.map(({ transaction }) => transaction)).toEqual([few, few, few]);
+    const many = await inTransaction(
+      'INSERT INTO t SELECT generate_series(3, 200)',
+      'DELETE FROM t WHERE id = 1',
+    );
+    const read = await logged(watched);
+    expect(read.slice(0, 3)).toEqual(notified);
+    expect(read.slice(3).map(({ transaction }) => transaction)).toEqual(Array(199).fill(many));
+
+    const { names } = watched;
+    const packed = await database.query(`SELECT seq FROM ${names.logTable.sql} WHERE size IS NOT NULL`);
+    expect(packed.length).toBeGreaterThan(1);
+    await withSession(watched.settings, (session) =>
+      session.query(acknowledgementsSql(names).unpack, ['{}', packed.map(({ seq }) => seq)]),
+    );
+    expect(await database.query(`SELECT FROM ${names.logTable.sql} WHERE size IS NOT NULL`)).toEqual([]);
+    expect(await logged(watched)).toEqual(read);
+  });
+
+  test('of a notification by hand, which has none', () => {
+    const payload = readPayload('{"tbl": "t", "id": "1", "op": "INSERT"}', Buffer.alloc(32));
+    expect(payload).toMatchObject({ kind: 'foreign', change: { transaction: null } });
   });
 
   test('through an input, asleep and then again from the log', async () => {

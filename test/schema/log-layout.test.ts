@@ -18,7 +18,7 @@ import {
 } from '../../src/schema/log-layout.ts';
 import { application } from '../support/watched.ts';
 
-type Made = [seq: string, at: string, tbl: string, id: string, op: string, key: Key];
+type Made = [seq: string, at: string, tbl: string, id: string, op: string, key: Key, xid: string];
 
 const unpack = (...rows: LogRow[]): Made[] => {
   const unpacker = new Unpacker<Made>((...columns) => columns);
@@ -44,31 +44,31 @@ describe('without a server', () => {
   });
 
   test('a single row is one change, which has the sequence of the row', () => {
-    expect(unpack(['5000', AT, 't', '7', 'INSERT', '"id"', null])).toEqual([
-      ['5000', ISO, 't', '7', 'INSERT', 'id'],
+    expect(unpack(['5000', AT, 't', '7', 'INSERT', '"id"', null, '757'])).toEqual([
+      ['5000', ISO, 't', '7', 'INSERT', 'id', '757'],
     ]);
-    expect(unpack(['5001', AT, 't', '[]', 'UPDATE', '{"a":"1","b":"[2]"}', null])).toEqual([
-      ['5001', ISO, 't', '[]', 'UPDATE', { a: '1', b: '[2]' }],
+    expect(unpack(['5001', AT, 't', '[]', 'UPDATE', '{"a":"1","b":"[2]"}', null, '757'])).toEqual([
+      ['5001', ISO, 't', '[]', 'UPDATE', { a: '1', b: '[2]' }, '757'],
     ]);
-    expect(unpack(['6000', AT, 't', '', 'DELETE', null, null])).toEqual([
-      ['6000', ISO, 't', '', 'DELETE', null],
+    expect(unpack(['6000', AT, 't', '', 'DELETE', null, null, '757'])).toEqual([
+      ['6000', ISO, 't', '', 'DELETE', null, '757'],
     ]);
   });
 
   test('a packed row is many changes, which have the sequences after it, and a key each or one together', () => {
     const ids = '["1","\\"","[3]"]';
-    expect(unpack([`${2n ** 53n}`, AT, 't', ids, 'INSERT', '"[id"', 3])).toEqual([
-      ['9007199254740993', ISO, 't', '1', 'INSERT', '[id'],
-      ['9007199254740994', ISO, 't', '"', 'INSERT', '[id'],
-      ['9007199254740995', ISO, 't', '[3]', 'INSERT', '[id'],
+    expect(unpack([`${2n ** 53n}`, AT, 't', ids, 'INSERT', '"[id"', 3, '757'])).toEqual([
+      ['9007199254740993', ISO, 't', '1', 'INSERT', '[id', '757'],
+      ['9007199254740994', ISO, 't', '"', 'INSERT', '[id', '757'],
+      ['9007199254740995', ISO, 't', '[3]', 'INSERT', '[id', '757'],
     ]);
-    expect(unpack(['1000', AT, 't', '["1","2"]', 'DELETE', '[{"a":"x"},{"a":"y"}]', 2])).toEqual([
-      ['1001', ISO, 't', '1', 'DELETE', { a: 'x' }],
-      ['1002', ISO, 't', '2', 'DELETE', { a: 'y' }],
+    expect(unpack(['1000', AT, 't', '["1","2"]', 'DELETE', '[{"a":"x"},{"a":"y"}]', 2, '757'])).toEqual([
+      ['1001', ISO, 't', '1', 'DELETE', { a: 'x' }, '757'],
+      ['1002', ISO, 't', '2', 'DELETE', { a: 'y' }, '757'],
     ]);
-    expect(unpack(['1000', AT, 't', '["",""]', 'DELETE', null, 2])).toEqual([
-      ['1001', ISO, 't', '', 'DELETE', null],
-      ['1002', ISO, 't', '', 'DELETE', null],
+    expect(unpack(['1000', AT, 't', '["",""]', 'DELETE', null, 2, '757'])).toEqual([
+      ['1001', ISO, 't', '', 'DELETE', null, '757'],
+      ['1002', ISO, 't', '', 'DELETE', null, '757'],
     ]);
   });
 });
@@ -119,7 +119,8 @@ describe('SQL and TypeScript agree', () => {
       SELECT text AS id, CASE WHEN i > 150 THEN 'DELETE' ELSE 'UPDATE' END AS op, ${key} AS key
       FROM generate_series(1, 230) i, LATERAL (SELECT coalesce(($1::text[])[i], i::text) AS text) t`;
     const source = { at: `'${AT}'::timestamptz`, tbl: `'t'` };
-    const told = (made: Made[]) => made.map(([, ...columns]) => JSON.stringify(columns)).toSorted();
+    const told = (made: Made[]) =>
+      made.map(([, ...columns]) => JSON.stringify(columns.slice(0, -1))).toSorted();
 
     await client.query(
       `${insertSingle(log, { ...source, id: 'c.id', op: 'c.op', key: 'c.key' })} FROM (${changes}) c`,
