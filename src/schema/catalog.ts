@@ -1,7 +1,8 @@
 /** What of ours, and of the original's, the database's catalog holds. */
 import type { Session, Statement } from '../postgres/session.ts';
+import { inputOf } from './create-function.ts';
 import { VERSION_LINE } from './migrations.ts';
-import { type Names, TRIGGER_EVENTS } from './names.ts';
+import { type Names, RECORD_FUNCTIONS, TRIGGER_EVENTS } from './names.ts';
 import { sharedFunctions } from './shared-functions.ts';
 import type { StoredOptions } from './stored-options.ts';
 
@@ -47,58 +48,61 @@ export interface Catalog {
   readonly originalFunction: boolean;
 }
 
-// A function is this input's when it is one of the named ones, or writes to its log. One that somebody has replaced is
-// known by its name, which only we can tell from the table's and the trigger's event.
-// $1: internal schema. $2: names of the internal tables. $3: how a function writes to the log. $4: the named functions.
+// Our functions are known by their names. A shared function's name is derived from the input's id. That of a trigger function has
+// a hash of the id, the table and the event, which tells its input as long as its trigger is on that table: TypeScript compares
+// them. After the table was renamed or dropped, the input stands in the function's first line. A function of version 1 has no such
+// line, and is this input's when it writes to the input's log.
+// $1: internal schema. $2: names of the internal tables. $3: how a function of version 1 writes to the log. $4: names of the shared functions.
 // $5: the original's function. $6: the log's name. $7: a regular expression that finds a function's version. $8: the lock table's name.
+// $9: the input's id, as JSON. $10: a regular expression that the names of trigger functions match.
 const existing: Statement = {
   name: 'catalog_existing',
   text: `
 WITH ours AS (
-  SELECT p.oid, p.proname, p.prosrc, p.proconfig, p.proowner, pg_catalog.oidvectortypes(p.proargtypes) AS arguments,
-    p.proname = ANY ($4) OR pg_catalog.strpos(p.prosrc, $3) > 0 AS certain
-  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-  WHERE n.nspname = $1 AND (p.proname = ANY ($4) OR p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype)
+  SELECT p.oid, p.proname, p.prosrc, p.proconfig, p.proowner, oidvectortypes(p.proargtypes) AS arguments,
+    p.proname = ANY ($4) OR coalesce(${inputOf('p.prosrc')} = $9, strpos(p.prosrc, $3) > 0) AS certain
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+  WHERE n.nspname = $1 AND (p.proname = ANY ($4) OR (p.proname ~ $10 AND p.prorettype = 'trigger'::regtype))
 ), internal (oid, namespace, relname, columns) AS (
-  SELECT c.oid, n.oid, c.relname, ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
-  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  SELECT c.oid, n.oid, c.relname, ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = $1 AND c.relname = ANY ($2)
 )
 SELECT
-  EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1) AS "schemaExists",
+  EXISTS (SELECT FROM pg_namespace WHERE nspname = $1) AS "schemaExists",
   log.owner AS "logOwner", coalesce(log.owned, false) AS "logOwned",
-  (SELECT coalesce(pg_catalog.json_agg(relname), '[]') FROM internal) AS tables,
-  (SELECT pg_catalog.max(pg_catalog.pg_get_expr(d.adbin, d.adrelid)::int) FROM internal
-   JOIN pg_catalog.pg_attribute a ON a.attrelid = internal.oid AND a.attname = 'version'
-   JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+  (SELECT coalesce(json_agg(relname), '[]') FROM internal) AS tables,
+  (SELECT max(pg_get_expr(d.adbin, d.adrelid)::int) FROM internal
+   JOIN pg_attribute a ON a.attrelid = internal.oid AND a.attname = 'version'
+   JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
    WHERE relname = $8) AS "lockVersion",
   EXISTS (SELECT FROM internal WHERE relname = $6 AND 'size' <> ALL (columns)) AS "isOld",
-  EXISTS (SELECT FROM internal WHERE relname = $8 AND 'options' = ANY (columns) AND pg_catalog.has_table_privilege(oid, 'SELECT')
-    AND pg_catalog.has_schema_privilege(namespace, 'USAGE')) AS "tellsOptions",
-  (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+  EXISTS (SELECT FROM internal WHERE relname = $8 AND 'options' = ANY (columns) AND has_table_privilege(oid, 'SELECT')
+    AND has_schema_privilege(namespace, 'USAGE')) AS "tellsOptions",
+  (SELECT coalesce(json_agg(json_build_object(
      'name', proname, 'arguments', arguments, 'settings', proconfig, 'certain', certain,
-     'owner', pg_catalog.pg_get_userbyid(proowner),
-     'version', pg_catalog.substring(pg_catalog.left(prosrc, 100), $7)::int,
-     'digest', CASE WHEN certain THEN pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(prosrc, 'UTF8')), 'hex') END)), '[]')
+     'owner', pg_get_userbyid(proowner),
+     'version', substring(left(prosrc, 100), $7)::int,
+     'digest', CASE WHEN certain THEN encode(sha256(convert_to(prosrc, 'UTF8')), 'hex') END)), '[]')
    FROM ours) AS functions,
-  (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema', n.nspname, 'table', c.relname,
+  (SELECT coalesce(json_agg(json_build_object('schema', n.nspname, 'table', c.relname,
      'trigger', t.tgname, 'functionSchema', pn.nspname, 'function', p.proname,
      'certain', coalesce(ours.certain, true),
-     'owner', pg_catalog.pg_get_userbyid(c.relowner), 'owned', pg_catalog.pg_has_role(c.relowner, 'USAGE'))), '[]')
-   FROM pg_catalog.pg_trigger t
-   JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
-   JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
-   JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
-   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     'owner', pg_get_userbyid(c.relowner), 'owned', pg_has_role(c.relowner, 'USAGE'))), '[]')
+   FROM pg_trigger t
+   JOIN pg_proc p ON p.oid = t.tgfoid
+   JOIN pg_namespace pn ON pn.oid = p.pronamespace
+   JOIN pg_class c ON c.oid = t.tgrelid
+   JOIN pg_namespace n ON n.oid = c.relnamespace
    LEFT JOIN ours ON ours.oid = p.oid
    WHERE NOT t.tgisinternal AND t.tgparentid = 0
      AND (ours.oid IS NOT NULL OR (pn.nspname = 'public' AND p.proname = $5))) AS triggers,
-  EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-    WHERE n.nspname = 'public' AND p.proname = $5 AND p.pronargs = 0 AND p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
-      AND pg_catalog.pg_has_role(p.proowner, 'USAGE')) AS "originalFunction"
+  EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'public' AND p.proname = $5 AND p.pronargs = 0 AND p.prorettype = 'trigger'::regtype
+      AND pg_has_role(p.proowner, 'USAGE')) AS "originalFunction"
 FROM (SELECT) one LEFT JOIN LATERAL (
-  SELECT pg_catalog.pg_get_userbyid(c.relowner) AS owner, pg_catalog.pg_has_role(c.relowner, 'MEMBER') AS owned
-  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  SELECT pg_get_userbyid(c.relowner) AS owner, pg_has_role(c.relowner, 'MEMBER') AS owned
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = $1 AND c.relname = $6
 ) log ON true`,
 };
@@ -106,6 +110,7 @@ FROM (SELECT) one LEFT JOIN LATERAL (
 /** For reading the catalog of a database with thousands of tables, in milliseconds. */
 export const COMPARISON_TIMEOUT = 60_000;
 
+/** Certain: the server can tell that it is this input's, or its function. */
 type Certain<Object> = Object & { readonly certain: boolean };
 interface Found extends Omit<Catalog, 'version' | 'options' | 'optionsAreHidden'> {
   /** The default of the lock table's column `version`. */
@@ -127,6 +132,8 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
     names.logTable.name,
     VERSION_LINE,
     names.lockTable.name,
+    JSON.stringify(names.id),
+    RECORD_FUNCTIONS,
   ];
   const [row] = await session.query<Found>(existing, values, COMPARISON_TIMEOUT);
   const found = row!;
@@ -160,23 +167,23 @@ const fingerprint: Statement = {
   name: 'catalog_fingerprint',
   text: `
 WITH relation AS MATERIALIZED (
-  SELECT c.oid, c.xmin FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  SELECT c.oid, c.xmin FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p', 'f') AND (n.nspname = ANY ($1) OR c.relispartition)
 ), version (xmin) AS (
   SELECT xmin::text::bigint FROM relation
   UNION ALL
-  SELECT a.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0
+  SELECT a.xmin::text::bigint FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0
   UNION ALL
-  SELECT i.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_inherits i ON i.inhparent = r.oid
+  SELECT i.xmin::text::bigint FROM relation r JOIN pg_inherits i ON i.inhparent = r.oid
   UNION ALL
-  SELECT i.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_index i ON i.indrelid = r.oid
+  SELECT i.xmin::text::bigint FROM relation r JOIN pg_index i ON i.indrelid = r.oid
   UNION ALL
-  SELECT t.xmin::text::bigint FROM relation r JOIN pg_catalog.pg_trigger t ON t.tgrelid = r.oid
+  SELECT t.xmin::text::bigint FROM relation r JOIN pg_trigger t ON t.tgrelid = r.oid
   UNION ALL
-  SELECT p.xmin::text::bigint FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+  SELECT p.xmin::text::bigint FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
   WHERE n.nspname = $2
 )
-SELECT pg_catalog.concat(count(*), ' ', sum(xmin)) AS fingerprint FROM version`,
+SELECT concat(count(*), ' ', sum(xmin)) AS fingerprint FROM version`,
 };
 
 /** A text that changes whenever something in the catalog does that a plan depends on. */

@@ -3,6 +3,8 @@ import { quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 import { VERSION, versionLine } from './migrations.ts';
 
 export interface FunctionText {
+  /** The id of the input that it belongs to. */
+  readonly input: string;
   readonly name: string;
   /** The name, quoted, with its arguments. */
   readonly signature: string;
@@ -15,9 +17,16 @@ export interface FunctionText {
   readonly settings: readonly string[];
 }
 
-/** What the server keeps of a function: its body, under a line that says which version of this package made it. */
+/**
+ * What the server keeps of a function: its body, under a line that says which version of this package made it, and for which
+ * input. The id is JSON, since it may hold line breaks.
+ */
 export const sourceOf = (f: FunctionText): string =>
-  `\n${versionLine(VERSION)}\n${f.body.replace(/^\n/, '')}`;
+  `\n${versionLine(VERSION)}, input ${JSON.stringify(f.input)}\n${f.body.replace(/^\n/, '')}`;
+
+/** SQL: the id in the first line of a function's source, as JSON; NULL for a function of version 1, or of somebody else. */
+export const inputOf = (source: string): string =>
+  `substring(split_part(ltrim(${source}, E'\\n'), E'\\n', 1), '^-- dapper-postgres-input, version [0-9]+, input (".*")$')`;
 
 export const SEARCH_PATH = 'search_path=pg_catalog, pg_temp';
 

@@ -21,7 +21,7 @@ export interface ObjectName {
 }
 
 export interface Names {
-  /** The input's. */
+  /** The input's id, from which all these names are derived. */
   readonly id: string;
   /** The internal schema. */
   readonly schema: string;
@@ -53,6 +53,9 @@ export interface Names {
   recordFunction(schema: string, table: string, event: TriggerEvent): ObjectName;
   trigger(table: string, event: TriggerEvent): string;
 }
+
+/** What every trigger function's name looks like, whatever its input and table. A PostgreSQL regular expression. */
+export const RECORD_FUNCTIONS = '^process_record_.*_[0-9a-f]{10}$';
 
 /** Tables that belong to an input, whichever: they are never watched. A PostgreSQL regular expression. */
 export const INTERNAL_TABLES = '^(lock|log|secret)_postgres_input_';

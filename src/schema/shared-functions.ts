@@ -14,6 +14,7 @@ export const sharedFunctions = (names: Names): FunctionText[] => [
 
 /** Tells what identifies a row of a table now. */
 const identityFunction = (names: Names): FunctionText => ({
+  input: names.id,
   name: names.identityFunction.name,
   signature: `${names.identityFunction.sql}(relation oid)`,
   returns: 'TABLE (id text, key text, match text)',
@@ -30,6 +31,7 @@ const identityFunction = (names: Names): FunctionText => ({
  * of the catalog, and not into its tables, as this transaction's snapshot may show an older state of them.
  */
 const guardFunction = (names: Names): FunctionText => ({
+  input: names.id,
   name: names.guardFunction.name,
   signature: `${names.guardFunction.sql}(relation oid, index oid, key text[], id integer)`,
   returns: 'boolean',
@@ -51,6 +53,7 @@ SELECT NOT EXISTS (
  * transaction is about to notify too: of those, one commits after the other.
  */
 const notifyFunction = (names: Names): FunctionText => ({
+  input: names.id,
   name: names.notifyFunction.name,
   signature: `${names.notifyFunction.sql}(body text)`,
   returns: 'void',

@@ -59,6 +59,7 @@ export function recordFunction(
 ): FunctionText {
   const { name, sql } = names.recordFunction(table.schema, table.name, event);
   return {
+    input: names.id,
     name,
     signature: `${sql}()`,
     returns: 'trigger',

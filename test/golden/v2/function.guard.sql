@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION "postgres_input"."guard_postgres_input_golden"(relation oid, index oid, key text[], id integer) RETURNS boolean LANGUAGE sql IMMUTABLE SECURITY DEFINER
 SET search_path = 'pg_catalog', 'pg_temp'
 AS $body$
--- dapper-postgres-input, version 2
+-- dapper-postgres-input, version 2, input "golden"
 SELECT NOT EXISTS (
   SELECT FROM unnest(key) WITH ORDINALITY k (name, position)
   WHERE pg_get_indexdef(index, position::integer, true) IS DISTINCT FROM quote_ident(name)

@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION "postgres_input"."identity_postgres_input_golden"(relation oid) RETURNS TABLE (id text, key text, match text) LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = 'pg_catalog', 'pg_temp'
 AS $body$
--- dapper-postgres-input, version 2
+-- dapper-postgres-input, version 2, input "golden"
 SELECT id, key, match FROM (
 SELECT
   CASE WHEN i.attname IS NOT NULL THEN i.printed

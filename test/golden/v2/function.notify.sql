@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION "postgres_input"."notify_postgres_input_golden"(body text) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = 'pg_catalog', 'pg_temp'
 AS $body$
--- dapper-postgres-input, version 2
+-- dapper-postgres-input, version 2, input "golden"
 DECLARE
   payload text := '[]';
   header text := CASE WHEN pg_try_advisory_xact_lock(-3825741167339709882) THEN '"}' ELSE '","crowded":true}' END;

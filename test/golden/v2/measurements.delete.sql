@@ -8,7 +8,7 @@ SET extra_float_digits = '1'
 SET lc_monetary = 'C'
 SET quote_all_identifiers = 'off'
 AS $body$
--- dapper-postgres-input, version 2
+-- dapper-postgres-input, version 2, input "golden"
 #variable_conflict use_variable
 DECLARE
   location text := CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END;

@@ -10,7 +10,7 @@ SET quote_all_identifiers = 'off'
 SET enable_seqscan = 'off'
 SET enable_indexscan = 'on'
 AS $body$
--- dapper-postgres-input, version 2
+-- dapper-postgres-input, version 2, input "golden"
 #variable_conflict use_variable
 DECLARE
   location text := CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END;

@@ -3,7 +3,7 @@ SET search_path = 'pg_catalog', 'pg_temp'
 SET enable_seqscan = 'off'
 SET enable_indexscan = 'on'
 AS $body$
--- dapper-postgres-input, version 2
+-- dapper-postgres-input, version 2, input "golden"
 #variable_conflict use_variable
 DECLARE
   location text := CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END;

@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION "postgres_input"."process_record_golden_orders_update_e39bc3763e"() RETURNS trigger LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = 'pg_catalog', 'pg_temp'
 AS $body$
--- dapper-postgres-input, version 2
+-- dapper-postgres-input, version 2, input "golden"
 #variable_conflict use_variable
 DECLARE
   location text := CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END;
