@@ -13,8 +13,8 @@ import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Lease } from '../node/lease.ts';
 import type { Session } from '../postgres/session.ts';
+import { sleep } from '../postgres/sleep.ts';
 import { LOCKED } from '../postgres/sqlstates.ts';
-import { Wakeup } from '../postgres/wakeup.ts';
 import { STRIDE } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type AcknowledgementsSql, acknowledgementsSql } from './acknowledgements-sql.ts';
@@ -131,11 +131,10 @@ export class Acknowledgements {
   /** Resolves when no caller's transaction that acknowledges is open, after `limit` milliseconds, or on abort. */
   async callersEnded(limit: number, signal: AbortSignal): Promise<void> {
     const deadline = performance.now() + limit;
-    const pause = new Wakeup();
     while (!signal.aborted && performance.now() < deadline) {
       const [row] = await this.#session.query<{ none: boolean }>(this.#sql.noneAcknowledges);
       if (row?.none) return;
-      await pause.wait(10, signal);
+      await sleep(10, signal);
     }
   }
 }

@@ -5,7 +5,7 @@ import { PostgresInputError } from '../api/errors.ts';
 import type { Settings } from '../config/settings.ts';
 import { Listener } from '../postgres/listener.ts';
 import { Session } from '../postgres/session.ts';
-import { Wakeup } from '../postgres/wakeup.ts';
+import { sleep } from '../postgres/sleep.ts';
 import type { Names } from '../schema/names.ts';
 
 /** The control session and the listener, proven to belong together: a notification sent on one arrives on the other. */
@@ -49,7 +49,7 @@ async function proveNotifications(
     if (payload === marker) arrived.abort();
   };
   await session.query('SELECT pg_catalog.pg_notify($1, $2)', [names.nodeChannel, marker], timeout);
-  await new Wakeup().wait(timeout, arrived.signal);
+  await sleep(timeout, arrived.signal);
   if (arrived.signal.aborted) return;
   throw new PostgresInputError(
     'ERR_CONNECT',

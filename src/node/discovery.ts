@@ -16,7 +16,7 @@ import { PostgresInputError } from '../api/errors.ts';
 import type { Installation, OptionDifference } from '../api/installation.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Session } from '../postgres/session.ts';
-import { Wakeup } from '../postgres/wakeup.ts';
+import { sleep } from '../postgres/sleep.ts';
 import { catalogFingerprint, readOptions } from '../schema/catalog.ts';
 import { install } from '../schema/install.ts';
 import { NewerVersionError } from '../schema/migrations.ts';
@@ -73,7 +73,7 @@ export class Discovery {
           error instanceof PostgresInputError && error.code === 'ERR_INSTALL' && error.retryable;
         if (!isLocked || signal.aborted) throw error;
         this.#notices.discoveryFailed(error);
-        await new Wakeup().wait(RETRY, signal);
+        await sleep(RETRY, signal);
       }
     }
   }
@@ -81,7 +81,6 @@ export class Discovery {
   /** Looks at once, then every `discoveryInterval`, until `signal` aborts. @throws {NewerVersionError} */
   async watch(session: Session, signal: AbortSignal): Promise<void> {
     let planner: Planner = 'claiming';
-    const pause = new Wakeup();
     while (!signal.aborted) {
       try {
         if (this.#isLarge || !(await this.#isInOrder(session, planner))) {
@@ -95,7 +94,7 @@ export class Discovery {
         if (error instanceof NewerVersionError || session.isLost) throw error;
         this.#notices.discoveryFailed(error);
       }
-      await pause.wait(this.#settings.discoveryInterval, signal);
+      await sleep(this.#settings.discoveryInterval, signal);
     }
   }
 

@@ -8,8 +8,8 @@ import { leaseLost } from '../capture/acknowledgements.ts';
 import { eventOf } from '../capture/change.ts';
 import type { Delays, HandleSettings, Settings } from '../config/settings.ts';
 import { EventQueue } from '../delivery/event-queue.ts';
+import { sleep } from '../postgres/sleep.ts';
 import { TRANSIENT } from '../postgres/sqlstates.ts';
-import { Wakeup } from '../postgres/wakeup.ts';
 import type { Names } from '../schema/names.ts';
 import { type Notices, Replica } from './life.ts';
 
@@ -93,7 +93,6 @@ export class Handling {
   /** One life of a node after the other, until one ends well, or badly and for good. */
   async #live(delays: Delays | null): Promise<void> {
     const stop = this.#stop.signal;
-    const pause = new Wakeup();
     while (!stop.aborted) {
       try {
         return await this.#liveOnce();
@@ -109,7 +108,7 @@ export class Handling {
         const delay =
           Math.min(delays.maxDelay, delays.minDelay * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2);
         this.#notices.reconnecting({ error, attempt, delay });
-        await pause.wait(delay, stop);
+        await sleep(delay, stop);
       }
     }
   }

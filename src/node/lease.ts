@@ -1,8 +1,3 @@
-import { randomUUID } from 'node:crypto';
-import { PostgresInputError } from '../api/errors.ts';
-import type { LeaseSettings } from '../api/options.ts';
-import type { Session } from '../postgres/session.ts';
-import { Wakeup } from '../postgres/wakeup.ts';
 /**
  * The lease: which of the nodes is the active one.
  *
@@ -25,6 +20,12 @@ import { Wakeup } from '../postgres/wakeup.ts';
  * then), whoever polls next. When the holder fell silent (frozen, cut off),
  * whoever wakes first after the expiry. A claim names the token that it observed: of many, one succeeds.
  */
+import { randomUUID } from 'node:crypto';
+import { PostgresInputError } from '../api/errors.ts';
+import type { LeaseSettings } from '../api/options.ts';
+import type { Session } from '../postgres/session.ts';
+import { sleep } from '../postgres/sleep.ts';
+import { Wakeup } from '../postgres/wakeup.ts';
 import { NewerVersionError, VERSION } from '../schema/migrations.ts';
 import type { Names } from '../schema/names.ts';
 import { type LeaseSql, leaseSql } from './lease-sql.ts';
@@ -86,9 +87,8 @@ export class Lease {
 
   /** Renews the lease until it is lost, or `signal` aborts. */
   async hold(signal: AbortSignal, renewed: () => void = () => {}): Promise<void> {
-    const pause = new Wakeup();
     for (;;) {
-      await pause.wait(this.#times.renewInterval, signal);
+      await sleep(this.#times.renewInterval, signal);
       if (signal.aborted || !this.trusted || !(await this.#renew())) return;
       renewed();
     }
