@@ -1,7 +1,7 @@
 /** The statements that acknowledge, that is delete from the change log. */
 import type { Statement } from '../postgres/session.ts';
 import { STRIDE } from '../schema/log-layout.ts';
-import type { Names, ObjectName } from '../schema/names.ts';
+import { LEASE_RESOURCE, type Names, type ObjectName } from '../schema/names.ts';
 
 export interface AcknowledgementsSql {
   readonly acknowledge: Statement;
@@ -16,7 +16,7 @@ const LOCK_TIMEOUT = 50;
 
 /** $2: holder. $3: token. */
 const held = ({ sql }: ObjectName): string => `held AS MATERIALIZED (
-  SELECT FROM ${sql} WHERE resource = 1 AND holder = $2 AND token = $3 FOR SHARE
+  SELECT FROM ${sql} WHERE resource = ${LEASE_RESOURCE} AND holder = $2 AND token = $3 FOR SHARE
 )`;
 
 /** Of the rows `gone` that were packed, what is not acknowledged is put back, a row each. $1: what is. */
@@ -92,7 +92,7 @@ SELECT`,
     name: 'log_acknowledge_in_transaction',
     text: `
 DELETE FROM ${logTable.sql}
-WHERE seq = ANY ($1::bigint[]) AND EXISTS (SELECT FROM ${lockTable.sql} WHERE resource = 1 AND token = $2)
+WHERE seq = ANY ($1::bigint[]) AND EXISTS (SELECT FROM ${lockTable.sql} WHERE resource = ${LEASE_RESOURCE} AND token = $2)
 RETURNING pg_catalog.pg_try_advisory_xact_lock_shared(${acknowledgingKey}), 1 / (size IS NULL)::int`,
   },
   /** Whether no such transaction is open. */

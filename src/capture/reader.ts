@@ -36,6 +36,7 @@ import type { EventQueue } from '../delivery/event-queue.ts';
 import { type Session, type Statement, connectionLost } from '../postgres/session.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
 import type { Names } from '../schema/names.ts';
+import { encodeNodeMessage } from '../schema/node-channel.ts';
 import type { ChangeLog } from './change-log.ts';
 import type { Change } from './change.ts';
 import { type Payload, readPayload } from './notification.ts';
@@ -57,7 +58,7 @@ const MAX_HELD = 100;
 /** Above its capacity, how many events made by hand the queue may hold. There is no log that could keep them. */
 const MAX_FOREIGN = 10_000;
 
-// $1: the sleep lock. $2: the nodes' channel. $3: the marker.
+// $1: the sleep lock. $2: the nodes' channel. $3: the message that carries the marker.
 const fallAsleep: Statement = {
   name: 'reader_fall_asleep',
   text: `
@@ -187,7 +188,7 @@ export class Reader {
     const [attempt] = await session.query<{ locked: boolean }>(fallAsleep, [
       names.sleepKey,
       names.nodeChannel,
-      this.#marker,
+      encodeNodeMessage({ kind: 'marker', marker: this.#marker }),
     ]);
     if (!attempt!.locked) return false;
 

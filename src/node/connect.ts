@@ -7,6 +7,7 @@ import { Listener } from '../postgres/listener.ts';
 import { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
 import type { Names } from '../schema/names.ts';
+import { encodeNodeMessage } from '../schema/node-channel.ts';
 
 /** The control session and the listener, proven to belong together: a notification sent on one arrives on the other. */
 export async function connect(
@@ -43,12 +44,12 @@ async function proveNotifications(
   names: Names,
   timeout: number,
 ): Promise<void> {
-  const marker = randomUUID();
+  const message = encodeNodeMessage({ kind: 'marker', marker: randomUUID() });
   const arrived = new AbortController();
   listener.onNotification = (_channel, payload) => {
-    if (payload === marker) arrived.abort();
+    if (payload === message) arrived.abort();
   };
-  await session.query('SELECT pg_catalog.pg_notify($1, $2)', [names.nodeChannel, marker], timeout);
+  await session.query('SELECT pg_catalog.pg_notify($1, $2)', [names.nodeChannel, message], timeout);
   await sleep(timeout, arrived.signal);
   if (arrived.signal.aborted) return;
   throw new PostgresInputError(

@@ -27,7 +27,8 @@ import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
 import { NewerVersionError, VERSION } from '../schema/migrations.ts';
-import type { Names } from '../schema/names.ts';
+import { LEASE_RESOURCE, type Names } from '../schema/names.ts';
+import { encodeNodeMessage } from '../schema/node-channel.ts';
 import { type LeaseSql, leaseSql } from './lease-sql.ts';
 
 interface Observation {
@@ -99,7 +100,8 @@ export class Lease {
     const token = this.#token;
     this.#token = null;
     if (token === null) return;
-    await this.#session.query(this.#sql.release, [this.holder, token, this.#names.nodeChannel]);
+    const message = encodeNodeMessage({ kind: 'released' });
+    await this.#session.query(this.#sql.release, [this.holder, token, this.#names.nodeChannel, message]);
   }
 
   async #observe(): Promise<Observation> {
@@ -108,7 +110,7 @@ export class Lease {
     if (row) return row;
     throw new PostgresInputError(
       'ERR_INSTALL',
-      `the row resource = 1 is missing in ${this.#names.lockTable.sql}: somebody removed it; uninstall and install again`,
+      `the row resource = ${LEASE_RESOURCE} is missing in ${this.#names.lockTable.sql}: somebody removed it; uninstall and install again`,
     );
   }
 

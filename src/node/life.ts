@@ -20,6 +20,7 @@ import type { EventQueue } from '../delivery/event-queue.ts';
 import type { Listener } from '../postgres/listener.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
+import { decodeNodeMessage } from '../schema/node-channel.ts';
 import { connect } from './connect.ts';
 import { Discovery, type DiscoveryNotices } from './discovery.ts';
 import { Lease } from './lease.ts';
@@ -185,8 +186,12 @@ export class Replica {
   }
 
   #receive(channel: string, payload: string): void {
-    if (channel === this.#names.channel) this.#reader?.onPayload(payload);
-    else if (payload === 'released') this.#lease.noticeRelease();
-    else this.#reader?.onMarker(payload);
+    if (channel === this.#names.channel) {
+      this.#reader?.onPayload(payload);
+      return;
+    }
+    const message = decodeNodeMessage(payload);
+    if (message.kind === 'released') this.#lease.noticeRelease();
+    else this.#reader?.onMarker(message.marker);
   }
 }

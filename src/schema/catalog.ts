@@ -1,7 +1,7 @@
 /** What of ours, and of the original's, the database's catalog holds. */
 import type { Session, Statement } from '../postgres/session.ts';
 import { VERSION_LINE } from './migrations.ts';
-import { type Names, TRIGGER_EVENTS } from './names.ts';
+import { LEASE_RESOURCE, type Names, TRIGGER_EVENTS } from './names.ts';
 import { sharedFunctions } from './shared-functions.ts';
 import type { StoredOptions } from './stored-options.ts';
 
@@ -149,7 +149,7 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
 /** Under which options a node installed last. */
 export async function readOptions(session: Session, { lockTable }: Names): Promise<StoredOptions | null> {
   const [row] = await session.query<{ options: StoredOptions | null }>(
-    `SELECT options FROM ${lockTable.sql} WHERE resource = 1`,
+    `SELECT options FROM ${lockTable.sql} WHERE resource = ${LEASE_RESOURCE}`,
   );
   return row?.options ?? null;
 }

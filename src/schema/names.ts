@@ -57,6 +57,9 @@ export interface Names {
 /** Tables that belong to an input, whichever: they are never watched. A PostgreSQL regular expression. */
 export const INTERNAL_TABLES = '^(lock|log|secret)_postgres_input_';
 
+/** The column `resource` of the lock table's only row, the lease. */
+export const LEASE_RESOURCE = 1;
+
 /** The location of an event: the table's name, with its schema unless that is `public`. */
 export const locationOf = (schema: string, table: string): string =>
   schema === 'public' ? table : `${schema}.${table}`;
