@@ -12,7 +12,7 @@ import type pg from 'pg';
 import type { ChangeEvent } from './api/change-event.ts';
 import { PostgresInputError } from './api/errors.ts';
 import type { Installation } from './api/installation.ts';
-import type { LifecycleEvents } from './api/lifecycle-events.ts';
+import type { LifecycleEvents, Notice } from './api/lifecycle-events.ts';
 import type { HandleOptions, PostgresInputOptions } from './api/options.ts';
 import type { Input, InputConfig } from './api/orchestrator.ts';
 import type { InputState, InputStatus } from './api/status.ts';
@@ -82,26 +82,9 @@ export class PostgresInput implements Input, AsyncDisposable {
         'handle() is running already, and an input has one consumer: end that first, or make another input',
       );
     }
-    const handling = new Handling(this.#settings, this.#names, parseHandleOptions(options), {
-      standby: () => this.#become('standby'),
-      active: (fencingToken) => this.#become('active', { fencingToken }),
-      installed: (installation) => this.#noteInstallation(installation),
-      optionsDiffer: (differences) => this.#emit('optionsDiffer', differences),
-      discoveryFailed: (error) => this.#emit('discoveryFailed', error),
-      reader: (what) => {
-        if (what === 'forged' || what === 'ignored') this.#counts[what]++;
-        this.#emit(what);
-      },
-      reconnecting: (attempt) => {
-        // Without telling: it does not wait for the lease before it has joined again.
-        if (this.#state !== 'closed') this.#state = 'standby';
-        this.#emit('reconnecting', attempt);
-      },
-      ended: () => {
-        this.#handling = null;
-        this.#become('idle');
-      },
-    });
+    const handling = new Handling(this.#settings, this.#names, parseHandleOptions(options), (...notice) =>
+      this.#hear(...notice),
+    );
     this.#handling = handling;
     return handling.queue;
   }
@@ -186,7 +169,7 @@ export class PostgresInput implements Input, AsyncDisposable {
    */
   async close(): Promise<void> {
     const handling = this.#handling;
-    if (this.#state !== 'closed') this.#become('closed');
+    this.#hear('closed');
     if (!handling) return;
     const stopped = handling.stop();
     if (handling.queue.inHand === 0) await stopped;
@@ -199,25 +182,53 @@ export class PostgresInput implements Input, AsyncDisposable {
     await dropped;
   }
 
-  #noteInstallation(installation: Installation): void {
-    if (JSON.stringify(installation) === JSON.stringify(this.#installation)) return;
-    this.#installation = installation;
-    this.#emit('installed', installation);
+  /** What the input knows of its nodes follows from what they tell; the listeners hear the same. */
+  #hear(...notice: Notice): void {
+    switch (notice[0]) {
+      case 'idle':
+        this.#handling = null;
+        if (this.#state !== 'idle') this.#become(notice);
+        return;
+      case 'standby':
+      case 'active':
+      case 'closed':
+        this.#become(notice);
+        return;
+      case 'reconnecting':
+        // Its `standby` comes later, when the node has joined again and waits for the lease.
+        if (this.#state !== 'closed') this.#state = 'standby';
+        break;
+      case 'installed':
+        if (JSON.stringify(notice[1]) === JSON.stringify(this.#installation)) return;
+        this.#installation = notice[1];
+        break;
+      case 'forged':
+      case 'ignored':
+        this.#counts[notice[0]]++;
+        break;
+      case 'asleep':
+      case 'awake':
+      case 'optionsDiffer':
+      case 'discoveryFailed':
+        break;
+    }
+    this.#emit(notice);
+  }
+
+  /** A closed input stays closed. */
+  #become(notice: Extract<Notice, [InputState, ...unknown[]]>): void {
+    if (this.#state === 'closed') return;
+    this.#state = notice[0];
+    this.#emit(notice);
   }
 
   /** A listener that throws does not harm the node. */
-  #emit<Name extends keyof LifecycleEvents>(name: Name, ...args: LifecycleEvents[Name]): void {
+  #emit([name, ...args]: Notice): void {
     try {
       this.#emitter.emit(name, ...(args as never));
     } catch (error) {
       process.emitWarning(error instanceof Error ? error : String(error));
     }
-  }
-
-  #become<State extends InputState>(state: State, ...args: LifecycleEvents[State]): void {
-    if (this.#state === 'closed' || (this.#state === 'idle' && state === 'idle')) return;
-    this.#state = state;
-    this.#emit(state, ...args);
   }
 }
 

@@ -32,6 +32,7 @@
 import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import type { PostgresInputError } from '../api/errors.ts';
+import type { Notify } from '../api/lifecycle-events.ts';
 import type { EventQueue } from '../delivery/event-queue.ts';
 import { type Session, type Statement, connectionLost } from '../postgres/session.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
@@ -79,13 +80,10 @@ export interface ReaderOptions {
   readonly foreignNotifications: 'accept' | 'ignore';
   /** How long the marker may take; milliseconds. */
   readonly markerTimeout: number;
-  /** Told of what was skipped, and of falling asleep and waking up. */
-  readonly notice: (what: ReaderNotice) => void;
+  readonly notify: Notify;
   /** Told of garbage. */
   readonly fail: (error: PostgresInputError) => void;
 }
-
-export type ReaderNotice = 'forged' | 'ignored' | 'asleep' | 'awake';
 
 /** What our triggers notify of: changes, or that there are some in the log. */
 type Announcement = Extract<Payload, { kind: 'changes' | 'look' }>;
@@ -128,7 +126,7 @@ export class Reader {
 
   /** To be called for every payload on the input's channel. */
   onPayload(text: string): void {
-    const { foreignNotifications, notice, fail } = this.#options;
+    const { foreignNotifications, notify, fail } = this.#options;
     const payload = readPayload(text, this.#options.secret);
     switch (payload.kind) {
       case 'changes':
@@ -139,15 +137,15 @@ export class Reader {
         else this.#stopSleeping();
         break;
       case 'forged':
-        notice('forged');
+        notify('forged');
         break;
       case 'foreign':
         if (this.#isInternal(payload.change)) break;
-        if (foreignNotifications === 'ignore' || this.#options.queue.room <= -MAX_FOREIGN) notice('ignored');
+        if (foreignNotifications === 'ignore' || this.#options.queue.room <= -MAX_FOREIGN) notify('ignored');
         else this.#options.queue.push([payload.change]);
         break;
       case 'garbage':
-        if (foreignNotifications === 'ignore') notice('ignored');
+        if (foreignNotifications === 'ignore') notify('ignored');
         else fail(payload.error);
     }
   }
@@ -182,7 +180,7 @@ export class Reader {
 
   /** Returns whether the reader is asleep. */
   async #fallAsleep(signal: AbortSignal): Promise<boolean> {
-    const { session, names, queue, markerTimeout, notice } = this.#options;
+    const { session, names, queue, markerTimeout, notify } = this.#options;
     if (queue.room < PAGE || signal.aborted) return false;
     this.#marker = randomUUID();
     const [attempt] = await session.query<{ locked: boolean }>(fallAsleep, [
@@ -207,7 +205,7 @@ export class Reader {
       return false;
     }
     this.#phase = 'asleep';
-    notice('asleep');
+    notify('asleep');
     const held = this.#held;
     this.#held = [];
     for (const announcement of held) this.#take(announcement);
@@ -236,7 +234,7 @@ export class Reader {
 
   /** From here on, at once, the log alone is believed: what one notification leaves to it, the next must not overtake. */
   #stopSleeping(): void {
-    if (this.#phase === 'asleep') this.#options.notice('awake');
+    if (this.#phase === 'asleep') this.#options.notify('awake');
     this.#phase = 'awake';
     this.#attention.wake();
   }

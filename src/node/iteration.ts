@@ -4,6 +4,7 @@
  */
 import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
+import type { Notify } from '../api/lifecycle-events.ts';
 import { leaseLost } from '../capture/acknowledgements.ts';
 import { eventOf } from '../capture/change.ts';
 import type { Delays, HandleSettings, Settings } from '../config/settings.ts';
@@ -11,13 +12,7 @@ import { EventQueue } from '../delivery/event-queue.ts';
 import { sleep } from '../postgres/sleep.ts';
 import { TRANSIENT } from '../postgres/sqlstates.ts';
 import type { Names } from '../schema/names.ts';
-import { type Notices, Replica } from './life.ts';
-
-export interface HandlingNotices extends Notices {
-  reconnecting: (attempt: { error: PostgresInputError; attempt: number; delay: number }) => void;
-  /** Everything is let go; the consumer is told next. */
-  ended: () => void;
-}
+import { Replica } from './life.ts';
 
 export class Handling {
   readonly queue: EventQueue;
@@ -25,17 +20,17 @@ export class Handling {
   readonly done: Promise<void>;
   readonly #settings: Settings;
   readonly #names: Names;
-  readonly #notices: HandlingNotices;
+  readonly #notify: Notify;
   readonly #stop = new AbortController();
   #replica: Replica | null = null;
   #attempt = 0;
   /** When the present life became a standby for the first time. */
   #joined = Infinity;
 
-  constructor(settings: Settings, names: Names, options: HandleSettings, notices: HandlingNotices) {
+  constructor(settings: Settings, names: Names, options: HandleSettings, notify: Notify) {
     this.#settings = settings;
     this.#names = names;
-    this.#notices = notices;
+    this.#notify = notify;
     this.queue = new EventQueue({
       ack: options.ack,
       maxInFlight: settings.maxInFlight,
@@ -85,7 +80,7 @@ export class Handling {
     }
     signal?.removeEventListener('abort', abort);
     if (signal?.aborted) failure = { error: signal.reason };
-    this.#notices.ended();
+    this.#notify('idle');
     if (failure) this.queue.end(failure.error);
     else this.queue.end();
   }
@@ -107,7 +102,7 @@ export class Handling {
         const attempt = ++this.#attempt;
         const delay =
           Math.min(delays.maxDelay, delays.minDelay * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2);
-        this.#notices.reconnecting({ error, attempt, delay });
+        this.#notify('reconnecting', { error, attempt, delay });
         await sleep(delay, stop);
       }
     }
@@ -115,13 +110,11 @@ export class Handling {
 
   async #liveOnce(): Promise<void> {
     this.#joined = Infinity;
-    this.#replica = await Replica.connect(this.#settings, this.#names, this.queue, {
-      ...this.#notices,
-      standby: () => {
-        this.#joined = Math.min(this.#joined, performance.now());
-        this.#notices.standby();
-      },
-    });
+    const notify: Notify = (...notice) => {
+      if (notice[0] === 'standby') this.#joined = Math.min(this.#joined, performance.now());
+      this.#notify(...notice);
+    };
+    this.#replica = await Replica.connect(this.#settings, this.#names, this.queue, notify);
     try {
       await this.#replica.run(this.#stop.signal);
     } finally {

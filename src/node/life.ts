@@ -12,9 +12,10 @@
  * to be acknowledged, then the lease is released, which wakes the standbys.
  */
 import { PostgresInputError } from '../api/errors.ts';
+import type { Notify } from '../api/lifecycle-events.ts';
 import { Acknowledgements } from '../capture/acknowledgements.ts';
 import { ChangeLog } from '../capture/change-log.ts';
-import { Reader, type ReaderNotice } from '../capture/reader.ts';
+import { Reader } from '../capture/reader.ts';
 import type { Settings } from '../config/settings.ts';
 import type { EventQueue } from '../delivery/event-queue.ts';
 import type { Listener } from '../postgres/listener.ts';
@@ -22,21 +23,14 @@ import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 import { decodeNodeMessage } from '../schema/node-channel.ts';
 import { connect } from './connect.ts';
-import { Discovery, type DiscoveryNotices } from './discovery.ts';
+import { Discovery } from './discovery.ts';
 import { Lease } from './lease.ts';
-
-/** What a life tells of itself. */
-export interface Notices extends DiscoveryNotices {
-  standby: () => void;
-  active: (fencingToken: string) => void;
-  reader: (what: ReaderNotice) => void;
-}
 
 export class Replica {
   readonly #settings: Settings;
   readonly #names: Names;
   readonly #queue: EventQueue;
-  readonly #notices: Notices;
+  readonly #notify: Notify;
   readonly #session: Session;
   readonly #listener: Listener;
   readonly #lease: Lease;
@@ -51,18 +45,18 @@ export class Replica {
     settings: Settings,
     names: Names,
     queue: EventQueue,
-    notices: Notices,
+    notify: Notify,
     session: Session,
     listener: Listener,
   ) {
     this.#settings = settings;
     this.#names = names;
     this.#queue = queue;
-    this.#notices = notices;
+    this.#notify = notify;
     this.#session = session;
     this.#listener = listener;
     this.#lease = new Lease(session, names, settings.lease);
-    this.#discovery = new Discovery(settings, names, notices);
+    this.#discovery = new Discovery(settings, names, notify);
     session.onLost = (error) => this.#fail(error);
     listener.onLost = (error) => this.#fail(error);
     listener.onNotification = (channel, payload) => this.#receive(channel, payload);
@@ -73,10 +67,10 @@ export class Replica {
     settings: Settings,
     names: Names,
     queue: EventQueue,
-    notices: Notices,
+    notify: Notify,
   ): Promise<Replica> {
     const { session, listener } = await connect(settings, names);
-    return new Replica(settings, names, queue, notices, session, listener);
+    return new Replica(settings, names, queue, notify, session, listener);
   }
 
   /** Whether events may be handed out at this moment. */
@@ -105,7 +99,7 @@ export class Replica {
       await this.#discovery.join(this.#session, this.#ending.signal);
       const secret = await this.#readSecret();
       while (!this.#ending.signal.aborted) {
-        this.#notices.standby();
+        this.#notify('standby');
         if (await this.#lease.standBy(this.#ending.signal)) await this.#serveTerm(secret);
       }
     } catch (error) {
@@ -149,10 +143,10 @@ export class Replica {
       secret,
       foreignNotifications: this.#settings.foreignNotifications,
       markerTimeout: 2 * renewInterval,
-      notice: this.#notices.reader,
+      notify: this.#notify,
       fail,
     });
-    this.#notices.active(this.#lease.token!);
+    this.#notify('active', { fencingToken: this.#lease.token! });
 
     const guarded = (task: Promise<void>) => task.catch(fail);
     const renewed = () => this.#queue.serve();
