@@ -19,7 +19,7 @@ import type { InputState, InputStatus } from './api/status.ts';
 import { acknowledgeIn, leaseLost } from './capture/acknowledgements.ts';
 import { type Settings, parseConfig, parseHandleOptions } from './config/settings.ts';
 import { tryConnecting, withSession } from './node/connect.ts';
-import { Handling } from './node/iteration.ts';
+import { Iteration } from './node/iteration.ts';
 import { readStatus } from './node/status.ts';
 import { uninstall } from './schema/install.ts';
 import { type Names, namesOf } from './schema/names.ts';
@@ -51,7 +51,7 @@ export class PostgresInput implements Input, AsyncDisposable {
   readonly #counts = { forged: 0, ignored: 0 };
   #state: InputState = 'idle';
   #installation: Installation | null = null;
-  #handling: Handling | null = null;
+  #iteration: Iteration | null = null;
 
   /** @internal */
   constructor(settings: Settings, names: Names) {
@@ -76,17 +76,17 @@ export class PostgresInput implements Input, AsyncDisposable {
    */
   handle(options: HandleOptions = {}): AsyncIterableIterator<ChangeEvent, undefined> {
     if (this.#state === 'closed') throw closed();
-    if (this.#handling) {
+    if (this.#iteration) {
       throw new PostgresInputError(
         'ERR_ALREADY_HANDLING',
         'handle() is running already, and an input has one consumer: end that first, or make another input',
       );
     }
-    const handling = new Handling(this.#settings, this.#names, parseHandleOptions(options), (...notice) =>
+    const iteration = new Iteration(this.#settings, this.#names, parseHandleOptions(options), (...notice) =>
       this.#hear(...notice),
     );
-    this.#handling = handling;
-    return handling.queue;
+    this.#iteration = iteration;
+    return iteration.queue;
   }
 
   /**
@@ -105,9 +105,9 @@ export class PostgresInput implements Input, AsyncDisposable {
     if (event.sequence === null) return;
     if (client) {
       await acknowledgeIn(client, this.#names, event, (task) => withSession(this.#settings, task));
-      this.#handling?.queue.settle(event.sequence);
-    } else if (this.#handling) {
-      await this.#handling.ack(event, event.sequence);
+      this.#iteration?.queue.settle(event.sequence);
+    } else if (this.#iteration) {
+      await this.#iteration.acknowledge(event, event.sequence);
     } else {
       throw leaseLost();
     }
@@ -121,7 +121,7 @@ export class PostgresInput implements Input, AsyncDisposable {
     return {
       id: this.id,
       state: this.#state,
-      inFlight: this.#handling?.queue.inHand ?? 0,
+      inFlight: this.#iteration?.queue.inHand ?? 0,
       forgedNotifications: this.#counts.forged,
       ignoredNotifications: this.#counts.ignored,
       watched: this.#installation?.watched ?? [],
@@ -155,7 +155,7 @@ export class PostgresInput implements Input, AsyncDisposable {
    * @throws {PostgresInputError} ERR_CONNECT, ERR_INSTALL, ERR_ALREADY_HANDLING
    */
   async uninstall(): Promise<void> {
-    if (this.#handling) {
+    if (this.#iteration) {
       throw new PostgresInputError('ERR_ALREADY_HANDLING', 'handle() is running: end it before uninstall()');
     }
     await withSession(this.#settings, (session) => uninstall(session, this.#settings, this.#names));
@@ -168,16 +168,16 @@ export class PostgresInput implements Input, AsyncDisposable {
    * released; at the latest after the lease's duration, and then the event comes again elsewhere.
    */
   async close(): Promise<void> {
-    const handling = this.#handling;
+    const iteration = this.#iteration;
     this.#hear('closed');
-    if (!handling) return;
-    const stopped = handling.stop();
-    if (handling.queue.inHand === 0) await stopped;
+    if (!iteration) return;
+    const ended = iteration.end('graceful');
+    if (iteration.queue.inHand === 0) await ended;
   }
 
   /** Closes at once: what is in hand comes again. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const dropped = this.#handling?.drop();
+    const dropped = this.#iteration?.end('dropped');
     await this.close();
     await dropped;
   }
@@ -186,7 +186,7 @@ export class PostgresInput implements Input, AsyncDisposable {
   #hear(...notice: Notice): void {
     switch (notice[0]) {
       case 'idle':
-        this.#handling = null;
+        this.#iteration = null;
         if (this.#state !== 'idle') this.#become(notice);
         return;
       case 'standby':

@@ -1,7 +1,7 @@
 import { once as onceEmitted } from 'node:events';
 import { createServer } from 'node:net';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
-import { EventQueue } from '../src/delivery/event-queue.ts';
+import { Delivery } from '../src/delivery/delivery.ts';
 import { type ChangeEvent, type PostgresInput, newPostgresInput } from '../src/index.ts';
 import {
   Consumer,
@@ -388,7 +388,7 @@ describe('a signal', () => {
     const { database } = bench;
     const input = await bench.input({ lease: { duration: 120_000, renewInterval: 30_000 } });
     const abort = new AbortController();
-    const pushing = vi.spyOn(EventQueue.prototype, 'push');
+    const pushing = vi.spyOn(Delivery.prototype, 'push');
     onTestFinished(() => pushing.mockRestore());
     const events = input.handle({ ack: 'manual', signal: abort.signal });
     await reaches(input, 'active');

@@ -1,17 +1,16 @@
 /**
- * What is acknowledged, that is deleted from the change log, fenced by the lease.
+ * Acknowledges changes: deletes them from the change log, in statements that do nothing unless the lease is held.
  *
- * A row of the log may hold many changes. It is deleted when one of them is acknowledged, and what of it is not yet is put
- * back in the same statement, under the sequences that it has, a row each.
+ * A packed row of the log holds many changes. When one of them is acknowledged, the row is deleted, and the same statement puts
+ * the other changes back, each in a row of its own under the sequence that it has.
  *
- * Acknowledgements are pipelined: one DELETE is under way, the next takes all that gathered meanwhile. A change that some
- * transaction of a caller's has acknowledged and not committed is tried again until that has ended: it may roll back.
+ * Acknowledgements are pipelined: while one DELETE is under way, the next batch gathers. A change that a caller's open
+ * transaction has acknowledged is tried again until that transaction ends, since the transaction may roll back.
  */
 import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import type pg from 'pg';
 import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
-import type { Lease } from '../node/lease.ts';
 import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
 import { LOCKED } from '../postgres/sqlstates.ts';
@@ -19,39 +18,46 @@ import { STRIDE } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type AcknowledgementsSql, acknowledgementsSql } from './acknowledgements-sql.ts';
 
+/** The lease under which a term acknowledges. `token` is null as soon as the lease is lost or released. */
+export interface Hold {
+  readonly holder: string;
+  readonly token: string | null;
+}
+
 interface Batch {
   readonly sequences: string[];
   readonly waiting: {
-    /** What is to be gone; null: as much as can be. */
+    /** The change that has to be gone; null: all that no open transaction has. */
     readonly sequence: string | null;
     readonly resolve: () => void;
     readonly reject: (error: unknown) => void;
   }[];
 }
 
-/** Milliseconds until what another transaction has is tried again. */
+/** Milliseconds until a change that another transaction has is tried again. */
 const RETRY = 20;
 
 export class Acknowledgements {
   readonly #session: Session;
-  readonly #lease: Lease;
+  readonly #hold: Hold;
   readonly #sql: AcknowledgementsSql;
   #gathering: Batch = { sequences: [], waiting: [] };
   #isAcknowledging = false;
-  /** Whether another transaction had some of what was acknowledged last. */
+  /** Whether another transaction had some of the last batch. */
   #isContended = false;
-  /** Told of an acknowledgement that failed although the lease is held: what it named would come again. */
+  /** Called for an acknowledgement that failed although the lease is held: its changes would come again. */
   readonly #fail: (error: unknown) => void;
 
-  constructor(session: Session, names: Names, lease: Lease, fail: (error: unknown) => void) {
+  constructor(session: Session, names: Names, hold: Hold, fail: (error: unknown) => void) {
     this.#session = session;
-    this.#lease = lease;
+    this.#hold = hold;
     this.#sql = acknowledgementsSql(names);
     this.#fail = fail;
   }
 
   /**
-   * Deletes a change. Resolves when it is gone: should an open transaction have acknowledged it, when that has ended.
+   * Deletes a change. Resolves when the change is gone. If an open transaction has acknowledged it, that is when the transaction
+   * has ended.
    * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST
    */
   acknowledge(sequence: string): Promise<void> {
@@ -66,7 +72,7 @@ export class Acknowledgements {
   }
 
   /**
-   * Resolves when all that was acknowledged so far is deleted, save what an open transaction has.
+   * Resolves when all that was acknowledged so far is deleted, except the changes that an open transaction has.
    * @throws {PostgresInputError} ERR_LEASE_LOST, also if nothing was left to delete; ERR_CONNECTION_LOST
    */
   flush(): Promise<void> {
@@ -82,7 +88,7 @@ export class Acknowledgements {
 
   async #acknowledgeAll(): Promise<void> {
     this.#isAcknowledging = true;
-    // What is acknowledged in one turn of the event loop goes together.
+    // Acknowledgements of one turn of the event loop go together.
     await setImmediate();
     while (this.#gathering.sequences.length > 0 || this.#gathering.waiting.length > 0) {
       const { sequences, waiting } = this.#gathering;
@@ -105,14 +111,14 @@ export class Acknowledgements {
     this.#isAcknowledging = false;
   }
 
-  /** Returns what other transactions have. */
+  /** Returns the sequences that other transactions have. */
   async #delete(sequences: readonly string[]): Promise<readonly string[]> {
-    const { holder, token } = this.#lease;
+    const { holder, token } = this.#hold;
     if (token === null) throw leaseLost();
     const values = [array(sequences), holder, token, array(rowsThatHold(sequences))];
     if (!this.#isContended) {
       try {
-        // Once more, should a row have been unpacked meanwhile, in another session.
+        // A second time, in case another session unpacked a row meanwhile.
         for (let attempt = 0; attempt < 2; attempt++) {
           const [held] = await this.#session.query<{ found: number }>(this.#sql.acknowledge, values);
           if (!held) throw leaseLost();
@@ -139,16 +145,16 @@ export class Acknowledgements {
   }
 }
 
-// As text: pg would look at every character of every element, should one have to be quoted.
+// As text: pg would look at every character of every element, in case one has to be quoted.
 const array = (sequences: Iterable<string>): string => `{${[...sequences].join(',')}}`;
 
 const DIGITS = String(STRIDE).length - 1;
 const OF_A_ROW = '0'.repeat(DIGITS);
 
-/** The row that was written with a change: its own, if it was the row's only one. */
+/** The row in which a change was written: a packed row, or the change's own. */
 const rowThatPacks = (sequence: string): string => sequence.slice(0, -DIGITS) + OF_A_ROW;
 
-/** The rows in which changes may be: those that were written, and those that took their place. */
+/** The rows in which changes may be: the rows that were written, and those that took their place. */
 function rowsThatHold(sequences: readonly string[]): Iterable<string> {
   const rows = new Set(sequences);
   for (const sequence of sequences) rows.add(rowThatPacks(sequence));
@@ -156,8 +162,9 @@ function rowsThatHold(sequences: readonly string[]): Iterable<string> {
 }
 
 /**
- * Deletes the change in a transaction of the caller's, so that it is gone if and only if that commits. A change in a packed row is given a
- * row of its own first, in a session of ours: in the caller's transaction it would keep all others waiting.
+ * Deletes a change in the caller's transaction, so that the change is gone if and only if the transaction commits. A change in a
+ * packed row is given a row of its own first, in a session of ours: done in the caller's transaction, this would lock the other
+ * changes of the packed row.
  * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECT
  */
 export async function acknowledgeIn(

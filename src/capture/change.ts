@@ -1,5 +1,4 @@
-/** A change of a row, as both roads, the notification and the change log, bring it, and the event that it becomes. */
-import type { ChangeEvent } from '../api/change-event.ts';
+/** A change of a row, the same whether the change log or a notification brought it. */
 import type { Operation } from '../api/orchestrator.ts';
 
 /** The column `key` of the log, parsed: a string is the name of the column that the id was taken from. */
@@ -16,8 +15,8 @@ const OPERATIONS: ReadonlyMap<string, Operation> = new Map([
 export const operationOf = (op: string): Operation => OPERATIONS.get(op) ?? 'unknown';
 
 /**
- * A change that nobody has been handed yet. Thousands of them wait for a slow consumer. They are no object literals: of
- * those, V8 would learn that they live long, and make all later ones in the old generation, where garbage stays.
+ * A change that has not been handed out yet. Thousands of them may wait for a slow consumer. It is a class and not an object
+ * literal: V8 moves allocation sites whose objects survive to the old generation, where garbage is collected late.
  */
 export class Change {
   readonly sequence: string | null;
@@ -43,15 +42,3 @@ export class Change {
     this.occurredAt = occurredAt;
   }
 }
-
-/** The event that a change becomes when it is handed out. */
-export const eventOf = (change: Change, trigger: string, fencingToken: string | null): ChangeEvent => ({
-  location: change.location,
-  operation: change.operation,
-  id: change.id,
-  trigger,
-  sequence: change.sequence,
-  key: typeof change.key === 'string' ? { [change.key]: change.id } : change.key,
-  occurredAt: change.occurredAt,
-  fencingToken,
-});

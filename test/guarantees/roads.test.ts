@@ -2,8 +2,9 @@
 import pg from 'pg';
 import { inject, onTestFinished, test, expect, describe } from 'vitest';
 import { ChangeLog } from '../../src/capture/change-log.ts';
-import { type Change, eventOf } from '../../src/capture/change.ts';
+import type { Change } from '../../src/capture/change.ts';
 import { readPayload } from '../../src/capture/notification.ts';
+import { eventOf } from '../../src/delivery/event.ts';
 import { newPostgresInput } from '../../src/index.ts';
 import { withSession } from '../../src/node/connect.ts';
 import { quoteIdentifier, quoteLiteral } from '../../src/postgres/quoting.ts';
