@@ -1,11 +1,11 @@
 /**
- * The input: what an orchestrator gets. It wires the stages together and owns the lifecycle.
+ * The input: what an orchestrator gets. It owns the state, the lifecycle events and the counts.
  *
  *   idle --handle()--> standby <-> active --end of the loop, failure--> idle
  *   any --close()--> closed
  *
- * An idle input holds nothing: no connection, no timer. Each handle() has a queue and one life of a node after the
- * other (one, unless it is to reconnect).
+ * An idle input holds nothing: no connection, no timer. Each handle() is an iteration (node/iteration.ts). All its parts tell the
+ * input what happens through one function, `#hear`.
  */
 import { EventEmitter } from 'node:events';
 import type pg from 'pg';
@@ -43,7 +43,7 @@ export const newPostgresInput = async (
 
 /** An input that watches a PostgreSQL database. Made by {@link newPostgresInput}. */
 export class PostgresInput implements Input, AsyncDisposable {
-  /** The name, every `-` turned into `_`: what every event bears as its trigger. */
+  /** The name, with every `-` turned into `_`. It is the `trigger` of every event. */
   readonly id: string;
   readonly #settings: Settings;
   readonly #names: Names;
@@ -93,12 +93,12 @@ export class PostgresInput implements Input, AsyncDisposable {
    * Acknowledges an event: it will not come again. With `client`, in that client's transaction: the event is gone if
    * and only if the transaction commits, and what the transaction does for it happens exactly once.
    *
-   * Does nothing for an event that was announced by hand and so is in no log, and, without `client`, for one that was
-   * acknowledged already; if that was in a transaction that is still open, it resolves when that has ended.
+   * Does nothing for an event that was announced by hand, since no log has it. Without `client`, does nothing for an event that
+   * was acknowledged already; if a transaction that is still open has acknowledged the event, `ack` resolves when that has ended.
    * @throws {PostgresInputError} ERR_LEASE_LOST if another node holds the lease or has acknowledged the event, and with
-   * `client` also if this one has: roll back what was done for it. ERR_CONNECTION_LOST: it may come again. ERR_INSTALL if a
-   * right is missing. ERR_CONFIG_INVALID for the event of another input. With `client`, also whatever that throws, and
-   * ERR_CONNECT: changes of one statement may share a row of the log, out of which one is taken in a session of ours.
+   * `client` also if this node has: roll back what was done for the event. ERR_CONNECTION_LOST: the event may come again.
+   * ERR_INSTALL if a right is missing. ERR_CONFIG_INVALID for the event of another input. With `client`, also the client's own
+   * errors, and ERR_CONNECT: changes of one statement may share a row of the log, and a session of ours takes one out of it.
    */
   async ack(event: ChangeEvent, client?: pg.ClientBase): Promise<void> {
     if (event.trigger !== this.id) throw foreign(event, this.id);
@@ -164,8 +164,8 @@ export class PostgresInput implements Input, AsyncDisposable {
 
   /**
    * Hands out nothing more, lets everything go, and ends the iteration. Can be called more than once, and inside the
-   * loop: while an event is in hand it resolves at once, the next pull acknowledges that event, and then the lease is
-   * released; at the latest after the lease's duration, and then the event comes again elsewhere.
+   * loop: while an event is in hand, `close` resolves at once, and the next pull acknowledges that event and releases the lease.
+   * If that takes longer than the lease's duration, the lease is released all the same, and the event comes again elsewhere.
    */
   async close(): Promise<void> {
     const iteration = this.#iteration;
@@ -182,7 +182,7 @@ export class PostgresInput implements Input, AsyncDisposable {
     await dropped;
   }
 
-  /** What the input knows of its nodes follows from what they tell; the listeners hear the same. */
+  /** Takes note of what happens, and tells the listeners. */
   #hear(...notice: Notice): void {
     switch (notice[0]) {
       case 'idle':
@@ -195,7 +195,7 @@ export class PostgresInput implements Input, AsyncDisposable {
         this.#become(notice);
         return;
       case 'reconnecting':
-        // Its `standby` comes later, when the node has joined again and waits for the lease.
+        // Its listeners hear of `standby` when the node has joined again and waits for the lease.
         if (this.#state !== 'closed') this.#state = 'standby';
         break;
       case 'installed':
@@ -232,7 +232,7 @@ export class PostgresInput implements Input, AsyncDisposable {
   }
 }
 
-/** Every input numbers its changes and leases from 1: the event's own numbers would name another change here. */
+/** Every input numbers its changes and leases from 1, so that another input's numbers name other changes here. */
 const foreign = ({ trigger }: ChangeEvent, id: string): PostgresInputError =>
   new PostgresInputError(
     'ERR_CONFIG_INVALID',

@@ -1,4 +1,4 @@
-/** How a node, or a single task, comes to be connected. */
+/** Makes the connections of a node, and those of a single task. */
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { PostgresInputError } from '../api/errors.ts';
@@ -9,7 +9,7 @@ import { sleep } from '../postgres/sleep.ts';
 import type { Names } from '../schema/names.ts';
 import { encodeNodeMessage } from '../schema/node-channel.ts';
 
-/** The control session and the listener, proven to belong together: a notification sent on one arrives on the other. */
+/** Connects a control session and a listener, and proves that a notification sent on the one arrives on the other. */
 export async function connect(
   settings: Settings,
   names: Names,
@@ -65,7 +65,7 @@ export const sessionOptions = (settings: Settings) => ({
   applicationName: `dapper-postgres-input ${settings.id}`.slice(0, 63),
 });
 
-/** A session for one task, closed after it. */
+/** Runs one task in a session of its own, which is closed afterwards. */
 export async function withSession<Result>(
   settings: Settings,
   task: (session: Session) => Promise<Result>,
@@ -80,7 +80,7 @@ export async function withSession<Result>(
   }
 }
 
-/** Whether an input can be made of these settings: connects as a node does, and hangs up. */
+/** Shows that an input can be made of these settings: connects as a node does, and hangs up. */
 export async function tryConnecting(settings: Settings, names: Names): Promise<void> {
   const { session, listener } = await connect(settings, names);
   await Promise.all([listener.close(), session.close()]);

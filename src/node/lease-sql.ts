@@ -1,4 +1,4 @@
-/** The statements of the lease. Time is the database's, never the node's. */
+/** The statements of the lease. They use the database's clock, never the node's. */
 import type { Statement } from '../postgres/session.ts';
 import { LEASE_RESOURCE, type Names } from '../schema/names.ts';
 
@@ -18,7 +18,7 @@ SELECT l.token, l.holder, l.acquired_at AS "acquiredAt",
   l.holder IS NULL OR l.expires_at <= pg_catalog.clock_timestamp() AS expired,
   l.holder IS NOT NULL AND NOT EXISTS (
     SELECT FROM pg_catalog.pg_stat_activity a
-    -- the backend_start of another role's session is hidden
+    -- the server hides the backend_start of another role's session
     WHERE a.pid = l.backend_pid AND (a.backend_start = l.backend_start OR a.backend_start IS NULL)
   ) AS dead,
   coalesce(extract(epoch FROM l.expires_at - pg_catalog.clock_timestamp()) * 1000, 0)::float8 AS remaining,

@@ -1,24 +1,26 @@
 /**
- * The lease: which of the nodes is the active one.
+ * The lease: it decides which of the nodes is the active one.
  *
  *   standby --claim--> holder --lost, or released--> standby
  *
- * It is a row of the lock table: a holder, a token that every claim raises (the fencing token), and a time of
- * expiry that the database's clock writes and judges. The holder renews it every `renewInterval`, by (holder,
+ * The lease is a row of the lock table. The row has a holder, a token that every claim raises (the fencing token), and a time of
+ * expiry. The database's clock writes that time and judges it. The holder renews the lease every `renewInterval`, by (holder,
  * token).
  *
- * What the holder trusts: that it is the only one, until `duration - margin` after the start of its last successful
- * renewal, by its own clocks. `trusted` says so and costs nothing; it is asked before every event that is handed
- * out, so that a process that was frozen and thawed hands out nothing more. Both of its clocks are asked, and the
- * one that advanced more is believed: the monotonic one stands still while a machine is suspended, the other can be
- * set back.
+ * The holder trusts that no other node holds the lease until `duration - margin` after the start of its last successful renewal.
+ * `trusted` measures this with the node's own clocks and costs nothing. It is asked before every event that is handed out, so
+ * that a process that was frozen and thawed hands out nothing more. Of two clocks, the one that advanced more is believed: the
+ * monotonic clock stands still while a machine is suspended, and the wall clock can be set back.
  *
- * What ends it: a renewal that finds another holder, a trust that ran out, a release. All three are a normal return.
+ * A renewal that finds another holder, a trust that has run out, and a release end the holding. All three are a normal return.
  *
- * Who takes over, and when: at a release, everybody tries at once, told by a notification. When the holder's session
- * is gone from the server (the process died, or it will hear of it at its next renewal and can acknowledge nothing until
- * then), whoever polls next. When the holder fell silent (frozen, cut off),
- * whoever wakes first after the expiry. A claim names the token that it observed: of many, one succeeds.
+ * How the lease passes on:
+ * - Released: a notification tells the standbys, and all of them try to claim at once.
+ * - The holder's session is gone from the server: the next standby that polls claims. The process has died, or it will notice at
+ *   its next renewal; until then it can acknowledge nothing.
+ * - The holder fell silent (frozen, cut off): a standby wakes up at the expiry and claims.
+ *
+ * A claim names the token that the standby observed, so that only one of many claims succeeds.
  */
 import { randomUUID } from 'node:crypto';
 import { PostgresInputError } from '../api/errors.ts';
@@ -69,7 +71,7 @@ export class Lease {
     return elapsed < this.#times.duration - this.#times.margin;
   }
 
-  /** To be called when a node has said that it released the lease. */
+  /** To be called when another node says that it released the lease. */
   noticeRelease(): void {
     this.#released.wake();
   }
