@@ -1,25 +1,25 @@
 /**
- * The input: what an orchestrator gets. It wires the stages together and owns the lifecycle.
+ * The input: what an orchestrator gets. It owns the state, the lifecycle events and the counts.
  *
  *   idle --handle()--> standby <-> active --end of the loop, failure--> idle
  *   any --close()--> closed
  *
- * An idle input holds nothing: no connection, no timer. Each handle() has a queue and one life of a node after the
- * other (one, unless it is to reconnect).
+ * An idle input holds nothing: no connection, no timer. Each handle() is an iteration (node/iteration.ts). All its parts tell the
+ * input what happens through one function, `#hear`.
  */
 import { EventEmitter } from 'node:events';
 import type pg from 'pg';
 import type { ChangeEvent } from './api/change-event.ts';
 import { PostgresInputError } from './api/errors.ts';
 import type { Installation } from './api/installation.ts';
-import type { LifecycleEvents } from './api/lifecycle-events.ts';
+import type { LifecycleEvents, Notice } from './api/lifecycle-events.ts';
 import type { HandleOptions, PostgresInputOptions } from './api/options.ts';
 import type { Input, InputConfig } from './api/orchestrator.ts';
 import type { InputState, InputStatus } from './api/status.ts';
 import { acknowledgeIn, leaseLost } from './capture/acknowledgements.ts';
 import { type Settings, parseConfig, parseHandleOptions } from './config/settings.ts';
 import { tryConnecting, withSession } from './node/connect.ts';
-import { Handling } from './node/iteration.ts';
+import { Iteration } from './node/iteration.ts';
 import { readStatus } from './node/status.ts';
 import { uninstall } from './schema/install.ts';
 import { type Names, namesOf } from './schema/names.ts';
@@ -43,7 +43,7 @@ export const newPostgresInput = async (
 
 /** An input that watches a PostgreSQL database. Made by {@link newPostgresInput}. */
 export class PostgresInput implements Input, AsyncDisposable {
-  /** The name, every `-` turned into `_`: what every event bears as its trigger. */
+  /** The name, with every `-` turned into `_`. It is the `trigger` of every event. */
   readonly id: string;
   readonly #settings: Settings;
   readonly #names: Names;
@@ -51,7 +51,7 @@ export class PostgresInput implements Input, AsyncDisposable {
   readonly #counts = { forged: 0, ignored: 0 };
   #state: InputState = 'idle';
   #installation: Installation | null = null;
-  #handling: Handling | null = null;
+  #iteration: Iteration | null = null;
 
   /** @internal */
   constructor(settings: Settings, names: Names) {
@@ -76,55 +76,38 @@ export class PostgresInput implements Input, AsyncDisposable {
    */
   handle(options: HandleOptions = {}): AsyncIterableIterator<ChangeEvent, undefined> {
     if (this.#state === 'closed') throw closed();
-    if (this.#handling) {
+    if (this.#iteration) {
       throw new PostgresInputError(
         'ERR_ALREADY_HANDLING',
         'handle() is running already, and an input has one consumer: end that first, or make another input',
       );
     }
-    const handling = new Handling(this.#settings, this.#names, parseHandleOptions(options), {
-      standby: () => this.#become('standby'),
-      active: (fencingToken) => this.#become('active', { fencingToken }),
-      installed: (installation) => this.#noteInstallation(installation),
-      optionsDiffer: (differences) => this.#emit('optionsDiffer', differences),
-      discoveryFailed: (error) => this.#emit('discoveryFailed', error),
-      reader: (what) => {
-        if (what === 'forged' || what === 'ignored') this.#counts[what]++;
-        this.#emit(what);
-      },
-      reconnecting: (attempt) => {
-        // Without telling: it does not wait for the lease before it has joined again.
-        if (this.#state !== 'closed') this.#state = 'standby';
-        this.#emit('reconnecting', attempt);
-      },
-      ended: () => {
-        this.#handling = null;
-        this.#become('idle');
-      },
-    });
-    this.#handling = handling;
-    return handling.queue;
+    const iteration = new Iteration(this.#settings, this.#names, parseHandleOptions(options), (...notice) =>
+      this.#hear(...notice),
+    );
+    this.#iteration = iteration;
+    return iteration.queue;
   }
 
   /**
    * Acknowledges an event: it will not come again. With `client`, in that client's transaction: the event is gone if
    * and only if the transaction commits, and what the transaction does for it happens exactly once.
    *
-   * Does nothing for an event that was announced by hand and so is in no log, and, without `client`, for one that was
-   * acknowledged already; if that was in a transaction that is still open, it resolves when that has ended.
+   * Does nothing for an event that was announced by hand, since no log has it. Without `client`, does nothing for an event that
+   * was acknowledged already; if a transaction that is still open has acknowledged the event, `ack` resolves when that has ended.
    * @throws {PostgresInputError} ERR_LEASE_LOST if another node holds the lease or has acknowledged the event, and with
-   * `client` also if this one has: roll back what was done for it. ERR_CONNECTION_LOST: it may come again. ERR_INSTALL if a
-   * right is missing. ERR_CONFIG_INVALID for the event of another input. With `client`, also whatever that throws, and
-   * ERR_CONNECT: changes of one statement may share a row of the log, out of which one is taken in a session of ours.
+   * `client` also if this node has: roll back what was done for the event. ERR_CONNECTION_LOST: the event may come again.
+   * ERR_INSTALL if a right is missing. ERR_CONFIG_INVALID for the event of another input. With `client`, also the client's own
+   * errors, and ERR_CONNECT: changes of one statement may share a row of the log, and a session of ours takes one out of it.
    */
   async ack(event: ChangeEvent, client?: pg.ClientBase): Promise<void> {
     if (event.trigger !== this.id) throw foreign(event, this.id);
     if (event.sequence === null) return;
     if (client) {
       await acknowledgeIn(client, this.#names, event, (task) => withSession(this.#settings, task));
-      this.#handling?.queue.settle(event.sequence);
-    } else if (this.#handling) {
-      await this.#handling.ack(event, event.sequence);
+      this.#iteration?.queue.settle(event.sequence);
+    } else if (this.#iteration) {
+      await this.#iteration.acknowledge(event, event.sequence);
     } else {
       throw leaseLost();
     }
@@ -138,7 +121,7 @@ export class PostgresInput implements Input, AsyncDisposable {
     return {
       id: this.id,
       state: this.#state,
-      inFlight: this.#handling?.queue.inHand ?? 0,
+      inFlight: this.#iteration?.queue.inHand ?? 0,
       forgedNotifications: this.#counts.forged,
       ignoredNotifications: this.#counts.ignored,
       watched: this.#installation?.watched ?? [],
@@ -172,7 +155,7 @@ export class PostgresInput implements Input, AsyncDisposable {
    * @throws {PostgresInputError} ERR_CONNECT, ERR_INSTALL, ERR_ALREADY_HANDLING
    */
   async uninstall(): Promise<void> {
-    if (this.#handling) {
+    if (this.#iteration) {
       throw new PostgresInputError('ERR_ALREADY_HANDLING', 'handle() is running: end it before uninstall()');
     }
     await withSession(this.#settings, (session) => uninstall(session, this.#settings, this.#names));
@@ -181,47 +164,75 @@ export class PostgresInput implements Input, AsyncDisposable {
 
   /**
    * Hands out nothing more, lets everything go, and ends the iteration. Can be called more than once, and inside the
-   * loop: while an event is in hand it resolves at once, the next pull acknowledges that event, and then the lease is
-   * released; at the latest after the lease's duration, and then the event comes again elsewhere.
+   * loop: while an event is in hand, `close` resolves at once, and the next pull acknowledges that event and releases the lease.
+   * If that takes longer than the lease's duration, the lease is released all the same, and the event comes again elsewhere.
    */
   async close(): Promise<void> {
-    const handling = this.#handling;
-    if (this.#state !== 'closed') this.#become('closed');
-    if (!handling) return;
-    const stopped = handling.stop();
-    if (handling.queue.inHand === 0) await stopped;
+    const iteration = this.#iteration;
+    this.#hear('closed');
+    if (!iteration) return;
+    const ended = iteration.end('graceful');
+    if (iteration.queue.inHand === 0) await ended;
   }
 
   /** Closes at once: what is in hand comes again. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const dropped = this.#handling?.drop();
+    const dropped = this.#iteration?.end('dropped');
     await this.close();
     await dropped;
   }
 
-  #noteInstallation(installation: Installation): void {
-    if (JSON.stringify(installation) === JSON.stringify(this.#installation)) return;
-    this.#installation = installation;
-    this.#emit('installed', installation);
+  /** Takes note of what happens, and tells the listeners. */
+  #hear(...notice: Notice): void {
+    switch (notice[0]) {
+      case 'idle':
+        this.#iteration = null;
+        if (this.#state !== 'idle') this.#become(notice);
+        return;
+      case 'standby':
+      case 'active':
+      case 'closed':
+        this.#become(notice);
+        return;
+      case 'reconnecting':
+        // Its listeners hear of `standby` when the node has joined again and waits for the lease.
+        if (this.#state !== 'closed') this.#state = 'standby';
+        break;
+      case 'installed':
+        if (JSON.stringify(notice[1]) === JSON.stringify(this.#installation)) return;
+        this.#installation = notice[1];
+        break;
+      case 'forged':
+      case 'ignored':
+        this.#counts[notice[0]]++;
+        break;
+      case 'asleep':
+      case 'awake':
+      case 'optionsDiffer':
+      case 'discoveryFailed':
+        break;
+    }
+    this.#emit(notice);
+  }
+
+  /** A closed input stays closed. */
+  #become(notice: Extract<Notice, [InputState, ...unknown[]]>): void {
+    if (this.#state === 'closed') return;
+    this.#state = notice[0];
+    this.#emit(notice);
   }
 
   /** A listener that throws does not harm the node. */
-  #emit<Name extends keyof LifecycleEvents>(name: Name, ...args: LifecycleEvents[Name]): void {
+  #emit([name, ...args]: Notice): void {
     try {
       this.#emitter.emit(name, ...(args as never));
     } catch (error) {
       process.emitWarning(error instanceof Error ? error : String(error));
     }
   }
-
-  #become<State extends InputState>(state: State, ...args: LifecycleEvents[State]): void {
-    if (this.#state === 'closed' || (this.#state === 'idle' && state === 'idle')) return;
-    this.#state = state;
-    this.#emit(state, ...args);
-  }
 }
 
-/** Every input numbers its changes and leases from 1: the event's own numbers would name another change here. */
+/** Every input numbers its changes and leases from 1, so that another input's numbers name other changes here. */
 const foreign = ({ trigger }: ChangeEvent, id: string): PostgresInputError =>
   new PostgresInputError(
     'ERR_CONFIG_INVALID',

@@ -1,7 +1,7 @@
 import { once as onceEmitted } from 'node:events';
 import { createServer } from 'node:net';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
-import { EventQueue } from '../src/delivery/event-queue.ts';
+import { Delivery } from '../src/delivery/delivery.ts';
 import { type ChangeEvent, type PostgresInput, newPostgresInput } from '../src/index.ts';
 import {
   Consumer,
@@ -35,23 +35,29 @@ const backlog = async (database: TestDatabase): Promise<string[]> => {
   return rows.map(({ id }) => id);
 };
 
-/** Acknowledges all of them while a transaction has the first, whose row has id 1 or is packed. */
-async function acknowledgeBlocked(
+/** Acknowledges all of them. The statement for the first is under way, and stays so until `proceed` is called. */
+async function acknowledgeSlowly(
   database: TestDatabase,
   input: PostgresInput,
   [first, ...others]: ChangeEvent[],
 ) {
-  const blocker = await database.client();
-  const log = 'postgres_input.log_postgres_input_test_input';
-  await blocker.query(`BEGIN; SELECT FROM ${log} WHERE id = '1' OR size > 1 FOR UPDATE`);
-  const blocked = input.ack(first!);
+  const gate = await database.client();
+  await gate.query(`
+    CREATE FUNCTION public.pass_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN WHILE NOT pg_try_advisory_xact_lock_shared(1) LOOP PERFORM pg_sleep(0.005); END LOOP; RETURN OLD; END $$;
+    CREATE TRIGGER gate BEFORE DELETE ON postgres_input.log_postgres_input_test_input
+    FOR EACH ROW EXECUTE FUNCTION public.pass_gate();
+    SELECT pg_advisory_lock(1)`);
+  const slow = input.ack(first!);
+  slow.catch(() => {}); // awaited below, unless the next line throws
   await until(async () => {
     const waiting = await database.query(
-      `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`,
+      `SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()`,
     );
     return waiting.length > 0;
   });
-  return { blocker, acknowledged: Promise.all([blocked, ...others.map((event) => input.ack(event))]) };
+  const acknowledged = Promise.all([slow, ...others.map((event) => input.ack(event))]);
+  return { acknowledged, proceed: () => gate.query('SELECT pg_advisory_unlock(1)') };
 }
 
 describe('newPostgresInput', () => {
@@ -247,9 +253,9 @@ describe('close()', () => {
     await awake; // its reader has ended
     for (let n = 0; n < 20; n++) await database.query('SELECT pg_sleep(0.01)');
     expect(next.state).toBe('standby');
-    const { blocker, acknowledged } = await acknowledgeBlocked(database, input, inHand);
+    const { acknowledged, proceed } = await acknowledgeSlowly(database, input, inHand);
     await new Promise(setImmediate);
-    await blocker.query('COMMIT');
+    await proceed();
     await acknowledged;
     expect(await backlog(database)).toEqual([]);
     expect(await events.next()).toEqual({ done: true, value: undefined });
@@ -388,7 +394,7 @@ describe('a signal', () => {
     const { database } = bench;
     const input = await bench.input({ lease: { duration: 120_000, renewInterval: 30_000 } });
     const abort = new AbortController();
-    const pushing = vi.spyOn(EventQueue.prototype, 'push');
+    const pushing = vi.spyOn(Delivery.prototype, 'push');
     onTestFinished(() => pushing.mockRestore());
     const events = input.handle({ ack: 'manual', signal: abort.signal });
     await reaches(input, 'active');
@@ -396,10 +402,10 @@ describe('a signal', () => {
     const inHand = [await events.next(), await events.next(), await events.next()].map(({ value }) => value!);
     // There is room for no more: the reader has nothing to ask, behind which the release would come late by itself.
     await until(() => pushing.mock.calls.reduce((sum, [pushed]) => sum + pushed.length, 0) >= 4000);
-    const { blocker, acknowledged } = await acknowledgeBlocked(database, input, inHand);
+    const { acknowledged, proceed } = await acknowledgeSlowly(database, input, inHand);
     abort.abort(new Error('enough'));
     await new Promise(setImmediate);
-    await blocker.query('COMMIT');
+    await proceed();
     await acknowledged;
     await expect(events.next()).rejects.toThrow('enough');
     expect(await backlog(database)).toHaveLength(8997);

@@ -1,5 +1,4 @@
 import type { PostgresInputError } from './errors.ts';
-/** What an input tells of its life. */
 import type { Installation, OptionDifference } from './installation.ts';
 
 /** What an input tells of its life: listeners get these arguments. */
@@ -35,3 +34,11 @@ export interface LifecycleEvents {
   /** A notification that is not of our triggers was skipped: `foreignNotifications: 'ignore'`. */
   ignored: [];
 }
+
+/** One lifecycle event as a tuple: its name, then what its listeners get. */
+export type Notice = {
+  [Name in keyof LifecycleEvents]: [name: Name, ...args: LifecycleEvents[Name]];
+}[keyof LifecycleEvents];
+
+/** How every part of a node tells the input what happens. */
+export type Notify = (...notice: Notice) => void;

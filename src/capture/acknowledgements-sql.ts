@@ -1,7 +1,7 @@
 /** The statements that acknowledge changes: they delete them from the change log. */
 import type { Statement } from '../postgres/session.ts';
 import { CHANGES, putBack, writtenRowSql } from '../schema/log-layout.ts';
-import type { Names, ObjectName } from '../schema/names.ts';
+import { LEASE_RESOURCE, type Names, type ObjectName } from '../schema/names.ts';
 
 export interface AcknowledgementsSql {
   readonly acknowledge: Statement;
@@ -16,7 +16,7 @@ const LOCK_TIMEOUT = 50;
 
 /** The row of the lease, if this node holds it. The lock on it keeps claims out until the statement ends. $2: holder. $3: token. */
 const held = ({ sql }: ObjectName): string => `held AS MATERIALIZED (
-  SELECT FROM ${sql} WHERE resource = 1 AND holder = $2 AND token = $3 FOR SHARE
+  SELECT FROM ${sql} WHERE resource = ${LEASE_RESOURCE} AND holder = $2 AND token = $3 FOR SHARE
 )`;
 
 export const acknowledgementsSql = ({
@@ -89,7 +89,7 @@ SELECT`,
     text: `
 DELETE FROM ${logTable.sql}
 WHERE seq OPERATOR(pg_catalog.=) ANY ($1::bigint[]) AND EXISTS (
-  SELECT FROM ${lockTable.sql} WHERE resource OPERATOR(pg_catalog.=) 1 AND token OPERATOR(pg_catalog.=) $2
+  SELECT FROM ${lockTable.sql} WHERE resource OPERATOR(pg_catalog.=) ${LEASE_RESOURCE} AND token OPERATOR(pg_catalog.=) $2
 )
 RETURNING pg_catalog.pg_try_advisory_xact_lock_shared(${acknowledgingKey}), 1 OPERATOR(pg_catalog./) (size IS NULL)::int`,
   },

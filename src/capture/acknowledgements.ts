@@ -12,14 +12,14 @@ import type pg from 'pg';
 import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
+import { sleep } from '../postgres/sleep.ts';
 import { LOCKED } from '../postgres/sqlstates.ts';
-import { Wakeup } from '../postgres/wakeup.ts';
 import { writtenRow } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type AcknowledgementsSql, acknowledgementsSql } from './acknowledgements-sql.ts';
 
-/** The lease as far as it fences: who holds it, under which token; null when this node does not. */
-export interface Fence {
+/** The lease under which a term acknowledges. `token` is null as soon as the lease is lost or released. */
+export interface Hold {
   readonly holder: string;
   readonly token: string | null;
 }
@@ -39,7 +39,7 @@ const RETRY = 20;
 
 export class Acknowledgements {
   readonly #session: Session;
-  readonly #lease: Fence;
+  readonly #hold: Hold;
   readonly #sql: AcknowledgementsSql;
   #gathering: Batch = { sequences: [], waiting: [] };
   #isAcknowledging = false;
@@ -48,9 +48,9 @@ export class Acknowledgements {
   /** Called when an acknowledgement failed although the lease is held: its changes would come again. */
   readonly #fail: (error: unknown) => void;
 
-  constructor(session: Session, names: Names, lease: Fence, fail: (error: unknown) => void) {
+  constructor(session: Session, names: Names, hold: Hold, fail: (error: unknown) => void) {
     this.#session = session;
-    this.#lease = lease;
+    this.#hold = hold;
     this.#sql = acknowledgementsSql(names);
     this.#fail = fail;
   }
@@ -112,7 +112,7 @@ export class Acknowledgements {
 
   /** Returns the sequences that other transactions have. */
   async #delete(sequences: readonly string[]): Promise<readonly string[]> {
-    const { holder, token } = this.#lease;
+    const { holder, token } = this.#hold;
     if (token === null) throw leaseLost();
     const values = [array(sequences), holder, token, array(rowsThatHold(sequences))];
     if (!this.#isContended) {
@@ -136,11 +136,10 @@ export class Acknowledgements {
   /** Resolves when no caller's transaction that acknowledges is open, after `limit` milliseconds, or on abort. */
   async callersEnded(limit: number, signal: AbortSignal): Promise<void> {
     const deadline = performance.now() + limit;
-    const pause = new Wakeup();
     while (!signal.aborted && performance.now() < deadline) {
       const [row] = await this.#session.query<{ none: boolean }>(this.#sql.noneAcknowledges);
       if (row?.none) return;
-      await pause.wait(10, signal);
+      await sleep(10, signal);
     }
   }
 }

@@ -1,5 +1,4 @@
-/** A change of a row, and the event that it becomes. Notification and change log both bring a logged change as the same `Change`. */
-import type { ChangeEvent } from '../api/change-event.ts';
+/** A change of a row. Notification and change log both bring a logged change as the same `Change`. */
 import type { Operation } from '../api/orchestrator.ts';
 import type { Key, MakeChange } from '../schema/log-layout.ts';
 
@@ -50,16 +49,3 @@ export const changeOf: MakeChange<Change> = (seq, at, tbl, id, op, key, xid) =>
 /** A change that somebody announced by hand: it is in no log. */
 export const foreignChange = (location: string, operation: Operation, id: string): Change =>
   new Change(null, location, operation, id, null, null, null);
-
-/** The event that a change becomes when it is handed out. */
-export const eventOf = (change: Change, trigger: string, fencingToken: string | null): ChangeEvent => ({
-  location: change.location,
-  operation: change.operation,
-  id: change.id,
-  trigger,
-  sequence: change.sequence,
-  key: typeof change.key === 'string' ? { [change.key]: change.id } : change.key,
-  occurredAt: change.occurredAt,
-  transaction: change.transaction,
-  fencingToken,
-});

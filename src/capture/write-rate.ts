@@ -1,16 +1,16 @@
 /**
- * How busy the database is: the number of changes in about the last fifty milliseconds, older ones counting less and
- * less. Between quiet and busy the reader stays as it is, asleep or awake.
+ * How busy the writers are: the number of changes in about the last fifty milliseconds. A change counts less the longer
+ * ago it was. Above BUSY the reader wakes up, below QUIET it may fall asleep, and in between it stays as it is.
  */
 const WINDOW = 50;
 const BUSY = 32;
 const QUIET = 8;
 
-/** Between passes of the log: a millisecond for so many changes in the window. More would wait, and be dearer one by one. */
-const PER_MILLISECOND = 4;
+/** A pass waits a millisecond for so many changes in the window. */
+const CHANGES_PER_MILLISECOND = 4;
 const PAUSE = { min: 2, max: 20 };
 
-export class Load {
+export class WriteRate {
   #level = 0;
   #at = performance.now();
 
@@ -28,11 +28,12 @@ export class Load {
   }
 
   /**
-   * Milliseconds until the next look at the log: the busier, the longer, so that a pass finds many changes. A pass and
-   * its acknowledgement cost as much as the reading of some hundred changes, and take that from the writers.
+   * Milliseconds until the next pass over the log. The busier the writers are, the longer the pause, so that a pass finds
+   * many changes: a pass and its acknowledgement cost as much as the reading of some hundred changes, and take that from
+   * the writers.
    */
   get pause(): number {
-    return Math.min(Math.max(this.#now() / PER_MILLISECOND, PAUSE.min), PAUSE.max);
+    return Math.min(Math.max(this.#now() / CHANGES_PER_MILLISECOND, PAUSE.min), PAUSE.max);
   }
 
   #now(): number {

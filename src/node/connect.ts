@@ -1,14 +1,15 @@
-/** How a node, or a single task, comes to be connected. */
+/** Makes the connections of a node, and those of a single task. */
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Settings } from '../config/settings.ts';
 import { Listener } from '../postgres/listener.ts';
 import { Session } from '../postgres/session.ts';
-import { Wakeup } from '../postgres/wakeup.ts';
+import { sleep } from '../postgres/sleep.ts';
 import type { Names } from '../schema/names.ts';
+import { encodeNodeMessage } from '../schema/node-channel.ts';
 
-/** The control session and the listener, proven to belong together: a notification sent on one arrives on the other. */
+/** Connects a control session and a listener, and proves that a notification sent on the one arrives on the other. */
 export async function connect(
   settings: Settings,
   names: Names,
@@ -43,13 +44,13 @@ async function proveNotifications(
   names: Names,
   timeout: number,
 ): Promise<void> {
-  const marker = randomUUID();
+  const message = encodeNodeMessage({ kind: 'marker', marker: randomUUID() });
   const arrived = new AbortController();
   listener.onNotification = (_channel, payload) => {
-    if (payload === marker) arrived.abort();
+    if (payload === message) arrived.abort();
   };
-  await session.query('SELECT pg_catalog.pg_notify($1, $2)', [names.nodeChannel, marker], timeout);
-  await new Wakeup().wait(timeout, arrived.signal);
+  await session.query('SELECT pg_catalog.pg_notify($1, $2)', [names.nodeChannel, message], timeout);
+  await sleep(timeout, arrived.signal);
   if (arrived.signal.aborted) return;
   throw new PostgresInputError(
     'ERR_CONNECT',
@@ -64,7 +65,7 @@ export const sessionOptions = (settings: Settings) => ({
   applicationName: `dapper-postgres-input ${settings.id}`.slice(0, 63),
 });
 
-/** A session for one task, closed after it. */
+/** Runs one task in a session of its own, which is closed afterwards. */
 export async function withSession<Result>(
   settings: Settings,
   task: (session: Session) => Promise<Result>,
@@ -79,7 +80,7 @@ export async function withSession<Result>(
   }
 }
 
-/** Whether an input can be made of these settings: connects as a node does, and hangs up. */
+/** Shows that an input can be made of these settings: connects as a node does, and hangs up. */
 export async function tryConnecting(settings: Settings, names: Names): Promise<void> {
   const { session, listener } = await connect(settings, names);
   await Promise.all([listener.close(), session.close()]);

@@ -13,10 +13,11 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import { PostgresInputError } from '../api/errors.ts';
-import type { Installation, OptionDifference } from '../api/installation.ts';
+import type { Installation } from '../api/installation.ts';
+import type { Notify } from '../api/lifecycle-events.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Session } from '../postgres/session.ts';
-import { Wakeup } from '../postgres/wakeup.ts';
+import { sleep } from '../postgres/sleep.ts';
 import { catalogFingerprint, readOptions } from '../schema/catalog.ts';
 import { install } from '../schema/install.ts';
 import { NewerVersionError } from '../schema/migrations.ts';
@@ -24,12 +25,6 @@ import type { Names } from '../schema/names.ts';
 import { type Planner, plan } from '../schema/plan.ts';
 import { optionsOf } from '../schema/stored-options.ts';
 import { sessionOptions, withSession } from './connect.ts';
-
-export interface DiscoveryNotices {
-  optionsDiffer: (differences: readonly OptionDifference[]) => void;
-  installed: (installation: Installation) => void;
-  discoveryFailed: (error: unknown) => void;
-}
 
 /** A fingerprint that takes longer than this is taken on a connection of its own; milliseconds. */
 const LONG = 100;
@@ -43,7 +38,7 @@ const MAX_PATIENCE = 12;
 export class Discovery {
   readonly #settings: Settings;
   readonly #names: Names;
-  readonly #notices: DiscoveryNotices;
+  readonly #notify: Notify;
   /** Of the catalog that was found in order; null when it was not. */
   #fingerprint: string | null = null;
   /** Whether the fingerprint takes so long that the active node's other work must not wait for it. */
@@ -53,10 +48,10 @@ export class Discovery {
   /** How many of them are left; null when all tables are watched. */
   #untilRetry: number | null = null;
 
-  constructor(settings: Settings, names: Names, notices: DiscoveryNotices) {
+  constructor(settings: Settings, names: Names, notify: Notify) {
     this.#settings = settings;
     this.#names = names;
-    this.#notices = notices;
+    this.#notify = notify;
   }
 
   /**
@@ -72,8 +67,8 @@ export class Discovery {
         const isLocked =
           error instanceof PostgresInputError && error.code === 'ERR_INSTALL' && error.retryable;
         if (!isLocked || signal.aborted) throw error;
-        this.#notices.discoveryFailed(error);
-        await new Wakeup().wait(RETRY, signal);
+        this.#notify('discoveryFailed', error);
+        await sleep(RETRY, signal);
       }
     }
   }
@@ -81,7 +76,6 @@ export class Discovery {
   /** Looks at once, then every `discoveryInterval`, until `signal` aborts. @throws {NewerVersionError} */
   async watch(session: Session, signal: AbortSignal): Promise<void> {
     let planner: Planner = 'claiming';
-    const pause = new Wakeup();
     while (!signal.aborted) {
       try {
         if (this.#isLarge || !(await this.#isInOrder(session, planner))) {
@@ -93,9 +87,9 @@ export class Discovery {
       } catch (error) {
         if (signal.aborted) return;
         if (error instanceof NewerVersionError || session.isLost) throw error;
-        this.#notices.discoveryFailed(error);
+        this.#notify('discoveryFailed', error);
       }
-      await pause.wait(this.#settings.discoveryInterval, signal);
+      await sleep(this.#settings.discoveryInterval, signal);
     }
   }
 
@@ -148,7 +142,7 @@ export class Discovery {
     this.#fingerprint = isInOrder ? fingerprint : null;
     this.#patience = isWhole ? 1 : Math.min(2 * this.#patience, MAX_PATIENCE);
     this.#untilRetry = isWhole ? null : this.#patience;
-    this.#notices.installed(installation);
+    this.#notify('installed', installation);
   }
 
   #takeFingerprint(session: Session, timeout?: number): Promise<string> {
@@ -158,7 +152,7 @@ export class Discovery {
   async #compare(session: Session, planner: Planner, signal: AbortSignal): Promise<Installation> {
     const found = await plan(session, this.#settings, this.#names, planner);
     const { steps, watched, unwatchable, differences } = found;
-    if (differences.length > 0) this.#notices.optionsDiffer(differences);
+    if (differences.length > 0) this.#notify('optionsDiffer', differences);
     if (steps.length === 0) return { watched, unwatchable, pending: [] };
     if (this.#settings.install) return install(session, this.#settings, this.#names, { planner, signal });
     if (steps.some((step) => step.essential)) {

@@ -1,80 +1,73 @@
 /**
  * One handle(): a queue for the consumer, and behind it one life of a node after the other (one, unless it is to
- * reconnect), until the consumer leaves, the input is closed, the signal aborts, or a life ends badly.
+ * reconnect), until the iteration is ended or a life fails for good.
+ *
+ *   iteration.end(how) -> life.end(how) -> term.end(how)
+ *
+ * An ending goes down this way at once, and comes back up as `done`: when the term has released the lease and the life has closed its
+ * connections, the consumer is told. What each ending does is told in term.ts. An iteration ends gracefully after close(). It is
+ * dropped when the consumer leaves the loop, when its signal aborts, or when the input is disposed.
  */
 import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
+import type { Notify } from '../api/lifecycle-events.ts';
 import { leaseLost } from '../capture/acknowledgements.ts';
-import { eventOf } from '../capture/change.ts';
 import type { Delays, HandleSettings, Settings } from '../config/settings.ts';
 import { EventQueue } from '../delivery/event-queue.ts';
+import { sleep } from '../postgres/sleep.ts';
 import { TRANSIENT } from '../postgres/sqlstates.ts';
-import { Wakeup } from '../postgres/wakeup.ts';
 import type { Names } from '../schema/names.ts';
-import { type Notices, Replica } from './life.ts';
+import { Life } from './life.ts';
+import { type Ending, harsher } from './term.ts';
 
-export interface HandlingNotices extends Notices {
-  reconnecting: (attempt: { error: PostgresInputError; attempt: number; delay: number }) => void;
-  /** Everything is let go; the consumer is told next. */
-  ended: () => void;
-}
-
-export class Handling {
+export class Iteration {
   readonly queue: EventQueue;
   /** Resolves when everything is let go. Never rejects. */
   readonly done: Promise<void>;
   readonly #settings: Settings;
   readonly #names: Names;
-  readonly #notices: HandlingNotices;
-  readonly #stop = new AbortController();
-  #replica: Replica | null = null;
+  readonly #notify: Notify;
+  /** Aborts with the first ending: no further life begins. */
+  readonly #running = new AbortController();
+  #ending: Ending | null = null;
+  #life: Life | null = null;
   #attempt = 0;
   /** When the present life became a standby for the first time. */
   #joined = Infinity;
 
-  constructor(settings: Settings, names: Names, options: HandleSettings, notices: HandlingNotices) {
+  constructor(settings: Settings, names: Names, options: HandleSettings, notify: Notify) {
     this.#settings = settings;
     this.#names = names;
-    this.#notices = notices;
+    this.#notify = notify;
     this.queue = new EventQueue({
       ack: options.ack,
       maxInFlight: settings.maxInFlight,
-      mayHandOut: () => this.#replica?.isTrusted ?? false,
-      eventOf: (change) => eventOf(change, settings.id, this.#replica?.token ?? null),
-      acknowledge: (sequence) => this.#replica?.acknowledgements?.acknowledgeSoon(sequence),
-      leave: () => this.drop(),
+      leave: () => this.end('dropped'),
     });
     this.done = this.#run(options.signal, options.reconnect);
   }
 
-  /** Hands out nothing more; what is in hand has the time of a lease to be acknowledged. */
-  stop(): Promise<void> {
-    this.queue.pause();
-    this.#stop.abort();
+  /** Begins an ending, or turns the one that has begun into a harsher one. Resolves when everything is let go. */
+  end(how: 'graceful' | 'dropped'): Promise<void> {
+    this.#ending = harsher(this.#ending, how);
+    this.#running.abort();
+    this.#life?.end(how);
     return this.done;
   }
 
-  /** Ends at once: what is in hand comes again. */
-  drop(): Promise<void> {
-    this.queue.drop();
-    return this.stop();
-  }
-
   /** @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST, ERR_INSTALL */
-  async ack(event: ChangeEvent, sequence: string): Promise<void> {
-    const { acknowledgements = null, token = null } = this.#replica ?? {};
-    if (acknowledgements === null || token !== event.fencingToken) throw leaseLost();
-    // Also if it is in hand no longer: a transaction that acknowledged it may have been rolled back.
-    this.queue.settle(sequence);
+  async acknowledge(event: ChangeEvent, sequence: string): Promise<void> {
+    const term = this.#life?.term;
+    if (!term || term.token !== event.fencingToken) throw leaseLost();
     try {
-      await acknowledgements.acknowledge(sequence);
+      await term.acknowledge(sequence);
     } catch (error) {
       throw asInputError(error, this.#settings);
     }
   }
 
   async #run(signal: AbortSignal | undefined, delays: Delays | null): Promise<void> {
-    const abort = () => void this.drop();
+    const abort = () => void this.end('dropped');
     signal?.addEventListener('abort', abort, { once: true });
     if (signal?.aborted) abort();
     let failure: { readonly error: unknown } | null = null;
@@ -85,53 +78,52 @@ export class Handling {
     }
     signal?.removeEventListener('abort', abort);
     if (signal?.aborted) failure = { error: signal.reason };
-    this.#notices.ended();
+    // First the listeners hear of it, then the consumer.
+    this.#notify('idle');
     if (failure) this.queue.end(failure.error);
     else this.queue.end();
   }
 
-  /** One life of a node after the other, until one ends well, or badly and for good. */
+  /** One life after the other, until one ends well, or fails for good. */
   async #live(delays: Delays | null): Promise<void> {
-    const stop = this.#stop.signal;
-    const pause = new Wakeup();
-    while (!stop.aborted) {
+    while (!this.#ending) {
       try {
         return await this.#liveOnce();
       } catch (cause) {
-        this.queue.clear();
-        // Who wants the end gets it, also from a database that is gone.
-        if (stop.aborted) return;
+        // The end was asked for: it comes without an error, also if the database is gone.
+        if (this.#ending) return;
         const error = asInputError(cause, this.#settings);
         if (!delays || !error.retryable) throw error;
-        // A life that ends as soon as it has joined was no better than an attempt that fails.
+        // A life that fails as soon as it has joined was no better than one that could not connect.
         if (performance.now() - this.#joined > delays.maxDelay) this.#attempt = 0;
         const attempt = ++this.#attempt;
         const delay =
           Math.min(delays.maxDelay, delays.minDelay * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2);
-        this.#notices.reconnecting({ error, attempt, delay });
-        await pause.wait(delay, stop);
+        this.#notify('reconnecting', { error, attempt, delay });
+        await sleep(delay, this.#running.signal);
       }
     }
   }
 
   async #liveOnce(): Promise<void> {
     this.#joined = Infinity;
-    this.#replica = await Replica.connect(this.#settings, this.#names, this.queue, {
-      ...this.#notices,
-      standby: () => {
-        this.#joined = Math.min(this.#joined, performance.now());
-        this.#notices.standby();
-      },
-    });
+    const notify: Notify = (...notice) => {
+      if (notice[0] === 'standby') this.#joined = Math.min(this.#joined, performance.now());
+      this.#notify(...notice);
+    };
+    const life = await Life.connect(this.#settings, this.#names, this.queue, notify);
+    this.#life = life;
+    // The end may have come while it was connecting.
+    if (this.#ending) life.end(this.#ending);
     try {
-      await this.#replica.run(this.#stop.signal);
+      await life.run();
     } finally {
-      this.#replica = null;
+      this.#life = null;
     }
   }
 }
 
-/** Whatever a life ended with, as one of our errors. */
+/** Makes one of our errors of what a life or an acknowledgement failed with. */
 function asInputError(cause: unknown, { target: { secrets } }: Settings): PostgresInputError {
   if (cause instanceof PostgresInputError) return cause;
   const { message, code = '' } = cause as Error & { code?: string };

@@ -1,6 +1,6 @@
-/** The statements of the lease. Time is the database's, never the node's. */
+/** The statements of the lease. They use the database's clock, never the node's. */
 import type { Statement } from '../postgres/session.ts';
-import type { Names } from '../schema/names.ts';
+import { LEASE_RESOURCE, type Names } from '../schema/names.ts';
 
 export interface LeaseSql {
   readonly observe: Statement;
@@ -18,13 +18,13 @@ SELECT l.token, l.holder, l.acquired_at AS "acquiredAt",
   l.holder IS NULL OR l.expires_at <= pg_catalog.clock_timestamp() AS expired,
   l.holder IS NOT NULL AND NOT EXISTS (
     SELECT FROM pg_catalog.pg_stat_activity a
-    -- the backend_start of another role's session is hidden
+    -- the server hides the backend_start of another role's session
     WHERE a.pid = l.backend_pid AND (a.backend_start = l.backend_start OR a.backend_start IS NULL)
   ) AS dead,
   coalesce(extract(epoch FROM l.expires_at - pg_catalog.clock_timestamp()) * 1000, 0)::float8 AS remaining,
   -- whatever columns there are: the table may be of another version
   coalesce((pg_catalog.to_jsonb(l) ->> 'version')::int, 1) AS version
-FROM ${lockTable.sql} l WHERE l.resource = 1`,
+FROM ${lockTable.sql} l WHERE l.resource = ${LEASE_RESOURCE}`,
   },
   /** $1: holder. $2: the token observed. $3: milliseconds. $4: the observed holder's session is dead. */
   claim: {
@@ -34,7 +34,7 @@ UPDATE ${lockTable.sql} SET holder = $1, token = token + 1, acquired_at = pg_cat
   expires_at = pg_catalog.clock_timestamp() + $3::float8 * interval '1 millisecond',
   backend_pid = pg_catalog.pg_backend_pid(),
   backend_start = (SELECT a.backend_start FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_catalog.pg_backend_pid())
-WHERE resource = 1 AND token = $2
+WHERE resource = ${LEASE_RESOURCE} AND token = $2
   AND (holder IS NULL OR expires_at <= pg_catalog.clock_timestamp() OR $4::boolean)
 RETURNING token`,
   },
@@ -43,18 +43,18 @@ RETURNING token`,
     name: 'lease_renew',
     text: `
 UPDATE ${lockTable.sql} SET expires_at = pg_catalog.clock_timestamp() + $3::float8 * interval '1 millisecond'
-WHERE resource = 1 AND holder = $1 AND token = $2
+WHERE resource = ${LEASE_RESOURCE} AND holder = $1 AND token = $2
 RETURNING token`,
   },
-  /** $1: holder. $2: token. $3: the channel on which the standbys wait. */
+  /** $1: holder. $2: token. $3: the nodes' channel. $4: the message that the lease was released. */
   release: {
     name: 'lease_release',
     text: `
 WITH released AS (
   UPDATE ${lockTable.sql} SET holder = NULL, expires_at = NULL, backend_pid = NULL, backend_start = NULL
-  WHERE resource = 1 AND holder = $1 AND token = $2
+  WHERE resource = ${LEASE_RESOURCE} AND holder = $1 AND token = $2
   RETURNING token
 )
-SELECT pg_catalog.pg_notify($3, 'released') FROM released`,
+SELECT pg_catalog.pg_notify($3, $4) FROM released`,
   },
 });

@@ -1,32 +1,36 @@
+/**
+ * The lease: it decides which of the nodes is the active one.
+ *
+ *   standby --claim--> holder --lost, or released--> standby
+ *
+ * The lease is a row of the lock table. The row has a holder, a token that every claim raises (the fencing token), and a time of
+ * expiry. The database's clock writes that time and judges it. The holder renews the lease every `renewInterval`, by (holder,
+ * token).
+ *
+ * The holder trusts that no other node holds the lease until `duration - margin` after the start of its last successful renewal.
+ * `trusted` measures this with the node's own clocks and costs nothing. It is asked before every event that is handed out, so
+ * that a process that was frozen and thawed hands out nothing more. Of two clocks, the one that advanced more is believed: the
+ * monotonic clock stands still while a machine is suspended, and the wall clock can be set back.
+ *
+ * A renewal that finds another holder, a trust that has run out, and a release end the holding. All three are a normal return.
+ *
+ * How the lease passes on:
+ * - Released: a notification tells the standbys, and all of them try to claim at once.
+ * - The holder's session is gone from the server: the next standby that polls claims. The process has died, or it will notice at
+ *   its next renewal; until then it can acknowledge nothing.
+ * - The holder fell silent (frozen, cut off): a standby wakes up at the expiry and claims.
+ *
+ * A claim names the token that the standby observed, so that only one of many claims succeeds.
+ */
 import { randomUUID } from 'node:crypto';
 import { PostgresInputError } from '../api/errors.ts';
 import type { LeaseSettings } from '../api/options.ts';
 import type { Session } from '../postgres/session.ts';
+import { sleep } from '../postgres/sleep.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
-/**
- * The lease: which of the nodes is the active one.
- *
- *   standby --claim--> holder --lost, or released--> standby
- *
- * It is a row of the lock table: a holder, a token that every claim raises (the fencing token), and a time of
- * expiry that the database's clock writes and judges. The holder renews it every `renewInterval`, by (holder,
- * token).
- *
- * What the holder trusts: that it is the only one, until `duration - margin` after the start of its last successful
- * renewal, by its own clocks. `trusted` says so and costs nothing; it is asked before every event that is handed
- * out, so that a process that was frozen and thawed hands out nothing more. Both of its clocks are asked, and the
- * one that advanced more is believed: the monotonic one stands still while a machine is suspended, the other can be
- * set back.
- *
- * What ends it: a renewal that finds another holder, a trust that ran out, a release. All three are a normal return.
- *
- * Who takes over, and when: at a release, everybody tries at once, told by a notification. When the holder's session
- * is gone from the server (the process died, or it will hear of it at its next renewal and can acknowledge nothing until
- * then), whoever polls next. When the holder fell silent (frozen, cut off),
- * whoever wakes first after the expiry. A claim names the token that it observed: of many, one succeeds.
- */
 import { NewerVersionError, VERSION } from '../schema/migrations.ts';
-import type { Names } from '../schema/names.ts';
+import { LEASE_RESOURCE, type Names } from '../schema/names.ts';
+import { encodeNodeMessage } from '../schema/node-channel.ts';
 import { type LeaseSql, leaseSql } from './lease-sql.ts';
 
 interface Observation {
@@ -67,7 +71,7 @@ export class Lease {
     return elapsed < this.#times.duration - this.#times.margin;
   }
 
-  /** To be called when a node has said that it released the lease. */
+  /** To be called when another node says that it released the lease. */
   noticeRelease(): void {
     this.#released.wake();
   }
@@ -86,9 +90,8 @@ export class Lease {
 
   /** Renews the lease until it is lost, or `signal` aborts. */
   async hold(signal: AbortSignal, renewed: () => void = () => {}): Promise<void> {
-    const pause = new Wakeup();
     for (;;) {
-      await pause.wait(this.#times.renewInterval, signal);
+      await sleep(this.#times.renewInterval, signal);
       if (signal.aborted || !this.trusted || !(await this.#renew())) return;
       renewed();
     }
@@ -99,7 +102,8 @@ export class Lease {
     const token = this.#token;
     this.#token = null;
     if (token === null) return;
-    await this.#session.query(this.#sql.release, [this.holder, token, this.#names.nodeChannel]);
+    const message = encodeNodeMessage({ kind: 'released' });
+    await this.#session.query(this.#sql.release, [this.holder, token, this.#names.nodeChannel, message]);
   }
 
   async #observe(): Promise<Observation> {
@@ -108,7 +112,7 @@ export class Lease {
     if (row) return row;
     throw new PostgresInputError(
       'ERR_INSTALL',
-      `the row resource = 1 is missing in ${this.#names.lockTable.sql}: somebody removed it; uninstall and install again`,
+      `the row resource = ${LEASE_RESOURCE} is missing in ${this.#names.lockTable.sql}: somebody removed it; uninstall and install again`,
     );
   }
 

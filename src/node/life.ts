@@ -1,192 +1,128 @@
 /**
- * One life of a node: it connects, installs, and is a standby or the holder of the lease until it is told to stop or
- * something fails. Afterwards nothing of it is left; another life may begin.
+ * One life of a node: it connects, installs, and is a standby or the holder of the lease until it is ended or something fails.
+ * Afterwards nothing of it is left; another life may begin.
  *
- *   connect -> install -> standby <-> active -> end
+ *   connect -> install -> standby <-> active (a term) -> end
  *
- * It has two connections, the control session and the listener. The loss of either ends the life. What the active
- * node owns, the change log's cursor, the acknowledgements and the reader, lives as long as its term: a new term reads the log from
- * its beginning.
- *
- * A term ends gracefully when it can: no more is handed out, what the consumer has in hand gets the time of a lease
- * to be acknowledged, then the lease is released, which wakes the standbys.
+ * A life has two connections, the control session and the listener. The loss of either ends the life. If the session is
+ * lost, the term is lost too. After every other failure the term ends gracefully, and the released lease wakes a standby.
  */
-import { PostgresInputError } from '../api/errors.ts';
-import { Acknowledgements } from '../capture/acknowledgements.ts';
-import { ChangeLog } from '../capture/change-log.ts';
-import { Reader, type ReaderNotice } from '../capture/reader.ts';
+import type { Notify } from '../api/lifecycle-events.ts';
+import { readSecret } from '../capture/capture.ts';
 import type { Settings } from '../config/settings.ts';
 import type { EventQueue } from '../delivery/event-queue.ts';
 import type { Listener } from '../postgres/listener.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
+import { decodeNodeMessage } from '../schema/node-channel.ts';
 import { connect } from './connect.ts';
-import { Discovery, type DiscoveryNotices } from './discovery.ts';
+import { Discovery } from './discovery.ts';
 import { Lease } from './lease.ts';
+import { type Ending, Term, harsher } from './term.ts';
 
-/** What a life tells of itself. */
-export interface Notices extends DiscoveryNotices {
-  standby: () => void;
-  active: (fencingToken: string) => void;
-  reader: (what: ReaderNotice) => void;
-}
-
-export class Replica {
+export class Life {
   readonly #settings: Settings;
   readonly #names: Names;
   readonly #queue: EventQueue;
-  readonly #notices: Notices;
+  readonly #notify: Notify;
   readonly #session: Session;
   readonly #listener: Listener;
   readonly #lease: Lease;
   readonly #discovery: Discovery;
-  /** Aborts when the life has to end: asked to, or failed. */
-  readonly #ending = new AbortController();
+  /** Aborts with the first ending: no more installing, no more waiting for the lease. */
+  readonly #living = new AbortController();
+  #ending: Ending | null = null;
   #failure: { readonly error: unknown } | null = null;
-  #reader: Reader | null = null;
-  #acknowledgements: Acknowledgements | null = null;
+  #term: Term | null = null;
 
   private constructor(
     settings: Settings,
     names: Names,
     queue: EventQueue,
-    notices: Notices,
+    notify: Notify,
     session: Session,
     listener: Listener,
   ) {
     this.#settings = settings;
     this.#names = names;
     this.#queue = queue;
-    this.#notices = notices;
+    this.#notify = notify;
     this.#session = session;
     this.#listener = listener;
     this.#lease = new Lease(session, names, settings.lease);
-    this.#discovery = new Discovery(settings, names, notices);
+    this.#discovery = new Discovery(settings, names, notify);
     session.onLost = (error) => this.#fail(error);
     listener.onLost = (error) => this.#fail(error);
     listener.onNotification = (channel, payload) => this.#receive(channel, payload);
   }
 
   /** @throws {PostgresInputError} ERR_CONNECT */
-  static async connect(
-    settings: Settings,
-    names: Names,
-    queue: EventQueue,
-    notices: Notices,
-  ): Promise<Replica> {
+  static async connect(settings: Settings, names: Names, queue: EventQueue, notify: Notify): Promise<Life> {
     const { session, listener } = await connect(settings, names);
-    return new Replica(settings, names, queue, notices, session, listener);
+    return new Life(settings, names, queue, notify, session, listener);
   }
 
-  /** Whether events may be handed out at this moment. */
-  get isTrusted(): boolean {
-    return this.#lease.trusted;
+  /** The present term; null for a standby. */
+  get term(): Term | null {
+    return this.#term;
   }
 
-  /** Those of the present term; null for a standby. */
-  get acknowledgements(): Acknowledgements | null {
-    return this.#acknowledgements;
-  }
-
-  get token(): string | null {
-    return this.#lease.token;
-  }
-
-  /**
-   * Lives until `stop` aborts.
-   * @throws {PostgresInputError} for what ended the life otherwise
-   */
-  async run(stop: AbortSignal): Promise<void> {
-    const end = () => this.#ending.abort();
-    stop.addEventListener('abort', end, { once: true });
-    if (stop.aborted) end();
+  /** @throws {PostgresInputError} for what ended the life, unless that was a call of `end` */
+  async run(): Promise<void> {
     try {
-      await this.#discovery.join(this.#session, this.#ending.signal);
-      const secret = await this.#readSecret();
-      while (!this.#ending.signal.aborted) {
-        this.#notices.standby();
-        if (await this.#lease.standBy(this.#ending.signal)) await this.#serveTerm(secret);
+      await this.#discovery.join(this.#session, this.#living.signal);
+      const secret = await readSecret(this.#session, this.#names);
+      while (!this.#living.signal.aborted) {
+        this.#notify('standby');
+        if (await this.#lease.standBy(this.#living.signal)) await this.#serveTerm(secret);
       }
     } catch (error) {
       this.#fail(error);
     } finally {
-      stop.removeEventListener('abort', end);
       await Promise.all([this.#listener.close(), this.#session.close()]);
     }
     if (this.#failure) throw this.#failure.error;
   }
 
+  /** Ends the life, and the term, if there is one, in this way. */
+  end(how: Ending): void {
+    this.#ending = harsher(this.#ending, how);
+    this.#living.abort();
+    this.#term?.end(this.#ending);
+  }
+
   #fail(error: unknown): void {
     this.#failure ??= { error };
-    this.#ending.abort();
+    this.end(this.#session.isLost ? 'lost' : 'graceful');
   }
 
-  async #readSecret(): Promise<Buffer> {
-    const [row] = await this.#session.query<{ key: Buffer }>(
-      `SELECT key FROM ${this.#names.secretTable.sql}`,
-    );
-    if (row) return row.key;
-    throw new PostgresInputError(
-      'ERR_INSTALL',
-      `${this.#names.secretTable.sql} is empty: somebody removed its row; uninstall and install again`,
-    );
-  }
-
-  /** From the claim of the lease to its end. */
   async #serveTerm(secret: Buffer): Promise<void> {
-    const term = new AbortController();
-    const ending = AbortSignal.any([this.#ending.signal, term.signal]);
-    const { renewInterval } = this.#settings.lease;
-    const fail = (error: unknown) => this.#fail(error);
-    const acknowledgements = new Acknowledgements(this.#session, this.#names, this.#lease, fail);
-    this.#acknowledgements = acknowledgements;
-    this.#reader = new Reader({
-      session: this.#session,
-      log: new ChangeLog(this.#session, this.#names),
-      queue: this.#queue,
+    const term = new Term({
+      settings: this.#settings,
       names: this.#names,
+      session: this.#session,
+      lease: this.#lease,
+      discovery: this.#discovery,
+      queue: this.#queue,
       secret,
-      foreignNotifications: this.#settings.foreignNotifications,
-      markerTimeout: 2 * renewInterval,
-      notice: this.#notices.reader,
-      fail,
+      notify: this.#notify,
+      fail: (error) => this.#fail(error),
     });
-    this.#notices.active(this.#lease.token!);
-
-    const guarded = (task: Promise<void>) => task.catch(fail);
-    const renewed = () => this.#queue.serve();
-    const holding = guarded(this.#lease.hold(term.signal, renewed)).then(() => term.abort());
-    const watching = guarded(this.#discovery.watch(this.#session, ending));
-    await guarded(this.#reader.run(ending));
-
-    this.#reader = null;
-    if (!term.signal.aborted && !this.#session.isLost) {
-      await guarded(this.#finish(acknowledgements, term.signal));
-    }
-    term.abort();
-    await holding;
-    this.#acknowledgements = null;
-    this.#queue.clear();
-    await guarded(this.#lease.release());
-    // Last: installing may be under way, and is nothing to wait for with the lease.
-    await watching;
-  }
-
-  /** Gives the consumer time for what it has in hand, and for transactions of its own. */
-  async #finish(acknowledgements: Acknowledgements, term: AbortSignal): Promise<void> {
-    const { duration } = this.#settings.lease;
-    const began = performance.now();
-    this.#queue.pause();
-    await this.#queue.settled(duration, term);
-    if (!this.#queue.isDropped)
-      await acknowledgements.callersEnded(began + duration - performance.now(), term);
-    // Last: what a caller's transaction has rolled back can be acknowledged now.
-    await acknowledgements.flush();
+    this.#term = term;
+    // The end may have come while the lease was being claimed.
+    if (this.#ending) term.end(this.#ending);
+    this.#notify('active', { fencingToken: term.token });
+    await term.serve();
+    this.#term = null;
   }
 
   #receive(channel: string, payload: string): void {
-    if (channel === this.#names.channel) this.#reader?.onPayload(payload);
-    else if (payload === 'released') this.#lease.noticeRelease();
-    else this.#reader?.onMarker(payload);
+    if (channel === this.#names.channel) {
+      this.#term?.onNotification(payload);
+      return;
+    }
+    const message = decodeNodeMessage(payload);
+    if (message.kind === 'released') this.#lease.noticeRelease();
+    else this.#term?.onMarker(message.marker);
   }
 }

@@ -1,4 +1,4 @@
-/** A pause that can be cut short, without losing a call to do so that comes before the pause. */
+/** A pause that somebody can cut short. A call of `wake` that comes before the pause is not lost. For one waiter at a time. */
 export class Wakeup {
   #called = false;
   #waiting: (() => void) | undefined;
@@ -8,7 +8,7 @@ export class Wakeup {
     this.#waiting?.();
   }
 
-  /** Resolves after `ms`, at once when `wake` has been called since the last time, or when `signal` aborts. */
+  /** Resolves after `ms`, when `wake` is called or was called since the last `wait`, or when `signal` aborts. */
   async wait(ms: number, signal: AbortSignal): Promise<void> {
     if (!this.#called && !signal.aborted) {
       await new Promise<void>((resolve) => {

@@ -2,7 +2,7 @@
 import type { Session, Statement } from '../postgres/session.ts';
 import { inputOf } from './create-function.ts';
 import { VERSION_LINE } from './migrations.ts';
-import { type Names, RECORD_FUNCTIONS, TRIGGER_EVENTS } from './names.ts';
+import { LEASE_RESOURCE, type Names, RECORD_FUNCTIONS, TRIGGER_EVENTS } from './names.ts';
 import { sharedFunctions } from './shared-functions.ts';
 import type { StoredOptions } from './stored-options.ts';
 
@@ -156,7 +156,7 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
 /** Under which options a node installed last. */
 export async function readOptions(session: Session, { lockTable }: Names): Promise<StoredOptions | null> {
   const [row] = await session.query<{ options: StoredOptions | null }>(
-    `SELECT options FROM ${lockTable.sql} WHERE resource = 1`,
+    `SELECT options FROM ${lockTable.sql} WHERE resource = ${LEASE_RESOURCE}`,
   );
   return row?.options ?? null;
 }

@@ -2,7 +2,7 @@
 import { quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 import { logColumns } from './log-layout.ts';
 import { VERSION } from './migrations.ts';
-import type { Names, ObjectName } from './names.ts';
+import { LEASE_RESOURCE, type Names, type ObjectName } from './names.ts';
 
 /** The comment by which `dropSchema` knows a schema that it may remove. */
 const SCHEMA_COMMENT = 'Made by dapper-postgres-input; removed with its last input.';
@@ -71,7 +71,7 @@ export const createTables = (names: Names) => ({
   version integer NOT NULL DEFAULT ${VERSION},
   options jsonb
 )`,
-    `INSERT INTO ${names.lockTable.sql} (resource) VALUES (1)`,
+    `INSERT INTO ${names.lockTable.sql} (resource) VALUES (${LEASE_RESOURCE})`,
     forNobodyElse(names.lockTable),
   ],
   log: [

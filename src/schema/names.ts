@@ -60,6 +60,9 @@ export const RECORD_FUNCTIONS = '^process_record_.*_[0-9a-f]{10}$';
 /** Matches the names of the internal tables of all inputs, which are never watched. A PostgreSQL regular expression. */
 export const INTERNAL_TABLES = '^(lock|log|secret)_postgres_input_';
 
+/** The column `resource` of the lock table's only row, the lease. */
+export const LEASE_RESOURCE = 1;
+
 /** The location of an event: the table's name, with its schema unless that is `public`. */
 export const locationOf = (schema: string, table: string): string =>
   schema === 'public' ? table : `${schema}.${table}`;

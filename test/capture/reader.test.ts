@@ -1,6 +1,6 @@
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import { Reader } from '../../src/capture/reader.ts';
-import { EventQueue } from '../../src/delivery/event-queue.ts';
+import { Delivery } from '../../src/delivery/delivery.ts';
 import type { ChangeEvent, PostgresInput, PostgresInputOptions } from '../../src/index.ts';
 import { Session } from '../../src/postgres/session.ts';
 import { Wakeup } from '../../src/postgres/wakeup.ts';
@@ -356,7 +356,7 @@ describe('on the way to sleep', () => {
     await writer.query('INSERT INTO items SELECT generate_series(2, 9000)'); // will not
     await writer.query('COMMIT');
     await consumer.count(1);
-    const heard = vi.spyOn(Reader.prototype, 'onPayload');
+    const heard = vi.spyOn(Reader.prototype, 'onNotification');
     onTestFinished(() => heard.mockRestore());
     proxy.thaw();
     await until(() => heard.mock.calls.length > 0);
@@ -370,7 +370,7 @@ describe('on the way to sleep', () => {
     const { database, input, consumer } = await setup();
     const query = Reflect.get(Session.prototype, 'query');
     const eachRow = Reflect.get(Session.prototype, 'eachRow');
-    const heard = vi.spyOn(Reader.prototype, 'onPayload');
+    const heard = vi.spyOn(Reader.prototype, 'onNotification');
     let turn: 'before' | 'locked' | 'over' = 'before';
     const asking = vi.spyOn(Session.prototype, 'query').mockImplementation(async function (
       this: Session,
@@ -515,11 +515,8 @@ test('a consumer that is slow gets everything, in order, once, and no more is re
   const subject = await setup({}, { each });
   const { database, consumer } = subject;
   let [pushed, leastRoom] = [0, Infinity];
-  const push = Reflect.get(EventQueue.prototype, 'push');
-  const pushing = vi.spyOn(EventQueue.prototype, 'push').mockImplementation(function (
-    this: EventQueue,
-    events,
-  ) {
+  const push = Reflect.get(Delivery.prototype, 'push');
+  const pushing = vi.spyOn(Delivery.prototype, 'push').mockImplementation(function (this: Delivery, events) {
     push.call(this, events);
     pushed += events.length;
     leastRoom = Math.min(leastRoom, this.room);
@@ -546,7 +543,7 @@ test('what others announce by hand, in masses, pushes no change of ours out', as
   const { database, consumer } = subject;
   await insert(database, 1);
   await consumer.count(1);
-  const heard = vi.spyOn(Reader.prototype, 'onPayload');
+  const heard = vi.spyOn(Reader.prototype, 'onNotification');
   onTestFinished(() => heard.mockRestore());
   await database.query(
     `SELECT pg_notify('test_input', json_build_object('tbl', 'theirs', 'id', n, 'op', 'INSERT')::text)
@@ -570,9 +567,9 @@ test('of what others announce by hand, no more waits for a slow consumer than me
   await insert(database, 1);
   await consumer.count(1);
   const announce = (reader: Reader, from: number, to: number) => {
-    for (let id = from; id <= to; id++) reader.onPayload(JSON.stringify({ tbl: 't', id, op: 'INSERT' }));
+    for (let id = from; id <= to; id++) reader.onNotification(JSON.stringify({ tbl: 't', id, op: 'INSERT' }));
   };
-  const heard = vi.spyOn(Reader.prototype, 'onPayload');
+  const heard = vi.spyOn(Reader.prototype, 'onNotification');
   onTestFinished(() => heard.mockRestore());
   await database.query(`NOTIFY test_input, '{"tbl":"t","id":0,"op":"INSERT"}'`);
   await until(() => heard.mock.contexts.length > 0);

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { ChangeEvent } from '../../src/api/change-event.ts';
-import { Change, eventOf } from '../../src/capture/change.ts';
+import { Change } from '../../src/capture/change.ts';
 import { EventQueue, type EventQueueOptions } from '../../src/delivery/event-queue.ts';
 
 const change = (sequence: string | null) =>
@@ -12,22 +12,27 @@ const ids = (results: readonly IteratorResult<ChangeEvent, undefined>[]) =>
 const never = new AbortController().signal;
 const DONE = { done: true, value: undefined };
 
+/** A queue, and the delivery of its first term. */
 function setup(options: Partial<EventQueueOptions> = {}) {
   const acknowledged: string[] = [];
   const bundle = { trusted: true, acknowledged, left: 0 };
   const queue = new EventQueue({
     ack: 'auto',
     maxInFlight: 1000,
-    mayHandOut: () => bundle.trusted,
-    eventOf: (one) => eventOf(one, 'test', '1'),
-    acknowledge: (sequence) => acknowledged.push(sequence),
     leave: async () => {
       bundle.left++;
       queue.end();
     },
     ...options,
   });
-  return { queue, bundle };
+  const open = (fencingToken: string) =>
+    queue.open({
+      trigger: 'test',
+      fencingToken,
+      mayHandOut: () => bundle.trusted,
+      acknowledge: (sequence) => acknowledged.push(sequence),
+    });
+  return { queue, delivery: open('1'), open, bundle };
 }
 
 /** Whether a promise has settled by now. */
@@ -38,18 +43,18 @@ async function isSettled(promise: Promise<unknown>): Promise<boolean> {
 }
 
 test('hands out in order, to those who asked before there was anything and to those who ask later', async () => {
-  const { queue } = setup();
+  const { queue, delivery } = setup();
   const early = [queue.next(), queue.next(), queue.next()];
-  queue.push(changes(2));
-  queue.push(changes(2, 3));
+  delivery.push(changes(2));
+  delivery.push(changes(2, 3));
   expect(ids(await Promise.all([...early, queue.next()]))).toEqual(['1', '2', '3', '4']);
 });
 
 test('acknowledges with every pull what is in hand, once', async () => {
-  const { queue, bundle } = setup();
+  const { queue, delivery, bundle } = setup();
   const first = queue.next();
   const second = queue.next();
-  queue.push([...changes(2), change(null), ...changes(1, 3)]);
+  delivery.push([...changes(2), change(null), ...changes(1, 3)]);
   await Promise.all([first, second]);
   expect(queue.inHand).toBe(2);
   expect(bundle.acknowledged).toEqual([]);
@@ -62,25 +67,25 @@ test('acknowledges with every pull what is in hand, once', async () => {
 });
 
 test('acknowledges nothing by itself when that is done by hand, and bounds what is in hand', async () => {
-  const { queue, bundle } = setup({ ack: 'manual', maxInFlight: 2 });
-  queue.push(changes(4));
+  const { queue, delivery, bundle } = setup({ ack: 'manual', maxInFlight: 2 });
+  delivery.push(changes(4));
   const pulls = [queue.next(), queue.next(), queue.next(), queue.next()];
   await Promise.all(pulls.slice(0, 2));
   expect(await isSettled(pulls[2]!)).toBe(false);
-  expect(queue.settle('2')).toBe(true);
-  expect(queue.settle('2')).toBe(false);
+  expect(delivery.settle('2')).toBe(true);
+  expect(delivery.settle('2')).toBe(false);
   expect(ids([await pulls[2]!])).toEqual(['3']);
   expect(await isSettled(pulls[3]!)).toBe(false);
   expect(queue.inHand).toBe(2);
-  queue.settle('1');
+  delivery.settle('1');
   expect(ids([await pulls[3]!])).toEqual(['4']);
   expect(bundle.acknowledged).toEqual([]);
 });
 
 test('hands out nothing while it may not, and goes on when it may again', async () => {
-  const { queue, bundle } = setup();
+  const { queue, delivery, bundle } = setup();
   bundle.trusted = false;
-  queue.push(changes(1));
+  delivery.push(changes(1));
   const pull = queue.next();
   expect(await isSettled(pull)).toBe(false);
   bundle.trusted = true;
@@ -89,62 +94,62 @@ test('hands out nothing while it may not, and goes on when it may again', async 
 });
 
 test('tells of room when enough has been taken', async () => {
-  const { queue } = setup();
-  const capacity = queue.room;
-  queue.push(changes(capacity));
-  expect(queue.room).toBe(0);
+  const { queue, delivery } = setup();
+  const capacity = delivery.room;
+  delivery.push(changes(capacity));
+  expect(delivery.room).toBe(0);
   for (let taken = 0; taken < capacity; taken += 2000) {
-    const room = queue.waitForRoom(2000, never);
+    const room = delivery.waitForRoom(2000, never);
     for (let n = 1; n < 2000; n++) await queue.next();
     expect(await isSettled(room)).toBe(false);
     await queue.next();
     await room;
-    queue.push(changes(queue.room));
+    delivery.push(changes(delivery.room));
   }
 });
 
 test('tells of room as soon as nothing is left, whatever was left over', async () => {
   for (const length of [1, 999, 1000, 1001, 2001, 2999]) {
-    const { queue } = setup({ maxInFlight: 1, ack: 'manual' });
-    queue.push(changes(length));
-    const room = queue.waitForRoom(4000, never);
-    for (let n = 0; n < length; n++) queue.settle((await queue.next()).value!.sequence!);
+    const { queue, delivery } = setup({ maxInFlight: 1, ack: 'manual' });
+    delivery.push(changes(length));
+    const room = delivery.waitForRoom(4000, never);
+    for (let n = 0; n < length; n++) delivery.settle((await queue.next()).value!.sequence!);
     await room;
-    expect(queue.room).toBe(4000);
+    expect(delivery.room).toBe(4000);
   }
 });
 
 test('stops waiting for room, and for what is in hand, on demand', async () => {
-  const { queue } = setup();
-  queue.push(changes(queue.room));
+  const { queue, delivery } = setup();
+  delivery.push(changes(delivery.room));
   const stop = new AbortController();
-  const room = queue.waitForRoom(1, stop.signal);
+  const room = delivery.waitForRoom(1, stop.signal);
   stop.abort();
   await room;
   await queue.next();
-  await queue.settled(60_000, stop.signal);
+  await delivery.settled(60_000, stop.signal);
   expect(queue.inHand).toBe(1);
 });
 
 test('knows when nothing is in hand any more, and waits no longer than it is told', async () => {
-  const { queue } = setup();
-  await queue.settled(60_000, never);
-  queue.push(changes(1));
+  const { queue, delivery } = setup();
+  await delivery.settled(60_000, never);
+  delivery.push(changes(1));
   await queue.next();
-  await queue.settled(10, never);
+  await delivery.settled(10, never);
   expect(queue.inHand).toBe(1);
-  const settled = queue.settled(60_000, never);
+  const settled = delivery.settled(60_000, never);
   expect(await isSettled(settled)).toBe(false);
   void queue.next();
   await settled;
 });
 
-test('paused, it hands out nothing, and what is in hand can be acknowledged', async () => {
-  const { queue, bundle } = setup();
-  queue.push(changes(2));
+test('a delivery that is stopped hands out nothing, and what is in hand can be acknowledged', async () => {
+  const { queue, delivery, bundle } = setup();
+  delivery.push(changes(2));
   await queue.next();
-  queue.pause();
-  queue.push(changes(1, 3));
+  delivery.stop();
+  delivery.push(changes(1, 3));
   const pull = queue.next();
   expect(bundle.acknowledged).toEqual(['1']);
   expect(await isSettled(pull)).toBe(false);
@@ -152,37 +157,50 @@ test('paused, it hands out nothing, and what is in hand can be acknowledged', as
   expect(await pull).toEqual(DONE);
 });
 
-test('dropped, it neither waits for what is in hand nor acknowledges it with the next pull', async () => {
-  const { queue, bundle } = setup();
-  queue.push(changes(3));
+test('a delivery that has forgotten neither waits for what was in hand nor acknowledges it with the next pull', async () => {
+  const { queue, delivery, bundle } = setup();
+  delivery.push(changes(3));
   await queue.next();
-  const settled = queue.settled(60_000, never);
-  queue.drop();
+  const settled = delivery.settled(60_000, never);
+  delivery.forget();
   await settled;
   const pull = queue.next();
   expect(await isSettled(pull)).toBe(false);
   expect(queue.inHand).toBe(0);
   expect(bundle.acknowledged).toEqual([]);
-  expect(queue.settle('1')).toBe(true); // the consumer may still be faster than the end of the term
 });
 
-test('cleared, it has forgotten everything and begins anew', async () => {
-  const { queue, bundle } = setup();
-  queue.push(changes(2));
+test('a new term has a delivery of its own, with nothing of the one before', async () => {
+  const { queue, delivery, open, bundle } = setup();
+  delivery.push(changes(2));
   await queue.next();
-  queue.clear();
+  delivery.forget();
   const pull = queue.next();
-  queue.push(changes(1, 7));
-  expect(ids([await pull])).toEqual(['7']);
+  const later = open('2');
+  delivery.push(changes(1, 5));
+  expect(await isSettled(pull)).toBe(false);
+  later.push(changes(1, 7));
+  expect((await pull).value).toMatchObject({ id: '7', fencingToken: '2' });
+  expect(queue.inHand).toBe(1);
   expect(bundle.acknowledged).toEqual([]);
 });
 
+test('between two terms, and before the first, whoever asks waits', async () => {
+  const queue = new EventQueue({ ack: 'auto', maxInFlight: 1, leave: async () => {} });
+  const pull = queue.next();
+  expect(await isSettled(pull)).toBe(false);
+  expect(queue.inHand).toBe(0);
+  queue.settle('1');
+  queue.end();
+  expect(await pull).toEqual(DONE);
+});
+
 test('ends for everybody who waits, and for everybody who asks later', async () => {
-  const { queue } = setup();
+  const { queue, delivery } = setup();
   const early = [queue.next(), queue.next()];
   queue.end();
   queue.end(new Error('too late'));
-  queue.push(changes(1));
+  delivery.push(changes(1));
   expect(await Promise.all([...early, queue.next()])).toEqual([DONE, DONE, DONE]);
 });
 
@@ -226,8 +244,8 @@ test('leaves on throw, and throws that', async () => {
 });
 
 test('lets the event loop turn, however busy the consumer is', async () => {
-  const { queue } = setup();
-  queue.push(changes(100));
+  const { queue, delivery } = setup();
+  delivery.push(changes(100));
   let turns = 0;
   const timer = setInterval(() => turns++, 1);
   for (let n = 0; n < 100; n++) {

@@ -152,11 +152,11 @@ describe('installing', () => {
     const modes = await withSession(settings, async (session) => {
       // What a transaction takes it keeps.
       await session.query('BEGIN');
-      await new Discovery(settings, names, {
-        installed: () => {},
-        discoveryFailed: () => {},
-        optionsDiffer: () => {},
-      }).ensureInstalled(session, 'claiming', new AbortController().signal);
+      await new Discovery(settings, names, () => {}).ensureInstalled(
+        session,
+        'claiming',
+        new AbortController().signal,
+      );
       await install(session, settings, names);
       await readStatus(session, names);
       const locks = await session.query<{ relation: string; mode: string }>(`

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test, vi } from 'vitest';
+import type { Notice } from '../../src/api/lifecycle-events.ts';
 import { Discovery } from '../../src/node/discovery.ts';
 import type { Session } from '../../src/postgres/session.ts';
 import { until } from '../support/consumer.ts';
@@ -22,10 +23,10 @@ function slowFingerprint(session: Session, ms: number) {
 test('looks on a connection of its own where that takes long, for no renewal of the lease to wait', async () => {
   await using stage = await setupStage({ discoveryInterval: 20 });
   const watched: (readonly string[])[] = [];
-  const discovery = new Discovery(stage.settings, stage.names, {
-    installed: (installation) => watched.push(installation.watched),
-    optionsDiffer: (differences) => expect.unreachable(JSON.stringify(differences)),
-    discoveryFailed: (error) => expect.unreachable(String(error)),
+  const others: Notice[] = [];
+  const discovery = new Discovery(stage.settings, stage.names, (...notice) => {
+    if (notice[0] === 'installed') watched.push(notice[1].watched);
+    else others.push(notice);
   });
   const stop = new AbortController();
   const [starting, control] = [await stage.session(), await stage.session()];
@@ -38,5 +39,6 @@ test('looks on a connection of its own where that takes long, for no renewal of 
   stop.abort();
   await watching;
   expect(watched).toEqual([['items'], ['items', 'later']]);
+  expect(others).toEqual([]);
   expect(counter.asked).toBe(0);
 });

@@ -1,0 +1,51 @@
+/**
+ * How one term finds the changes of the database and acknowledges them: what the rest of the package knows of capture.
+ *
+ * A capture belongs to one term. It begins at the start of the log, brings every change that is not acknowledged to the sink, and
+ * remembers nothing beyond the term. What it brings are changes; they become events when they are handed out.
+ */
+import { PostgresInputError } from '../api/errors.ts';
+import type { Session } from '../postgres/session.ts';
+import type { Names } from '../schema/names.ts';
+import { Acknowledgements, type Hold } from './acknowledgements.ts';
+import { Reader, type ReaderOptions } from './reader.ts';
+
+export interface Capture {
+  /** Brings changes to the sink until `signal` aborts. */
+  run(signal: AbortSignal): Promise<void>;
+  /** To be called for every notification on the input's channel. */
+  onNotification(payload: string): void;
+  /** To be called for every marker on the nodes' channel. */
+  onMarker(marker: string): void;
+  readonly acknowledgements: Acknowledgements;
+}
+
+export interface CaptureOptions extends Omit<ReaderOptions, 'fail'> {
+  readonly hold: Hold;
+  /** Called for garbage on the channel, and for an acknowledgement that failed although the lease is held. */
+  readonly fail: (error: unknown) => void;
+}
+
+export function beginTerm(options: CaptureOptions): Capture {
+  const { session, names, hold, fail } = options;
+  const reader = new Reader(options);
+  return {
+    run: (signal) => reader.run(signal),
+    onNotification: (payload) => reader.onNotification(payload),
+    onMarker: (marker) => reader.onMarker(marker),
+    acknowledgements: new Acknowledgements(session, names, hold, fail),
+  };
+}
+
+/**
+ * What the triggers sign their notifications with.
+ * @throws {PostgresInputError} ERR_INSTALL
+ */
+export async function readSecret(session: Session, names: Names): Promise<Buffer> {
+  const [row] = await session.query<{ key: Buffer }>(`SELECT key FROM ${names.secretTable.sql}`);
+  if (row) return row.key;
+  throw new PostgresInputError(
+    'ERR_INSTALL',
+    `${names.secretTable.sql} is empty: somebody removed its row; uninstall and install again`,
+  );
+}

@@ -1,0 +1,76 @@
+/**
+ * Brings changes to the sink, each once: pages of the log, and changes that a notification brought without the log.
+ *
+ * A change may come by both roads, since a notification arrives before the pass that sees its transaction. Two rules keep the
+ * change from coming twice:
+ * - Changes of a transaction that a complete pass has seen are not taken from a notification any more.
+ * - The sequences that notifications brought are remembered, and left out of the pages, until a pass is complete. The
+ *   snapshot of that pass sees them all, so that no later pass reads them.
+ */
+import type { ChangeLog } from './change-log.ts';
+import type { Change } from './change.ts';
+import type { Sink } from './sink.ts';
+
+/** How many changes a page has. */
+export const PAGE = 2000;
+
+export class Passes {
+  readonly #log: ChangeLog;
+  readonly #sink: Sink;
+  /** Sequences that notifications brought and no complete pass covers yet. */
+  readonly #notified = new Set<string>();
+
+  constructor(log: ChangeLog, sink: Sink) {
+    this.#log = log;
+    this.#sink = sink;
+  }
+
+  /** Whether there is room for a page. */
+  get hasRoom(): boolean {
+    return this.#sink.room >= PAGE;
+  }
+
+  /** How many sequences are remembered. */
+  get remembered(): number {
+    return this.#notified.size;
+  }
+
+  /** A complete pass over what is new, whenever there is room. Returns the number of changes. */
+  async readAll(signal: AbortSignal): Promise<number> {
+    let found = 0;
+    for (;;) {
+      await this.#sink.waitForRoom(PAGE, signal);
+      if (signal.aborted) return found;
+      const { last, count } = await this.readPage();
+      found += count;
+      if (last) return found;
+    }
+  }
+
+  /** The next page. `last`: the pass is complete. `count`: how many of its changes were new. */
+  async readPage(): Promise<{ last: boolean; count: number }> {
+    const { changes, last } = await this.#log.readPage(PAGE);
+    const fresh = this.#withoutNotified(changes);
+    if (last) this.#notified.clear();
+    this.#sink.push(fresh);
+    return { last, count: fresh.length };
+  }
+
+  /**
+   * Takes the changes of one statement, which a notification brought. Returns how many were new; null if there is no room for
+   * them: a pass has to read them.
+   */
+  takeNotified(changes: readonly Change[], xid: bigint): number | null {
+    if (this.#log.covers(xid)) return 0;
+    if (this.#sink.room < changes.length) return null;
+    const fresh = this.#withoutNotified(changes);
+    for (const { sequence } of fresh) this.#notified.add(sequence!);
+    this.#sink.push(fresh);
+    return fresh.length;
+  }
+
+  #withoutNotified(changes: readonly Change[]): readonly Change[] {
+    if (this.#notified.size === 0) return changes;
+    return changes.filter(({ sequence }) => !this.#notified.has(sequence!));
+  }
+}

@@ -1,0 +1,185 @@
+/**
+ * The protocol of sleeping: how the reader changes from reading the log to taking notifications, and back.
+ *
+ *            the lock is had            the marker has arrived
+ *   awake ---------------------> turning ---------------------> asleep
+ *     ^                             |                              |
+ *     +-----------------------------+------------------------------+
+ *        busy, no room for changes, or told to look at the log: unlock
+ *
+ * The writers' side is an advisory lock, the sleep lock. A trigger tries to share the lock. If the reader holds the lock,
+ * that fails, and the writer notifies. If the writer gets its share, then the reader is awake or nobody is active: the
+ * writer does not notify, which lets many writers commit at once, and it keeps its share until its transaction ends.
+ *
+ * Falling asleep loses nothing and repeats nothing:
+ * 1. The reader *tries* the lock. As long as any transaction is open that was not to notify, this fails and the reader
+ *    stays awake. Once the reader has the lock, all changes that were not announced have been committed.
+ * 2. The same statement sends a marker to the node's own listener, by the road that the notifications take.
+ * 3. The reader reads the log to its end. The snapshot of that pass sees all that was not announced.
+ * 4. From the lock on, announcements are held. After the pass and the marker they are taken, as are all that follow, except
+ *    for transactions that the pass has read (passes.ts). The marker proves that notifications come through.
+ *
+ * The reader turns back when the log holds more than a page, when too much is announced to be held, or when an announcement
+ * says no more than "look". If the marker does not arrive in time, the listener is deaf: the term fails.
+ *
+ * Waking up takes effect at once: from then on announcements are ignored, and the next pass reads their changes. If one
+ * announcement were left to the log and the next one taken, the second would overtake the first.
+ */
+import { randomUUID } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
+import type { Notify } from '../api/lifecycle-events.ts';
+import { type Session, type Statement, connectionLost } from '../postgres/session.ts';
+import { Wakeup } from '../postgres/wakeup.ts';
+import type { Names } from '../schema/names.ts';
+import { encodeNodeMessage } from '../schema/node-channel.ts';
+import type { Payload } from './notification.ts';
+import type { Passes } from './passes.ts';
+import type { WriteRate } from './write-rate.ts';
+
+/**
+ * What a change counts if its transaction was not the only one that was about to notify. Such transactions wait for each
+ * other, so that their number per second says how fast the disk is, and not how busy the writers are.
+ */
+const CROWDED = 12;
+/** How many sequences may be remembered; a pass makes them superfluous. */
+const MAX_REMEMBERED = 1000;
+/** How many announcements may be held; a database that announces more is too busy to sleep. */
+const MAX_HELD = 100;
+
+// $1: the sleep lock. $2: the nodes' channel. $3: the message with the marker.
+const tryLock: Statement = {
+  name: 'reader_fall_asleep',
+  text: `
+SELECT locked, CASE WHEN locked THEN pg_catalog.pg_notify($2, $3) END
+FROM (SELECT pg_catalog.pg_try_advisory_lock($1::bigint) AS locked OFFSET 0) attempt`,
+};
+const unlock: Statement = {
+  name: 'reader_wake_up',
+  text: 'SELECT pg_catalog.pg_advisory_unlock($1::bigint)',
+};
+
+/** What our triggers notify of: changes, or that there are some in the log. */
+export type Announcement = Extract<Payload, { kind: 'changes' | 'look' }>;
+
+export interface SleepingOptions {
+  readonly session: Session;
+  readonly names: Names;
+  readonly passes: Passes;
+  readonly writeRate: WriteRate;
+  /** How long the marker may take; milliseconds. */
+  readonly markerTimeout: number;
+  readonly notify: Notify;
+}
+
+export class Sleeping {
+  readonly #options: SleepingOptions;
+  #phase: 'awake' | 'turning' | 'asleep' = 'awake';
+  /** Whether this session holds the sleep lock. */
+  #locked = false;
+  /** The marker that is on its way. */
+  #marker: string | null = null;
+  #held: Announcement[] = [];
+  /** Cuts short: awake, the pause between two passes; turning, the wait for the marker; asleep, the sleep. */
+  readonly #attention = new Wakeup();
+
+  constructor(options: SleepingOptions) {
+    this.#options = options;
+  }
+
+  /** Awake, the pause between two passes: an announcement cuts it short. */
+  pause(ms: number, signal: AbortSignal): Promise<void> {
+    return this.#attention.wait(ms, signal);
+  }
+
+  /** Falls asleep, if that is possible, and sleeps. Returns whether the reader was asleep; it is awake again. */
+  async sleep(signal: AbortSignal): Promise<boolean> {
+    const isAsleep = await this.#fallAsleep(signal);
+    if (isAsleep)
+      while (this.#phase === 'asleep' && !signal.aborted) await this.#attention.wait(Infinity, signal);
+    await this.wakeUp();
+    return isAsleep;
+  }
+
+  /** Gives the lock back, so that writers no longer notify. Does nothing when the reader is awake. */
+  async wakeUp(): Promise<void> {
+    this.#stopTaking();
+    this.#held = [];
+    if (!this.#locked) return;
+    this.#locked = false;
+    await this.#options.session.query(unlock, [this.#options.names.sleepKey]);
+  }
+
+  onAnnouncement(announcement: Announcement): void {
+    if (this.#phase === 'asleep') this.#take(announcement);
+    else if (this.#phase === 'awake') this.#attention.wake();
+    else if (this.#held.length < MAX_HELD) this.#held.push(announcement);
+    else this.#stopTaking();
+  }
+
+  onMarker(marker: string): void {
+    if (marker !== this.#marker) return;
+    this.#marker = null;
+    this.#attention.wake();
+  }
+
+  /** Returns whether the reader is asleep. If it is not, it may still hold the lock. */
+  async #fallAsleep(signal: AbortSignal): Promise<boolean> {
+    const { passes, writeRate, notify } = this.#options;
+    if (!passes.hasRoom || signal.aborted || !(await this.#tryLock())) return false;
+    this.#phase = 'turning';
+    const { last, count } = await passes.readPage();
+    writeRate.add(count);
+    if (!last || writeRate.isBusy) return false;
+    await this.#markerArrives(signal);
+    if (signal.aborted || this.#phase !== 'turning') return false;
+    this.#phase = 'asleep';
+    notify('asleep');
+    const held = this.#held;
+    this.#held = [];
+    for (const announcement of held) this.#take(announcement);
+    return true;
+  }
+
+  async #tryLock(): Promise<boolean> {
+    const { session, names } = this.#options;
+    this.#marker = randomUUID();
+    const message = encodeNodeMessage({ kind: 'marker', marker: this.#marker });
+    const [attempt] = await session.query<{ locked: boolean }>(tryLock, [
+      names.sleepKey,
+      names.nodeChannel,
+      message,
+    ]);
+    this.#locked = attempt!.locked;
+    return this.#locked;
+  }
+
+  /** Returns early when the reader has to turn back. @throws {PostgresInputError} ERR_CONNECTION_LOST */
+  async #markerArrives(signal: AbortSignal): Promise<void> {
+    const deadline = performance.now() + this.#options.markerTimeout;
+    while (this.#marker !== null && this.#phase === 'turning' && !signal.aborted) {
+      const left = deadline - performance.now();
+      if (left > 0) await this.#attention.wait(left, signal);
+      // If the process was frozen, the marker may have arrived and wait to be read.
+      else await setImmediate();
+      if (left <= 0 && this.#marker !== null && this.#phase === 'turning')
+        throw connectionLost(new Error('notifications no longer arrive'));
+    }
+  }
+
+  #take(announcement: Announcement): void {
+    if (this.#phase !== 'asleep') return;
+    if (announcement.kind === 'look') return this.#stopTaking();
+    const { passes, writeRate } = this.#options;
+    const { changes, xid, crowded } = announcement;
+    const taken = passes.takeNotified(changes, xid);
+    if (taken === null) return this.#stopTaking();
+    writeRate.add(crowded ? CROWDED * taken : taken);
+    if (writeRate.isBusy || passes.remembered >= MAX_REMEMBERED) this.#stopTaking();
+  }
+
+  #stopTaking(): void {
+    if (this.#phase === 'asleep') this.#options.notify('awake');
+    this.#phase = 'awake';
+    this.#attention.wake();
+  }
+}

@@ -1,0 +1,120 @@
+/**
+ * What one term has to hand out, and what of it the consumer has in hand.
+ *
+ *   open --stop()--> stopped --forget()--> over
+ *
+ * A delivery belongs to one term and never opens again: the next term has a delivery of its own, and nothing of an ended term has
+ * to be taken back. Open, it takes changes and hands them out. Stopped, it hands out nothing more; its buffer is empty, since the
+ * log has the changes, and what is in hand can still be acknowledged. Over, nothing is in hand any more: what the consumer has comes
+ * again, here or elsewhere.
+ */
+import type { ChangeEvent } from '../api/change-event.ts';
+import type { Change } from '../capture/change.ts';
+import type { Sink } from '../capture/sink.ts';
+import { Wakeup } from '../postgres/wakeup.ts';
+import { eventOf } from './event.ts';
+import { InHand } from './in-hand.ts';
+
+export interface DeliveryOptions {
+  /** The id of the input. */
+  readonly trigger: string;
+  readonly fencingToken: string;
+  readonly maxInFlight: number;
+  /** Asked before every event that is handed out. */
+  readonly mayHandOut: () => boolean;
+  /** Called when the consumer asked for the next event and so is done with this one; with `ack: 'auto'` only. */
+  readonly acknowledge: (sequence: string) => void;
+  /** Called when there may be something to hand out. */
+  readonly ready: () => void;
+}
+
+/** How many changes may wait for the consumer. */
+const CAPACITY = 4000;
+/** How many that were handed out may still take up space in the buffer. */
+const SLACK = 1000;
+
+export class Delivery implements Sink {
+  readonly #options: DeliveryOptions;
+  readonly #inHand = new InHand();
+  /** From `#next` on, the changes that wait for the consumer. */
+  #buffer: Change[] = [];
+  #next = 0;
+  readonly #roomMade = new Wakeup();
+  #isStopped = false;
+
+  constructor(options: DeliveryOptions) {
+    this.#options = options;
+  }
+
+  get room(): number {
+    return CAPACITY - (this.#buffer.length - this.#next);
+  }
+
+  /** How many events the consumer has in hand. */
+  get inHand(): number {
+    return this.#inHand.size;
+  }
+
+  push(changes: readonly Change[]): void {
+    if (this.#isStopped) return;
+    for (const change of changes) this.#buffer.push(change);
+    this.#options.ready();
+  }
+
+  async waitForRoom(count: number, signal: AbortSignal): Promise<void> {
+    while (this.room < count && !signal.aborted) await this.#roomMade.wait(Infinity, signal);
+  }
+
+  /** Whether an event can be handed out at this moment. */
+  get canHandOut(): boolean {
+    return (
+      this.#next < this.#buffer.length &&
+      this.#inHand.size < this.#options.maxInFlight &&
+      this.#options.mayHandOut()
+    );
+  }
+
+  /** Hands the next event out. To be called when `canHandOut`. */
+  handOut(): ChangeEvent {
+    const { trigger, fencingToken } = this.#options;
+    const change = this.#buffer[this.#next++]!;
+    if (this.#next === this.#buffer.length || this.#next === SLACK) {
+      this.#buffer = this.#buffer.slice(this.#next);
+      this.#next = 0;
+      this.#roomMade.wake();
+    }
+    if (change.sequence !== null) this.#inHand.add(change.sequence);
+    return eventOf(change, trigger, fencingToken);
+  }
+
+  /** The consumer is done with all that it has in hand. */
+  acknowledgeInHand(): void {
+    if (this.#inHand.size > 0) this.#inHand.removeAll(this.#options.acknowledge);
+  }
+
+  /** The consumer is done with this event. Returns whether it was in hand. */
+  settle(sequence: string): boolean {
+    const wasInHand = this.#inHand.remove(sequence);
+    this.#options.ready();
+    return wasInHand;
+  }
+
+  /** Resolves when nothing is in hand, after `limit` milliseconds, or when `signal` aborts. */
+  settled(limit: number, signal: AbortSignal): Promise<void> {
+    return this.#inHand.empty(limit, signal);
+  }
+
+  /** Hands out nothing more. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#buffer = [];
+    this.#next = 0;
+    this.#roomMade.wake();
+  }
+
+  /** Hands out nothing more, and neither waits for what is in hand nor acknowledges it. */
+  forget(): void {
+    this.stop();
+    this.#inHand.forget();
+  }
+}

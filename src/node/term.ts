@@ -1,0 +1,152 @@
+/**
+ * A term: a node's time as the holder of the lease, from the claim to the end. It owns the capture (reader and
+ * acknowledgements), the delivery to the consumer, the renewals of the lease, the watching of discovery, and its ending.
+ *
+ *   serving --> graceful --> dropped --> lost
+ *
+ * A term ends in one of three ways. An ending can turn into one further to the right while it is under way, never the other way
+ * round. Each goes on with less of what a term does:
+ *
+ * |                                       | serving | graceful             | dropped           | lost     |
+ * | ------------------------------------- | ------- | -------------------- | ----------------- | -------- |
+ * | reading, discovery, handing out       | yes     | no                   | no                | no       |
+ * | waiting for what is in hand, and for  |         |                      |                   |          |
+ * |   callers' transactions               |         | for a lease duration | no                | no       |
+ * | renewing the lease, acknowledging     | yes     | yes                  | what has come in  | no       |
+ * | what is in hand and unacknowledged    |         | comes again          | comes again       | comes again |
+ *
+ * - Graceful: close(), and every failure of the node that leaves the session alive (garbage on the channel, the listener lost).
+ * - Dropped: the consumer left the loop, its signal aborted, or the input was disposed.
+ * - Lost: another node holds the lease, the trust in it ran out, or the session is gone. Nothing may be handed out, and
+ *   nothing can be acknowledged.
+ *
+ * The last steps are the same for all three: no more renewals, everything is forgotten, and the lease is released if it is
+ * still held. So a term that ended gracefully is in the state `lost` afterwards, in which it does nothing any more.
+ */
+import type { Notify } from '../api/lifecycle-events.ts';
+import { type Capture, beginTerm } from '../capture/capture.ts';
+import type { Settings } from '../config/settings.ts';
+import type { Delivery } from '../delivery/delivery.ts';
+import type { EventQueue } from '../delivery/event-queue.ts';
+import type { Session } from '../postgres/session.ts';
+import type { Names } from '../schema/names.ts';
+import type { Discovery } from './discovery.ts';
+import type { Lease } from './lease.ts';
+
+/** How a term ends, the mildest first. */
+const ENDINGS = ['graceful', 'dropped', 'lost'] as const;
+export type Ending = (typeof ENDINGS)[number];
+
+/** The later one in the order of the endings. */
+export const harsher = (one: Ending | null, other: Ending): Ending =>
+  one !== null && ENDINGS.indexOf(one) > ENDINGS.indexOf(other) ? one : other;
+
+export interface TermOptions {
+  readonly settings: Settings;
+  readonly names: Names;
+  readonly session: Session;
+  /** Held since a moment ago. */
+  readonly lease: Lease;
+  readonly discovery: Discovery;
+  readonly queue: EventQueue;
+  /** What our triggers sign their notifications with. */
+  readonly secret: Buffer;
+  readonly notify: Notify;
+  /** Called for what fails while the term lasts; the term is then told how to end. */
+  readonly fail: (error: unknown) => void;
+}
+
+export class Term {
+  /** The fencing token of all events of this term. */
+  readonly token: string;
+  readonly #options: TermOptions;
+  readonly #delivery: Delivery;
+  readonly #capture: Capture;
+  #ending: Ending | null = null;
+  // One signal for each row of the table that goes on: it aborts where the row says no.
+  readonly #serving = new AbortController();
+  readonly #waiting = new AbortController();
+  readonly #holding = new AbortController();
+
+  constructor(options: TermOptions) {
+    this.#options = options;
+    const { settings, names, session, lease, secret, notify, fail } = options;
+    const token = lease.token!;
+    this.token = token;
+    this.#delivery = options.queue.open({
+      trigger: settings.id,
+      fencingToken: token,
+      mayHandOut: () => lease.trusted,
+      acknowledge: (sequence) => this.#capture.acknowledgements.acknowledgeSoon(sequence),
+    });
+    this.#capture = beginTerm({
+      session,
+      names,
+      secret,
+      sink: this.#delivery,
+      hold: lease,
+      foreignNotifications: settings.foreignNotifications,
+      markerTimeout: 2 * settings.lease.renewInterval,
+      notify,
+      fail,
+    });
+  }
+
+  /** From the claim of the lease to its release. What fails goes to `fail`. */
+  async serve(): Promise<void> {
+    const { session, lease, discovery, queue, fail } = this.#options;
+    const guarded = (task: Promise<void>) => task.catch(fail);
+    const renewed = () => queue.serve();
+    const holding = guarded(lease.hold(this.#holding.signal, renewed)).then(() => this.end('lost'));
+    const watching = guarded(discovery.watch(session, this.#serving.signal));
+    await guarded(this.#capture.run(this.#serving.signal));
+    await guarded(this.#settle());
+    this.#holding.abort();
+    await holding;
+    await guarded(lease.release());
+    // Last: a table may be being installed, and the release need not wait for that.
+    await watching;
+  }
+
+  /** Begins an ending, or turns the one that has begun into a harsher one. Whatever stops, stops at once. */
+  end(how: Ending): void {
+    this.#ending = harsher(this.#ending, how);
+    this.#delivery.stop();
+    this.#serving.abort();
+    if (this.#ending === 'graceful') return;
+    this.#delivery.forget();
+    this.#waiting.abort();
+    if (this.#ending === 'dropped') return;
+    this.#holding.abort();
+  }
+
+  /**
+   * Acknowledges an event of this term, also one that is no longer in hand: a transaction that had acknowledged it may have been
+   * rolled back.
+   */
+  async acknowledge(sequence: string): Promise<void> {
+    this.#delivery.settle(sequence);
+    await this.#capture.acknowledgements.acknowledge(sequence);
+  }
+
+  /** To be called for every notification on the input's channel. */
+  onNotification(payload: string): void {
+    if (!this.#ending) this.#capture.onNotification(payload);
+  }
+
+  /** To be called for every marker on the nodes' channel. */
+  onMarker(marker: string): void {
+    this.#capture.onMarker(marker);
+  }
+
+  /** What an ending still does for the acknowledgements, as long as the lease is held. */
+  async #settle(): Promise<void> {
+    const { duration } = this.#options.settings.lease;
+    const deadline = performance.now() + duration;
+    const { acknowledgements } = this.#capture;
+    await this.#delivery.settled(duration, this.#waiting.signal);
+    await acknowledgements.callersEnded(deadline - performance.now(), this.#waiting.signal);
+    // Last: what a caller's transaction has rolled back can be acknowledged now.
+    if (this.#ending !== 'lost') await acknowledgements.flush();
+  }
+}

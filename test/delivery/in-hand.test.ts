@@ -1,0 +1,79 @@
+import { expect, test } from 'vitest';
+import { InHand } from '../../src/delivery/in-hand.ts';
+
+const never = new AbortController().signal;
+
+function holding(...sequences: string[]): InHand {
+  const inHand = new InHand();
+  for (const sequence of sequences) inHand.add(sequence);
+  return inHand;
+}
+
+/** Notes when a promise has resolved. */
+function watch(promise: Promise<void>) {
+  const watched = { isResolved: false };
+  void promise.then(() => (watched.isResolved = true));
+  return watched;
+}
+
+const turn = () => new Promise(setImmediate);
+
+test('tells whether an event that is removed was in hand', () => {
+  const inHand = holding('1', '2');
+  expect(inHand.remove('1')).toBe(true);
+  expect(inHand.remove('1')).toBe(false);
+  expect(inHand.remove('3')).toBe(false);
+  expect(inHand.size).toBe(1);
+});
+
+test('removes all, each told once, the oldest first', () => {
+  const inHand = holding('10', '9', '11');
+  const told: string[] = [];
+  inHand.removeAll((sequence) => told.push(sequence));
+  inHand.removeAll((sequence) => told.push(sequence));
+  expect(told).toEqual(['10', '9', '11']);
+  expect(inHand.size).toBe(0);
+});
+
+test('is empty at once when nothing is in hand', async () => {
+  await expect(new InHand().empty(Infinity, never)).resolves.toBeUndefined();
+});
+
+test.each([
+  ['the last is removed', (inHand: InHand) => inHand.remove('2')],
+  ['all are removed', (inHand: InHand) => inHand.removeAll(() => {})],
+  ['all are forgotten', (inHand: InHand) => inHand.forget()],
+])('is empty when %s, and not before', async (_, act) => {
+  const inHand = holding('1', '2');
+  const empty = watch(inHand.empty(Infinity, never));
+  inHand.remove('1');
+  await turn();
+  expect(empty.isResolved).toBe(false);
+  act(inHand);
+  await turn();
+  expect(empty.isResolved).toBe(true);
+});
+
+test('is waited for until the limit, or until the signal aborts', async () => {
+  const inHand = holding('1');
+  await inHand.empty(5, never);
+  await inHand.empty(0, never);
+  const abort = new AbortController();
+  const empty = inHand.empty(Infinity, abort.signal);
+  abort.abort();
+  await empty;
+  await inHand.empty(Infinity, abort.signal);
+  expect(inHand.size).toBe(1);
+});
+
+test('that was empty before, and is filled again, is waited for anew', async () => {
+  const inHand = holding('1');
+  inHand.remove('1');
+  inHand.add('2');
+  const empty = watch(inHand.empty(Infinity, never));
+  await turn();
+  expect(empty.isResolved).toBe(false);
+  inHand.remove('2');
+  await turn();
+  expect(empty.isResolved).toBe(true);
+});
