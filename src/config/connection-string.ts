@@ -1,12 +1,14 @@
 /**
  * Reads both forms of a PostgreSQL connection string, a URL and keyword/value pairs, by the rules of
- * https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING. (pg's own parser knows no keyword/value
- * pairs and no lists of hosts, and gives `sslmode` other meanings.)
+ * https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING. pg's own parser knows no keyword/value
+ * pairs and no lists of hosts, and gives `sslmode` other meanings.
  *
- * No message shows a value, or a keyword that is not known: one forgotten quote or percent sign, and the rest of a
- * password passes for a port or a keyword.
+ * No message shows a value or an unknown keyword: after a forgotten quote or percent sign, the rest of a password would
+ * be taken for a port or a keyword.
  */
+import { PostgresInputError } from '../api/errors.ts';
 import { connectionTarget, invalid, isKeyword, type ConnectionTarget } from './connection-target.ts';
+import { fromEnvironment } from './environment.ts';
 
 export type { ConnectionTarget } from './connection-target.ts';
 
@@ -20,7 +22,8 @@ interface Parameter {
 }
 
 /**
- * Parses `postgres://` and `postgresql://` URLs, and keyword/value pairs (`host=... dbname='with space'`).
+ * Parses `postgres://` and `postgresql://` URLs, and keyword/value pairs (`host=... dbname='with space'`). What the text
+ * does not say is taken from the environment.
  *
  * @throws PostgresInputError `ERR_CONNECTION_STRING`, naming the keyword or the position.
  */
@@ -42,10 +45,23 @@ export function parseConnectionString(text: string): ConnectionTarget {
     if (keyword.endsWith('password')) secrets.add(value).add(raw);
   }
   secrets.add(process.env['PGPASSWORD'] ?? '').delete('');
-  return connectionTarget(given, [...secrets]);
+
+  const variables: string[] = [];
+  try {
+    for (const { variable, keyword, value } of fromEnvironment()) {
+      if (given.has(keyword)) continue;
+      variables.push(variable);
+      if (isKeyword(keyword, value)) given.set(keyword, value);
+    }
+    return connectionTarget(given, [...secrets]);
+  } catch (error) {
+    if (variables.length > 0 && error instanceof PostgresInputError)
+      error.message += ` (these environment variables add to it: ${variables.join(', ')})`;
+    throw error;
+  }
 }
 
-/** WHATWG's URL takes one host only, so the parts are told apart here. A raw `@` may stand in the password. */
+/** Takes a URL apart. WHATWG's URL knows one host only. A raw `@` may stand in the password. */
 function* fromUrl(text: string): Generator<Parameter> {
   const [, userinfo, hosts = '', path = '', query = ''] =
     /^\w+:\/\/(?:([^/?]*)@)?([^/?]*)(?:\/([^?]*))?(?:\?([^]*))?$/.exec(text) ?? [];
@@ -84,7 +100,7 @@ function* fromUrl(text: string): Generator<Parameter> {
   }
 }
 
-/** The white space is C's, not Unicode's. Quoted or not, a backslash takes the next character as it is. */
+/** Takes pairs apart. White space is C's, not Unicode's. A backslash takes the next character as it is, quoted or not. */
 function* fromPairs(text: string): Generator<Parameter> {
   const key = /[ \t-\r]*([^= \t-\r]+)[ \t-\r]*=[ \t-\r]*/y;
   const quotedOrBare = /'((?:[^'\\]|\\[^])*)'|((?!')(?:[^\\ \t-\r]|\\[^]?)*)/y;
