@@ -91,11 +91,11 @@ export class Sleeping {
     return this.#attention.wait(ms, signal);
   }
 
-  /** Falls asleep, if that is possible, and sleeps. Returns whether the reader was asleep; it is awake again. */
+  /** Falls asleep, if that is possible, and sleeps. Afterwards the reader is awake. Returns whether it was asleep. */
   async sleep(signal: AbortSignal): Promise<boolean> {
+    if (!this.#options.passes.hasRoom || signal.aborted || !(await this.#tryLock())) return false;
     const isAsleep = await this.#fallAsleep(signal);
-    if (isAsleep)
-      while (this.#phase === 'asleep' && !signal.aborted) await this.#attention.wait(Infinity, signal);
+    while (this.#phase === 'asleep' && !signal.aborted) await this.#attention.wait(Infinity, signal);
     await this.wakeUp();
     return isAsleep;
   }
@@ -122,10 +122,9 @@ export class Sleeping {
     this.#attention.wake();
   }
 
-  /** Returns whether the reader is asleep. If it is not, it may still hold the lock. */
+  /** With the lock: returns whether the reader could fall asleep, or has to turn back. */
   async #fallAsleep(signal: AbortSignal): Promise<boolean> {
     const { passes, writeRate, notify } = this.#options;
-    if (!passes.hasRoom || signal.aborted || !(await this.#tryLock())) return false;
     this.#phase = 'turning';
     const { last, count } = await passes.readPage();
     writeRate.add(count);

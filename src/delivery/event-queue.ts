@@ -1,8 +1,8 @@
 /**
  * The consumer's side: an async iterator over the deliveries of one term after the other.
  *
- * The queue outlives the terms: while there is none, and between two of them, whoever asked for an event waits. A term brings a
- * {@link Delivery} of its own, which replaces the one before.
+ * The queue outlives the terms. Before the first term and between two of them, a pull waits. A term opens a {@link Delivery} of
+ * its own, which takes the place of the one before.
  *
  * With `ack: 'auto'` asking for the next event acknowledges those in hand. With 'manual' they are acknowledged one by
  * one, and no more than `maxInFlight` are handed out.

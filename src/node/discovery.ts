@@ -94,8 +94,8 @@ export class Discovery {
   }
 
   /**
-   * Whoever wants the end does not wait for a step that takes long, as one on a connection that fell silent does: the
-   * session is given up.
+   * When `signal` aborts, a step that takes long is not waited for, such as one on a connection that fell silent: the session is
+   * given up.
    * @throws {PostgresInputError} ERR_INSTALL, ERR_CONNECTION_LOST
    */
   async ensureInstalled(session: Session, planner: Planner, signal: AbortSignal): Promise<void> {

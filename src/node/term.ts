@@ -1,27 +1,25 @@
 /**
- * A term: a node's time as the holder of the lease, from the claim to the end. It owns the capture (reader and
+ * A term: a node's time as the holder of the lease, from the claim to the end. A term owns the capture (reader and
  * acknowledgements), the delivery to the consumer, the renewals of the lease, the watching of discovery, and its ending.
  *
  *   serving --> graceful --> dropped --> lost
  *
- * A term ends in one of three ways. An ending can turn into one further to the right while it is under way, never the other way
- * round. Each goes on with less of what a term does:
+ * A term ends in one of three ways. While an ending is under way it can turn into one further to the right, never to the left. Each
+ * ending goes on with less of what a term does:
  *
- * |                                       | serving | graceful             | dropped           | lost     |
- * | ------------------------------------- | ------- | -------------------- | ----------------- | -------- |
- * | reading, discovery, handing out       | yes     | no                   | no                | no       |
- * | waiting for what is in hand, and for  |         |                      |                   |          |
- * |   callers' transactions               |         | for a lease duration | no                | no       |
- * | renewing the lease, acknowledging     | yes     | yes                  | what has come in  | no       |
- * | what is in hand and unacknowledged    |         | comes again          | comes again       | comes again |
+ * |                                                         | serving | graceful | dropped | lost |
+ * | ------------------------------------------------------- | ------- | -------- | ------- | ---- |
+ * | hands out, reads, watches discovery                     | yes     |          |         |      |
+ * | waits for what is in hand and for callers' transactions |         | yes      |         |      |
+ * | renews the lease, writes acknowledgements               | yes     | yes      | yes     |      |
  *
- * - Graceful: close(), and every failure of the node that leaves the session alive (garbage on the channel, the listener lost).
- * - Dropped: the consumer left the loop, its signal aborted, or the input was disposed.
- * - Lost: another node holds the lease, the trust in it ran out, or the session is gone. Nothing may be handed out, and
- *   nothing can be acknowledged.
+ * - Graceful: close() was called, or the node failed and its session is alive, as with garbage on the channel. The waiting
+ *   takes no longer than the lease's duration.
+ * - Dropped: the consumer left the loop, its signal aborted, or the input was disposed. What was acknowledged so far is written.
+ * - Lost: another node may hold the lease (a renewal found so, or the trust ran out), or the session is gone.
  *
- * The last steps are the same for all three: no more renewals, everything is forgotten, and the lease is released if it is
- * still held. So a term that ended gracefully is in the state `lost` afterwards, in which it does nothing any more.
+ * The last steps are the same for all: the renewals stop, the lease is released if it is still held, and the term is as if it
+ * were lost. Events that are in hand then come again, here or elsewhere.
  */
 import type { Notify } from '../api/lifecycle-events.ts';
 import { type Capture, beginTerm } from '../capture/capture.ts';
@@ -37,7 +35,7 @@ import type { Lease } from './lease.ts';
 const ENDINGS = ['graceful', 'dropped', 'lost'] as const;
 export type Ending = (typeof ENDINGS)[number];
 
-/** The later one in the order of the endings. */
+/** The one of two endings that is further to the right. */
 export const harsher = (one: Ending | null, other: Ending): Ending =>
   one !== null && ENDINGS.indexOf(one) > ENDINGS.indexOf(other) ? one : other;
 
@@ -63,7 +61,7 @@ export class Term {
   readonly #delivery: Delivery;
   readonly #capture: Capture;
   #ending: Ending | null = null;
-  // One signal for each row of the table that goes on: it aborts where the row says no.
+  // One signal for each row of the table: it aborts when the row's part of the term stops.
   readonly #serving = new AbortController();
   readonly #waiting = new AbortController();
   readonly #holding = new AbortController();
@@ -100,7 +98,7 @@ export class Term {
     const holding = guarded(lease.hold(this.#holding.signal, renewed)).then(() => this.end('lost'));
     const watching = guarded(discovery.watch(session, this.#serving.signal));
     await guarded(this.#capture.run(this.#serving.signal));
-    await guarded(this.#settle());
+    await guarded(this.#awaitAcknowledgements());
     this.#holding.abort();
     await holding;
     await guarded(lease.release());
@@ -139,8 +137,8 @@ export class Term {
     this.#capture.onMarker(marker);
   }
 
-  /** What an ending still does for the acknowledgements, as long as the lease is held. */
-  async #settle(): Promise<void> {
+  /** Waits for acknowledgements that are still to come, and until those that came are written. */
+  async #awaitAcknowledgements(): Promise<void> {
     const { duration } = this.#options.settings.lease;
     const deadline = performance.now() + duration;
     const { acknowledgements } = this.#capture;

@@ -1,6 +1,6 @@
 /**
- * What the nodes of an input tell each other on their own channel. Anybody can send there too, so a message is only ever a
- * hint: whoever hears one asks the database.
+ * The messages that the nodes of an input send each other on a channel of their own. Anybody can send there too, so a message is
+ * only ever a hint, upon which a node asks the database.
  *
  * The form on the wire is that of version 0.1.0, whose nodes listen on the same channel while a deployment rolls.
  */

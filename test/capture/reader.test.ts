@@ -196,6 +196,25 @@ describe('nobody is notified', () => {
   });
 });
 
+test('awake with nothing to read, it looks ever more seldom, at last every 50 ms', async () => {
+  const subject = await setup();
+  const release = await keepAwake(subject);
+  const passes: number[] = [];
+  const eachRow = Reflect.get(Session.prototype, 'eachRow');
+  const reading = vi.spyOn(Session.prototype, 'eachRow').mockImplementation(function (
+    this: Session,
+    ...args
+  ) {
+    passes.push(performance.now());
+    return eachRow.apply(this, args);
+  });
+  onTestFinished(() => reading.mockRestore());
+  await until(() => passes.length >= 15);
+  await release();
+  // The pauses are 2, 6, 14, 30 and then 50 ms; a timer may fire a millisecond early.
+  expect(passes[14]! - passes[4]!).toBeGreaterThan(10 * 49);
+});
+
 describe('a transaction', () => {
   test('that was asleep with the reader and ends with it awake comes once, by the log', async () => {
     const subject = await setup();
