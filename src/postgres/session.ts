@@ -10,6 +10,7 @@ import { Socket } from 'node:net';
 import pg from 'pg';
 import { PostgresInputError } from '../api/errors.ts';
 import type { ConnectionTarget } from '../config/connection-string.ts';
+import { proveBackend, sharedBackend } from './pooler.ts';
 import { isConnectionError } from './sqlstates.ts';
 
 /** SQL with a name, under which the server keeps it prepared for the session. */
@@ -26,17 +27,39 @@ export interface SessionOptions {
   readonly applicationName: string;
 }
 
-// What the role, the database or the application's habits may have set otherwise. Plans: every statement of ours
-// is to walk an index, whatever the statistics say of a table that was empty a minute ago. Keepalives: the server
-// is to free the session of a node that vanished, and with it the sleep lock.
-const SESSION_SETTINGS = `
-SET client_encoding = 'UTF8'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET search_path = pg_catalog;
-SET quote_all_identifiers = off; SET standard_conforming_strings = on;
-SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;
-SET lock_timeout = 0; SET idle_session_timeout = 0;
-SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off;
-SET max_parallel_workers_per_gather = 0;
-SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3`;
+/**
+ * A session's own settings, whatever role and database are set to. The planner is to walk an index in every statement,
+ * although the statistics may be those of a table that was empty a minute ago. The keepalives have the server free the
+ * session of a node that vanished, and the session's locks.
+ */
+const SETTINGS = {
+  client_encoding: 'UTF8',
+  TimeZone: 'UTC',
+  DateStyle: 'ISO',
+  search_path: 'pg_catalog',
+  quote_all_identifiers: 'off',
+  standard_conforming_strings: 'on',
+  default_transaction_isolation: 'read committed',
+  default_transaction_read_only: 'off',
+  lock_timeout: '0',
+  idle_session_timeout: '0',
+  enable_seqscan: 'off',
+  enable_bitmapscan: 'off',
+  enable_sort: 'off',
+  jit: 'off',
+  max_parallel_workers_per_gather: '0',
+  tcp_keepalives_idle: '5',
+  tcp_keepalives_interval: '2',
+  tcp_keepalives_count: '3',
+};
+
+/** Sets them in the session of one backend only ($3): a pooler in transaction mode may have given us another. */
+const SET = `
+SELECT pg_catalog.set_config(name, value, false)
+FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) AS s (name, value)
+WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) $3`;
+
+const GREETING = 'SELECT pg_catalog.pg_is_in_recovery() AS standby, pg_catalog.pg_backend_pid() AS pid';
 
 /** How much longer than the node the server waits, in milliseconds: it is the node that gives up. */
 const GRACE = 1000;
@@ -69,14 +92,7 @@ export class Session {
     this.endpoint = endpoint;
     this.timeout = options.statementTimeout;
     this.#socket = new Socket();
-    this.#client = new pg.Client({
-      ...endpoint,
-      application_name: endpoint.application_name ?? options.applicationName,
-      connectionTimeoutMillis: connectTimeout,
-      keepAlive: true,
-      stream: () => this.#socket,
-      types: { getTypeParser },
-    });
+    this.#client = newClient(endpoint, options, connectTimeout, this.#socket);
     this.#client.on('error', (error) => this.#fail(error));
     this.#client.on('end', () => this.#fail(new Error('the server hung up')));
   }
@@ -94,7 +110,7 @@ export class Session {
       const timeout = Math.max(1, Math.ceil(share));
       const session = new Session(candidate, options, timeout);
       try {
-        await session.#open(timeout);
+        await session.#open(options, timeout);
         return session;
       } catch (error) {
         session.#closed = true;
@@ -103,34 +119,51 @@ export class Session {
       }
     }
     const [first] = failures;
-    if (failures.length === 1 && first instanceof PostgresInputError) throw first;
+    const messages = new Set(failures.map((failure) => failure.message || failure.name));
+    if (messages.size === 1 && first instanceof PostgresInputError) throw first;
     throw new PostgresInputError(
       'ERR_CONNECT',
       `no connection to the database within ${options.connectTimeout} ms ` +
-        `(${failures.map((failure) => failure.message || failure.name).join('; ')}): ` +
+        `(${[...messages].join('; ')}): ` +
         'check host, port, role and password, or raise connectTimeout',
       { cause: first, secrets: target.secrets },
     );
   }
 
-  async #open(timeout: number): Promise<void> {
+  async #open(options: SessionOptions, timeout: number): Promise<void> {
     const deadline = performance.now() + timeout;
+    const left = () => Math.max(1, Math.ceil(deadline - performance.now()));
     await this.#client.connect();
-    const query = (text: string) => {
+    const query = async (text: string, values: unknown[] = []) => {
       // pg's query_timeout is missing in its types.
-      const timed = { text, query_timeout: Math.max(1, Math.ceil(deadline - performance.now())) };
-      return this.#client.query(timed);
+      const timed = { text, values, query_timeout: left() };
+      return (await this.#client.query(timed)).rows;
     };
-    const { rows } = await query('SELECT pg_catalog.pg_is_in_recovery() AS standby');
-    if (rows[0].standby) {
+    const [{ standby, pid }] = await query(GREETING);
+    if (standby) {
       throw new PostgresInputError(
         'ERR_CONNECT',
         'the server is a hot standby, which takes no writes and no LISTEN: connect to the primary, or list all ' +
           'hosts with target_session_attrs=read-write',
       );
     }
-    await query(`${SESSION_SETTINGS}; SET statement_timeout = ${this.timeout + GRACE}`);
+    const isServer = 'processID' in this.#client && this.#client.processID === pid;
+    const backend = isServer ? pid : await this.#proveBackend(options, left);
+    const settings = { ...SETTINGS, statement_timeout: String(this.timeout + GRACE) };
+    const set = await query(SET, [Object.keys(settings), Object.values(settings), backend]);
+    if (set.length === 0) throw sharedBackend();
     this.#serverTimeout = this.timeout;
+  }
+
+  async #proveBackend(options: SessionOptions, left: () => number): Promise<number> {
+    const socket = new Socket();
+    const rival = newClient(this.endpoint, options, left(), socket);
+    rival.on('error', () => {});
+    try {
+      return await proveBackend(this.#client, rival, left);
+    } finally {
+      await hangUp(rival, socket, left());
+    }
   }
 
   /**
@@ -216,14 +249,31 @@ export class Session {
     if (this.#closed) return;
     await this.#turn;
     this.#closed = true;
-    if (!this.#lost) {
-      // end() waits for the server to hang up, which one that is gone never does.
-      const timer = setTimeout(() => this.#socket.destroy(), this.timeout);
-      await this.#client.end().catch(() => {});
-      clearTimeout(timer);
-    }
+    if (!this.#lost) await hangUp(this.#client, this.#socket, this.timeout);
     this.#socket.destroy();
   }
+}
+
+const newClient = (
+  endpoint: pg.ClientConfig,
+  options: SessionOptions,
+  connectTimeout: number,
+  socket: Socket,
+): pg.Client =>
+  new pg.Client({
+    ...endpoint,
+    application_name: endpoint.application_name ?? options.applicationName,
+    connectionTimeoutMillis: connectTimeout,
+    keepAlive: true,
+    stream: () => socket,
+    types: { getTypeParser },
+  });
+
+/** Says goodbye, and waits for the server to hang up, but not for longer than `timeout`: it may be gone. */
+async function hangUp(client: pg.Client, socket: Socket, timeout: number): Promise<void> {
+  const timer = setTimeout(() => socket.destroy(), timeout);
+  await client.end().catch(() => {});
+  clearTimeout(timer);
 }
 
 /**

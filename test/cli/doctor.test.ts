@@ -75,7 +75,7 @@ describe('doctor', () => {
     ]);
     expect(found).toEqual([
       expect.stringMatching(
-        /^connection: a notification to ourselves did not arrive .* -> connect to the server itself or through a pooler in session mode/,
+        /^connection: the connection goes through a pooler in transaction mode.* -> connect to the server itself or through a pooler in session mode/,
       ),
     ]);
     expect(error).toMatchObject({ code: 'ERR_CONNECT', message: expect.stringContaining('pooler') });

@@ -1,61 +1,46 @@
+import { randomFillSync } from 'node:crypto';
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+
+export interface PoolerOptions {
+  /** How long a client keeps a backend. Default: `transaction`. */
+  mode?: 'transaction' | 'session';
+  /** How many backends its clients share. Default: 4. */
+  backends?: number;
+  /** Which of the idle backends a client is given. Default: the one that has been idle for the longest. */
+  reuse?: 'oldest' | 'newest';
+  /** Default: 1. With more, clients go to pools by turns, as to several poolers behind one address. */
+  pools?: number;
+  /** Whether it greets with the process id of a backend. Default: false, with a random one, as most poolers do. */
+  forwardsPid?: boolean;
+}
 
 export interface Pooler extends AsyncDisposable {
   /** The same URL, through this pooler. */
   url(direct: string): string;
 }
 
-/** Of a message that says that the session is ready, in no transaction. */
-const READY = 'Z'.charCodeAt(0);
+/** Types of messages: https://www.postgresql.org/docs/current/protocol-message-formats.html */
+const [READY, BACKEND_KEY, TERMINATE] = [...Buffer.from('ZKX')];
+/** In READY: the session is in no transaction. */
 const IDLE = 'I'.charCodeAt(0);
-const TERMINATE = 'X'.charCodeAt(0);
 
 /**
- * A pooler in transaction mode, for servers that trust everybody: a client's transactions go to two backends by turns. What
- * a backend says while it works for no client is lost, which is what becomes of notifications.
+ * A pooler for servers that trust everybody, and for clients that all connect as one role to one database. What a
+ * backend says while it works for no client is lost, which is what becomes of notifications.
  */
-export async function startPooler(host: string, port: number): Promise<Pooler> {
-  const open = new Set<Socket>();
-  const listener = createServer((client) => {
-    const backends = [0, 1].map(() => connect({ host, port, noDelay: true }));
-    const sockets = [client, ...backends];
-    for (const socket of sockets) {
-      open.add(socket);
-      socket.on('error', () => {});
-      socket.on('close', () => {
-        open.delete(socket);
-        for (const other of sockets) other.destroy();
-      });
-    }
-    let greeting: Buffer | null = null;
-    let working: Socket | null = null;
-    let turn = 0;
-    for (const backend of backends) {
-      onMessages(backend, true, (message) => {
-        const isReady = message[0] === READY && message[5] === IDLE;
-        if (backend === working) {
-          client.write(message);
-          if (isReady) working = null;
-        } else if (isReady && greeting) {
-          // Now the other, whose answer to the greeting is the pooler's.
-          working = backends[0]!;
-          working.write(greeting);
-          greeting = null;
-        }
-      });
-    }
-    onMessages(client, false, (message, isFirst) => {
-      if (isFirst) {
-        greeting = message;
-        backends[1]!.write(message);
-      } else if (message[0] === TERMINATE) {
-        client.end();
-      } else {
-        working ??= backends[++turn % 2]!;
-        working.write(message);
-      }
-    });
+export async function startPooler(host: string, port: number, options: PoolerOptions = {}): Promise<Pooler> {
+  const sockets = new Set<Socket>();
+  const opened = (socket: Socket) => {
+    sockets.add(socket);
+    socket.on('error', () => {}).on('close', () => sockets.delete(socket));
+    return socket;
+  };
+  const openBackend = () => opened(connect({ host, port, noDelay: true }));
+  const pools = Array.from({ length: options.pools ?? 1 }, () => new Pool(openBackend, options));
+  let clients = 0;
+  const listener = createServer((socket) => {
+    serve(opened(socket), pools[clients++ % pools.length]!, options);
   }).listen(0, '127.0.0.1');
   await once(listener, 'listening');
   return {
@@ -66,9 +51,138 @@ export async function startPooler(host: string, port: number): Promise<Pooler> {
     },
     async [Symbol.asyncDispose]() {
       listener.close();
-      for (const socket of open) socket.destroy();
+      for (const socket of sockets) socket.destroy();
     },
   };
+}
+
+class Backend {
+  readonly #socket: Socket;
+  /** Its answer to the startup message. */
+  readonly greeting: Promise<Buffer>;
+  /** Where its messages go. */
+  onMessage: (message: Buffer, idle: boolean) => void = () => {};
+
+  constructor(socket: Socket, startup: Buffer) {
+    this.#socket = socket;
+    const greeting: Buffer[] = [];
+    let greeted = (_greeting: Buffer) => {};
+    this.greeting = new Promise((resolve) => (greeted = resolve));
+    onMessages(socket, true, (message) => {
+      const idle = message[0] === READY && message[5] === IDLE;
+      greeting.push(message);
+      if (idle) greeted(Buffer.concat(greeting));
+      this.onMessage(message, idle);
+    });
+    socket.write(startup);
+  }
+
+  write(message: Buffer): void {
+    this.#socket.write(message);
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+}
+
+class Pool {
+  readonly #open: () => Socket;
+  readonly #size: number;
+  readonly #reuse: 'oldest' | 'newest';
+  readonly #idle: Backend[] = [];
+  readonly #waiting: (() => void)[] = [];
+  #count = 0;
+
+  constructor(open: () => Socket, { backends = 4, reuse = 'oldest' }: PoolerOptions) {
+    this.#open = open;
+    this.#size = backends;
+    this.#reuse = reuse;
+  }
+
+  async take(startup: Buffer): Promise<Backend> {
+    // All at once, so that those which have been idle for the longest take their turns.
+    while (this.#count < this.#size) {
+      const backend = new Backend(this.#open(), startup);
+      this.#count++;
+      void backend.greeting.then(() => this.giveBack(backend));
+    }
+    while (this.#idle.length === 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    return this.#reuse === 'oldest' ? this.#idle.shift()! : this.#idle.pop()!;
+  }
+
+  giveBack(backend: Backend): void {
+    backend.onMessage = () => {};
+    this.#idle.push(backend);
+    this.#waiting.shift()?.();
+  }
+
+  discard(backend: Backend): void {
+    backend.destroy();
+    this.#count--;
+    this.#waiting.shift()?.();
+  }
+}
+
+function serve(
+  client: Socket,
+  pool: Pool,
+  { mode = 'transaction', forwardsPid = false }: PoolerOptions,
+): void {
+  let startup = Buffer.alloc(0);
+  let backend: Backend | null = null;
+  let taking: Promise<void> | null = null;
+  let held: Buffer[] = [];
+
+  const take = async (): Promise<void> => {
+    const taken = await pool.take(startup);
+    if (client.destroyed) return pool.giveBack(taken);
+    backend = taken;
+    taken.onMessage = (message, idle) => {
+      client.write(message);
+      if (idle && mode === 'transaction') letGo();
+    };
+    taking = null;
+    for (const message of held) taken.write(message);
+    held = [];
+  };
+  const letGo = (): void => {
+    if (backend) pool.giveBack(backend);
+    backend = null;
+  };
+  const greet = async (): Promise<void> => {
+    const taken = await pool.take(startup);
+    const greeting = Buffer.from(await taken.greeting);
+    pool.giveBack(taken);
+    if (!forwardsPid) randomiseKey(greeting);
+    client.write(greeting);
+  };
+
+  onMessages(client, false, (message, isFirst) => {
+    if (isFirst) {
+      startup = Buffer.from(message);
+      void greet();
+    } else if (message[0] === TERMINATE) {
+      client.end();
+    } else if (backend) {
+      backend.write(message);
+    } else {
+      held.push(message);
+      taking ??= take();
+    }
+  });
+  client.on('close', () => {
+    // It may be in a transaction, and in session mode it has left settings.
+    if (backend) pool.discard(backend);
+  });
+}
+
+function randomiseKey(greeting: Buffer): void {
+  for (let at = 0; at < greeting.length; at += 1 + greeting.readUInt32BE(at + 1)) {
+    if (greeting[at] !== BACKEND_KEY) continue;
+    randomFillSync(greeting, at + 5, greeting.readUInt32BE(at + 1) - 4);
+    greeting[at + 5]! &= 0x7f;
+  }
 }
 
 /**

@@ -1,0 +1,213 @@
+import { Writable } from 'node:stream';
+import { beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
+import { main } from '../../src/cli/main.ts';
+import { parseConnectionString } from '../../src/config/connection-string.ts';
+import { newPostgresInput } from '../../src/index.ts';
+import { Session } from '../../src/postgres/session.ts';
+import { PATIENT } from '../support/consumer.ts';
+import { type TestDatabase, createDatabase } from '../support/database.ts';
+import { hasPgBouncer, startPgBouncer } from '../support/pgbouncer.ts';
+import { type PoolerOptions, startPooler } from '../support/pooler.ts';
+import { startProxy } from '../support/proxy.ts';
+import { startServer } from '../support/server.ts';
+
+let adminUrl: string;
+
+/** Poolers are asked to let postgres in without a password, which a server at TEST_DB_URL may not do. */
+beforeAll(async () => {
+  if (!process.env['TEST_DB_URL']) return void (adminUrl = inject('adminUrl'));
+  const server = await startServer();
+  adminUrl = server.url();
+  return () => server[Symbol.asyncDispose]();
+});
+
+const KINDS = [
+  ['a fake pooler', startPooler, {}] as const,
+  ...(hasPgBouncer ? [['PgBouncer', startPgBouncer, {}] as const] : []),
+];
+
+async function setup(start: typeof startPooler, options: PoolerOptions) {
+  const database = await createDatabase(adminUrl);
+  await database.query('CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders VALUES (1)');
+  const { hostname, port } = new URL(adminUrl);
+  const pooler = await start(hostname, Number(port), options);
+  onTestFinished(async () => {
+    await pooler[Symbol.asyncDispose]();
+    await database[Symbol.asyncDispose]();
+  });
+  return { database, url: pooler.url(database.url) };
+}
+
+/** What an application finds on each backend of the pool: it holds them all at once. */
+async function findings(database: TestDatabase, url: string, backends: number) {
+  const clients = await Promise.all(
+    Array.from({ length: backends }, () => database.client({ connectionString: url })),
+  );
+  await Promise.all(clients.map((client) => client.query('BEGIN')));
+  const found = await Promise.all(
+    clients.map(async (client) => {
+      const { rows } = await client.query(
+        `SELECT pg_backend_pid() AS pid, current_setting('search_path') AS path,
+                current_setting('statement_timeout') AS timeout, current_setting('enable_seqscan') AS seqscan,
+                (SELECT string_agg(s.name || '=' || s.setting, ' ') FROM pg_settings s WHERE s.source = 'session'
+                   AND s.name NOT IN ('DateStyle', 'TimeZone', 'client_encoding', 'application_name',
+                                      'standard_conforming_strings')) AS set,
+                (SELECT count(*)::int FROM pg_prepared_statements) AS prepared,
+                (SELECT count(*)::int FROM pg_listening_channels()) AS channels`,
+      );
+      return { ...rows[0], orders: (await client.query('SELECT * FROM orders')).rows };
+    }),
+  );
+  await Promise.all(clients.map((client) => client.query('COMMIT')));
+  await Promise.all(clients.map((client) => client.end()));
+  expect(new Set(found.map(({ pid }) => pid)).size).toBe(backends);
+  return found.map(({ pid: _pid, ...rest }) => rest);
+}
+
+const UNTOUCHED = {
+  path: '"$user", public',
+  timeout: '0',
+  seqscan: 'on',
+  set: null,
+  prepared: 0,
+  channels: 0,
+  orders: [{ id: 1 }],
+};
+
+const connect = (url: string, connectTimeout = 15_000) =>
+  Session.connect(parseConnectionString(url), {
+    connectTimeout,
+    statementTimeout: 20_000,
+    applicationName: 'test',
+  });
+
+const command =
+  (...args: string[]) =>
+  async (url: string): Promise<string> => {
+    let text = '';
+    const io = () =>
+      new Writable({
+        write: (chunk, _encoding, done) => {
+          text += chunk;
+          done();
+        },
+      });
+    const code = await main(args, { stdout: io(), stderr: io(), env: { DATABASE_DSN: url } });
+    return code === 0 ? 'done' : text;
+  };
+
+const refusal = async (promise: Promise<unknown>): Promise<string> => {
+  const result = await promise.then(
+    () => 'done',
+    (error: unknown) => error,
+  );
+  if (result instanceof Error) expect(result).toMatchObject({ code: 'ERR_CONNECT' });
+  return result instanceof Error ? result.message : String(result);
+};
+
+type Entry = (url: string) => Promise<string>;
+
+const ENTRIES: Record<string, Entry> = {
+  newPostgresInput: (url) =>
+    refusal(newPostgresInput({ name: 'x', type: 'postgres', connectionString: url }, PATIENT)),
+  'Session.connect': (url) => refusal(connect(url)),
+  plan: command('plan', '--name', 'x'),
+  install: command('install', '--name', 'x'),
+  status: command('status', '--name', 'x'),
+  uninstall: command('uninstall', '--name', 'x'),
+  doctor: command('doctor', '--name', 'x'),
+  tail: command('tail'),
+};
+
+const REFUSAL = /the server itself or through a pooler in session mode/;
+
+async function refused(
+  start: typeof startPooler,
+  options: PoolerOptions & { backends: number },
+  enter: Entry,
+) {
+  const { database, url } = await setup(start, options);
+  const answer = await enter(url);
+  const locks = await database.query(
+    `SELECT * FROM pg_locks
+     WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+  );
+  return { answer, locks, found: await findings(database, url, options.backends) };
+}
+
+describe.each(KINDS)('%s in transaction mode', (_kind, start) => {
+  test.each(Object.entries(ENTRIES))(
+    'is refused by %s, which leaves nothing behind',
+    async (_name, enter) => {
+      const { answer, locks, found } = await refused(start, { reuse: 'newest', backends: 3 }, enter);
+      expect(answer).toMatch(REFUSAL);
+      expect(locks).toEqual([]);
+      expect(found).toEqual([UNTOUCHED, UNTOUCHED, UNTOUCHED]);
+    },
+  );
+
+  test.each([1, 2, 3])('is refused with backends that take turns: %i', async (backends) => {
+    const enter = ENTRIES['Session.connect']!;
+    const { answer, found } = await refused(start, { reuse: 'oldest', backends }, enter);
+    expect(answer).toMatch(REFUSAL);
+    expect(found).toEqual(Array.from({ length: backends }, () => UNTOUCHED));
+  });
+});
+
+describe('a pooler in transaction mode', () => {
+  test('that greets with the process id of a backend is refused, and keeps nothing', async () => {
+    const { database, url } = await setup(startPooler, { backends: 3, forwardsPid: true });
+    expect(await refusal(connect(url))).toMatch(/in session mode/);
+    expect(await findings(database, url, 3)).toEqual([UNTOUCHED, UNTOUCHED, UNTOUCHED]);
+  });
+
+  test('whose clients never meet is refused, and keeps no setting', async () => {
+    const { database, url } = await setup(startPooler, { backends: 1, pools: 2 });
+    expect(await refusal(connect(url, 1500))).toMatch(/in session mode/);
+    const [found] = await findings(database, url, 1);
+    expect(found).toEqual({ ...UNTOUCHED, channels: 1 });
+  });
+
+  test('with one idle backend among busy ones is refused', async () => {
+    const { database, url } = await setup(startPooler, { backends: 2 });
+    const busy = await database.client({ connectionString: url });
+    await busy.query('BEGIN');
+    expect(await refusal(connect(url))).toMatch(/in session mode/);
+    await busy.query('COMMIT');
+    expect(await findings(database, url, 2)).toEqual([UNTOUCHED, UNTOUCHED]);
+  });
+});
+
+describe.each(KINDS)('%s in session mode', (_kind, start) => {
+  test('is refused if it gives no second connection', async () => {
+    const { url } = await setup(start, { mode: 'session', backends: 1 });
+    expect(await refusal(connect(url, 1000))).toMatch(
+      /could not be found out .* that has a second connection/,
+    );
+  });
+
+  test('is accepted, by nodes as well', async () => {
+    const { database, url } = await setup(start, { mode: 'session' });
+    const session = await connect(url);
+    const statement = { name: 'path', text: `SELECT current_setting('search_path') AS path` };
+    for (let n = 0; n < 3; n++) expect(await session.query(statement)).toEqual([{ path: 'pg_catalog' }]);
+    await session.close();
+
+    const config = { name: 'x', type: 'postgres', connectionString: url };
+    const input = await newPostgresInput(config, PATIENT);
+    const handling = input.handle();
+    const next = handling.next();
+    await new Promise<void>((resolve) => input.once('active', () => resolve()));
+    await database.query('INSERT INTO orders VALUES (2)');
+    expect((await next).value).toMatchObject({ location: 'orders', operation: 'create' });
+    await input.close();
+  });
+});
+
+test('a server itself is asked by one connection alone, also behind a proxy', async () => {
+  const { hostname, port } = new URL(adminUrl);
+  await using proxy = await startProxy(hostname, Number(port));
+  await (await connect(proxy.url(adminUrl))).close();
+  expect(proxy.accepted).toBe(1);
+  await (await connect(adminUrl)).close();
+});
