@@ -6,7 +6,9 @@
  * No message shows a value, or a keyword that is not known: one forgotten quote or percent sign, and the rest of a
  * password passes for a port or a keyword.
  */
+import { PostgresInputError } from '../api/errors.ts';
 import { connectionTarget, invalid, isKeyword, type ConnectionTarget } from './connection-target.ts';
+import { fromEnvironment } from './environment.ts';
 
 export type { ConnectionTarget } from './connection-target.ts';
 
@@ -20,7 +22,8 @@ interface Parameter {
 }
 
 /**
- * Parses `postgres://` and `postgresql://` URLs, and keyword/value pairs (`host=... dbname='with space'`).
+ * Parses `postgres://` and `postgresql://` URLs, and keyword/value pairs (`host=... dbname='with space'`). What the text
+ * does not say is taken from the environment.
  *
  * @throws PostgresInputError `ERR_CONNECTION_STRING`, naming the keyword or the position.
  */
@@ -42,7 +45,20 @@ export function parseConnectionString(text: string): ConnectionTarget {
     if (keyword.endsWith('password')) secrets.add(value).add(raw);
   }
   secrets.add(process.env['PGPASSWORD'] ?? '').delete('');
-  return connectionTarget(given, [...secrets]);
+
+  const variables: string[] = [];
+  try {
+    for (const { variable, keyword, value } of fromEnvironment()) {
+      if (given.has(keyword)) continue;
+      variables.push(variable);
+      if (isKeyword(keyword, value)) given.set(keyword, value);
+    }
+    return connectionTarget(given, [...secrets]);
+  } catch (error) {
+    if (variables.length > 0 && error instanceof PostgresInputError)
+      error.message += ` (these environment variables add to it: ${variables.join(', ')})`;
+    throw error;
+  }
 }
 
 /** WHATWG's URL takes one host only, so the parts are told apart here. A raw `@` may stand in the password. */

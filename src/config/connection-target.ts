@@ -1,7 +1,7 @@
 /**
  * Makes pg's configs of the keywords of a connection string, by the rules of
- * https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS. What is not given is left to pg,
- * which then applies its environment variables and defaults: PGHOST, PGUSER, PGSSLMODE and so on.
+ * https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS. What is not given is left to
+ * pg's defaults: localhost, port 5432, the user of the process, and no TLS.
  */
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
@@ -105,7 +105,8 @@ function candidates(given: Keywords): ClientConfig[] {
       host,
       port,
       ssl: ssl && servername ? { ...ssl, servername } : ssl,
-      sslnegotiation: ssl && direct ? 'direct' : undefined,
+      // Not left out where it is the default: pg would read PGSSLNEGOTIATION.
+      sslnegotiation: direct ? (ssl ? 'direct' : 'postgres') : undefined,
     })),
   );
 }
@@ -142,8 +143,8 @@ const SSL_MODES = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify
 const TLS_VERSIONS = ['TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3'] as const;
 
 /**
- * What to try, in this order: TLS options, `false` for none, `undefined` for what PGSSLMODE says. `sslmode` means what
- * it means to libpq (https://www.postgresql.org/docs/current/libpq-ssl.html), with these differences: `no-verify` is
+ * What to try, in this order: TLS options, `false` for none, `undefined` for pg's default, which is none. `sslmode` means
+ * what it means to libpq (https://www.postgresql.org/docs/current/libpq-ssl.html), with these differences: `no-verify` is
  * pg's and verifies nothing; without `sslmode`, a given certificate or key stands for `verify-full`, so that nobody
  * loses it by accident; without `sslrootcert`, `verify-full` trusts whom Node.js trusts.
  */

@@ -11,7 +11,7 @@ import pg from 'pg';
 import { PostgresInputError } from '../api/errors.ts';
 import type { ConnectionTarget } from '../config/connection-string.ts';
 import { proveBackend, sharedBackend } from './pooler.ts';
-import { isConnectionError } from './sqlstates.ts';
+import { INVALID_PASSWORD, isConnectionError } from './sqlstates.ts';
 
 /** SQL with a name, under which the server keeps it prepared for the session. */
 export interface Statement {
@@ -115,7 +115,7 @@ export class Session {
       } catch (error) {
         session.#closed = true;
         session.#socket.destroy();
-        failures.push(error as Error);
+        failures.push(session.#lacksPassword(error as Error) ? missingPassword() : (error as Error));
       }
     }
     const [first] = failures;
@@ -128,6 +128,12 @@ export class Session {
         'check host, port, role and password, or raise connectTimeout',
       { cause: first, secrets: target.secrets },
     );
+  }
+
+  /** Whether the server asked for a password where there was none: pg answers with an empty one, or not at all. */
+  #lacksPassword(error: Error): boolean {
+    const refused = 'code' in error && error.code === INVALID_PASSWORD;
+    return !this.#client.password && (refused || error.message.includes('client password must be'));
   }
 
   async #open(options: SessionOptions, timeout: number): Promise<void> {
@@ -253,6 +259,13 @@ export class Session {
     this.#socket.destroy();
   }
 }
+
+const missingPassword = () =>
+  new PostgresInputError(
+    'ERR_CONNECT',
+    'the server asks for a password, and none was given: put it into the connection string, into the environment ' +
+      'variable PGPASSWORD, or into the file ~/.pgpass (or PGPASSFILE), which nobody else may be allowed to read',
+  );
 
 const newClient = (
   endpoint: pg.ClientConfig,

@@ -42,6 +42,9 @@ export function isConnectionError(error: unknown): boolean {
   );
 }
 
+/** The SQLSTATE of a login whose password is wrong or missing. */
+export const INVALID_PASSWORD = '28P01';
+
 /** The SQLSTATE of a statement that would have had to wait for a lock. */
 export const LOCKED = '55P03';
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { inspect } from 'node:util';
 import fc from 'fast-check';
 import pg, { type ClientConfig } from 'pg';
-import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { PostgresInputError } from '../../src/api/errors.ts';
 import { parseConnectionString } from '../../src/config/connection-string.ts';
 
@@ -29,6 +29,10 @@ function refusal(text: string): PostgresInputError | undefined {
   }
 }
 
+beforeEach(() => {
+  for (const variable of Object.keys(process.env).filter((name) => name.startsWith('PG')))
+    vi.stubEnv(variable, undefined);
+});
 afterEach(() => vi.unstubAllEnvs());
 
 describe('a URL', () => {
@@ -348,5 +352,84 @@ describe('a password is not shown', () => {
   test('and PGPASSWORD is a secret too', () => {
     vi.stubEnv('PGPASSWORD', 'from the environment');
     expect(parseConnectionString('host=h').secrets).toEqual(['from the environment']);
+  });
+});
+
+describe('the environment', () => {
+  const [unverified, verified] = [{ rejectUnauthorized: false }, {}];
+
+  test.each<[string, string, string]>([
+    ['PGHOST', 'h1,h2', 'host'],
+    ['PGHOSTADDR', '10.0.0.1', 'hostaddr'],
+    ['PGPORT', '5433', 'port'],
+    ['PGDATABASE', 'd', 'dbname'],
+    ['PGUSER', 'u', 'user'],
+    ['PGPASSWORD', 'p', 'password'],
+    ['PGOPTIONS', '-cgeqo=off', 'options'],
+    ['PGAPPNAME', 'a', 'application_name'],
+    ['PGCONNECT_TIMEOUT', '7', 'connect_timeout'],
+    ['PGTARGETSESSIONATTRS', 'read-write', 'target_session_attrs'],
+    ['PGSSLMODE', 'disable', 'sslmode'],
+    ['PGSSLMODE', 'allow', 'sslmode'],
+    ['PGSSLMODE', 'prefer', 'sslmode'],
+    ['PGSSLMODE', 'require', 'sslmode'],
+    ['PGSSLMODE', 'verify-full', 'sslmode'],
+    ['PGSSLROOTCERT', 'system', 'sslrootcert'],
+    ['PGSSLMINPROTOCOLVERSION', 'TLSv1.3', 'ssl_min_protocol_version'],
+    ['PGSSLMAXPROTOCOLVERSION', 'TLSv1.2', 'ssl_max_protocol_version'],
+    ['PGCHANNELBINDING', 'prefer', 'channel_binding'],
+    ['PGGSSENCMODE', 'disable', 'gssencmode'],
+  ])('%s=%s means the same as the keyword %s', (variable, value, keyword) => {
+    const written = JSON.stringify([
+      parseConnectionString(`${keyword}=${value}`),
+      candidates(`${keyword}=${value}`),
+    ]);
+    const unset = JSON.stringify([parseConnectionString('postgres://'), candidates('postgres://')]);
+    vi.stubEnv(variable, value);
+    expect(JSON.stringify([parseConnectionString('postgres://'), candidates('postgres://')])).toBe(written);
+    const changes = !/^(PGCHANNELBINDING|PGGSSENCMODE|PGSSLM.*VERSION)$/.test(variable);
+    expect(written === unset).toBe(!changes);
+  });
+
+  test.each([
+    ['require', [unverified]],
+    ['no-verify', [unverified]],
+    ['prefer', [unverified, false]],
+    ['verify-full', [verified]],
+  ])('has one meaning for PGSSLMODE=%s and for sslmode', (mode, expected) => {
+    vi.stubEnv('PGSSLMODE', mode);
+    expect(parseConnectionString('host=h').candidates.map(({ ssl }) => ssl)).toEqual(expected);
+    expect(parseConnectionString('host=h sslmode=disable').candidates.map(({ ssl }) => ssl)).toEqual([false]);
+  });
+
+  test('does not reach sockets with sslnegotiation=direct', () => {
+    vi.stubEnv('PGSSLMODE', 'require').stubEnv('PGSSLNEGOTIATION', 'direct');
+    const { candidates } = parseConnectionString('host=/tmp,h');
+    expect(() => candidates.map((config) => new pg.Client(config))).not.toThrow();
+    expect(candidates.map(({ sslnegotiation }) => sslnegotiation)).toEqual(['postgres', 'direct']);
+  });
+
+  test('gives way to the string, and counts for nothing where it is empty', () => {
+    vi.stubEnv('PGUSER', 'u').stubEnv('PGHOST', '').stubEnv('PGDATABASE', 'd');
+    expect(candidates("user=me dbname=''")).toEqual([{ user: 'me', database: 'd' }]);
+  });
+
+  test.each([
+    'PGREQUIREAUTH',
+    'PGREQUIREPEER',
+    'PGSSLCRL',
+    'PGSSLCRLDIR',
+    'PGCHANNELBINDING',
+    'PGGSSENCMODE',
+  ])('is refused when %s asks for what is not supported', (variable) => {
+    vi.stubEnv(variable, 'require');
+    expect(refusal('host=h')?.message).toMatch(new RegExp(`environment variables add to it: ${variable}`));
+  });
+
+  test('is named when it is wrong, without its values', () => {
+    vi.stubEnv('PGSSLMODE', 'hunter2');
+    const { message } = refusal('host=h')!;
+    expect(message).toMatch(/one of these for sslmode.*add to it: PGSSLMODE/);
+    expect(message).not.toContain('hunter2');
   });
 });

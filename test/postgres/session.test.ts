@@ -1,10 +1,14 @@
 import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { expect, inject, onTestFinished, test, vi } from 'vitest';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import { parseConnectionString } from '../../src/config/connection-string.ts';
 import { Session, isoOf } from '../../src/postgres/session.ts';
 import { until } from '../support/consumer.ts';
 import { type Proxy, startProxy } from '../support/proxy.ts';
+import { startServer } from '../support/server.ts';
 import { setupStage } from '../support/stage.ts';
 
 async function proxied(): Promise<Proxy> {
@@ -182,6 +186,32 @@ test('connects to the first host that answers, in the time for all', async () =>
   await expect(connect(`postgres://me@127.0.0.1:1,127.0.0.1:${port}/x`, 300)).rejects.toMatchObject({
     code: 'ERR_CONNECT',
     message: expect.stringMatching(/within 300 ms .*ECONNREFUSED.*timeout expired/),
+  });
+});
+
+describe('a server that asks for a password', () => {
+  afterEach(() => vi.unstubAllEnvs());
+
+  test.each(['password', 'md5', 'scram-sha-256'] as const)('by %s', async (auth) => {
+    await using server = await startServer({ auth });
+    const without = server.url().replace(':postgres@', '@');
+    const folder = await mkdtemp(join(tmpdir(), 'pgpass-'));
+    onTestFinished(() => rm(folder, { recursive: true }));
+    vi.stubEnv('PGPASSWORD', undefined).stubEnv('PGPASSFILE', join(folder, 'pgpass'));
+    await expect(connect(without)).rejects.toMatchObject({
+      code: 'ERR_CONNECT',
+      message: expect.stringMatching(/asks for a password, and none was given: .*PGPASSWORD/),
+    });
+    await expect(connect(server.url().replace(':postgres@', ':wrong@'))).rejects.toMatchObject({
+      code: 'ERR_CONNECT',
+      message: expect.stringMatching(/password authentication failed/),
+    });
+
+    await (await connect(server.url())).close();
+    await writeFile(join(folder, 'pgpass'), '*:*:*:postgres:postgres\n', { mode: 0o600 });
+    await (await connect(without)).close();
+    vi.stubEnv('PGPASSFILE', undefined).stubEnv('PGPASSWORD', 'postgres');
+    await (await connect(without)).close();
   });
 });
 

@@ -19,7 +19,7 @@ export interface ServerOptions {
   /** Default: a free one. */
   port?: number;
   /** How clients on TCP prove who they are. Default: trust. */
-  auth?: 'trust' | 'md5' | 'scram-sha-256';
+  auth?: 'trust' | 'password' | 'md5' | 'scram-sha-256';
   /** Makes it a hot standby of this server, which must be of the same major version and trust everybody. */
   standbyOf?: Server;
 }
