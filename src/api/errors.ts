@@ -1,7 +1,7 @@
 /**
- * Every error that this package throws, and how secrets are kept out of them. pg 8.23 puts no password into its
- * errors, but Node's `Invalid URL` carries the whole input and a server may quote anything: so an error that wraps a
- * foreign one is given the secrets of the connection, and neither its message nor its causes show them.
+ * Every error that this package throws, and how secrets are kept out of the errors. pg 8.23 puts no password into its
+ * errors, but Node's `Invalid URL` carries the whole input, and a server may quote anything. So an error that wraps a
+ * foreign error is given the connection's secrets. Neither its message nor its causes show them.
  */
 
 /** What went wrong, for `switch` and for logs. */
@@ -14,11 +14,11 @@ export type ErrorCode =
   | 'ERR_CONNECT'
   /** The database went away. */
   | 'ERR_CONNECTION_LOST'
-  /** The triggers and internal tables could not be brought into place. */
+  /** The triggers and internal tables could not be created or changed. */
   | 'ERR_INSTALL'
-  /** Something on the channel is no change of a row. */
+  /** A notification on the channel is not the change of a row. */
   | 'ERR_PAYLOAD_INVALID'
-  /** Another node holds the lease now, and has acknowledged the event or will. */
+  /** Another node holds the lease now, and has acknowledged the event or will do so. */
   | 'ERR_LEASE_LOST'
   /** A second `handle()` while one is running. */
   | 'ERR_ALREADY_HANDLING'
@@ -28,22 +28,22 @@ export type ErrorCode =
 const RETRYABLE: ReadonlySet<ErrorCode> = new Set(['ERR_CONNECT', 'ERR_CONNECTION_LOST']);
 
 export interface PostgresInputErrorOptions {
-  /** The error behind this one. */
+  /** The error that caused this one. */
   cause?: unknown;
   /** Whether the same call may succeed later. Default: only `ERR_CONNECT` and `ERR_CONNECTION_LOST`. */
   retryable?: boolean;
-  /** What neither the message nor the causes may show. Default: nothing; `cause` is then kept as it is. */
+  /** The texts that neither the message nor the causes may show. Without any, `cause` is kept as it is. */
   secrets?: readonly string[];
 }
 
-/** Any failure of an input. The message says what to do about it and never shows a password. */
+/** Any failure of an input. The message says what to do and never shows a password. */
 export class PostgresInputError extends Error {
   static {
     this.prototype.name = 'PostgresInputError';
   }
 
   readonly code: ErrorCode;
-  /** Whether the same call may succeed later, nothing having been changed: worth a retry. */
+  /** Whether the same call may succeed later without any change: it is worth a retry. */
   readonly retryable: boolean;
 
   constructor(code: ErrorCode, message: string, options: PostgresInputErrorOptions = {}) {
@@ -59,7 +59,7 @@ export class PostgresInputError extends Error {
 
 /** `text` with `***` for every occurrence of a secret. */
 export function redact(text: string, secrets: readonly string[]): string {
-  // Longest first: a secret that is part of another must not leave the rest of it standing.
+  // Longest first: replacing a secret that is part of a longer one would leave the rest of the longer one readable.
   return secrets
     .filter((secret) => secret !== '')
     .toSorted((a, b) => b.length - a.length)
@@ -67,8 +67,8 @@ export function redact(text: string, secrets: readonly string[]): string {
 }
 
 /**
- * A copy of an error that carries its plain properties (`code`, `detail`, `address` ...), redacted, and those of its
- * own causes. Objects hanging on it, such as a client or its config, stay behind. It is still `instanceof` its class.
+ * A copy of an error with its plain properties (`code`, `detail`, `address` ...) and its causes, all redacted. Objects
+ * that the error carries, such as a client or its config, are left out. The copy is still `instanceof` the error's class.
  */
 function withoutSecrets(value: unknown, secrets: readonly string[]): unknown {
   if (typeof value === 'string') return redact(value, secrets);

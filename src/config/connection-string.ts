@@ -1,10 +1,10 @@
 /**
  * Reads both forms of a PostgreSQL connection string, a URL and keyword/value pairs, by the rules of
- * https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING. (pg's own parser knows no keyword/value
- * pairs and no lists of hosts, and gives `sslmode` other meanings.)
+ * https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING. pg's own parser knows no keyword/value
+ * pairs and no lists of hosts, and gives `sslmode` other meanings.
  *
- * No message shows a value, or a keyword that is not known: one forgotten quote or percent sign, and the rest of a
- * password passes for a port or a keyword.
+ * No message shows a value or an unknown keyword: after a forgotten quote or percent sign, the rest of a password would
+ * be taken for a port or a keyword.
  */
 import { PostgresInputError } from '../api/errors.ts';
 import { connectionTarget, invalid, isKeyword, type ConnectionTarget } from './connection-target.ts';
@@ -61,7 +61,7 @@ export function parseConnectionString(text: string): ConnectionTarget {
   }
 }
 
-/** WHATWG's URL takes one host only, so the parts are told apart here. A raw `@` may stand in the password. */
+/** Takes a URL apart. WHATWG's URL knows one host only. A raw `@` may stand in the password. */
 function* fromUrl(text: string): Generator<Parameter> {
   const [, userinfo, hosts = '', path = '', query = ''] =
     /^\w+:\/\/(?:([^/?]*)@)?([^/?]*)(?:\/([^?]*))?(?:\?([^]*))?$/.exec(text) ?? [];
@@ -100,7 +100,7 @@ function* fromUrl(text: string): Generator<Parameter> {
   }
 }
 
-/** The white space is C's, not Unicode's. Quoted or not, a backslash takes the next character as it is. */
+/** Takes pairs apart. White space is C's, not Unicode's. A backslash takes the next character as it is, quoted or not. */
 function* fromPairs(text: string): Generator<Parameter> {
   const key = /[ \t-\r]*([^= \t-\r]+)[ \t-\r]*=[ \t-\r]*/y;
   const quotedOrBare = /'((?:[^'\\]|\\[^])*)'|((?!')(?:[^\\ \t-\r]|\\[^]?)*)/y;

@@ -19,19 +19,18 @@ const TARGET_SESSION_ATTRS = [
 ] as const;
 type TargetSessionAttrs = (typeof TARGET_SESSION_ATTRS)[number];
 
-/** Where a connection string leads. */
+/** Where a connection string leads, and how to connect there. */
 export interface ConnectionTarget {
   /**
-   * What to connect with, in the order to try: one per host, and two where `sslmode` is `allow` or `prefer`, because
-   * pg can't fall back from one to the other by itself. A password is a function, so that nothing that prints a
-   * candidate shows it.
+   * pg's configs, in the order to try: one per host, or two where `sslmode` is `allow` or `prefer`, because pg can't fall
+   * back from one to the other by itself. A password is a function, so that a printed candidate does not show it.
    */
   readonly candidates: readonly ClientConfig[];
-  /** Which kind of server will do. Default: `any`. */
+  /** The kind of server that is wanted. Default: `any`. */
   readonly targetSessionAttrs: TargetSessionAttrs;
-  /** `connect_timeout`, in milliseconds. Absent: none was given, or 0. */
+  /** `connect_timeout`, in milliseconds. Absent if none was given, or 0. */
   readonly connectTimeout?: number;
-  /** What must never be shown: passwords, decoded and as they were written. */
+  /** The texts that must never be shown: passwords, decoded and as they were written. */
   readonly secrets: readonly string[];
 }
 
@@ -44,13 +43,13 @@ const HONOURED = words(`host hostaddr port user password dbname connect_timeout 
   fallback_application_name options target_session_attrs keepalives keepalives_idle sslmode sslrootcert sslcert
   sslkey sslpassword sslnegotiation ssl_min_protocol_version ssl_max_protocol_version`);
 
-/** They only tune, or ask for what pg does anyway; but not with the value `require`. */
+/** Keywords that only tune, or ask for what pg does anyway. With the value `require` they are refused. */
 const IGNORED =
   words(`client_encoding keepalives_interval keepalives_count tcp_user_timeout load_balance_hosts
   sslcompression sslcertmode sslsni channel_binding gssencmode gssdelegation gsslib krbsrvname
   min_protocol_version max_protocol_version`);
 
-/** To ignore them would be to connect to something else, as somebody else, or less safely than was asked for. */
+/** Without these keywords, the connection would go elsewhere, be somebody else's, or be less safe than was asked for. */
 const UNSUPPORTED = words(`service servicefile passfile replication requirepeer require_auth sslcrl sslcrldir
   sslkeylogfile scram_client_key scram_server_key oauth_issuer oauth_client_id oauth_client_secret oauth_scope`);
 
@@ -59,7 +58,7 @@ export function invalid(problem: string, cause?: unknown): PostgresInputError {
   return new PostgresInputError('ERR_CONNECTION_STRING', `The connection string ${problem}`, { cause });
 }
 
-/** Whether libpq knows the keyword. Throws if we can't do what it asks for. */
+/** Whether libpq knows the keyword. Throws if this package can't do what the keyword asks for. */
 export function isKeyword(keyword: string, value: string): boolean {
   if (UNSUPPORTED.has(keyword))
     throw invalid(`has the keyword ${keyword}, which is not supported: remove it`);
@@ -99,7 +98,7 @@ function candidates(given: Keywords): ClientConfig[] {
     throw invalid('needs sslmode=require or stricter for sslnegotiation=direct');
 
   return servers(given).flatMap(({ host, servername, port }) =>
-    // As in libpq, a socket of this machine is not encrypted.
+    // A Unix socket is never encrypted, as in libpq.
     (host?.startsWith('/') ? [false as const] : encryption).map((ssl) => ({
       ...common,
       host,
@@ -126,7 +125,7 @@ function servers(given: Keywords) {
   return Array.from({ length: count }, (_, n) => {
     const host = hosts[n] || undefined;
     const address = addresses[n] || host;
-    // The certificate is for the name, also where an address spares the look-up.
+    // The certificate is issued for the name, also where an address makes looking it up unnecessary.
     const servername = host !== address && host !== undefined && isIP(host) === 0 ? host : undefined;
     return { host: address, servername, port: ports.length > 1 ? ports[n] : ports[0] };
   });
@@ -145,8 +144,8 @@ const TLS_VERSIONS = ['TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3'] as const;
 /**
  * What to try, in this order: TLS options, `false` for none, `undefined` for pg's default, which is none. `sslmode` means
  * what it means to libpq (https://www.postgresql.org/docs/current/libpq-ssl.html), with these differences: `no-verify` is
- * pg's and verifies nothing; without `sslmode`, a given certificate or key stands for `verify-full`, so that nobody
- * loses it by accident; without `sslrootcert`, `verify-full` trusts whom Node.js trusts.
+ * pg's and verifies nothing; without `sslmode`, a certificate or key stands for `verify-full`, so that nobody loses
+ * verification by accident; without `sslrootcert`, `verify-full` trusts whom Node.js trusts.
  */
 function encryptions(given: Keywords): (ConnectionOptions | false | undefined)[] {
   const files = ['sslrootcert', 'sslcert', 'sslkey'].some((keyword) => given.has(keyword));
@@ -172,7 +171,7 @@ function encryptions(given: Keywords): (ConnectionOptions | false | undefined)[]
   if (mode === 'verify-ca' && ca === undefined) {
     throw invalid('needs sslrootcert for sslmode=verify-ca: a public authority certifies anybody');
   }
-  // With a root certificate libpq always verifies against it; only verify-full looks at the name too.
+  // libpq always verifies against a root certificate that is given. Only verify-full looks at the name as well.
   const encrypted: ConnectionOptions =
     ca === undefined || mode === 'no-verify'
       ? { ...options, rejectUnauthorized: false }

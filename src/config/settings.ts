@@ -1,3 +1,10 @@
+/**
+ * Checks the config and the options that a user gives, and fills in the defaults. Every default is set here and nowhere
+ * else; the comments in `api/options.ts` name them.
+ *
+ * A config that breaks several rules is refused once, with all of them listed. Past this file, settings are complete and
+ * are not checked again.
+ */
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { PostgresInputError } from '../api/errors.ts';
@@ -5,7 +12,7 @@ import type { HandleOptions, PostgresInputOptions } from '../api/options.ts';
 import { parseOperation, type Operation } from '../api/orchestrator.ts';
 import { parseConnectionString, type ConnectionTarget } from './connection-string.ts';
 
-/** The longest that `setTimeout` can wait, and PostgreSQL's own timeouts too. */
+/** The longest time that `setTimeout` and PostgreSQL's own timeouts can wait. */
 const MAX_MILLISECONDS = 2 ** 31 - 1;
 
 const wholeNumber = (what: string, max: number) => {
@@ -14,7 +21,7 @@ const wholeNumber = (what: string, max: number) => {
 };
 const milliseconds = wholeNumber(' of milliseconds', MAX_MILLISECONDS);
 
-/** PostgreSQL's text holds no NUL, and half a surrogate pair would arrive there as another character. */
+/** PostgreSQL's text type holds no NUL, and half a surrogate pair would arrive there as another character. */
 const text = z
   .string()
   .refine((value) => value.trim() !== '', 'must not be empty')
@@ -63,7 +70,7 @@ const reconnect = strict({
   maxDelay: milliseconds.default(10_000),
 }).refine(({ minDelay, maxDelay }) => minDelay <= maxDelay, 'minDelay must not be more than maxDelay');
 
-/** Also one that a library or another realm has made. */
+/** Whether a value is an AbortSignal, also of a library or another realm. */
 const isAbortSignal = (value: unknown): boolean =>
   typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value;
 
@@ -92,7 +99,7 @@ const configSchema = z.object({
   operations: z.array(operation).nullish(),
 });
 
-/** How config files spell it, and how we do. */
+/** The spellings of config files, and the same keys as this package spells them. */
 const SPELLINGS = [
   ['connection_string', 'connectionString'],
   ['operation', 'operations'],
@@ -155,7 +162,7 @@ export function parseHandleOptions(options: unknown): HandleSettings {
   throw invalid(['Please correct the options of handle():', ...problems]);
 }
 
-// No cause: the list says it all, and what zod keeps could one day hold the connection string.
+// The error has no cause: the list says it all, and zod's error could one day hold the connection string.
 const invalid = (lines: string[]): PostgresInputError =>
   new PostgresInputError('ERR_CONFIG_INVALID', lines.join('\n- '));
 

@@ -1,10 +1,11 @@
 /**
- * Receives notifications: the only file that knows pg-listen.
+ * Receives notifications. This is the only file that knows pg-listen.
  *
- * A notification is a matter of latency alone: what is not received is read from the log. But a listener that has
- * gone deaf must be found out, so its connection is asked for a sign of life every `heartbeat`, and has to give it
- * before the next is due. pg-listen would reconnect and subscribe anew by itself, blind to what was missed meanwhile; here it
- * is kept from trying, and the loss of its connection ends the node's life, as the loss of the other one does.
+ * - Trusted: nothing. A notification only saves time, since the log has every change.
+ * - Deaf: the connection is asked for a sign of life every `heartbeat` and has to answer before the next one is due.
+ *   A listener that fails to is lost.
+ * - Lost: `onLost` is called, once, and the node's life ends, as it does when the session is lost. pg-listen would
+ *   reconnect by itself and not know which notifications it has missed, so it is kept from trying.
  */
 import { Socket } from 'node:net';
 import type pg from 'pg';
@@ -17,9 +18,9 @@ const createSubscriber = pgListen.default.default;
 
 export interface ListenerOptions {
   readonly applicationName: string;
-  /** For connecting, until all channels are listened to; milliseconds. */
+  /** The limit for connecting and for listening to all channels; milliseconds. */
   readonly connectTimeout: number;
-  /** Between two signs of life; milliseconds. */
+  /** The time between two signs of life; milliseconds. */
   readonly heartbeat: number;
 }
 
@@ -82,7 +83,7 @@ export class Listener {
       if (this.#socket.closed) resolve();
       else this.#socket.once('close', () => resolve());
     });
-    // end() says goodbye; a server that is gone never answers.
+    // close() says goodbye. A server that is gone never answers.
     const timer = setTimeout(() => this.#socket.destroy(), 100);
     void this.#subscriber.close().catch(() => {});
     await hungUp;

@@ -9,7 +9,7 @@
  *   own. In transaction mode, they meet on one backend or move to another: at once if the pool is quiet, by chance if it
  *   is busy. These questions leave nothing behind.
  * - Two clients that never meet may have been sent to different poolers. So the last proof is a notification, which only
- *   a client that keeps its backend receives while it asks nothing. The proof that fails leaves one LISTEN behind.
+ *   a client that keeps its backend receives while it asks nothing. A failure of this proof leaves one LISTEN behind.
  *
  * A connection about which this cannot be found out is refused.
  */
@@ -28,8 +28,9 @@ export const sharedBackend = (): PostgresInputError =>
   );
 
 /**
- * Taking and freeing a lock is to RDS Proxy a reason to dedicate the backend to the client
- * (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-pinning.html). To all others, it is nothing.
+ * The process id of a client's backend. RDS Proxy dedicates a backend to the client that has called a lock function there
+ * (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-pinning.html), so the statement takes a lock and
+ * frees it at once. For everybody else the lock has no meaning.
  */
 const BACKEND = `
 SELECT pg_catalog.pg_backend_pid() AS pid, pg_catalog.pg_try_advisory_lock(key), pg_catalog.pg_advisory_unlock(key)

@@ -1,17 +1,22 @@
 /**
  * A node's control session: one connection on which statements run one after the other, each with a time limit.
  *
- * It is trusted as long as every statement is answered in time. One that is not means a dead connection, or one
- * that might as well be: the socket is destroyed, all that waits fails, and `onLost` is told, once. The server is told
- * of the limit too: it would not notice that nobody waits any more, and carry on, with the locks that it has.
+ * - Trusted: the session, from the moment that its backend is known to be its own (`pooler.ts`) and as long as every
+ *   statement is answered in time.
+ * - Lost: once a statement is not answered in time, or the connection breaks. The socket is destroyed, the statements
+ *   that wait fail, and `onLost` is called, once. A lost session stays lost.
+ * - The server has a limit for each statement as well. Without one, a statement that the node has given up would run on
+ *   and keep its locks.
  */
 import { once } from 'node:events';
 import { Socket } from 'node:net';
 import pg from 'pg';
 import { PostgresInputError } from '../api/errors.ts';
 import type { ConnectionTarget } from '../config/connection-string.ts';
+import { hangUp, lacksPassword, missingPassword, newClient } from './client.ts';
 import { proveBackend, sharedBackend } from './pooler.ts';
-import { INVALID_PASSWORD, isConnectionError } from './sqlstates.ts';
+import { settingsFor, statementTimeout } from './session-settings.ts';
+import { isConnectionError } from './sqlstates.ts';
 
 /** SQL with a name, under which the server keeps it prepared for the session. */
 export interface Statement {
@@ -20,67 +25,26 @@ export interface Statement {
 }
 
 export interface SessionOptions {
-  /** For connecting, all hosts together; milliseconds. */
+  /** The limit for connecting, for all hosts together; milliseconds. */
   readonly connectTimeout: number;
-  /** For each statement; milliseconds. */
+  /** The limit for each statement; milliseconds. */
   readonly statementTimeout: number;
   readonly applicationName: string;
 }
 
-/**
- * A session's own settings, whatever role and database are set to. The planner is to walk an index in every statement,
- * although the statistics may be those of a table that was empty a minute ago. The keepalives have the server free the
- * session of a node that vanished, and the session's locks.
- */
-const SETTINGS = {
-  client_encoding: 'UTF8',
-  TimeZone: 'UTC',
-  DateStyle: 'ISO',
-  search_path: 'pg_catalog',
-  quote_all_identifiers: 'off',
-  standard_conforming_strings: 'on',
-  default_transaction_isolation: 'read committed',
-  default_transaction_read_only: 'off',
-  lock_timeout: '0',
-  idle_session_timeout: '0',
-  enable_seqscan: 'off',
-  enable_bitmapscan: 'off',
-  enable_sort: 'off',
-  jit: 'off',
-  max_parallel_workers_per_gather: '0',
-  tcp_keepalives_idle: '5',
-  tcp_keepalives_interval: '2',
-  tcp_keepalives_count: '3',
-};
-
-/** Sets them in the session of one backend only ($3): a pooler in transaction mode may have given us another. */
-const SET = `
-SELECT pg_catalog.set_config(name, value, false)
-FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) AS s (name, value)
-WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) $3`;
-
 const GREETING = 'SELECT pg_catalog.pg_is_in_recovery() AS standby, pg_catalog.pg_backend_pid() AS pid';
 
-/** How much longer than the node the server waits, in milliseconds: it is the node that gives up. */
-const GRACE = 1000;
-
-const TIMESTAMPTZ = 1184;
-
-/** Times stay as printed: a Date would round them to milliseconds. */
-const getTypeParser = ((oid: number, format?: 'text') =>
-  oid === TIMESTAMPTZ ? String : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser;
-
-/** A time as the session prints it, `2026-01-31 12:00:00.123456+00`, in ISO 8601. */
+/** Turns a time as the session prints it, `2026-01-31 12:00:00.123456+00`, into ISO 8601. */
 export const isoOf = (printed: string): string => `${printed.slice(0, 10)}T${printed.slice(11, -3)}Z`;
 
 export class Session {
-  /** The host that was connected to, for further connections to the same one. */
+  /** The host that the session is connected to, for further connections to the same host. */
   readonly endpoint: pg.ClientConfig;
   readonly #client: pg.Client;
   readonly #socket: Socket;
-  /** For each statement that is not given another limit; milliseconds. */
+  /** The limit for a statement that is given none of its own; milliseconds. */
   readonly timeout: number;
-  /** The limit that the server has been told. */
+  /** The limit that the server has now; milliseconds. */
   #serverTimeout = 0;
   #turn: Promise<unknown> = Promise.resolve();
   #lost: PostgresInputError | undefined;
@@ -92,7 +56,7 @@ export class Session {
     this.endpoint = endpoint;
     this.timeout = options.statementTimeout;
     this.#socket = new Socket();
-    this.#client = newClient(endpoint, options, connectTimeout, this.#socket);
+    this.#client = newClient(endpoint, options.applicationName, connectTimeout, this.#socket);
     this.#client.on('error', (error) => this.#fail(error));
     this.#client.on('end', () => this.#fail(new Error('the server hung up')));
   }
@@ -105,7 +69,7 @@ export class Session {
     const deadline = performance.now() + options.connectTimeout;
     const failures: Error[] = [];
     for (const [index, candidate] of target.candidates.entries()) {
-      // An equal share of what is left for each: one that never answers must not keep us from the next.
+      // Each host gets an equal share of the time that is left: one that never answers must leave time for the next.
       const share = (deadline - performance.now()) / (target.candidates.length - index);
       const timeout = Math.max(1, Math.ceil(share));
       const session = new Session(candidate, options, timeout);
@@ -115,7 +79,7 @@ export class Session {
       } catch (error) {
         session.#closed = true;
         session.#socket.destroy();
-        failures.push(session.#lacksPassword(error as Error) ? missingPassword() : (error as Error));
+        failures.push(lacksPassword(session.#client, error as Error) ? missingPassword() : (error as Error));
       }
     }
     const [first] = failures;
@@ -128,12 +92,6 @@ export class Session {
         'check host, port, role and password, or raise connectTimeout',
       { cause: first, secrets: target.secrets },
     );
-  }
-
-  /** Whether the server asked for a password where there was none: pg answers with an empty one, or not at all. */
-  #lacksPassword(error: Error): boolean {
-    const refused = 'code' in error && error.code === INVALID_PASSWORD;
-    return !this.#client.password && (refused || error.message.includes('client password must be'));
   }
 
   async #open(options: SessionOptions, timeout: number): Promise<void> {
@@ -155,15 +113,14 @@ export class Session {
     }
     const isServer = 'processID' in this.#client && this.#client.processID === pid;
     const backend = isServer ? pid : await this.#proveBackend(options, left);
-    const settings = { ...SETTINGS, statement_timeout: String(this.timeout + GRACE) };
-    const set = await query(SET, [Object.keys(settings), Object.values(settings), backend]);
-    if (set.length === 0) throw sharedBackend();
+    const { text, values } = settingsFor(backend, this.timeout);
+    if ((await query(text, values)).length === 0) throw sharedBackend();
     this.#serverTimeout = this.timeout;
   }
 
   async #proveBackend(options: SessionOptions, left: () => number): Promise<number> {
     const socket = new Socket();
-    const rival = newClient(this.endpoint, options, left(), socket);
+    const rival = newClient(this.endpoint, options.applicationName, left(), socket);
     rival.on('error', () => {});
     try {
       return await proveBackend(this.#client, rival, left);
@@ -173,8 +130,8 @@ export class Session {
   }
 
   /**
-   * Runs a statement after those before it.
-   * @throws {PostgresInputError} ERR_CONNECTION_LOST; whatever else the server objects to is thrown as pg's error
+   * Runs a statement after all statements that were asked for before it.
+   * @throws {PostgresInputError} ERR_CONNECTION_LOST, ERR_CLOSED. An error of the statement is thrown as pg's error.
    */
   query<Row extends object>(
     statement: Statement | string,
@@ -185,7 +142,7 @@ export class Session {
     return this.#inTurn(async () => (await this.#client.query({ ...config, values })).rows as Row[], timeout);
   }
 
-  /** The same, with rows as arrays of columns, each given to `onRow` as it arrives; what that throws is thrown here. */
+  /** Runs a statement as `query` does, and gives each row to `onRow` as it arrives, as an array. An error of `onRow` is thrown here. */
   eachRow<Row extends unknown[]>(
     statement: Statement,
     values: unknown[],
@@ -216,7 +173,7 @@ export class Session {
       const answered = expectWithin(timeout, () => this.#fail(new Error(`no answer within ${timeout} ms`)));
       try {
         if (timeout !== this.#serverTimeout) {
-          await this.#client.query(`SET statement_timeout = ${timeout + GRACE}`);
+          await this.#client.query(statementTimeout(timeout));
           this.#serverTimeout = timeout;
         }
         return await ask();
@@ -244,13 +201,13 @@ export class Session {
     return this.#lost !== undefined;
   }
 
-  /** Ends the session at once. What is under way fails, and the server rolls it back. */
+  /** Ends the session at once. A statement that is under way fails, and the server rolls its transaction back. */
   destroy(): void {
     this.#closed = true;
     this.#fail(new Error('it was given up'));
   }
 
-  /** Ends the session once what it was asked has been answered. Never rejects. */
+  /** Ends the session after its last statement has been answered. Never rejects. */
   async close(): Promise<void> {
     if (this.#closed) return;
     await this.#turn;
@@ -260,39 +217,11 @@ export class Session {
   }
 }
 
-const missingPassword = () =>
-  new PostgresInputError(
-    'ERR_CONNECT',
-    'the server asks for a password, and none was given: put it into the connection string, into the environment ' +
-      'variable PGPASSWORD, or into the file ~/.pgpass (or PGPASSFILE), which nobody else may be allowed to read',
-  );
-
-const newClient = (
-  endpoint: pg.ClientConfig,
-  options: SessionOptions,
-  connectTimeout: number,
-  socket: Socket,
-): pg.Client =>
-  new pg.Client({
-    ...endpoint,
-    application_name: endpoint.application_name ?? options.applicationName,
-    connectionTimeoutMillis: connectTimeout,
-    keepAlive: true,
-    stream: () => socket,
-    types: { getTypeParser },
-  });
-
-/** Says goodbye, and waits for the server to hang up, but not for longer than `timeout`: it may be gone. */
-async function hangUp(client: pg.Client, socket: Socket, timeout: number): Promise<void> {
-  const timer = setTimeout(() => socket.destroy(), timeout);
-  await client.end().catch(() => {});
-  clearTimeout(timer);
-}
-
 /**
- * Calls `expire` after `ms`, unless the returned function is called before. Where the process was frozen the answer
- * may have come and wait to be read, which the event loop does after its timers and before its immediates. A timer
- * that is very late tells of a machine that was suspended: the answer gets as much time again.
+ * Calls `expire` after `ms`, unless the returned function is called before. When the process was frozen, the answer may
+ * have arrived unread. The event loop reads sockets after its timers and before its immediates, so the verdict waits
+ * for an immediate. A timer that is late by more than `ms` shows that the machine was suspended: the answer then gets
+ * as much time again.
  */
 function expectWithin(ms: number, expire: () => void): () => void {
   const due = performance.now() + ms;

@@ -1,13 +1,13 @@
 /**
- * A snapshot of PostgreSQL's, as pg_current_snapshot() prints it: `xmin:xmax:xip,...`
+ * A snapshot as pg_current_snapshot() prints it: `xmin:xmax:xip,...`
  * (https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-PG-SNAPSHOT-PARTS).
  */
 export class Snapshot {
   readonly text: string;
   readonly #xmin: bigint;
-  /** Above every transaction that had ended. Whoever is not below it may have been under way. */
+  /** Higher than every transaction that had ended. A transaction that is not below may have been in progress. */
   readonly xmax: bigint;
-  /** The transactions below `xmax` that were under way. */
+  /** The transactions below `xmax` that were in progress. */
   readonly inProgress: ReadonlySet<string>;
 
   constructor(text: string) {
@@ -18,7 +18,7 @@ export class Snapshot {
     this.inProgress = new Set(list ? list.split(',') : []);
   }
 
-  /** Whether what this transaction wrote, if it committed, was to be seen. */
+  /** Whether the snapshot shows the rows of this transaction, provided that the transaction committed. */
   sees(xid: bigint): boolean {
     return xid < this.#xmin || (xid < this.xmax && !this.inProgress.has(String(xid)));
   }

@@ -1,4 +1,4 @@
-/** What the errors of a server and of a connection mean: every SQLSTATE that this package knows. */
+/** Sorts the errors of a server and of a connection. Every SQLSTATE that this package knows stands here. */
 
 /** SQLSTATEs after which the connection is gone: https://www.postgresql.org/docs/current/errcodes-appendix.html */
 const CONNECTION_SQLSTATES: ReadonlySet<string> = new Set([
@@ -21,7 +21,7 @@ const CONNECTION_ERRNOS: ReadonlySet<string> = new Set([
   'ETIMEDOUT',
 ]);
 
-/** pg and pg-listen give these no code. */
+/** The errors to which pg and pg-listen give no code. */
 const CONNECTION_MESSAGES =
   /Connection terminated|Connection ended|is not queryable|Query read timeout|timeout expired|after connection loss failed/;
 
@@ -48,7 +48,7 @@ export const INVALID_PASSWORD = '28P01';
 /** The SQLSTATE of a statement that would have had to wait for a lock. */
 export const LOCKED = '55P03';
 
-/** SQLSTATEs of a step that may succeed a moment later, with a plan made anew. */
+/** SQLSTATEs of a step that may succeed a moment later, after planning again. */
 export const BUSY: ReadonlySet<string> = new Set([
   '55P03', // lock_not_available: the lock_timeout
   '40P01', // deadlock_detected
@@ -59,9 +59,9 @@ export const BUSY: ReadonlySet<string> = new Set([
   '42P07', // duplicate_table
   '42723', // duplicate_function
   '42P01', // undefined_table: dropped since the plan was made
-  '3F000', // invalid_schema_name, likewise
-  '42704', // undefined_object, likewise
-  '42883', // undefined_function, likewise
+  '3F000', // invalid_schema_name: dropped since
+  '42704', // undefined_object: dropped since
+  '42883', // undefined_function: dropped since
   '2BP01', // dependent_objects_still_exist: a trigger whose table was locked still needs the function
 ]);
 

@@ -1,4 +1,6 @@
+import { readFileSync } from 'node:fs';
 import { inspect } from 'node:util';
+import { runInNewContext } from 'node:vm';
 import { parse as parseToml } from 'smol-toml';
 import { describe, expect, expectTypeOf, test } from 'vitest';
 import { PostgresInputError } from '../../src/api/errors.ts';
@@ -254,6 +256,44 @@ describe('the options of handle', () => {
   ])('are refused when they are wrong: %j', (options, problem) => {
     expect(() => parseHandleOptions(options)).toThrow(
       expect.objectContaining({ code: 'ERR_CONFIG_INVALID', message: expect.stringContaining(problem) }),
+    );
+  });
+});
+
+describe('the defaults in the comments of the public options', () => {
+  const source = readFileSync(new URL('../../src/api/options.ts', import.meta.url), 'utf8');
+
+  /** The members of an interface, each with the default that its comment names. */
+  function documented(name: string): Record<string, unknown> {
+    const body = new RegExp(`^export interface ${name} \\{\\n([^]*?)^\\}`, 'm').exec(source)![1]!;
+    const members = [...body.matchAll(/\/\*\*((?:[^*]|\*(?!\/))*)\*\/\s*(\w+)\??:/g)];
+    return Object.fromEntries(members.map(([, comment, member]) => [member, defaultIn(comment!)]));
+  }
+  function defaultIn(comment: string): unknown {
+    const text = /Default: (?:`([^`]+)`|(\w+))/.exec(comment.replace(/\s*\*\s*/g, ' '));
+    // A JavaScript literal.
+    return text && runInNewContext(`const none = undefined; (${text[1] ?? text[2]})`);
+  }
+  const plain = (value: unknown) => JSON.parse(JSON.stringify(value));
+
+  test.each([
+    ['LeaseSettings', () => parseConfig(CONFIG).lease],
+    ['PostgresInputOptions', () => parseConfig(CONFIG)],
+    [
+      'HandleOptions',
+      () => ({ ...parseHandleOptions({}), reconnect: parseHandleOptions({}).reconnect ?? false }),
+    ],
+  ] as const)('are those of %s', (name, actual) => {
+    const { lease, ...defaults } = documented(name);
+    expect(lease ?? null).toBe(null); // its own interface names them
+    expect(Object.keys(defaults).length).toBeGreaterThan(1);
+    expect(plain(actual())).toMatchObject(plain(defaults));
+  });
+
+  test('say what reconnect: true stands for', () => {
+    const text = /`true` stands for `([^`]+)`/.exec(source)![1]!;
+    expect(plain(parseHandleOptions({ reconnect: true }).reconnect)).toEqual(
+      plain(runInNewContext(`(${text})`)),
     );
   });
 });

@@ -1,0 +1,45 @@
+/** The settings that a session makes for itself, and the statement that makes them. */
+
+/** How much longer than the node the server waits for a statement, in milliseconds: the node is to give up first. */
+const GRACE = 1000;
+
+/**
+ * A session's own settings, whatever role and database are set to. The planner is to walk an index in every statement,
+ * although the statistics may be those of a table that was empty a minute ago. The keepalives have the server free the
+ * session of a node that vanished, and the session's locks.
+ */
+const SETTINGS = {
+  client_encoding: 'UTF8',
+  TimeZone: 'UTC',
+  DateStyle: 'ISO',
+  search_path: 'pg_catalog',
+  quote_all_identifiers: 'off',
+  standard_conforming_strings: 'on',
+  default_transaction_isolation: 'read committed',
+  default_transaction_read_only: 'off',
+  lock_timeout: '0',
+  idle_session_timeout: '0',
+  enable_seqscan: 'off',
+  enable_bitmapscan: 'off',
+  enable_sort: 'off',
+  jit: 'off',
+  max_parallel_workers_per_gather: '0',
+  tcp_keepalives_idle: '5',
+  tcp_keepalives_interval: '2',
+  tcp_keepalives_count: '3',
+};
+
+/** Sets names ($1) to values ($2) in the session of one backend ($3). Another backend belongs to a pooler's other clients. */
+const SET_ALL = `
+SELECT pg_catalog.set_config(name, value, false)
+FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) AS s (name, value)
+WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) $3`;
+
+/** Makes the settings if the statement runs in the process `backend`; returns no row if it does not. */
+export function settingsFor(backend: number, timeout: number): { text: string; values: unknown[] } {
+  const settings = { ...SETTINGS, statement_timeout: String(timeout + GRACE) };
+  return { text: SET_ALL, values: [Object.keys(settings), Object.values(settings), backend] };
+}
+
+/** Changes the limit on the session's statements; milliseconds. */
+export const statementTimeout = (timeout: number): string => `SET statement_timeout = ${timeout + GRACE}`;
