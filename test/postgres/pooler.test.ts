@@ -163,7 +163,7 @@ describe('a pooler in transaction mode', () => {
 
   test('whose clients never meet is refused, and keeps no setting', async () => {
     const { database, url } = await setup(startPooler, { backends: 1, pools: 2 });
-    expect(await refusal(connect(url, 1500))).toMatch(/in session mode/);
+    expect(await refusal(connect(url, 2000))).toMatch(/in session mode/);
     const [found] = await findings(database, url, 1);
     expect(found).toEqual({ ...UNTOUCHED, channels: 1 });
   });
@@ -181,7 +181,7 @@ describe('a pooler in transaction mode', () => {
 describe.each(KINDS)('%s in session mode', (_kind, start) => {
   test('is refused if it gives no second connection', async () => {
     const { url } = await setup(start, { mode: 'session', backends: 1 });
-    expect(await refusal(connect(url, 1000))).toMatch(
+    expect(await refusal(connect(url, 2000))).toMatch(
       /could not be found out .* that has a second connection/,
     );
   });

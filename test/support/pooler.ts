@@ -93,6 +93,7 @@ class Pool {
   readonly #idle: Backend[] = [];
   readonly #waiting: (() => void)[] = [];
   #count = 0;
+  #opened: Promise<unknown> = Promise.resolve();
 
   constructor(open: () => Socket, { backends = 4, reuse = 'oldest' }: PoolerOptions) {
     this.#open = open;
@@ -101,12 +102,13 @@ class Pool {
   }
 
   async take(startup: Buffer): Promise<Backend> {
-    // All at once, so that those which have been idle for the longest take their turns.
+    // All of them at first, so that they take turns from the first transaction on.
     while (this.#count < this.#size) {
       const backend = new Backend(this.#open(), startup);
       this.#count++;
-      void backend.greeting.then(() => this.giveBack(backend));
+      this.#opened = Promise.all([this.#opened, backend.greeting.then(() => this.giveBack(backend))]);
     }
+    await this.#opened;
     while (this.#idle.length === 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     return this.#reuse === 'oldest' ? this.#idle.shift()! : this.#idle.pop()!;
   }
