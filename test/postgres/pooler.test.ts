@@ -162,11 +162,24 @@ describe('a pooler in transaction mode', () => {
   });
 
   test('whose clients never meet is refused, and keeps no setting', async () => {
-    const { database, url } = await setup(startPooler, { backends: 1, pools: 2 });
+    const { database, url } = await setup(startPooler, { backends: 1, secondPool: 1 });
     expect(await refusal(connect(url, 2000))).toMatch(/in session mode/);
     const [found] = await findings(database, url, 1);
     expect(found).toEqual({ ...UNTOUCHED, channels: 1 });
   });
+
+  test.each([
+    [2, 1],
+    [1, 2],
+  ])(
+    'whose clients never meet, in pools of %i and %i, leaves nothing behind',
+    async (backends, secondPool) => {
+      const { database, url } = await setup(startPooler, { backends, secondPool });
+      expect(await refusal(connect(url))).toMatch(/in session mode/);
+      const [found] = await findings(database, url, 1);
+      expect(found).toEqual(UNTOUCHED);
+    },
+  );
 
   test('with one idle backend among busy ones is refused', async () => {
     const { database, url } = await setup(startPooler, { backends: 2 });

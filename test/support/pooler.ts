@@ -7,10 +7,10 @@ export interface PoolerOptions {
   mode?: 'transaction' | 'session';
   /** How many backends its clients share. Default: 4. */
   backends?: number;
+  /** A second pool of as many backends: clients go to both by turns, as to two poolers behind one address. */
+  secondPool?: number;
   /** Which of the idle backends a client is given. Default: the one that has been idle for the longest. */
   reuse?: 'oldest' | 'newest';
-  /** Default: 1. With more, clients go to pools by turns, as to several poolers behind one address. */
-  pools?: number;
   /** Whether it greets with the process id of a backend. Default: false, with a random one, as most poolers do. */
   forwardsPid?: boolean;
 }
@@ -37,7 +37,9 @@ export async function startPooler(host: string, port: number, options: PoolerOpt
     return socket;
   };
   const openBackend = () => opened(connect({ host, port, noDelay: true }));
-  const pools = Array.from({ length: options.pools ?? 1 }, () => new Pool(openBackend, options));
+  const { backends = 4, secondPool, reuse = 'oldest' } = options;
+  const sizes = secondPool === undefined ? [backends] : [backends, secondPool];
+  const pools = sizes.map((size) => new Pool(openBackend, size, reuse));
   let clients = 0;
   const listener = createServer((socket) => {
     serve(opened(socket), pools[clients++ % pools.length]!, options);
@@ -95,9 +97,9 @@ class Pool {
   #count = 0;
   #opened: Promise<unknown> = Promise.resolve();
 
-  constructor(open: () => Socket, { backends = 4, reuse = 'oldest' }: PoolerOptions) {
+  constructor(open: () => Socket, size: number, reuse: 'oldest' | 'newest') {
     this.#open = open;
-    this.#size = backends;
+    this.#size = size;
     this.#reuse = reuse;
   }
 
