@@ -86,8 +86,10 @@ SELECT`,
     name: 'log_acknowledge_in_transaction',
     text: `
 DELETE FROM ${logTable.sql}
-WHERE seq = ANY ($1::bigint[]) AND EXISTS (SELECT FROM ${lockTable.sql} WHERE resource = 1 AND token = $2)
-RETURNING pg_catalog.pg_try_advisory_xact_lock_shared(${acknowledgingKey}), 1 / (size IS NULL)::int`,
+WHERE seq OPERATOR(pg_catalog.=) ANY ($1::bigint[]) AND EXISTS (
+  SELECT FROM ${lockTable.sql} WHERE resource OPERATOR(pg_catalog.=) 1 AND token OPERATOR(pg_catalog.=) $2
+)
+RETURNING pg_catalog.pg_try_advisory_xact_lock_shared(${acknowledgingKey}), 1 OPERATOR(pg_catalog./) (size IS NULL)::int`,
   },
   /** Whether no such transaction is open. */
   noneAcknowledges: {
