@@ -132,10 +132,9 @@ async function exclusively<Result>(
 ): Promise<Result> {
   const deadline = performance.now() + INSTALL_TIMEOUT;
   for (;;) {
-    const [row] = await session.query<{ granted: boolean }>(
-      'SELECT pg_catalog.pg_try_advisory_lock($1) AS granted',
-      [names.installKey],
-    );
+    const [row] = await session.query<{ granted: boolean }>('SELECT pg_try_advisory_lock($1) AS granted', [
+      names.installKey,
+    ]);
     if (row?.granted) break;
     signal?.throwIfAborted();
     if (performance.now() > deadline) {
@@ -150,7 +149,7 @@ async function exclusively<Result>(
   try {
     return await work();
   } finally {
-    await session.query('SELECT pg_catalog.pg_advisory_unlock($1)', [names.installKey]).catch(() => {});
+    await session.query('SELECT pg_advisory_unlock($1)', [names.installKey]).catch(() => {});
   }
 }
 

@@ -21,9 +21,9 @@ export function dropSchema(names: Names): string {
   const schema = quoteLiteral(quoteIdentifier(names.schema));
   const body = `
 BEGIN
-  IF pg_catalog.obj_description(${schema}::pg_catalog.regnamespace, 'pg_namespace') = ${quoteLiteral(SCHEMA_COMMENT)}
-     AND NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = ${schema}::pg_catalog.regnamespace)
-     AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = ${schema}::pg_catalog.regnamespace) THEN
+  IF obj_description(${schema}::regnamespace, 'pg_namespace') = ${quoteLiteral(SCHEMA_COMMENT)}
+     AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = ${schema}::regnamespace)
+     AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = ${schema}::regnamespace) THEN
     DROP SCHEMA ${quoteIdentifier(names.schema)};
   END IF;
 END`;
@@ -39,13 +39,13 @@ export function refuseForeignSchema({ schema }: Names): string {
 DECLARE owner record;
 BEGIN
   SELECT r.rolname, r.rolsuper INTO owner
-  FROM pg_catalog.pg_namespace n
-  JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
-  JOIN pg_catalog.pg_roles r
-    ON r.oid = CASE pg_catalog.pg_get_userbyid(n.nspowner) WHEN 'pg_database_owner' THEN d.datdba ELSE n.nspowner END
+  FROM pg_namespace n
+  JOIN pg_database d ON d.datname = current_database()
+  JOIN pg_roles r
+    ON r.oid = CASE pg_get_userbyid(n.nspowner) WHEN 'pg_database_owner' THEN d.datdba ELSE n.nspowner END
   WHERE n.nspname = ${quoteLiteral(schema)};
-  IF NOT owner.rolsuper AND (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
-    RAISE insufficient_privilege USING MESSAGE = pg_catalog.format(
+  IF NOT owner.rolsuper AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+    RAISE insufficient_privilege USING MESSAGE = format(
       'schema %I belongs to %I, who could make use of the rights of a superuser that installs: install as that role',
       ${quoteLiteral(schema)}, owner.rolname);
   END IF;
@@ -89,7 +89,7 @@ export const createTables = (names: Names) => ({
     forNobodyElse(names.secretTable),
     `INSERT INTO ${names.secretTable.sql}
 SELECT s.key, ${padded(0x36)}, ${padded(0x5c)}
-FROM (SELECT pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) || pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) AS key) s`,
+FROM (SELECT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) AS key) s`,
   ],
 });
 
@@ -97,4 +97,4 @@ FROM (SELECT pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) || pg_catalog.uu
 const forNobodyElse = ({ sql }: ObjectName): string => `REVOKE ALL ON TABLE ${sql} FROM PUBLIC`;
 
 const padded = (pad: number): string =>
-  `(SELECT pg_catalog.string_agg(pg_catalog.set_byte(pg_catalog.decode('00', 'hex'), 0, CASE WHEN i < 32 THEN pg_catalog.get_byte(s.key, i) ELSE 0 END # ${pad}), ''::bytea ORDER BY i) FROM pg_catalog.generate_series(0, 63) i)`;
+  `(SELECT string_agg(set_byte(decode('00', 'hex'), 0, CASE WHEN i < 32 THEN get_byte(s.key, i) ELSE 0 END # ${pad}), ''::bytea ORDER BY i) FROM generate_series(0, 63) i)`;

@@ -30,8 +30,8 @@ if (10 ** STRIDE_DIGITS !== STRIDE || PACK >= STRIDE)
   throw new Error('STRIDE must be a power of ten, and greater than PACK');
 
 export const logColumns = (sequence: ObjectName): string => `
-  seq bigint PRIMARY KEY DEFAULT pg_catalog.nextval(${quoteLiteral(sequence.sql)}::pg_catalog.regclass) * ${STRIDE},
-  xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+  seq bigint PRIMARY KEY DEFAULT nextval(${quoteLiteral(sequence.sql)}::regclass) * ${STRIDE},
+  xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
   at timestamptz NOT NULL,
   tbl text NOT NULL,
   id text NOT NULL,

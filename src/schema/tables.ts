@@ -24,23 +24,23 @@ export const candidateTables: Statement = {
   name: 'candidate_tables',
   text: `
 WITH RECURSIVE foreign_kin (oid) AS (
-  SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'f'
+  SELECT oid FROM pg_class WHERE relkind = 'f'
   UNION
-  SELECT i.inhparent FROM foreign_kin k JOIN pg_catalog.pg_inherits i ON i.inhrelid = k.oid
+  SELECT i.inhparent FROM foreign_kin k JOIN pg_inherits i ON i.inhrelid = k.oid
 )
 SELECT n.nspname AS schema, candidate.relname AS name, candidate.relispartition AS "isPartition",
   rn.nspname AS "rootSchema", rc.relname AS "rootName",
-  pg_catalog.pg_get_userbyid(candidate.relowner) AS owner,
-  pg_catalog.pg_has_role(candidate.relowner, 'USAGE') AS owned,
-  pg_catalog.has_table_privilege(candidate.oid, 'TRIGGER') AS "mayTrigger",
+  pg_get_userbyid(candidate.relowner) AS owner,
+  pg_has_role(candidate.relowner, 'USAGE') AS owned,
+  has_table_privilege(candidate.oid, 'TRIGGER') AS "mayTrigger",
   candidate.oid IN (SELECT oid FROM foreign_kin) AS "hasForeignPart",
-  pg_catalog.row_to_json(identity) AS identity
-FROM pg_catalog.pg_class candidate
-JOIN pg_catalog.pg_namespace n ON n.oid = candidate.relnamespace
-JOIN pg_catalog.pg_class rc
-  ON rc.oid = CASE WHEN candidate.relispartition THEN pg_catalog.pg_partition_root(candidate.oid)::pg_catalog.oid ELSE candidate.oid END
-JOIN pg_catalog.pg_namespace rn ON rn.oid = rc.relnamespace
-CROSS JOIN LATERAL (${identityQuery('candidate.oid', 'pg_catalog.pg_attribute')}) identity
+  row_to_json(identity) AS identity
+FROM pg_class candidate
+JOIN pg_namespace n ON n.oid = candidate.relnamespace
+JOIN pg_class rc
+  ON rc.oid = CASE WHEN candidate.relispartition THEN pg_partition_root(candidate.oid)::oid ELSE candidate.oid END
+JOIN pg_namespace rn ON rn.oid = rc.relnamespace
+CROSS JOIN LATERAL (${identityQuery('candidate.oid', 'pg_attribute')}) identity
 WHERE candidate.relkind IN ('r', 'p') AND candidate.relpersistence <> 't'
   AND rn.nspname = ANY ($1)
   AND candidate.relname !~ '${INTERNAL_TABLES}'

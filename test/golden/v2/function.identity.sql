@@ -9,45 +9,45 @@ SELECT
        ELSE k.as_one END AS id,
   CASE WHEN k.n = 0 THEN 'NULL::pg_catalog.text'
        WHEN k.n = 1 AND (i.attname IS NULL OR k.names[1] = 'id')
-       THEN pg_catalog.quote_literal(pg_catalog.to_json(k.names[1])) || '::pg_catalog.text'
-       ELSE pg_catalog.format('pg_catalog.json_build_object(%s)::pg_catalog.text', k.pairs) END AS key,
+       THEN quote_literal(to_json(k.names[1])) || '::pg_catalog.text'
+       ELSE format('pg_catalog.json_build_object(%s)::pg_catalog.text', k.pairs) END AS key,
   CASE WHEN k.n > 0 AND NOT k.has_children THEN k.as_one END AS match,
   relation::text AS relation,
-  pg_catalog.format('%s::pg_catalog.oid, %s::pg_catalog.oid, %L::pg_catalog.text[], %s::pg_catalog.int4', relation,
+  format('%s::pg_catalog.oid, %s::pg_catalog.oid, %L::pg_catalog.text[], %s::pg_catalog.int4', relation,
     coalesce(k.index::text, 'NULL'), k.names, CASE WHEN i.attname IS NOT NULL AND i.attname <> ALL (k.names) THEN i.attnum::text ELSE 'NULL' END) AS guard,
   k.formatted OR coalesce(i.formatted, false) AS formatted
 FROM (
   SELECT c.n, c.index, c.names, c.pairs, c.formatted,
     CASE WHEN c.n = 1 THEN c.printed[1]
-         ELSE pg_catalog.format('pg_catalog.array_to_json(ARRAY[%s])::pg_catalog.text', pg_catalog.array_to_string(c.printed, ', '))
+         ELSE format('pg_catalog.array_to_json(ARRAY[%s])::pg_catalog.text', array_to_string(c.printed, ', '))
     END AS as_one,
     -- an inheritance parent's transition tables hold its children's rows too, which share no key with it
-    (SELECT t.relkind = 'r' AND t.relhassubclass FROM pg_catalog.pg_class t WHERE t.oid = relation) AS has_children
+    (SELECT t.relkind = 'r' AND t.relhassubclass FROM pg_class t WHERE t.oid = relation) AS has_children
   FROM (
-    SELECT CASE WHEN pg_catalog.bool_and(a.attname <> '') THEN pg_catalog.count(*) ELSE 0 END AS n,
-      coalesce(pg_catalog.array_agg(a.attname ORDER BY c.position), '{}') AS names,
-      pg_catalog.array_agg(pg_catalog.format('pg_catalog.concat(r.%I)', a.attname) ORDER BY c.position) AS printed,
-      pg_catalog.string_agg(pg_catalog.format('%L, %s', a.attname, pg_catalog.format('pg_catalog.concat(r.%I)', a.attname)), ', ' ORDER BY c.position) AS pairs,
-      pg_catalog.max(x.indexrelid) AS index,
-      coalesce(pg_catalog.bool_or(a.atttypid <> ALL (ARRAY['int2', 'int4', 'int8', 'text', 'varchar', 'uuid']::pg_catalog.regtype[])), false) AS formatted
-    FROM pg_catalog.pg_index x
-    CROSS JOIN LATERAL pg_catalog.unnest(x.indkey::pg_catalog.int2[]) WITH ORDINALITY c (attnum, position)
+    SELECT CASE WHEN bool_and(a.attname <> '') THEN count(*) ELSE 0 END AS n,
+      coalesce(array_agg(a.attname ORDER BY c.position), '{}') AS names,
+      array_agg(format('pg_catalog.concat(r.%I)', a.attname) ORDER BY c.position) AS printed,
+      string_agg(format('%L, %s', a.attname, format('pg_catalog.concat(r.%I)', a.attname)), ', ' ORDER BY c.position) AS pairs,
+      max(x.indexrelid) AS index,
+      coalesce(bool_or(a.atttypid <> ALL (ARRAY['int2', 'int4', 'int8', 'text', 'varchar', 'uuid']::regtype[])), false) AS formatted
+    FROM pg_index x
+    CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY c (attnum, position)
     JOIN (
   SELECT attrelid, attnum, atttypid, attisdropped, attgenerated,
-    CASE WHEN pg_catalog.has_column_privilege(attrelid, attnum, 'SELECT') IS NULL THEN ''
-      ELSE (pg_catalog.pg_identify_object_as_address('pg_catalog.pg_class'::pg_catalog.regclass, attrelid, attnum)).object_names[3] END AS attname
-  FROM pg_catalog.pg_attribute
+    CASE WHEN has_column_privilege(attrelid, attnum, 'SELECT') IS NULL THEN ''
+      ELSE (pg_identify_object_as_address('pg_class'::regclass, attrelid, attnum)).object_names[3] END AS attname
+  FROM pg_attribute
 ) a ON a.attrelid = x.indrelid AND a.attnum = c.attnum AND c.position <= x.indnkeyatts
     WHERE x.indrelid = relation AND x.indisprimary
   ) c
 ) k
 LEFT JOIN LATERAL (
-  SELECT a.attname, a.attnum, pg_catalog.format('pg_catalog.concat(r.%I)', a.attname) AS printed, a.atttypid <> ALL (ARRAY['int2', 'int4', 'int8', 'text', 'varchar', 'uuid']::pg_catalog.regtype[]) AS formatted
+  SELECT a.attname, a.attnum, format('pg_catalog.concat(r.%I)', a.attname) AS printed, a.atttypid <> ALL (ARRAY['int2', 'int4', 'int8', 'text', 'varchar', 'uuid']::regtype[]) AS formatted
   FROM (
   SELECT attrelid, attnum, atttypid, attisdropped, attgenerated,
-    CASE WHEN pg_catalog.has_column_privilege(attrelid, attnum, 'SELECT') IS NULL THEN ''
-      ELSE (pg_catalog.pg_identify_object_as_address('pg_catalog.pg_class'::pg_catalog.regclass, attrelid, attnum)).object_names[3] END AS attname
-  FROM pg_catalog.pg_attribute
+    CASE WHEN has_column_privilege(attrelid, attnum, 'SELECT') IS NULL THEN ''
+      ELSE (pg_identify_object_as_address('pg_class'::regclass, attrelid, attnum)).object_names[3] END AS attname
+  FROM pg_attribute
 ) a
   WHERE a.attrelid = relation AND a.attname = 'id' AND a.attnum > 0 AND NOT a.attisdropped
     -- a virtual column has no value in a transition table

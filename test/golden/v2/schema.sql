@@ -8,13 +8,13 @@ DO '
 DECLARE owner record;
 BEGIN
   SELECT r.rolname, r.rolsuper INTO owner
-  FROM pg_catalog.pg_namespace n
-  JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
-  JOIN pg_catalog.pg_roles r
-    ON r.oid = CASE pg_catalog.pg_get_userbyid(n.nspowner) WHEN ''pg_database_owner'' THEN d.datdba ELSE n.nspowner END
+  FROM pg_namespace n
+  JOIN pg_database d ON d.datname = current_database()
+  JOIN pg_roles r
+    ON r.oid = CASE pg_get_userbyid(n.nspowner) WHEN ''pg_database_owner'' THEN d.datdba ELSE n.nspowner END
   WHERE n.nspname = ''postgres_input'';
-  IF NOT owner.rolsuper AND (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
-    RAISE insufficient_privilege USING MESSAGE = pg_catalog.format(
+  IF NOT owner.rolsuper AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+    RAISE insufficient_privilege USING MESSAGE = format(
       ''schema %I belongs to %I, who could make use of the rights of a superuser that installs: install as that role'',
       ''postgres_input'', owner.rolname);
   END IF;
@@ -22,9 +22,9 @@ END';
 
 DO '
 BEGIN
-  IF pg_catalog.obj_description(''"postgres_input"''::pg_catalog.regnamespace, ''pg_namespace'') = ''Made by dapper-postgres-input; removed with its last input.''
-     AND NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = ''"postgres_input"''::pg_catalog.regnamespace)
-     AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = ''"postgres_input"''::pg_catalog.regnamespace) THEN
+  IF obj_description(''"postgres_input"''::regnamespace, ''pg_namespace'') = ''Made by dapper-postgres-input; removed with its last input.''
+     AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = ''"postgres_input"''::regnamespace)
+     AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = ''"postgres_input"''::regnamespace) THEN
     DROP SCHEMA "postgres_input";
   END IF;
 END';

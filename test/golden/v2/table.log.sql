@@ -1,8 +1,8 @@
 CREATE SEQUENCE "postgres_input"."sequence_postgres_input_golden";
 
 CREATE TABLE "postgres_input"."log_postgres_input_golden" (
-  seq bigint PRIMARY KEY DEFAULT pg_catalog.nextval('"postgres_input"."sequence_postgres_input_golden"'::pg_catalog.regclass) * 1000,
-  xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+  seq bigint PRIMARY KEY DEFAULT nextval('"postgres_input"."sequence_postgres_input_golden"'::regclass) * 1000,
+  xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
   at timestamptz NOT NULL,
   tbl text NOT NULL,
   id text NOT NULL,

@@ -3,5 +3,5 @@ CREATE TABLE "postgres_input"."secret_postgres_input_golden" (key bytea NOT NULL
 REVOKE ALL ON TABLE "postgres_input"."secret_postgres_input_golden" FROM PUBLIC;
 
 INSERT INTO "postgres_input"."secret_postgres_input_golden"
-SELECT s.key, (SELECT pg_catalog.string_agg(pg_catalog.set_byte(pg_catalog.decode('00', 'hex'), 0, CASE WHEN i < 32 THEN pg_catalog.get_byte(s.key, i) ELSE 0 END # 54), ''::bytea ORDER BY i) FROM pg_catalog.generate_series(0, 63) i), (SELECT pg_catalog.string_agg(pg_catalog.set_byte(pg_catalog.decode('00', 'hex'), 0, CASE WHEN i < 32 THEN pg_catalog.get_byte(s.key, i) ELSE 0 END # 92), ''::bytea ORDER BY i) FROM pg_catalog.generate_series(0, 63) i)
-FROM (SELECT pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) || pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) AS key) s;
+SELECT s.key, (SELECT string_agg(set_byte(decode('00', 'hex'), 0, CASE WHEN i < 32 THEN get_byte(s.key, i) ELSE 0 END # 54), ''::bytea ORDER BY i) FROM generate_series(0, 63) i), (SELECT string_agg(set_byte(decode('00', 'hex'), 0, CASE WHEN i < 32 THEN get_byte(s.key, i) ELSE 0 END # 92), ''::bytea ORDER BY i) FROM generate_series(0, 63) i)
+FROM (SELECT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) AS key) s;
