@@ -1,4 +1,4 @@
-/** The statements that acknowledge, that is delete from the change log. */
+/** The statements that acknowledge changes: they delete them from the change log. */
 import type { Statement } from '../postgres/session.ts';
 import { CHANGES, putBack, writtenRowSql } from '../schema/log-layout.ts';
 import type { Names, ObjectName } from '../schema/names.ts';
@@ -11,10 +11,10 @@ export interface AcknowledgementsSql {
   readonly noneAcknowledges: Statement;
 }
 
-/** For how long acknowledging waits for one, in milliseconds: the session has more to do. */
+/** For how long an acknowledgement waits for a locked row, in milliseconds: other statements wait for the session. */
 const LOCK_TIMEOUT = 50;
 
-/** $2: holder. $3: token. */
+/** The row of the lease, if this node holds it. The lock on it keeps claims out until the statement ends. $2: holder. $3: token. */
 const held = ({ sql }: ObjectName): string => `held AS MATERIALIZED (
   SELECT FROM ${sql} WHERE resource = 1 AND holder = $2 AND token = $3 FOR SHARE
 )`;
@@ -25,10 +25,10 @@ export const acknowledgementsSql = ({
   acknowledgingKey,
 }: Names): AcknowledgementsSql => ({
   /**
-   * $1: sequences. $4: of the rows that hold, or held, their changes. A row if the lease was held: it is locked, so that
-   * no claim comes between. It tells how many were found: the statement does not see the rows that took a row's place
-   * after it began. Fails with {@link LOCKED} rather than wait, and so keep the lease, for a transaction that has one
-   * of the changes.
+   * $1: the sequences of the changes. $4: the sequences of the rows in which these changes are or were. Returns a row if the lease is
+   * held. `found` may be lower than the number of changes: the statement does not see single rows that replaced a packed row after the
+   * statement had begun. It fails with {@link LOCKED} if another transaction has one of the changes: waiting would keep the
+   * lease's row locked.
    */
   acknowledge: {
     name: 'log_acknowledge',
@@ -43,7 +43,7 @@ WITH ${held(lockTable)}, gone AS (
 SELECT (SELECT coalesce(sum(${CHANGES}), 0) FROM gone)::int - (SELECT count(*) FROM rest)::int AS found
 FROM held`,
   },
-  /** The same, but leaves alone what other transactions have, and tells which. It needs the right to UPDATE. */
+  /** The same, but it skips the changes that other transactions have, and returns them. It needs the right to UPDATE. */
   acknowledgeUnlocked: {
     name: 'log_acknowledge_unlocked',
     text: `
@@ -65,7 +65,7 @@ SELECT ARRAY(
 ) AS locked
 FROM held`,
   },
-  /** Gives the changes of packed rows rows of their own, whoever holds the lease. $1: none. $2: sequences of the rows. */
+  /** Replaces packed rows by single ones, whether this node holds the lease or not. $1: an empty array. $2: sequences of the rows. */
   unpack: {
     name: 'log_unpack',
     text: `
@@ -78,9 +78,11 @@ WITH gone AS (
 SELECT`,
   },
   /**
-   * In a transaction of the caller's. $1: of the change's row, and of a packed one whose place that has taken: if the transaction's
-   * snapshot shows it still, PostgreSQL says that it could not be serialized. Should it be there yet, that is a division by
-   * zero: the others in it are not acknowledged. $2: the token under which the event was handed out.
+   * Runs in the caller's transaction, under the caller's search_path: names and operators are qualified.
+   *
+   * $1: the change's own row and, after unpacking, the packed row that it came from. If that row still exists, deleting it would acknowledge
+   * its other changes too, so the division by zero fails the statement. If only the transaction's old snapshot still shows it,
+   * PostgreSQL reports a serialization failure. $2: the token under which the event was handed out.
    */
   acknowledgeInTransaction: {
     name: 'log_acknowledge_in_transaction',
@@ -91,7 +93,7 @@ WHERE seq OPERATOR(pg_catalog.=) ANY ($1::bigint[]) AND EXISTS (
 )
 RETURNING pg_catalog.pg_try_advisory_xact_lock_shared(${acknowledgingKey}), 1 OPERATOR(pg_catalog./) (size IS NULL)::int`,
   },
-  /** Whether no such transaction is open. */
+  /** Whether no caller's transaction that has acknowledged is open. */
   noneAcknowledges: {
     name: 'log_none_acknowledges',
     text: `SELECT pg_try_advisory_xact_lock(${acknowledgingKey}) AS none`,

@@ -1,11 +1,11 @@
 /**
- * What is acknowledged, that is deleted from the change log, fenced by the lease.
+ * Acknowledges changes: deletes them from the change log, fenced by the lease.
  *
- * A row of the log may hold many changes. It is deleted when one of them is acknowledged, and what of it is not yet is put
- * back in the same statement, under the sequences that it has, a row each.
+ * A packed row of the log holds many changes. It is deleted when one of them is acknowledged; the same statement puts the other changes
+ * back as single rows under their own sequences.
  *
- * Acknowledgements are pipelined: one DELETE is under way, the next takes all that gathered meanwhile. A change that some
- * transaction of a caller's has acknowledged and not committed is tried again until that has ended: it may roll back.
+ * Acknowledgements are pipelined: while one DELETE is under way, others gather for the next one. A change that a caller's open
+ * transaction has acknowledged is tried again until that transaction has ended: it may roll back.
  */
 import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import type pg from 'pg';
@@ -27,14 +27,14 @@ export interface Fence {
 interface Batch {
   readonly sequences: string[];
   readonly waiting: {
-    /** What is to be gone; null: as much as can be. */
+    /** The change that has to be deleted; null for a flush, which waits for no open transaction. */
     readonly sequence: string | null;
     readonly resolve: () => void;
     readonly reject: (error: unknown) => void;
   }[];
 }
 
-/** Milliseconds until what another transaction has is tried again. */
+/** Milliseconds until changes that another transaction has are tried again. */
 const RETRY = 20;
 
 export class Acknowledgements {
@@ -43,9 +43,9 @@ export class Acknowledgements {
   readonly #sql: AcknowledgementsSql;
   #gathering: Batch = { sequences: [], waiting: [] };
   #isAcknowledging = false;
-  /** Whether another transaction had some of what was acknowledged last. */
+  /** Whether another transaction had some of the changes that were acknowledged last. */
   #isContended = false;
-  /** Told of an acknowledgement that failed although the lease is held: what it named would come again. */
+  /** Called when an acknowledgement failed although the lease is held: its changes would come again. */
   readonly #fail: (error: unknown) => void;
 
   constructor(session: Session, names: Names, lease: Fence, fail: (error: unknown) => void) {
@@ -56,7 +56,7 @@ export class Acknowledgements {
   }
 
   /**
-   * Deletes a change. Resolves when it is gone: should an open transaction have acknowledged it, when that has ended.
+   * Deletes a change. Resolves when the change is gone; if an open transaction has acknowledged it, when that transaction has ended.
    * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST
    */
   acknowledge(sequence: string): Promise<void> {
@@ -71,7 +71,7 @@ export class Acknowledgements {
   }
 
   /**
-   * Resolves when all that was acknowledged so far is deleted, save what an open transaction has.
+   * Resolves when all changes that were acknowledged so far are deleted, except those that an open transaction has.
    * @throws {PostgresInputError} ERR_LEASE_LOST, also if nothing was left to delete; ERR_CONNECTION_LOST
    */
   flush(): Promise<void> {
@@ -87,7 +87,7 @@ export class Acknowledgements {
 
   async #acknowledgeAll(): Promise<void> {
     this.#isAcknowledging = true;
-    // What is acknowledged in one turn of the event loop goes together.
+    // All changes that are acknowledged in one turn of the event loop go together.
     await setImmediate();
     while (this.#gathering.sequences.length > 0 || this.#gathering.waiting.length > 0) {
       const { sequences, waiting } = this.#gathering;
@@ -110,14 +110,14 @@ export class Acknowledgements {
     this.#isAcknowledging = false;
   }
 
-  /** Returns what other transactions have. */
+  /** Returns the sequences that other transactions have. */
   async #delete(sequences: readonly string[]): Promise<readonly string[]> {
     const { holder, token } = this.#lease;
     if (token === null) throw leaseLost();
     const values = [array(sequences), holder, token, array(rowsThatHold(sequences))];
     if (!this.#isContended) {
       try {
-        // Once more, should a row have been unpacked meanwhile, in another session.
+        // Twice, since another session may unpack a row meanwhile.
         for (let attempt = 0; attempt < 2; attempt++) {
           const [held] = await this.#session.query<{ found: number }>(this.#sql.acknowledge, values);
           if (!held) throw leaseLost();
@@ -145,10 +145,10 @@ export class Acknowledgements {
   }
 }
 
-// As text: pg would look at every character of every element, should one have to be quoted.
+// As text: pg would look at every character of every element to find out whether it has to be quoted.
 const array = (sequences: Iterable<string>): string => `{${[...sequences].join(',')}}`;
 
-/** The rows in which changes may be: those that were written, and those that took their place. */
+/** The rows in which changes can be: the rows that were written with them, and the single rows that replaced these. */
 function rowsThatHold(sequences: readonly string[]): Iterable<string> {
   const rows = new Set(sequences);
   for (const sequence of sequences) rows.add(writtenRow(sequence));
@@ -156,8 +156,8 @@ function rowsThatHold(sequences: readonly string[]): Iterable<string> {
 }
 
 /**
- * Deletes the change in a transaction of the caller's, so that it is gone if and only if that commits. A change in a packed row is given a
- * row of its own first, in a session of ours: in the caller's transaction it would keep all others waiting.
+ * Deletes the change in the caller's transaction, so that it is gone if and only if that transaction commits. If the change is in a packed
+ * row, a session of ours unpacks the row first: in the caller's transaction, the other changes of the row would stay locked.
  * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECT
  */
 export async function acknowledgeIn(

@@ -1,4 +1,4 @@
-/** The statements of the change log. */
+/** The statements that read the change log. */
 import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Statement } from '../postgres/session.ts';
 import { CHANGES, type LogRow, READ_COLUMNS, STRIDE, lastSequenceOfRow } from '../schema/log-layout.ts';
@@ -11,36 +11,38 @@ export interface ChangeLogSql {
   readonly backlog: Statement;
 }
 
-/** The highest sequence that a change may bear whose row was drawn so far, by whomever; 0 for a role that may not know. */
+/** The highest sequence that any change logged so far can have, committed or not; 0 if the role may not know. */
 const drawn = ({ sql }: ObjectName): string => `(
   SELECT coalesce(CASE WHEN has_sequence_privilege(log_seq, 'SELECT')
     THEN ${lastSequenceOfRow('pg_sequence_last_value(log_seq)')} END, 0)
   FROM (SELECT pg_get_serial_sequence(${quoteLiteral(sql)}, 'seq')::regclass) s (log_seq)
 )`;
 
-/** Sequences that are stepped over before the clock is looked at; more where those would be too many windows. */
+/** How many sequences a statement steps over before it looks at the clock. A window is larger where there would be too many. */
 const WINDOW = 100_000 * STRIDE;
 const MAX_WINDOWS = 2000;
 
-/** What stands where the log's rows have their columns. */
+/** A select list for a row that is none of the log's: `values` in place of these columns, else NULL. */
 const inPlaceOfRow = (values: Partial<Record<(typeof READ_COLUMNS)[number], string>>): string =>
   READ_COLUMNS.map((column) => values[column] ?? 'NULL').join(', ');
 const columns = READ_COLUMNS.join(', ');
 
-/** What a page's first row says of its pass; `xid` only when the pass begins. */
+/** A page's first row, which describes the pass; `xid` is null unless the pass begins with this page. */
 export const passOf = ([, , snapshot, drawn, xid]: LogRow) => ({ snapshot, drawn, xid });
 
-/** Whether a row says how far a statement came that took long: after which sequence the next has to go on. */
+/** Whether a row says how far a statement came before its time was over: its sequence is where the next statement goes on. */
 export const isMilestone = ([, at]: LogRow): boolean => (at as string | null) === null;
 
 /**
- * A page of a pass: what is wanted of it, in the order of the sequences. $1: the pass's snapshot. $2: the highest sequence
- * drawn when it began, 0 if that is not known; both null to take them now. $3: milliseconds. $4: changes: it ends with the
- * row that holds the last of them. $5: rows, for the server not to go through more than these changes need.
+ * A page of a pass: the rows after `after` for which `wanted` holds, in the order of their sequences.
  *
- * The first row tells of the pass, which draws an xid when it begins, after its snapshot was taken and the sequence was
- * read. What is not yet vacuumed is stepped over window by window. When the time is over, a row without a time says after
- * which sequence to go on, and is the page's end.
+ * $1: the pass's snapshot. $2: the highest sequence allocated when the pass began, 0 if unknown. Both are null for the first page,
+ * which takes them. $3: milliseconds. $4: how many changes are wanted: the page ends with the row that holds the last of them.
+ * $5: how many rows these changes need at most, so that the server reads no more.
+ *
+ * The page's first row describes the pass. When a pass begins, it draws an xid, after its snapshot was taken and the sequence was read.
+ * The statement steps window by window over rows that are deleted and not yet vacuumed. When its time is over, the page ends with a
+ * row without a time, whose sequence is where the next statement goes on.
  */
 const page = (log: ObjectName, { after, wanted }: { after: string; wanted: string }): string => `
 WITH pass AS MATERIALIZED (
@@ -79,14 +81,14 @@ SELECT ${columns} FROM (
 WHERE changes - ${CHANGES} < $4`;
 
 export const changeLogSql = ({ logTable }: Names): ChangeLogSql => ({
-  /** A start without a pass. */
+  /** The start of a pass that is not read: what the first pass needs to know of the one before it. */
   start: {
     name: 'log_start',
     text: `SELECT ${drawn(logTable)}::text AS drawn, pg_current_xact_id()::text AS xid`,
   },
   /**
-   * A page of all that a snapshot sees. $6: after this sequence. A row of a transaction that has not begun yet was
-   * restored from another cluster: it counts as seen.
+   * A page of all rows that the snapshot sees, after sequence $6. A row of a transaction that has not begun yet was restored from
+   * another cluster, and counts as seen.
    */
   firstPass: {
     name: 'log_first_pass',
@@ -96,9 +98,8 @@ export const changeLogSql = ({ logTable }: Names): ChangeLogSql => ({
     }),
   },
   /**
-   * A page of all that a snapshot sees and the pass before did not. $6: after this sequence, or, if one of the transactions
-   * $7 has ended in the meantime, after the sequence of the same place in $8, if that is lower. $9: the snapshot of the
-   * pass before.
+   * A page of all rows that the snapshot sees and the previous pass's snapshot, $9, did not. It starts after sequence $6. It starts
+   * lower if a transaction in $7 has ended since: after the sequence at the same place in $8.
    */
   nextPass: {
     name: 'log_next_pass',
@@ -111,7 +112,7 @@ export const changeLogSql = ({ logTable }: Names): ChangeLogSql => ({
         AND NOT pg_visible_in_snapshot(xid, $9::pg_snapshot)`,
     }),
   },
-  /** How many changes wait, and since when the oldest. */
+  /** How many changes are in the log, and when the oldest was written. */
   backlog: {
     name: 'log_backlog',
     text: `

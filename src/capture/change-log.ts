@@ -1,31 +1,30 @@
 /**
- * What is read from the change log.
+ * Reads the change log.
  *
- * Rows come in transactions that commit in any order, so that a sequence says nothing about what is still to come: a
- * row may appear below one that was read long ago. What has been read is therefore told by a snapshot, not by a
- * high-water mark. The log is read in passes:
+ * Transactions commit in any order, so a sequence says nothing about the changes that are still to come: a row may appear below one
+ * that was read long ago. Therefore a snapshot, and not a high-water mark, says which changes have been read. The log is
+ * read in passes:
  *
- *   pass n reads, in pages and in the order of the sequences, what snapshot n sees and snapshot n-1 did not.
+ *   Pass n reads the rows that snapshot n sees and snapshot n-1 did not see, in pages, in the order of their sequences.
  *
- * - Nothing is missed: what snapshot n-1 did not see, a later one will.
+ * - Nothing is missed: a transaction that snapshot n-1 did not see is seen by a later snapshot.
  * - Nothing comes twice: each transaction is new to one pass only.
  * - A row's changes keep their order: the second of two transactions waits for the first to end, so it draws its
  *   sequences later, and no snapshot sees it without the first.
  * - A transaction that stays open delays nobody else's changes.
  *
- * A row that is packed holds many changes, with one xid and with the sequences after its own. When it is unpacked, its
- * changes keep all that, so that to a pass it makes no difference: a page ends with a row, and the next goes on after the
- * last of its changes.
+ * The changes of a packed row have one xid, and keep their sequences when the row is unpacked, so a pass reads the same either way. A
+ * page ends with a row. The next page starts after the last change of that row.
  *
- * Where a pass begins: above all sequences that had been drawn when the pass before began, except for transactions that
- * were under way then and have ended since. It steps over what is acknowledged and not yet vacuumed only for these,
- * and no further back than they began. Which ones were under way: those that the snapshot lists, and those that it
- * cannot list, because they are younger than every transaction that had ended (a snapshot ends there, at its xmax,
- * and not at the next xid). Each pass therefore draws an xid itself: whoever is younger than this one began later.
+ * Where a pass starts: after the highest sequence allocated when the previous pass started. It starts lower only if a transaction
+ * that was open at that time has ended since, and no lower than where that transaction began. Only then does it step over rows
+ * that are acknowledged and not yet vacuumed. Which transactions were open: those that the snapshot lists, and those that it can't
+ * list, because they are younger than every transaction that had ended (a snapshot ends there, at its xmax, and not at the next
+ * xid). Therefore each pass draws an xid itself: a transaction with a greater xid began later.
  *
- * Where it ends: at the highest sequence that was drawn when it began. In between there may be millions that are
- * acknowledged and not vacuumed, since somebody holds an old snapshot. A statement that has stepped over them for some
- * time says how far it came, and the next goes on from there, so that the lease is renewed meanwhile.
+ * Where a pass ends: at the highest sequence allocated when it started. Below that, there may be millions of rows that are
+ * acknowledged and can't be vacuumed, because somebody holds an old snapshot. A statement that has stepped over such rows for some
+ * time returns how far it came. The next statement goes on from there, and the lease can be renewed in between.
  */
 import type { Session } from '../postgres/session.ts';
 import { Snapshot } from '../postgres/snapshot.ts';
@@ -34,7 +33,7 @@ import type { Names } from '../schema/names.ts';
 import { type ChangeLogSql, changeLogSql, isMilestone, passOf } from './change-log-sql.ts';
 import { type Change, changeOf } from './change.ts';
 
-/** Of a moment: all sequences drawn before are up to `drawn`, and whoever began after it has an xid above `xid`. */
+/** A moment: all sequences allocated before it are up to `drawn`, and every transaction that began after it has an xid above `xid`. */
 interface Start {
   readonly drawn: bigint;
   readonly xid: bigint;
@@ -56,7 +55,7 @@ function begin(first: LogRow): Pass {
 
 export interface Page {
   readonly changes: Change[];
-  /** Whether the pass ends with this page: all that was committed before it began has been read. */
+  /** Whether the pass ends with this page: every change that was committed before the pass began has been read. */
   readonly last: boolean;
 }
 
@@ -65,32 +64,32 @@ export class ChangeLog {
   readonly #sql: ChangeLogSql;
   readonly #patience: number;
 
-  /** The last pass that is complete; before the first one, only when that was. */
+  /** The last complete pass; before the first pass, the moment at which reading began. */
   #complete: { readonly start: Start; readonly snapshot: Snapshot | null } | null = null;
-  /** The pass under way. */
+  /** The pass that is being read. */
   #pass: Pass | null = null;
-  /** The transactions that the last complete pass's snapshot lists as under way: their sequences are above this. */
+  /** The open transactions that the last complete pass's snapshot lists, and for each a sequence below all of its own. */
   #late: ReadonlyMap<string, bigint> = new Map();
-  /** The same for those that it could not list. */
+  /** The same sequence for open transactions that the snapshot could not list. */
   #unlistedAfter = 0n;
 
   /** How many changes a row of the last page held, on average. */
   #perRow = 1;
   readonly #unpacker = new Unpacker(changeOf);
 
-  /** `patience`: for how long a page's statement may look for changes before it tells how far it came, in milliseconds. */
+  /** `patience`: for how long a page's statement may look for changes before it returns how far it came, in milliseconds. */
   constructor(session: Session, names: Names, patience = session.timeout / 4) {
     this.#session = session;
     this.#patience = patience;
     this.#sql = changeLogSql(names);
   }
 
-  /** Whether a transaction's changes have been read, all of them, by a complete pass. */
+  /** Whether complete passes have read all changes of a transaction. */
   covers(xid: bigint): boolean {
     return this.#complete?.snapshot?.sees(xid) ?? false;
   }
 
-  /** The next page: of the pass under way, else of a new one. It ends with the row of the log that holds the last of so many changes. */
+  /** The next page of the pass that is being read, else of a new pass. It ends with the row that holds the last of the wanted changes. */
   async readPage(wanted: number): Promise<Page> {
     this.#complete ??= { start: await this.#readStart(), snapshot: null };
     const limit = Math.ceil(wanted / this.#perRow);
@@ -110,7 +109,7 @@ export class ChangeLog {
     });
     const pass = this.#pass ?? begin(first!);
     const read = changes.at(-1)?.sequence ?? pass.after;
-    // A statement may have come to a packed row, and to no further than where it begins.
+    // The statement may have read a packed row, and have come no further than to the row's own sequence.
     const after = milestone === null || BigInt(read) > BigInt(milestone) ? read : milestone;
     const last = changes.length < wanted && rows < limit && milestone === null;
     if (rows > 0) this.#perRow = changes.length / rows;
@@ -146,12 +145,12 @@ export class ChangeLog {
   }
 
   #finishPass({ start, snapshot, after: read }: Pass, previous: Start): void {
-    // Who was under way when the pass before began is known since then; all others began after it.
+    // Transactions that were open when the previous pass started are known since then; all others began after it.
     const after = (xid: string) =>
       this.#late.get(xid) ?? (BigInt(xid) < previous.xid ? this.#unlistedAfter : previous.drawn);
     this.#late = new Map([...snapshot.inProgress].map((xid) => [xid, after(xid)]));
     this.#unlistedAfter = previous.drawn;
-    // The sequence itself may not be known; what was read of it is.
+    // If the role may not read the sequence's value, the last change that was read stands in for it.
     const drawn = [start.drawn, previous.drawn, BigInt(read)].reduce((a, b) => (a > b ? a : b));
     this.#complete = { start: { ...start, drawn }, snapshot };
     this.#pass = null;

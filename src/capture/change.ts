@@ -1,9 +1,9 @@
-/** A change of a row, as both roads, the notification and the change log, bring it, and the event that it becomes. */
+/** A change of a row, and the event that it becomes. Notification and change log both bring a logged change as the same `Change`. */
 import type { ChangeEvent } from '../api/change-event.ts';
 import type { Operation } from '../api/orchestrator.ts';
 import type { Key, MakeChange } from '../schema/log-layout.ts';
 
-/** What the trigger functions write into the column `op`. */
+/** The values that the trigger functions write into the column `op`. */
 const OPERATIONS: ReadonlyMap<string, Operation> = new Map([
   ['INSERT', 'create'],
   ['UPDATE', 'update'],
@@ -12,8 +12,8 @@ const OPERATIONS: ReadonlyMap<string, Operation> = new Map([
 ]);
 
 /**
- * A change that nobody has been handed yet. Thousands of them wait for a slow consumer. They are no object literals: of
- * those, V8 would learn that they live long, and make all later ones in the old generation, where garbage stays.
+ * A change that has not been handed out yet. Thousands of them may wait for a slow consumer. It is a class, not a literal: V8 moves
+ * allocation sites whose objects survive to the old generation, where garbage is collected late.
  */
 export class Change {
   readonly sequence: string | null;
@@ -43,7 +43,7 @@ export class Change {
   }
 }
 
-/** The change that a trigger function logged, whichever road it came by. */
+/** The change that a trigger function logged, whether a notification or the log brings it. */
 export const changeOf: MakeChange<Change> = (seq, at, tbl, id, op, key, xid) =>
   new Change(seq, tbl, OPERATIONS.get(op) ?? 'unknown', id, key, at, xid);
 

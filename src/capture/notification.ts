@@ -1,9 +1,9 @@
 /**
- * What a notification's payload says.
+ * Decides what a notification's payload is worth.
  *
- * Anybody who can connect can send one. So the changes that our triggers announce are signed, and of what bears a
- * sequence only that is believed; a payload without sequences is somebody's own notification, such as the original
- * sends, and is believed if it has the right form.
+ * Anybody who can connect can send a notification. So our triggers sign what they announce, and a payload with sequences or a mac is
+ * believed only if the signature is right. Any other payload is somebody's own notification, such as the original sends. It is
+ * believed if it has the right form.
  */
 import { z } from 'zod';
 import { PostgresInputError } from '../api/errors.ts';
@@ -20,25 +20,23 @@ import {
 import { type Change, changeOf, foreignChange } from './change.ts';
 
 export type Payload =
-  /**
-   * Changes of one statement, and the transaction that made them. Crowded: another was about to notify as well.
-   */
+  /** Changes of one statement, and the transaction that made them. `crowded`: another transaction was about to notify too. */
   | {
       readonly kind: 'changes';
       readonly changes: readonly Change[];
       readonly xid: bigint;
       readonly crowded: boolean;
     }
-  /** There is something in the change log. */
+  /** There are new changes in the log. */
   | { readonly kind: 'look' }
   /** A change that somebody announced by hand: it is in no log. */
   | { readonly kind: 'foreign'; readonly change: Change }
-  /** Claims to be ours, and is not. */
+  /** It claims to be from our triggers, and is not. */
   | { readonly kind: 'forged' }
-  /** No change at all. */
+  /** It is no change at all. */
   | { readonly kind: 'garbage'; readonly error: PostgresInputError };
 
-/** Reads a payload; `secret` is what our triggers sign with. */
+/** Reads a payload; `secret` is the key with which our triggers sign. */
 export function readPayload(text: string, secret: Buffer): Payload {
   if (text === LOOK) return { kind: 'look' };
   const signed = parseSigned(text);
@@ -60,7 +58,7 @@ export function readPayload(text: string, secret: Buffer): Payload {
   }
 }
 
-/** A form that is unknown here comes from another version's triggers: the log has the changes too. */
+/** Unknown form, from another version's triggers: read the log instead. */
 function announced(payload: SignedPayload): Payload {
   const announcement = announcedChanges(payload, changeOf);
   return announcement ? { kind: 'changes', crowded: payload.crowded, ...announcement } : { kind: 'look' };
@@ -71,7 +69,7 @@ function foreign(data: z.output<typeof handmadeChange>, operation: Operation, te
   return foreignChange(data.tbl, operation, id);
 }
 
-/** JSON.parse rounds large numbers; their digits are still in the text. */
+/** JSON.parse rounds large numbers, whose digits are still in the text. */
 function numberAsWritten(value: number, text: string): string {
   if (Number.isSafeInteger(value)) return String(value);
   const written = [...text.matchAll(/"id"\s*:\s*(-?[\d.eE+-]+)/g)].map(([, digits]) => digits);

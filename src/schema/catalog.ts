@@ -110,7 +110,7 @@ FROM (SELECT) one LEFT JOIN LATERAL (
 /** For reading the catalog of a database with thousands of tables, in milliseconds. */
 export const COMPARISON_TIMEOUT = 60_000;
 
-/** Certain: the server can tell that it is this input's, or its function. */
+/** `certain`: the function itself says that it is this input's, and its table need not be known. */
 type Certain<Object> = Object & { readonly certain: boolean };
 interface Found extends Omit<Catalog, 'version' | 'options' | 'optionsAreHidden'> {
   /** The default of the lock table's column `version`. */
@@ -125,7 +125,7 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
   const values = [
     names.schema,
     [names.lockTable.name, names.logTable.name, names.secretTable.name],
-    // with what follows: "log_a" is also how "log_a""b" begins
+    // The parenthesis belongs to it: the quoted name of log `a"b` begins like that of log `a`.
     `INSERT INTO ${names.logTable.sql} (`,
     sharedFunctions(names).map(({ name }) => name),
     names.originalFunction,
@@ -161,7 +161,7 @@ export async function readOptions(session: Session, { lockTable }: Names): Promi
   return row?.options ?? null;
 }
 
-// A row that is changed bears a greater xmin than before, so that a sum of them with a count tells of every change.
+// A changed row has a greater xmin than before, so every change of a row changes the sum of all xmin or their count.
 // $1: the schemas. $2: the internal schema.
 const fingerprint: Statement = {
   name: 'catalog_fingerprint',

@@ -10,7 +10,7 @@ export interface FunctionText {
   readonly signature: string;
   readonly returns: string;
   readonly language: 'plpgsql' | 'sql';
-  /** VOLATILE, if it is left out. */
+  /** Default: VOLATILE. */
   readonly volatility?: 'IMMUTABLE';
   readonly body: string;
   /** Settings for the time of a call, as pg_proc.proconfig spells them. */
@@ -30,20 +30,20 @@ export const inputOf = (source: string): string =>
 
 export const SEARCH_PATH = 'search_path=pg_catalog, pg_temp';
 
-/** Leaves owner and rights as they are. Unlike the other statements it takes no lock, however many functions there are. */
+/** Leaves owner and rights as they are. Unlike the other statements it locks nothing, however many functions are replaced. */
 export const replaceFunction = (f: FunctionText): string =>
   `CREATE OR REPLACE FUNCTION ${f.signature} RETURNS ${f.returns} LANGUAGE ${f.language} ${f.volatility ?? 'VOLATILE'} SECURITY DEFINER
 ${f.settings.map(setting).join('\n')}
 AS ${dollarQuote(sourceOf(f))}`;
 
-/** `owner`: whose it is to be; null for whoever runs this. */
+/** `owner` is the role that is to own the function; null for the role that runs the statements. */
 export const createFunction = (f: FunctionText, owner: string | null): string[] => [
   replaceFunction(f),
   `REVOKE ALL ON FUNCTION ${f.signature} FROM PUBLIC`,
   ...(owner === null ? [] : [`ALTER FUNCTION ${f.signature} OWNER TO ${quoteIdentifier(owner)}`]),
 ];
 
-/** Each value of a list is quoted, not the list; and unquoted, PostgreSQL would turn it into lower case. */
+/** Quotes each value of a list, not the list. PostgreSQL would turn unquoted values into lower case. */
 function setting(text: string): string {
   const [name, values] = text.split('=') as [string, string];
   return `SET ${name} = ${values.split(', ').map(quoteLiteral).join(', ')}`;

@@ -1,4 +1,4 @@
-/** What a role needs to run an input that a DBA has installed: these rights, and none on the application's tables. */
+/** The rights that a role needs to run an input that a DBA has installed. It needs none on the application's tables. */
 import { quoteIdentifier } from '../postgres/quoting.ts';
 import { type Names } from './names.ts';
 

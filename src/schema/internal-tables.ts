@@ -1,4 +1,4 @@
-/** The DDL text of the internal schema and its tables, and of the functions that all triggers share. */
+/** The DDL text of the internal schema and its tables. */
 import { quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 import { logColumns } from './log-layout.ts';
 import { VERSION } from './migrations.ts';
@@ -31,8 +31,9 @@ END`;
 }
 
 /**
- * A schema's owner can replace what is in it, and by a trigger of his own on what he puts there do what the owner of our
- * functions may do: everything, if that is a superuser. Whoever runs the plan is not known before.
+ * Fails if a superuser installs into the schema of another role. That role can replace what is in its schema, and put a trigger of
+ * its own on the log: the trigger would run with the rights of the owner of our functions. The check is made by the server, since
+ * the role that runs a printed plan is not known before.
  */
 export function refuseForeignSchema({ schema }: Names): string {
   const body = `
@@ -54,8 +55,8 @@ END`;
 }
 
 /**
- * The internal tables. Dead rows of the log come as fast as its rows: vacuum goes by number, not by share. It leaves the
- * file as long as it is: to cut it off, it would lock out the writers.
+ * The internal tables. The log gets dead rows as fast as rows, so autovacuum starts at a number of dead rows, not at a share. It
+ * does not truncate the file: for that it would lock out the writers.
  */
 export const createTables = (names: Names) => ({
   lock: [
@@ -83,7 +84,7 @@ export const createTables = (names: Names) => ({
     `ALTER SEQUENCE ${names.logSequence.sql} OWNED BY ${names.logTable.sql}.seq`,
     `REVOKE ALL ON SEQUENCE ${names.logSequence.sql} FROM PUBLIC`,
   ],
-  // The key of HMAC-SHA256 (RFC 2104), and its two padded forms, which would be dear to make for every call.
+  // The key of HMAC-SHA256 (RFC 2104). The key's two padded forms are kept too: to make them for every call would cost too much.
   secret: [
     `CREATE TABLE ${names.secretTable.sql} (key bytea NOT NULL, inner_pad bytea NOT NULL, outer_pad bytea NOT NULL)`,
     forNobodyElse(names.secretTable),
@@ -93,7 +94,7 @@ FROM (SELECT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) AS key
   ],
 });
 
-/** Default privileges may have given it away. */
+/** Takes back what default privileges may have granted. */
 const forNobodyElse = ({ sql }: ObjectName): string => `REVOKE ALL ON TABLE ${sql} FROM PUBLIC`;
 
 const padded = (pad: number): string =>

@@ -1,16 +1,16 @@
 /**
  * Every name this package gives to something in the database, derived from the input's id.
  *
- * PostgreSQL cuts identifiers at 63 bytes, silently, so that two long names can become one
- * (https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS): a longer name is
- * shortened here, with a hash of the whole in place of its end.
+ * PostgreSQL silently cuts identifiers at 63 bytes, so that two long names can become one
+ * (https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS). A longer name is shortened here: its
+ * end is replaced by a hash of the whole name.
  */
 import { createHash } from 'node:crypto';
 import { qualify } from '../postgres/quoting.ts';
 
 const MAX_BYTES = 63;
 
-/** What a trigger of ours can fire on. */
+/** The events on which our triggers fire. */
 export const TRIGGER_EVENTS = ['insert', 'update', 'delete', 'truncate'] as const;
 export type TriggerEvent = (typeof TRIGGER_EVENTS)[number];
 
@@ -32,21 +32,21 @@ export interface Names {
   readonly secretTable: ObjectName;
   /** Signs and sends a notification. */
   readonly notifyFunction: ObjectName;
-  /** Tells what identifies a row of a table, as SQL expressions. */
+  /** Returns what identifies a row of a table, as SQL expressions. */
   readonly identityFunction: ObjectName;
-  /** Tells whether columns still bear their names. */
+  /** Returns whether columns still have their names. */
   readonly guardFunction: ObjectName;
-  /** Carries changes, ours and those announced by hand. */
+  /** The channel for changes: those that our triggers announce, and those that somebody announces by hand. */
   readonly channel: string;
-  /** Carries what the nodes tell each other: a released lease, a marker. */
+  /** The channel on which nodes send messages to each other and to themselves: a released lease, a marker. */
   readonly nodeChannel: string;
   /** The advisory lock that the active node holds while it is asleep. */
   readonly sleepKey: string;
-  /** Of the advisory lock that a transaction holds from its first notification to its end. */
+  /** The advisory lock that a transaction holds from its first notification to its end. */
   readonly notifyingKey: string;
-  /** Of the advisory lock that callers' transactions share from an acknowledgement to their end. */
+  /** The advisory lock that callers' transactions share from an acknowledgement to their end. */
   readonly acknowledgingKey: string;
-  /** The advisory lock under which the database's objects are changed. */
+  /** The advisory lock that a session holds while it installs or uninstalls. */
   readonly installKey: string;
   /** The function of the original's triggers, in schema public. */
   readonly originalFunction: string;
@@ -54,10 +54,10 @@ export interface Names {
   trigger(table: string, event: TriggerEvent): string;
 }
 
-/** What every trigger function's name looks like, whatever its input and table. A PostgreSQL regular expression. */
+/** Matches the name of every trigger function, of all inputs. A PostgreSQL regular expression. */
 export const RECORD_FUNCTIONS = '^process_record_.*_[0-9a-f]{10}$';
 
-/** Tables that belong to an input, whichever: they are never watched. A PostgreSQL regular expression. */
+/** Matches the names of the internal tables of all inputs, which are never watched. A PostgreSQL regular expression. */
 export const INTERNAL_TABLES = '^(lock|log|secret)_postgres_input_';
 
 /** The location of an event: the table's name, with its schema unless that is `public`. */
@@ -83,7 +83,7 @@ export function namesOf(id: string, schema: string): Names {
     acknowledgingKey: advisoryKey('acknowledging', schema, id),
     installKey: advisoryKey('install', schema),
     originalFunction: shorten(`process_record_${id}`),
-    // Always with a hash: input `a` and table `b_c` must not meet input `a_b` and table `c`.
+    // The name always ends with a hash: without it, input `a` with table `b_c` and input `a_b` with table `c` would share a name.
     recordFunction: (tableSchema, table, event) => {
       const ends = hash(JSON.stringify([id, tableSchema, table, event]));
       return object(shorten(`process_record_${id}_${table}_${event}`, ends));
@@ -94,7 +94,7 @@ export function namesOf(id: string, schema: string): Names {
 
 const hash = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 10);
 
-/** `name`, with a hash of itself for an end where it is too long; always with `suffix`, if one is given. */
+/** `name` with `suffix`, if one is given. A name that is too long ends with `suffix`, or with a hash of itself. */
 function shorten(name: string, suffix?: string): string {
   const whole = suffix === undefined ? name : `${name}_${suffix}`;
   if (Buffer.byteLength(whole) <= MAX_BYTES) return whole;

@@ -1,9 +1,9 @@
 /**
  * What identifies a row of a table.
  *
- * It is told as SQL expressions over a row `r`, made by a query over the catalog. That
- * query is used twice: by the installer, which writes the expressions into the trigger functions, and by the
- * trigger functions themselves, when the table is no longer the one that they were written for.
+ * A query over the catalog makes SQL expressions over a row `r`. The query has two users. The installer writes the expressions into
+ * the trigger functions. A trigger function runs the query itself when its table has changed since then, and executes the
+ * expressions as dynamic SQL. The expressions qualify their names with pg_catalog, whatever search_path their user has.
  */
 
 /** What identifies a row, as SQL over a row `r`. */
@@ -12,26 +12,26 @@ export interface RowIdentity {
   readonly id: string;
   /** The log's column `key`: NULL, the JSON string of the column that `id` holds, or a JSON object. */
   readonly key: string;
-  /** The primary key as one text, to pair the old and the new row of an UPDATE; null where that can't be done. */
+  /** The primary key as one text, by which an UPDATE's old and new rows are paired; null where rows can't be paired. */
   readonly match: string | null;
   /** The table's oid. */
   readonly relation: string;
-  /** What the guard function has to be asked: true as long as the expressions above fit the table. */
+  /** The arguments of the guard function, which returns true as long as the expressions above fit the table. */
   readonly guard: string;
-  /** Whether values are printed by settings such as DateStyle, which then have to be pinned. */
+  /** Whether settings such as DateStyle change how values are printed. The trigger function then pins these settings. */
   readonly formatted: boolean;
 }
 
-// Types that are printed the same under all settings.
+// Values of these types are printed the same under all settings.
 const PLAIN_TYPES = `ARRAY['int2', 'int4', 'int8', 'text', 'varchar', 'uuid']::regtype[]`;
 
-// A value as psql would print it. Not a cast: the column's type may be one, now or after an ALTER TABLE, for which the
-// table's owner has made a cast of his own, which would then run with our owner's rights.
+// A value as psql prints it. A cast to text would not be safe: the table's owner can give the column a type with a cast of the
+// owner's own, also later by ALTER TABLE, and the cast would run with the rights of our function's owner.
 const printed = `format('pg_catalog.concat(r.%I)', a.attname)`;
 
 /**
- * Columns by the names that the session knows, empty for those that are gone: newer than what a transaction's snapshot shows
- * of pg_attribute. Of a column that is gone, has_column_privilege() does not even tell that there is no privilege.
+ * pg_attribute with the column names that the session knows now; the transaction's snapshot may show an older state. The name of a
+ * column that was dropped is empty: has_column_privilege() returns NULL for such a column.
  */
 const PRESENT_COLUMNS = `(
   SELECT attrelid, attnum, atttypid, attisdropped, attgenerated,
@@ -40,7 +40,7 @@ const PRESENT_COLUMNS = `(
   FROM pg_attribute
 )`;
 
-/** The row identity of the table whose oid `relation` is, one row. `columns`: pg_attribute, or what stands in for it. */
+/** A query of one row: the row identity of the table with oid `relation`. `columns` is pg_attribute, or a query in its place. */
 export const identityQuery = (relation: string, columns: string): string => `
 SELECT
   CASE WHEN i.attname IS NOT NULL THEN i.printed
@@ -83,6 +83,6 @@ LEFT JOIN LATERAL (
     AND a.attgenerated <> 'v'
 ) i ON true`;
 
-/** What identifies a row of the table whose oid `relation` is now, whatever the transaction's snapshot shows. */
+/** The same query as of now, although the transaction's snapshot may show an older state of the table. */
 export const presentIdentity = (relation: string): string =>
   `SELECT id, key, match FROM (${identityQuery(relation, PRESENT_COLUMNS)}) identity`;

@@ -12,7 +12,7 @@ export const sharedFunctions = (names: Names): FunctionText[] => [
   notifyFunction(names),
 ];
 
-/** Tells what identifies a row of a table now. */
+/** Returns what identifies a row of a table now. */
 const identityFunction = (names: Names): FunctionText => ({
   input: names.id,
   name: names.identityFunction.name,
@@ -24,11 +24,12 @@ const identityFunction = (names: Names): FunctionText => ({
 });
 
 /**
- * Whether the key's columns still bear their names, and a column besides that was called id. To ask for every statement is
- * dear. Its answer changes with the table's definition alone, and it is asked with constants: called immutable, it is
- * asked when a session plans the condition that it stands in, and again when the table's definition has changed, since a plan
- * depends on the relations whose oids it names (as of nextval('sequence'::regclass)). It looks at what the session knows
- * of the catalog, and not into its tables, as this transaction's snapshot may show an older state of them.
+ * Returns whether the key's columns still have their names, and so has the column `id` if it is not part of the key.
+ *
+ * Calling it for every statement would cost too much. Its result depends on the table's definition alone, and its arguments are
+ * constants. So it is declared immutable: PostgreSQL calls it when a session plans the condition, and plans anew when the table's
+ * definition has changed, since a plan depends on the relations whose oids it names (as in nextval('sequence'::regclass)).
+ * It uses functions that read the session's catalog cache, and no catalog table: the transaction's snapshot may show an older state.
  */
 const guardFunction = (names: Names): FunctionText => ({
   input: names.id,
@@ -49,8 +50,8 @@ SELECT NOT EXISTS (
 });
 
 /**
- * Signs changes and sends them; empty or too long a body becomes `[]`: look in the change log. It says whether another
- * transaction is about to notify too: of those, one commits after the other.
+ * Signs changes and sends them. If the body is empty or too long, it sends `[]`: look in the log. The payload says whether
+ * another transaction is about to notify too: transactions that notify commit one after the other.
  */
 const notifyFunction = (names: Names): FunctionText => ({
   input: names.id,
@@ -59,7 +60,7 @@ const notifyFunction = (names: Names): FunctionText => ({
   returns: 'void',
   language: 'plpgsql',
   settings: [SEARCH_PATH],
-  // NOTIFY, the command, needs no privilege; the function pg_notify may have been revoked from the owner.
+  // The command NOTIFY needs no privilege, whereas the function pg_notify may have been revoked from the owner.
   body: `
 DECLARE${payloadVariables(`pg_try_advisory_xact_lock(${names.notifyingKey})`)}
 BEGIN${signPayload(names.secretTable)}

@@ -1,18 +1,18 @@
-/** Which tables a filter lets pass: names and globs. */
+/** Filters tables by names and globs. */
 
 export interface TableFilter {
   readonly include: readonly string[];
   readonly exclude: readonly string[];
 }
 
-/** A partition passes by its root's name. */
+/** Whether a table passes; for a partition, the caller gives the root's name. */
 export function passes({ include, exclude }: TableFilter, schema: string, table: string): boolean {
   const named = (patterns: readonly string[]) =>
     patterns.some((pattern) => matches(pattern, table) || matches(pattern, `${schema}.${table}`));
   return (include.length === 0 || named(include)) && !named(exclude);
 }
 
-/** `*` stands for any characters, `?` for one. Not by a regular expression: with many stars it could take for ever. */
+/** `*` matches any characters, `?` matches one. This is no regular expression: one with many stars could take for ever. */
 function matches(pattern: string, name: string): boolean {
   const [signs, characters] = [Array.from(pattern), Array.from(name)];
   let [at, next] = [0, 0];
@@ -24,7 +24,7 @@ function matches(pattern: string, name: string): boolean {
       at++;
       next++;
     } else if (star) {
-      // It has to stand for one more.
+      // The last star matches one character more.
       next = ++star.next;
       at = star.at + 1;
     } else {

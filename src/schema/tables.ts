@@ -1,4 +1,4 @@
-/** Which tables there are to watch, and which of them can't be. */
+/** Finds the tables that can be watched, and those that match the filter but can't be. */
 import type { UnwatchableTable } from '../api/installation.ts';
 import type { Statement } from '../postgres/session.ts';
 import { INTERNAL_TABLES, locationOf } from './names.ts';
@@ -8,18 +8,18 @@ import { type TableFilter, passes } from './table-filter.ts';
 export interface Table {
   readonly schema: string;
   readonly name: string;
-  /** The event's location: for a partition its root. */
+  /** The location in events: a partition has that of its root. */
   readonly location: string;
   readonly isPartition: boolean;
   readonly identity: RowIdentity;
   readonly owner: string;
-  /** Whether the role in use may do all that the owner may: only that allows triggers to be dropped. */
+  /** Whether the role in use has the owner's rights, without which it can't drop triggers. */
   readonly owned: boolean;
-  /** Whether it may make triggers. */
+  /** Whether the role in use may create triggers. */
   readonly mayTrigger: boolean;
 }
 
-/** Every table that could be watched. $1: the schemas, which for a partition is a matter of its root's. */
+/** Every table in the watched schemas. A partition counts as being in the schema of its root. $1: the schemas. */
 export const candidateTables: Statement = {
   name: 'candidate_tables',
   text: `

@@ -1,16 +1,15 @@
 /**
  * The DDL text of the triggers and of the functions behind them.
  *
- * A trigger function must never make the application's statement fail or wait. It therefore
- * - runs as its owner, under a fixed search_path, with every name of ours qualified;
- * - names the key's columns in plain SQL only while they are proven to be still there (the guard), and else asks
- *   the catalog what identifies a row now and runs that as dynamic SQL. There is no EXCEPTION block: it would
- *   cost a subtransaction for every statement;
- * - *tries* the advisory lock. Refused means that the reader is asleep and wants a notification. Granted, it is
- *   shared and kept until the transaction ends, which is what keeps the reader awake as long as there may be
- *   changes that nobody announced.
+ * A trigger function must never make the application's statement fail or wait. Therefore:
+ * - It runs as its owner, under a fixed search_path, and qualifies every name of ours.
+ * - It names the key's columns in plain SQL only while the guard function proves that they are still there. Otherwise it asks the
+ *   catalog what identifies a row now, and runs the answer as dynamic SQL. It has no EXCEPTION block: that would cost a
+ *   subtransaction for every statement.
+ * - It only *tries* the advisory lock, shared. If the lock is refused, the reader is asleep and wants a notification. If it is
+ *   granted, the transaction keeps it to its end, and the reader stays awake as long as there may be changes that nobody announced.
  *
- * All that a function logs for one statement bears one time and comes from one INSERT.
+ * All changes that a function logs for one statement have one time and come from one INSERT.
  */
 import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 import { type FunctionText, SEARCH_PATH } from './create-function.ts';
@@ -20,7 +19,7 @@ import type { RowIdentity } from './row-identity.ts';
 import type { Table } from './tables.ts';
 import { IS_LONG, announced } from './wire-format.ts';
 
-/** The kinds of change that are wanted: they shape what an UPDATE of the key is reported as. */
+/** The events that the input wants. They decide how an UPDATE of the key is logged. */
 export type WantedEvents = ReadonlySet<TriggerEvent>;
 
 const TRANSITION_TABLES: Readonly<Record<TriggerEvent, string>> = {
@@ -36,7 +35,7 @@ AFTER ${event.toUpperCase()} ON ${qualify(table.schema, table.name)}
 ${TRANSITION_TABLES[event]} FOR EACH STATEMENT
 EXECUTE FUNCTION ${names.recordFunction(table.schema, table.name, event).sql}()`;
 
-/** How values are printed, for keys of types that settings have a say in. */
+/** Pins how values are printed, for keys whose types depend on settings. */
 const PRINTING = [
   'DateStyle=ISO',
   'IntervalStyle=postgres',
@@ -47,7 +46,7 @@ const PRINTING = [
   'quote_all_identifiers=off',
 ];
 
-/** For looking back in the log by its index, whatever the application has set and the statistics say. */
+/** Makes a TRUNCATE look back in the log by the log's index, whatever the application has set and the statistics say. */
 const PLANNING = ['enable_seqscan=off', 'enable_indexscan=on'];
 
 /** The function behind one trigger of one table. */
@@ -76,7 +75,7 @@ export function recordFunction(
 /** What all changes of a statement share, as variables of the function. */
 const STATEMENT = { tbl: 'location', at: 'written_at' };
 
-// A partition's events bear its root's name; the name of any other table is whatever it is at the time.
+// A partition's changes are logged under the name of its root. Any other table may be renamed: its name is read at run time.
 const declarations = (names: Names, table: Table): string => `
   location text := ${
     table.isPartition
@@ -91,7 +90,7 @@ function recordRows(names: Names, table: Table, event: RowEvent, wanted: WantedE
   const rows = changedRows(event, wanted, table.identity);
   const each = insertEach(names, event, rows);
   const packed = insertPacked(names.logTable, STATEMENT, rows, PACKING);
-  // The same over expressions that are known at run time alone, as a template for format().
+  // The same statement as a template for format(), which fills in the expressions of the identity function.
   const template = (match: string | null) =>
     quoteLiteral(
       insertPacked(
@@ -141,10 +140,10 @@ const forFormat = ({ name, sql }: ObjectName): ObjectName => ({ name, sql: sql.r
 
 type RowEvent = Exclude<TriggerEvent, 'truncate'>;
 
-/** Tells how many rows a statement changed: of an UPDATE there may be fewer new ones, where a partition's trigger turned some away. */
+/** The transition table that has every changed row. An UPDATE can have fewer new rows than old ones: a partition's trigger may turn some away. */
 const rowsOf = (event: RowEvent): string => (event === 'insert' ? 'new_rows' : 'old_rows');
 
-/** The changes that a statement made, as a query of id, op and key. */
+/** A query of the changes that a statement made: id, op and key. */
 function changedRows(
   event: RowEvent,
   wanted: WantedEvents,
@@ -152,14 +151,14 @@ function changedRows(
 ): string {
   if (event !== 'update' || match === null)
     return `SELECT ${id} AS id, '${event.toUpperCase()}' AS op, ${key} AS key FROM ${event === 'delete' ? 'old_rows' : 'new_rows'} r`;
-  // Grouped by the key. A row whose key changed leaves under the old one and comes under the new one; one that a statement
-  // changes more than once, as two cascades do, counts once. There is no join: a plan cached for one row would have it
-  // done by nested loops for a million.
+  // Old and new rows are grouped by the key. A row whose key changed is a DELETE of the old key and an INSERT of the new one. A row
+  // that one statement changes more than once, as two cascades do, is one UPDATE. A join would be slow: a plan that was cached
+  // for one row would use nested loops for a million rows.
   const sides = (columns: string) => `
         SELECT ${columns}${match} COLLATE "C" AS match, -1 AS step FROM old_rows r
         UNION ALL
         SELECT ${columns}${match} COLLATE "C" AS match, 1 AS step FROM new_rows r`;
-  // Most tables have a key of one column, which is the id: less to print, and to group by.
+  // Most tables have a key of one column, which is the id: it need not be printed twice, and the id alone is grouped by.
   const keyTellsAll = id === match && !key.includes('r.');
   return `SELECT ${keyTellsAll ? 'c.match' : 'coalesce(max(c.id) FILTER (WHERE c.step > 0), max(c.id))'} AS id,
         CASE sign(sum(c.step)) WHEN 1 THEN '${wanted.has('insert') ? 'INSERT' : 'UPDATE'}' WHEN -1 THEN 'DELETE' ELSE 'UPDATE' END AS op,
@@ -170,23 +169,23 @@ function changedRows(
       ${wanted.has('delete') ? '' : 'HAVING sum(c.step) >= 0'}`;
 }
 
-/** A row may leave under its old key and come under its new one, both with the same id. */
+/** When a row's key changes, but not its id, the DELETE and the INSERT have the same id: the DELETE has to come first. */
 const DELETES_FIRST = `c.op <> 'DELETE'`;
 
 const PACKING = { isLong: IS_LONG, order: DELETES_FIRST };
 
-/** One INSERT into the log, of a single row for each change, if there are few. */
+/** One INSERT of single rows, which inserts nothing if the statement changed more than a few rows. */
 const insertEach = (names: Names, event: RowEvent, rows: string): string =>
   `${insertSingle(names.logTable, { ...STATEMENT, id: 'c.id', op: 'c.op', key: 'c.key' })} FROM (${rows}) c
       WHERE NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})
       ${event === 'update' ? `ORDER BY ${DELETES_FIRST}` : ''}`;
 
-/** How many rows back in the log a TRUNCATE looks for one that it is a part of. */
+/** How many rows back in the log a TRUNCATE looks for another one of its statement. */
 const SAME_STATEMENT = 1000;
 
 /**
- * TRUNCATE fires the triggers of a partitioned table and of its partitions, in an order that depends on how they came to
- * be truncated. They are one change: a truncation right after another of the same location says nothing new.
+ * TRUNCATE fires the triggers of a partitioned table and of its partitions, in an order that depends on which of them the statement
+ * named. Together they are one change: a truncation is not logged if the transaction's last change of that location is one too.
  */
 function recordTruncate(names: Names, table: Table): string {
   const insert = insertSingle(names.logTable, { ...STATEMENT, id: `'*'`, op: `'TRUNCATE'`, key: 'NULL' });
