@@ -1,6 +1,6 @@
 /**
  * A role may have a search_path that finds another schema before PostgreSQL's own. Nothing of that schema is called, neither by an
- * input's sessions, which set a search_path of their own, nor by what runs in a session of the caller's.
+ * input's control sessions, which set a search_path of their own, nor by what runs in a session of the caller's.
  */
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -63,7 +63,8 @@ test('a search_path that finds evil before PostgreSQL calls nothing of it', asyn
 
   const watcher = await newPostgresInput(
     { name: 'test', type: 'postgres', connectionString: url },
-    { connectTimeout: 10_000 },
+    // The listener's sign of life, SELECT pg_backend_pid(), is pg-listen's own and runs under the role's search_path: it has to come later.
+    { connectTimeout: 10_000, lease: { duration: 180_000, renewInterval: 60_000, margin: 60_000 } },
   );
   onTestFinished(() => watcher[Symbol.asyncDispose]());
   const asleep = new Promise<void>((resolve) => watcher.once('asleep', () => resolve()));
