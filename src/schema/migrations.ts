@@ -26,7 +26,7 @@ import { PostgresInputError } from '../api/errors.ts';
 import type { Names } from './names.ts';
 
 /** What this package installs. */
-export const VERSION = 2;
+export const VERSION = 3;
 
 export interface Migration {
   readonly to: number;
@@ -42,6 +42,11 @@ const MIGRATIONS: readonly Migration[] = [
     sql: ({ lockTable }) => [
       `ALTER TABLE ${lockTable.sql} ADD COLUMN IF NOT EXISTS version integer NOT NULL DEFAULT 1, ADD COLUMN IF NOT EXISTS options jsonb`,
     ],
+  },
+  {
+    to: 3,
+    summary: 'trigger functions that keep more of the promises',
+    sql: () => [],
   },
 ];
 

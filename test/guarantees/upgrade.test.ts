@@ -97,7 +97,10 @@ describe('a rolling deployment from 0.1.0, under writes', () => {
     const next = await input({ discoveryInterval: 60_000 });
     const consumer = new Consumer(next);
     await reaches(next, 'standby');
-    await until(async () => (await functions(database)).ours > 0);
+    // Tables and functions came to this version in one transaction.
+    expect(await database.query(`SELECT version FROM ${names.lockTable.sql}`)).toEqual([
+      { version: VERSION },
+    ]);
     // The old node knows no versions: it puts its own functions back, more than once if need be.
     await until(async () => (await functions(database)).ours === 0);
     const before = byOld.length;

@@ -1,0 +1,18 @@
+CREATE OR REPLACE FUNCTION "postgres_input"."notify_postgres_input_golden"(body text) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = 'pg_catalog', 'pg_temp'
+AS $body$
+-- dapper-postgres-input, version 3, input "golden"
+DECLARE
+  payload text := '[]';
+  header text := CASE WHEN pg_try_advisory_xact_lock(-3825741167339709882) THEN '"}' ELSE '","crowded":true}' END;
+BEGIN
+  IF body <> '' AND octet_length(body) < 7900 AND getdatabaseencoding() = 'UTF8' THEN
+    SELECT '[{"mac":"' || encode(sha256(s.outer_pad || sha256(s.inner_pad || convert_to(body, 'UTF8'))), 'hex') || header || ',' || body || ']'
+    INTO payload FROM "postgres_input"."secret_postgres_input_golden" s;
+  END IF;
+  EXECUTE format('NOTIFY %I, %L', 'golden', payload);
+END$body$;
+
+REVOKE ALL ON FUNCTION "postgres_input"."notify_postgres_input_golden"(body text) FROM PUBLIC;
+
+ALTER FUNCTION "postgres_input"."notify_postgres_input_golden"(body text) OWNER TO "owner";

@@ -1,0 +1,51 @@
+CREATE OR REPLACE FUNCTION "postgres_input"."process_record_golden_measurements_truncate_00a7cc4a77"() RETURNS trigger LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = 'pg_catalog', 'pg_temp'
+SET DateStyle = 'ISO'
+SET IntervalStyle = 'postgres'
+SET TimeZone = 'UTC'
+SET bytea_output = 'hex'
+SET extra_float_digits = '1'
+SET lc_monetary = 'C'
+SET quote_all_identifiers = 'off'
+SET enable_seqscan = 'off'
+SET enable_indexscan = 'on'
+AS $body$
+-- dapper-postgres-input, version 3, input "golden"
+#variable_conflict use_variable
+DECLARE
+  location text := CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END;
+  written_at timestamptz := clock_timestamp();
+  asleep boolean := NOT pg_try_advisory_xact_lock_shared(-7228081450872620597);
+  body text;
+  last_seq bigint := pg_sequence_last_value('"postgres_input"."sequence_postgres_input_golden"') * 1000;
+  last_op text;
+BEGIN
+  SELECT l.op INTO last_op FROM "postgres_input"."log_postgres_input_golden" l
+  WHERE l.seq BETWEEN last_seq - 1000000 AND last_seq
+    AND l.xid = pg_current_xact_id() AND l.tbl = location
+  ORDER BY l.seq DESC LIMIT 1;
+  IF last_op = 'TRUNCATE' THEN
+    RETURN NULL;
+  END IF;
+  WITH change AS (
+      INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
+      SELECT written_at, location, '*', 'TRUNCATE', NULL
+      RETURNING *
+    )
+    SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
+      'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
+      'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
+    FROM (SELECT *, octet_length(id) + coalesce(octet_length(key), 0) >= 7900 AS long FROM change) c
+    HAVING count(*) > 0 INTO body;
+  IF asleep THEN
+    PERFORM "postgres_input"."notify_postgres_input_golden"(body);
+  END IF;
+  RETURN NULL;
+END$body$;
+
+REVOKE ALL ON FUNCTION "postgres_input"."process_record_golden_measurements_truncate_00a7cc4a77"() FROM PUBLIC;
+
+CREATE TRIGGER "measurements_golden_truncate_trigger"
+AFTER TRUNCATE ON "public"."measurements"
+ FOR EACH STATEMENT
+EXECUTE FUNCTION "postgres_input"."process_record_golden_measurements_truncate_00a7cc4a77"();

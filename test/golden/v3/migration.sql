@@ -1,0 +1,3 @@
+ALTER TABLE "postgres_input"."lock_postgres_input_golden" ALTER COLUMN version SET DEFAULT 3;
+
+UPDATE "postgres_input"."lock_postgres_input_golden" SET version = 3;

@@ -1,0 +1,20 @@
+CREATE SEQUENCE "postgres_input"."sequence_postgres_input_golden";
+
+CREATE TABLE "postgres_input"."log_postgres_input_golden" (
+  seq bigint PRIMARY KEY DEFAULT nextval('"postgres_input"."sequence_postgres_input_golden"'::regclass) * 1000,
+  xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  at timestamptz NOT NULL,
+  tbl text NOT NULL,
+  id text NOT NULL,
+  op text NOT NULL,
+  key text,
+  size integer
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
+  autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000,
+  vacuum_truncate = off, toast.vacuum_truncate = off);
+
+REVOKE ALL ON TABLE "postgres_input"."log_postgres_input_golden" FROM PUBLIC;
+
+ALTER SEQUENCE "postgres_input"."sequence_postgres_input_golden" OWNED BY "postgres_input"."log_postgres_input_golden".seq;
+
+REVOKE ALL ON SEQUENCE "postgres_input"."sequence_postgres_input_golden" FROM PUBLIC;
