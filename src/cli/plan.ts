@@ -1,6 +1,8 @@
+import type { Settings } from '../config/settings.ts';
 import { grantTo } from '../schema/grants.ts';
+import { VERSION } from '../schema/migrations.ts';
 import { plan as planSteps } from '../schema/plan.ts';
-import type { Step } from '../schema/steps.ts';
+import { type Step, summaryOf } from '../schema/steps.ts';
 import { EXIT, command } from './command.ts';
 import { givenInput, inSession } from './input.ts';
 import { printJson } from './output.ts';
@@ -10,7 +12,8 @@ export const plan = command({
   details: `\
 For a DBA: plan ... | psql, as a role that owns the tables, or as a superuser. The plan leaves out what is
 in place already: psql stops at the first step that fails, and a new plan goes on from there. One transaction
-per table, each under the lock timeout. --json gives the SQL without psql's own commands, for other clients. Nodes then run with the option install: false, as a role with the rights that --grant-to gives.`,
+per table, each under the lock timeout. --json gives the SQL without psql's own commands, for other clients.
+Nodes then run with the option install: false, as a role with the rights that --grant-to gives.`,
   options: {
     'grant-to': {
       type: 'string',
@@ -21,12 +24,14 @@ per table, each under the lock timeout. --json gives the SQL without psql's own 
   async run(call) {
     const { values, io } = call;
     return inSession(givenInput(call), async ({ session, settings, names }) => {
-      const { steps, barredSteps, watched } = await planSteps(session, settings, names);
+      const { version, steps, barredSteps, watched } = await planSteps(session, settings, names);
       const all = [...inOrder(steps, barredSteps)];
-      if (values['grant-to'] !== undefined) all.push({ sql: grantTo(values['grant-to'], names) });
-      if (values.json)
-        printJson(io, { id: settings.id, watched, steps: all.map(({ table, sql }) => ({ table, sql })) });
-      else io.stdout.write(script(all, settings.lockTimeout));
+      const role = values['grant-to'];
+      if (role !== undefined) all.push({ summary: `the rights of role ${role}`, sql: grantTo(role, names) });
+      if (values.json) {
+        const told = all.map((step) => ({ summary: summaryOf(step), table: step.table, sql: step.sql }));
+        printJson(io, { id: names.id, from: version, to: VERSION, watched, steps: told });
+      } else io.stdout.write(script(all, version, settings));
       return EXIT.ok;
     });
   },
@@ -42,20 +47,28 @@ const inOrder = (steps: readonly Step[], barredSteps: readonly Step[]): Step[] =
 /** By default psql goes on after a step that failed, and ends with exit code 0. */
 const STOP_AT_ERROR = '\\set ON_ERROR_STOP on';
 
-function script(steps: readonly Step[], lockTimeout: number): string {
-  if (steps.length === 0) return '-- Everything is in place: there is nothing to do.\n';
-  const transactions = steps.map(({ table, sql }) =>
-    [
-      ...(table === undefined ? [] : [`-- ${table.replaceAll(/[\r\n]/g, ' ')}`]),
-      [
-        'BEGIN',
-        `SET LOCAL lock_timeout = ${lockTimeout}`,
-        'SET LOCAL search_path = pg_catalog',
-        ...sql,
-        'COMMIT',
-      ].join(';\n'),
-    ].join('\n'),
-  );
-  const statements = ["SET client_encoding = 'UTF8'", ...transactions].map((part) => `${part};\n`).join('\n');
-  return `${STOP_AT_ERROR}\n${statements}`;
+function script(
+  steps: readonly Step[],
+  version: number | null,
+  { id, lockTimeout }: Pick<Settings, 'id' | 'lockTimeout'>,
+): string {
+  if (steps.length === 0)
+    return `-- Everything is in place, at version ${VERSION}: there is nothing to do.\n`;
+  const transactions = steps.map((step) => {
+    const statements = [
+      'BEGIN',
+      `SET LOCAL lock_timeout = ${lockTimeout}`,
+      'SET LOCAL search_path = pg_catalog',
+      ...step.sql,
+      'COMMIT',
+    ];
+    return `${comment(summaryOf(step))}${statements.join(';\n')};\n`;
+  });
+  return [
+    `${STOP_AT_ERROR}\nSET client_encoding = 'UTF8';\n`,
+    comment(`input ${id}: ${version === null ? 'new, at' : `from version ${version} to`} version ${VERSION}`),
+    ...transactions,
+  ].join('\n');
 }
+
+const comment = (text: string): string => `-- ${text.replaceAll(/[\r\n]/g, ' ')}\n`;

@@ -146,9 +146,10 @@ function internalStep(
   ];
   return {
     essential: true,
-    ...(migrations.length > 0 && {
-      summary: migrations.map(({ to, summary }) => `version ${to}: ${summary}`).join('; '),
-    }),
+    summary:
+      migrations.length > 0
+        ? migrations.map(({ to, summary }) => `version ${to}: ${summary}`).join('; ')
+        : 'the internal tables and the functions that all triggers share',
     sql: existing.schemaExists && sql.length > 0 ? [refuseForeignSchema(names), ...sql] : sql,
   };
 }
@@ -168,10 +169,13 @@ function leftoverFunctionSteps(
     ...existing.triggers.filter(({ owned }) => !owned).map((trigger) => trigger.function),
   ]);
   const original = existing.originalFunction && !kept.has(names.originalFunction);
-  return dropSteps([
-    ...existing.functions.filter(({ name }) => !kept.has(name)).map((f) => dropFunction(names, f)),
-    ...(original ? [`DROP FUNCTION ${qualify('public', names.originalFunction)}()`] : []),
-  ]);
+  return dropSteps(
+    [
+      ...existing.functions.filter(({ name }) => !kept.has(name)).map((f) => dropFunction(names, f)),
+      ...(original ? [`DROP FUNCTION ${qualify('public', names.originalFunction)}()`] : []),
+    ],
+    { summary: 'functions that are left over' },
+  );
 }
 
 /** A role that may not read the options leaves them alone. */

@@ -5,7 +5,7 @@ import type { Names } from './names.ts';
 
 /** Statements that belong into one transaction. */
 export interface Step {
-  /** For whoever reads the plan: what it is for, where that is not a table. */
+  /** What the step is for, in words, if that is not a table. */
   readonly summary?: string;
   /** The table of the application that it touches. */
   readonly table?: string;
@@ -18,12 +18,16 @@ export interface Step {
 const DROPS_AT_ONCE = 100;
 
 /** Steps of a bounded size that run these statements. */
-export function dropSteps(sql: readonly string[], kind: Pick<Step, 'essential'> = {}): Step[] {
+export function dropSteps(sql: readonly string[], kind: Pick<Step, 'essential' | 'summary'> = {}): Step[] {
   const steps: Step[] = [];
   for (let i = 0; i < sql.length; i += DROPS_AT_ONCE)
     steps.push({ ...kind, sql: sql.slice(i, i + DROPS_AT_ONCE) });
   return steps;
 }
+
+/** What a step is for, in words. */
+export const summaryOf = ({ table, summary = 'internal objects' }: Pick<Step, 'table' | 'summary'>): string =>
+  table === undefined ? summary : `the triggers of ${table}`;
 
 export const isOriginal = (t: ExistingTrigger, names: Names): boolean =>
   t.functionSchema === 'public' && t.function === names.originalFunction;

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { text } from 'node:stream/consumers';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type ChangeEvent, newPostgresInput } from '../../src/index.ts';
+import { VERSION } from '../../src/schema/migrations.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { createRole } from '../support/watched.ts';
 import { exitCode, setup } from './support.ts';
@@ -46,6 +47,8 @@ describe('plan', () => {
     expect((await run(['plan', '--name', 'x'])).out).toMatch(/^-- .* nothing to do\.\n$/);
     expect(await runJson('plan', '--name', 'x')).toEqual({
       id: 'x',
+      from: VERSION,
+      to: VERSION,
       watched: ['lines', 'orders'],
       steps: [],
     });
