@@ -1,13 +1,9 @@
 /** Doctor's checks of the flow of changes: whether nodes take the changes that the triggers write, here and in other inputs. */
 import { readCatalog } from '../schema/catalog.ts';
-import { namesOf } from '../schema/names.ts';
-import { type Check, type Finding, note, ok, problem, stateOf } from './doctor-finding.ts';
-import { ageOf, changesOf, isUnreadable, readState } from './input-state.ts';
-import { inSession } from './input.ts';
+import { installedInputs } from '../schema/inputs.ts';
+import { type Check, type Finding, note, ok, problem } from './doctor-finding.ts';
+import { OLD, ageOf, changesOf, isUnreadable, readState, readStateIfAllowed } from './input-state.ts';
 import { duration } from './output.ts';
-
-/** In milliseconds. If a change is older than this, its consumer does not keep up or has not acknowledged it. */
-const OLD = 60_000;
 
 export const backlog: Check = async ({ session, names, catalog, state }) => {
   if (!state || isUnreadable(state, names.lockTable)) return [];
@@ -33,31 +29,20 @@ export const backlog: Check = async ({ session, names, catalog, state }) => {
 const oldest = (age: number | null): string => (age === null ? '' : `, the oldest ${duration(age)} old`);
 
 /** Finds inputs without a node: their triggers go on writing. */
-export const otherInputs: Check = async ({ session, settings, names }) => {
-  const prefix = 'lock_postgres_input_';
-  const found = await session.query<{ name: string }>(
-    `SELECT c.relname AS name FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-     WHERE n.nspname = $1 AND c.relkind = 'r' AND pg_catalog.starts_with(c.relname, $2) AND c.relname <> $3
-       AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
-     ORDER BY 1`,
-    [names.schema, prefix, names.lockTable.name],
-  );
+export const otherInputs: Check = async ({ session, names }) => {
   const findings: Finding[] = [];
-  for (const { name } of found) {
-    const id = name.slice(prefix.length);
-    const other = { settings, names: namesOf(id, names.schema) };
-    // A session prepares its statements by name, for one input's tables: another input needs a session of its own.
-    const state = await inSession(other, async (input) =>
-      stateOf(input, await readCatalog(input.session, input.names)),
-    );
-    if (!state || state.lease || state.backlog === 0) continue;
-    if (isUnreadable(state, other.names.lockTable)) continue;
-    const waiting = `${changesOf(state, other.names)}${oldest(await ageOf(session, state.oldestChangeAt))}`;
+  for (const { name, names: other } of await installedInputs(session)) {
+    if (other.lockTable.sql === names.lockTable.sql) continue;
+    const { tables } = await readCatalog(session, other);
+    const state = await readStateIfAllowed({ session, names: other }, tables);
+    if (!state || state.lease || state.backlog === 0 || isUnreadable(state, other.lockTable)) continue;
+    const waiting = `${changesOf(state, other)}${oldest(await ageOf(session, state.oldestChangeAt))}`;
+    const elsewhere = other.schema === names.schema ? '' : ` --internal-schema ${other.schema}`;
     findings.push(
       problem(
         'other inputs',
-        `input ${id} has no active node; backlog: ${waiting}`,
-        `start one; or, if none is to come again: uninstall --name ${id}`,
+        `input ${other.id} has no active node; backlog: ${waiting}`,
+        `start one; or, if none is to come again: uninstall --name ${name}${elsewhere}`,
       ),
     );
   }

@@ -1,9 +1,12 @@
 /** Doctor's checks of the installation: whether everything is there and in force, and nothing is left over. */
 import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
 import { runtimeGrants } from '../schema/grants.ts';
+import { VERSION } from '../schema/migrations.ts';
 import { locationOf } from '../schema/names.ts';
+import { summaryOf } from '../schema/steps.ts';
 import { type Check, ok, problem, problemFrom } from './doctor-finding.ts';
 import { changesOf } from './input-state.ts';
+import { allSpelt, spelt } from './input.ts';
 import { plural } from './output.ts';
 
 export const rights: Check = async ({ session, names, catalog, planning }) => {
@@ -40,8 +43,39 @@ export const rights: Check = async ({ session, names, catalog, planning }) => {
   return [ok('rights', `role ${name} has what it needs`)];
 };
 
-export const drift: Check = ({ catalog, planning: { plan, refusal } }) => {
-  if (!plan) return [problemFrom('installation', refusal)];
+/** Not named `version`, which is the check of the server's. */
+export const installedVersion: Check = ({ names, catalog: { version, tables }, planning: { refusal } }) => {
+  const check = 'installed version';
+  if (refusal !== null) {
+    const found = problemFrom(check, refusal);
+    return [version === 0 ? found : { ...found, advice: 'update this package' }];
+  }
+  // The lock table keeps the version.
+  if (version === null || !tables.includes(names.lockTable.name)) return [];
+  if (version === VERSION) return [ok(check, `${version}`)];
+  return [
+    problem(check, `${version}, and this package makes version ${VERSION}`, 'run migrate, or start a node'),
+  ];
+};
+
+/** Compares the command line's options with those under which a node, or somebody, installed last. */
+export const options: Check = ({ catalog, planning: { plan }, differences }) => {
+  if (differences.length > 0) {
+    return differences.map(({ option, installed, wanted }) =>
+      problem(
+        'options',
+        `installed with ${spelt(option, installed)}, and here it is ${spelt(option, wanted)}`,
+        'leave the option out; or, if the nodes are to have it, start them with it or run install with it',
+      ),
+    );
+  }
+  if (!plan || !catalog.options) return [];
+  return [ok('options', allSpelt(catalog.options))];
+};
+
+export const drift: Check = ({ catalog, planning: { plan } }) => {
+  // Without a plan, the check of the installed version says why there is none.
+  if (!plan) return [];
   const { steps, barredSteps, watched } = plan;
   const missing = [...steps, ...barredSteps];
   if (missing.length === 0)
@@ -50,14 +84,9 @@ export const drift: Check = ({ catalog, planning: { plan, refusal } }) => {
   const what = [
     ...(missing.some(({ essential }) => essential) ? ['internal objects'] : []),
     ...(tables.length > 0 ? [`the triggers of ${tables.join(', ')}`] : []),
-    ...new Set(
-      missing
-        .filter(({ table, essential }) => table === undefined && !essential)
-        .map(({ summary = 'functions that are left over' }) => summary),
-    ),
+    ...new Set(missing.filter(({ table, essential }) => table === undefined && !essential).map(summaryOf)),
   ].join('; ');
-  const advice =
-    'start a node, or run install, with the same options as the nodes; or have a DBA run what plan prints';
+  const advice = 'start a node, or run install; or have a DBA run what plan prints';
   return catalog.tables.length === 0
     ? [problem('installation', 'nothing is installed', advice)]
     : [problem('installation', `not as it should be: ${what}`, advice)];

@@ -1,7 +1,5 @@
 /** A check of doctor's: its findings, and the facts that all checks share. */
-import { isPrivilegeError } from '../postgres/sqlstates.ts';
-import { type Catalog, readCatalog } from '../schema/catalog.ts';
-import { type InputState, type PlanOrRefusal, planOrRefusal, readState } from './input-state.ts';
+import { type InputState, type PlanOrRefusal, planOrRefusal, readStateIfAllowed } from './input-state.ts';
 import type { ConnectedInput } from './input.ts';
 
 export interface Finding {
@@ -13,28 +11,18 @@ export interface Finding {
 }
 
 export interface Patient extends ConnectedInput {
-  readonly catalog: Catalog;
   readonly planning: PlanOrRefusal;
   /** Null where nothing is installed, or where the role in use may not read it. */
   readonly state: InputState | null;
 }
 
 export async function examine(input: ConnectedInput): Promise<Patient> {
-  const catalog = await readCatalog(input.session, input.names);
-  return { ...input, catalog, planning: await planOrRefusal(input), state: await stateOf(input, catalog) };
-}
-
-export async function stateOf(
-  input: Pick<ConnectedInput, 'session' | 'names'>,
-  { tables }: Catalog,
-): Promise<InputState | null> {
-  if (tables.length === 0) return null;
-  try {
-    return await readState(input, tables);
-  } catch (error) {
-    if (isPrivilegeError(error)) return null;
-    throw error;
-  }
+  const { tables } = input.catalog;
+  return {
+    ...input,
+    planning: await planOrRefusal(input),
+    state: tables.length === 0 ? null : await readStateIfAllowed(input, tables),
+  };
 }
 
 export type Check = (patient: Patient) => Promise<Finding[]> | Finding[];

@@ -1,15 +1,27 @@
 import { PostgresInputError } from '../api/errors.ts';
+import type { OptionDifference } from '../api/installation.ts';
 import { tryConnecting } from '../node/connect.ts';
 import { EXIT, command } from './command.ts';
 import { backlog, otherInputs } from './doctor-check-backlog.ts';
-import { drift, internalTables, leftovers, rights, tables, triggers } from './doctor-check-installation.ts';
+import {
+  drift,
+  installedVersion,
+  internalTables,
+  leftovers,
+  options,
+  rights,
+  tables,
+  triggers,
+} from './doctor-check-installation.ts';
 import { server, version } from './doctor-check-server.ts';
 import { type Check, type Finding, examine, ok, problemFrom } from './doctor-finding.ts';
-import { type GivenInput, givenInput, inSession } from './input.ts';
+import { type GivenInput, givenInput, onInput } from './input.ts';
 import { type Io, coloured, printJson, printable } from './output.ts';
 
 const CHECKS: readonly Check[] = [
   rights,
+  installedVersion,
+  options,
   drift,
   internalTables,
   tables,
@@ -24,35 +36,43 @@ const CHECKS: readonly Check[] = [
 export const doctor = command({
   summary: 'look for what is wrong, and tell what to do about it',
   details: `\
-Looks at the connection (poolers and standbys), the server, rights, what is installed and what should be,
-disabled triggers, leftovers, the backlog, other inputs of the same internal schema that nobody serves, the
-notification queue. Changes nothing. Run it as the role of the nodes, and with their options.
+Looks at the connection (poolers and standbys), the server, rights, the installed version and its options, what
+is installed and what should be, disabled triggers, leftovers, the backlog, other inputs of the database that
+nobody serves, the notification queue. Changes nothing. Run it as the role of the nodes. If you give it the
+nodes' options, it tells whether the input is installed with them.
 Exit code 3: there are problems; notes do not count.`,
   options: {},
   async run(call) {
     const { values, io } = call;
     const input = givenInput(call);
-    const findings = await examination(input);
+    const { findings, differences } = await examination(input);
     const isSound = findings.every(({ result }) => result !== 'problem');
-    if (values.json) printJson(io, { id: input.settings.id, ok: isSound, findings });
-    else for (const finding of findings) print(io, finding);
+    if (values.json) {
+      const differing = differences.length > 0 && { differences };
+      printJson(io, { id: input.names.id, ok: isSound, findings, ...differing });
+    } else for (const finding of findings) print(io, finding);
     return isSound ? EXIT.ok : EXIT.problems;
   },
 });
 
-async function examination(input: GivenInput): Promise<Finding[]> {
+interface Examination {
+  readonly findings: readonly Finding[];
+  readonly differences: readonly OptionDifference[];
+}
+
+async function examination(input: GivenInput): Promise<Examination> {
   try {
     await tryConnecting(input.settings, input.names);
   } catch (error) {
     if (!(error instanceof PostgresInputError)) throw error;
-    return [problemFrom('connection', error.message)];
+    return { findings: [problemFrom('connection', error.message)], differences: [] };
   }
-  const findings = [ok('connection', 'notifications arrive')];
-  await inSession(input, async (connected) => {
+  return onInput(input, async (connected) => {
+    const findings = [ok('connection', 'notifications arrive')];
     const patient = await examine(connected);
     for (const check of CHECKS) findings.push(...(await check(patient)));
+    return { findings, differences: patient.differences };
   });
-  return findings;
 }
 
 const COLOUR = { ok: 'green', note: 'yellow', problem: 'red' } as const;

@@ -7,11 +7,14 @@ import { PostgresInputError } from '../api/errors.ts';
 import type { SharedStatus } from '../api/status.ts';
 import { readBacklog, readLease } from '../node/status.ts';
 import type { Session } from '../postgres/session.ts';
-import { isMisfit } from '../postgres/sqlstates.ts';
+import { isMisfit, isPrivilegeError } from '../postgres/sqlstates.ts';
 import type { Names, ObjectName } from '../schema/names.ts';
 import { type Plan, plan } from '../schema/plan.ts';
 import type { ConnectedInput } from './input.ts';
 import { plural } from './output.ts';
+
+/** In milliseconds. If a change is older than this, its consumer does not keep up or has not acknowledged it. */
+export const OLD = 60_000;
 
 export interface InputState {
   /** Null if no node holds the lease, or if the lock table is missing or unreadable. */
@@ -62,6 +65,19 @@ export async function readState(
     async () => ({ backlog: await countRows(session, names), oldestChangeAt: null }),
   );
   return { lease, ...waiting, unreadable };
+}
+
+/** Null if the role in use may not read the tables. */
+export async function readStateIfAllowed(
+  input: Pick<ConnectedInput, 'session' | 'names'>,
+  tables: readonly string[],
+): Promise<InputState | null> {
+  try {
+    return await readState(input, tables);
+  } catch (error) {
+    if (isPrivilegeError(error)) return null;
+    throw error;
+  }
 }
 
 /** A row of the log holds one change or more, in every version. */

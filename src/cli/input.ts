@@ -1,21 +1,40 @@
 /** The input that a command line names, and the sessions in which a command works on the input. */
+import type { OptionDifference } from '../api/installation.ts';
 import { type Settings, parseConfig } from '../config/settings.ts';
 import { sessionOptions } from '../node/connect.ts';
 import { Session } from '../postgres/session.ts';
+import { type Catalog, readCatalog } from '../schema/catalog.ts';
+import { VERSION } from '../schema/migrations.ts';
 import { type Names, namesOf } from '../schema/names.ts';
+import {
+  type StoredOptions,
+  differences as differencesOf,
+  optionsOf,
+  withStoredOptions,
+} from '../schema/stored-options.ts';
 import type { Call } from './command.ts';
 import { UsageError } from './options.ts';
+import { type Io, printable } from './output.ts';
 
 /** The input as far as the command line describes it. That is enough to connect. */
 export interface GivenInput {
   /** The values of the command line, with the defaults of everything that was not given. */
   readonly settings: Settings;
   readonly names: Names;
+  /** The options that the command line gives, of those that the database keeps. */
+  readonly given: ReadonlySet<keyof StoredOptions>;
+  readonly io: Io;
 }
 
-/** The input in its database, with everything that plans and installations take. */
-export interface ConnectedInput extends GivenInput {
+/**
+ * The input in its database, with everything that plans and installations take. Options that were not given are those under
+ * which the input was installed. They have their defaults if the database keeps none, as in version 1.
+ */
+export interface ConnectedInput extends Pick<GivenInput, 'settings' | 'names'> {
   readonly session: Session;
+  readonly catalog: Catalog;
+  /** The options under which the input was installed and for which the command line gives another value. */
+  readonly differences: readonly OptionDifference[];
 }
 
 /** In milliseconds. This is more than a node gives itself: a person would rather wait than try again. */
@@ -24,8 +43,16 @@ const CONNECT_TIMEOUT = 5000;
 /** For one statement, in milliseconds. A person is waiting, and no lease depends on the answer. */
 const STATEMENT_TIMEOUT = 60_000;
 
+/** The stored options, and how the command line spells them. */
+const SPELLINGS = [
+  ['schemas', 'schemas'],
+  ['include', 'include'],
+  ['exclude', 'exclude'],
+  ['operations', 'operation'],
+] as const;
+
 /** @throws {UsageError | PostgresInputError} ERR_CONFIG_INVALID, ERR_CONNECTION_STRING */
-export function givenInput({ values, connectionString }: Call, name = values.name): GivenInput {
+export function givenInput({ values, connectionString, io }: Call, name = values.name): GivenInput {
   if (name === undefined) throw new UsageError("--name is missing: the input's name, as its nodes have it");
   const settings = parseConfig(
     { name, type: 'postgres', connectionString, operations: values.operation },
@@ -39,19 +66,59 @@ export function givenInput({ values, connectionString }: Call, name = values.nam
   return {
     settings: { ...settings, connectTimeout: settings.target.connectTimeout ?? CONNECT_TIMEOUT },
     names: namesOf(settings.id, settings.internalSchema),
+    given: new Set(
+      SPELLINGS.filter(([, spelling]) => values[spelling] !== undefined).map(([option]) => option),
+    ),
+    io,
   };
 }
 
-/** Runs `task` on a connection of its own. Plans and installations take their settings from the connected input. */
+/** Runs `task` on a connection of its own. */
 export async function inSession<Result>(
-  { settings, names }: GivenInput,
-  task: (input: ConnectedInput) => Promise<Result>,
+  settings: Settings,
+  task: (session: Session) => Promise<Result>,
 ): Promise<Result> {
   const options = { ...sessionOptions(settings), statementTimeout: STATEMENT_TIMEOUT };
   const session = await Session.connect(settings.target, options);
   try {
-    return await task({ session, settings, names });
+    return await task(session);
   } finally {
     await session.close();
   }
 }
+
+/** Runs `task` on the input as its database knows it, and tells on the standard error where the command line says otherwise. */
+export const onInput = <Result>(
+  { settings, names, given, io }: GivenInput,
+  task: (input: ConnectedInput) => Promise<Result>,
+): Promise<Result> =>
+  inSession(settings, async (session) => {
+    const catalog = await readCatalog(session, names);
+    const { version, options, optionsAreHidden } = catalog;
+    // A newer version may keep options that mean something else; it is refused wherever they would matter.
+    const stored = (version ?? 0) > VERSION ? null : options;
+    const completed = stored ? withStoredOptions(settings, stored, given) : settings;
+    const differences = differencesOf(stored, optionsOf(completed));
+    const say = (text: string) => io.stderr.write(`dapper-postgres-input: ${printable(text)}\n`);
+    for (const { option, installed, wanted } of differences)
+      say(
+        `input ${names.id} was installed with ${spelt(option, installed)}, and here it is ${spelt(option, wanted)}`,
+      );
+    if (version === VERSION && optionsAreHidden && given.size < SPELLINGS.length)
+      say(
+        `this role may not read the options of input ${names.id}: those that are not given have their defaults`,
+      );
+    return task({ session, settings: completed, names, catalog, differences });
+  });
+
+/** A stored option as the command line spells it: `--include orders,lines`, or `--include ''`. */
+export function spelt(option: string, value: unknown): string {
+  const spelling = SPELLINGS.find(([stored]) => stored === option)?.[1] ?? option;
+  return `--${spelling} ${[value].flat().join(',') || "''"}`;
+}
+
+/** The stored options that are not empty. */
+export const allSpelt = (options: StoredOptions): string =>
+  SPELLINGS.filter(([option]) => options[option].length > 0)
+    .map(([option]) => spelt(option, options[option]))
+    .join(' ');

@@ -1,17 +1,18 @@
 import { install as installMissing } from '../schema/install.ts';
 import { EXIT, command } from './command.ts';
-import { givenInput, inSession } from './input.ts';
+import { givenInput, onInput } from './input.ts';
 import { printJson, printRows, tableList } from './output.ts';
 
 export const install = command({
   summary: 'put the triggers and the internal tables in place',
   details: `\
 Nodes do this by themselves when they start, unless their option install is false. Changes are kept from
-then on, until a node takes them. Exit code 3: some tables had to be left out; the output says why.`,
+then on, until a node takes them. Options that are not given stay those under which the input was installed.
+Exit code 3: some tables had to be left out; the output says why.`,
   options: {},
   async run(call) {
     const { values, io } = call;
-    return inSession(givenInput(call), async ({ session, settings, names }) => {
+    return onInput(givenInput(call), async ({ session, settings, names }) => {
       const { watched, unwatchable, pending } = await installMissing(session, settings, names);
       if (values.json) printJson(io, { id: settings.id, watched, unwatchable, pending });
       else {

@@ -35,19 +35,29 @@ export const COMMON = {
     help: 'a postgres:// URL or keyword=value pairs; default: the variable DATABASE_DSN, which\nkeeps the password out of the list of processes. connect_timeout in it: default 5 s',
   },
   name: { type: 'string', value: 'NAME', help: "the input's name, as its nodes have it" },
-  schemas: { type: 'string', multiple: true, value: 'LIST', help: 'schemas to watch; default: public' },
+  schemas: {
+    type: 'string',
+    multiple: true,
+    value: 'LIST',
+    help: 'schemas to watch; default: those of the installation, else public',
+  },
   include: {
     type: 'string',
     multiple: true,
     value: 'LIST',
-    help: 'tables to watch: names or globs, table or schema.table; default: all',
+    help: 'tables to watch: names or globs, table or schema.table; default: those of the\ninstallation, else all',
   },
-  exclude: { type: 'string', multiple: true, value: 'LIST', help: 'tables to leave out' },
+  exclude: {
+    type: 'string',
+    multiple: true,
+    value: 'LIST',
+    help: 'tables to leave out; default: those of the installation',
+  },
   operation: {
     type: 'string',
     multiple: true,
     value: 'LIST',
-    help: 'of create, update and delete; default: every one',
+    help: 'of create, update and delete; default: those of the installation, else every one',
   },
   'internal-schema': {
     type: 'string',

@@ -4,7 +4,7 @@ import { VERSION } from '../schema/migrations.ts';
 import { plan as planSteps } from '../schema/plan.ts';
 import { type Step, summaryOf } from '../schema/steps.ts';
 import { EXIT, command } from './command.ts';
-import { givenInput, inSession } from './input.ts';
+import { givenInput, onInput } from './input.ts';
 import { printJson } from './output.ts';
 
 export const plan = command({
@@ -23,7 +23,7 @@ Nodes then run with the option install: false, as a role with the rights that --
   },
   async run(call) {
     const { values, io } = call;
-    return inSession(givenInput(call), async ({ session, settings, names }) => {
+    return onInput(givenInput(call), async ({ session, settings, names }) => {
       const { version, steps, barredSteps, watched } = await planSteps(session, settings, names);
       const all = [...inOrder(steps, barredSteps)];
       const role = values['grant-to'];

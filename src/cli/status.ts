@@ -1,20 +1,19 @@
 import { nothingInstalled } from '../node/status.ts';
-import { readCatalog } from '../schema/catalog.ts';
 import { EXIT, command } from './command.ts';
 import { type InputState, ageOf, changesOf, isUnreadable, planOrRefusal, readState } from './input-state.ts';
-import { type ConnectedInput, givenInput, inSession } from './input.ts';
+import { type ConnectedInput, givenInput, onInput } from './input.ts';
 import { duration, printJson, printRows, tableList } from './output.ts';
 
 export const status = command({
   summary: 'tell who is active, what waits, and which tables are watched',
   details: `\
-Which tables are watched depends on the options: give those that the nodes have. Tables that are pending
-lack a trigger, or have an outdated one; the next node to start, or install, sees to them. Exit code 3:
-something could not be read, since another version of this package installed the input.`,
+Tables that are pending lack a trigger, or have an outdated one; the next node to start, or install, sees to
+them. With options that differ from those of the installation it tells what an installation with them would
+watch. Exit code 3: something could not be read, since another version of this package installed the input.`,
   options: {},
   async run(call) {
     const { values, io } = call;
-    return inSession(givenInput(call), async (input) => {
+    return onInput(givenInput(call), async (input) => {
       const report = await reportOn(input);
       if (values.json) printJson(io, jsonOf(report));
       else printRows(io, rowsOf(report, input));
@@ -24,8 +23,8 @@ something could not be read, since another version of this package installed the
 });
 
 async function reportOn(input: ConnectedInput) {
-  const { session, settings, names } = input;
-  const { tables } = await readCatalog(session, names);
+  const { session, settings, names, catalog, differences } = input;
+  const { tables } = catalog;
   const missing = [names.lockTable, names.logTable].filter(({ name }) => !tables.includes(name));
   if (missing.length === 2) throw nothingInstalled();
   const state = await readState(input, tables);
@@ -42,15 +41,24 @@ async function reportOn(input: ConnectedInput) {
       ...state.unreadable.map(({ table, reason }) => `${table} can't be read: ${reason}`),
       ...(refusal === null ? [] : [refusal]),
     ],
+    differences,
   };
 }
 
 type Report = Awaited<ReturnType<typeof reportOn>>;
 
-/** `problems` is there only if there are any. */
-const jsonOf = ({ id, state, problems, ...rest }: Report) => {
+/** `problems` and `differences` are there only if there are any. */
+const jsonOf = ({ id, state, problems, differences, ...rest }: Report) => {
   const { lease, backlog, oldestChangeAt } = state;
-  return { id, lease, backlog, oldestChangeAt, ...rest, ...(problems.length > 0 && { problems }) };
+  return {
+    id,
+    lease,
+    backlog,
+    oldestChangeAt,
+    ...rest,
+    ...(problems.length > 0 && { problems }),
+    ...(differences.length > 0 && { differences }),
+  };
 };
 
 const rowsOf = (

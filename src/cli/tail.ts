@@ -9,7 +9,7 @@ import { tryConnecting } from '../node/connect.ts';
 import { PostgresInput } from '../postgres-input.ts';
 import { readCatalog } from '../schema/catalog.ts';
 import { type Call, EXIT, command } from './command.ts';
-import { type GivenInput, givenInput, inSession } from './input.ts';
+import { type GivenInput, givenInput, inSession, onInput } from './input.ts';
 import { type Options, UsageError } from './options.ts';
 import { type Output, plural, printable } from './output.ts';
 
@@ -45,9 +45,9 @@ It ends at Ctrl-C, SIGTERM, or when its reader hangs up. An event is acknowledge
     if (values.join) refuseFilters(values);
     const include = [...(values.include ?? []), ...(values.table ?? [])];
     const name = values.name ?? `tail_${randomBytes(4).toString('hex')}`;
-    const given = givenInput({ ...call, values: { ...values, include } }, name);
-    if (!values.join) await refuseExisting(given);
-    const { settings, names } = given;
+    const { settings, names } = values.join
+      ? await existingInput(givenInput(call))
+      : await newInput(givenInput({ ...call, values: { ...values, include } }, name));
     await tryConnecting(settings, names);
     const input = new PostgresInput({ ...settings, install: !values.join }, names);
     narrate(input, io.stderr);
@@ -85,11 +85,15 @@ function refuseFilters(values: Call<typeof OPTIONS>['values']): void {
   if (filter) throw new UsageError(`--join takes every event: --${filter} would throw the others away`);
 }
 
-async function refuseExisting(input: GivenInput): Promise<void> {
-  const { tables } = await inSession(input, ({ session, names }) => readCatalog(session, names));
-  if (tables.length === 0) return;
+/** The options of the other nodes are those of a node that joins them. */
+const existingInput = (given: GivenInput): Promise<Pick<GivenInput, 'settings' | 'names'>> =>
+  onInput(given, async ({ settings, names }) => ({ settings, names }));
+
+async function newInput(given: GivenInput): Promise<GivenInput> {
+  const { tables } = await inSession(given.settings, (session) => readCatalog(session, given.names));
+  if (tables.length === 0) return given;
   throw new Error(
-    `input ${input.settings.id} is there already, and tail would take its events away from its other nodes: ` +
+    `input ${given.names.id} is there already, and tail would take its events away from its other nodes: ` +
       'leave --name out, or add --join if that is what you want',
   );
 }

@@ -1,11 +1,11 @@
-import { type Catalog, readCatalog } from '../schema/catalog.ts';
+import type { Catalog } from '../schema/catalog.ts';
 import { byTable } from '../schema/existing.ts';
 import { uninstall as removeAll } from '../schema/install.ts';
 import { type Names, locationOf } from '../schema/names.ts';
 import { isOriginal } from '../schema/steps.ts';
 import { type Call, EXIT, command } from './command.ts';
 import { type InputState, changesOf, isUnreadable, readState } from './input-state.ts';
-import { givenInput, inSession } from './input.ts';
+import { givenInput, onInput } from './input.ts';
 import type { Options } from './options.ts';
 import { coloured, printJson, printRows, printable } from './output.ts';
 
@@ -24,9 +24,8 @@ has acknowledged.`,
   options: OPTIONS,
   async run(call) {
     const { values, io } = call;
-    return inSession(givenInput(call), async ({ session, settings, names }) => {
+    return onInput(givenInput(call), async ({ session, settings, names, catalog }) => {
       const { id } = settings;
-      const catalog = await readCatalog(session, names);
       const objects = objectsOf(catalog, names);
       if (Object.values(objects).every((list) => list.length === 0)) {
         throw new Error(`nothing of input ${id} is installed in schema ${names.schema} of this database`);

@@ -33,8 +33,11 @@ export const nothingInstalled = (): PostgresInputError =>
     'nothing of this input is installed in this database: call handle() first, or run the command install',
   );
 
+// Both statements run without their names, under which the server would keep them prepared for one input: a session may ask
+// for several inputs.
+
 export async function readLease(session: Session, names: Names): Promise<SharedStatus['lease']> {
-  const [lease] = await session.query<LeaseRow>(leaseSql(names).observe);
+  const [lease] = await session.query<LeaseRow>(leaseSql(names).observe.text);
   if (!lease || lease.holder === null || lease.expired || lease.dead) return null;
   return { holder: lease.holder, fencingToken: lease.token, acquiredAt: isoOf(lease.acquiredAt) };
 }
@@ -44,7 +47,7 @@ export async function readBacklog(
   names: Names,
 ): Promise<Pick<SharedStatus, 'backlog' | 'oldestChangeAt'>> {
   const [waiting] = await session.query<{ backlog: number; oldest: string | null }>(
-    changeLogSql(names).backlog,
+    changeLogSql(names).backlog.text,
     [],
     COUNT_TIMEOUT,
   );

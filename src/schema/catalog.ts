@@ -154,7 +154,10 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
 }
 
 /** Under which options a node installed last. */
-export async function readOptions(session: Session, { lockTable }: Names): Promise<StoredOptions | null> {
+export async function readOptions(
+  session: Session,
+  { lockTable }: Pick<Names, 'lockTable'>,
+): Promise<StoredOptions | null> {
   const [row] = await session.query<{ options: StoredOptions | null }>(
     `SELECT options FROM ${lockTable.sql} WHERE resource = ${LEASE_RESOURCE}`,
   );

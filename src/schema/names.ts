@@ -54,6 +54,9 @@ export interface Names {
   trigger(table: string, event: TriggerEvent): string;
 }
 
+/** The name of every lock table begins with this. */
+export const LOCK_TABLE_PREFIX = 'lock_postgres_input_';
+
 /** Matches the name of every trigger function, of all inputs. A PostgreSQL regular expression. */
 export const RECORD_FUNCTIONS = '^process_record_.*_[0-9a-f]{10}$';
 
@@ -72,7 +75,7 @@ export function namesOf(id: string, schema: string): Names {
   return {
     id,
     schema,
-    lockTable: object(shorten(`lock_postgres_input_${id}`)),
+    lockTable: object(shorten(`${LOCK_TABLE_PREFIX}${id}`)),
     logTable: object(shorten(`log_postgres_input_${id}`)),
     logSequence: object(shorten(`sequence_postgres_input_${id}`)),
     secretTable: object(shorten(`secret_postgres_input_${id}`)),

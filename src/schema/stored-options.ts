@@ -4,6 +4,7 @@ import { isDeepStrictEqual } from 'node:util';
  * who can read that row, and a node sees when another node wants something else.
  */
 import type { OptionDifference } from '../api/installation.ts';
+import type { Operation } from '../api/orchestrator.ts';
 import type { Settings } from '../config/settings.ts';
 import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Names } from './names.ts';
@@ -23,6 +24,22 @@ export const optionsOf = ({ name, schemas, tables, operations }: Settings): Stor
   include: tables.include.toSorted(),
   exclude: tables.exclude.toSorted(),
   operations: [...operations].toSorted(),
+});
+
+/** The settings with the options that the database keeps, except those that are `given`. The name is always the kept one. */
+export const withStoredOptions = (
+  settings: Settings,
+  { name, schemas, include, exclude, operations }: StoredOptions,
+  given: ReadonlySet<keyof StoredOptions>,
+): Settings => ({
+  ...settings,
+  name,
+  schemas: given.has('schemas') ? settings.schemas : [...schemas],
+  tables: {
+    include: given.has('include') ? settings.tables.include : [...include],
+    exclude: given.has('exclude') ? settings.tables.exclude : [...exclude],
+  },
+  operations: given.has('operations') ? settings.operations : new Set(operations as readonly Operation[]),
 });
 
 export const storeOptions = ({ lockTable }: Names, options: StoredOptions): string =>

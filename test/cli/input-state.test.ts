@@ -24,7 +24,7 @@ const CASES: readonly Case[] = [
     backlog: 'at least 2 changes',
     status: [/log_postgres_input_x can't be read: column "size" does not exist$/, /older than version 0.1.0/],
     doctor: [
-      /installation: the change log of input x is older/,
+      /installed version: the change log of input x is older/,
       /internal tables: log_.* \(column "size" does not exist\); it has at least 2 changes$/,
     ],
     uninstall: ['--yes'],
@@ -74,7 +74,7 @@ const CASES: readonly Case[] = [
     made: `ALTER TABLE ${LOCK} ALTER COLUMN version SET DEFAULT 99`,
     backlog: '101 changes',
     status: [/installed by a newer version/],
-    doctor: [/installation: input x was installed by a newer version/],
+    doctor: [/installed version: input x was installed by a newer version/],
     uninstall: ['--yes'],
   },
 ];

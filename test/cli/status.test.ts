@@ -11,7 +11,7 @@ describe('status', () => {
       unwatchable: [],
       pending: [],
     });
-    await database.query('INSERT INTO orders VALUES (1), (2)');
+    await database.query('INSERT INTO orders VALUES (1), (2); CREATE TABLE fresh (id int)');
     await database.query("UPDATE postgres_input.log_postgres_input_my_input SET at = at - interval '90 s'");
     expect(await runJson('status', '--name', 'my-input')).toEqual({
       id: 'my_input',
@@ -19,9 +19,9 @@ describe('status', () => {
       backlog: 2,
       oldestChangeAt: expect.stringMatching(/^\d{4}-.*Z$/),
       oldestChangeAge: expect.toSatisfy((age: number) => age >= 90_000),
-      watched: ['lines', 'orders'],
+      watched: ['fresh', 'orders'],
       unwatchable: [],
-      pending: ['lines'],
+      pending: ['fresh'],
     });
     const { out } = await run(['status', '--name', 'my-input']);
     expect(out).toMatch(/^active +no node$/m);

@@ -6,7 +6,10 @@ import { Writable } from 'node:stream';
 import { expect, onTestFinished } from 'vitest';
 import { main } from '../../src/cli/main.ts';
 import type { ChangeEvent } from '../../src/index.ts';
+import { VERSION } from '../../src/schema/migrations.ts';
+import { namesOf } from '../../src/schema/names.ts';
 import { createDatabase } from '../support/database.ts';
+import { publishedCommand } from '../support/published.ts';
 
 export interface Result {
   code: number;
@@ -61,6 +64,18 @@ export async function setup() {
     return { child, err, next };
   }
 
+  /** Installs as version 0.1.0 of this package does. */
+  const installOld = (name: string, ...args: string[]) =>
+    publishedCommand('0.1.0', ['install', '--name', name, '--connection-string', database.url, ...args]);
+
+  /** Makes an input look as a version leaves it that is yet to come. */
+  const makeNewer = (name: string) => {
+    const { lockTable } = namesOf(name, 'postgres_input');
+    return database.query(`
+      ALTER TABLE ${lockTable.sql} ADD COLUMN yet_to_come int, ALTER COLUMN version SET DEFAULT ${VERSION + 97};
+      UPDATE ${lockTable.sql} SET version = ${VERSION + 97}, options = '{"unheard": "of"}'`);
+  };
+
   /** The names of the internal schema and of all triggers. */
   const internalObjects = async () =>
     (
@@ -68,7 +83,7 @@ export async function setup() {
        UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal`)
     ).map(({ name }) => name);
 
-  return { database, run, runJson, start, startTail, internalObjects };
+  return { database, run, runJson, start, startTail, installOld, makeNewer, internalObjects };
 }
 
 export async function exitCode(child: ChildProcess): Promise<number | null> {
