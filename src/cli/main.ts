@@ -9,6 +9,7 @@ import { type Command, EXIT, type ExitCode } from './command.ts';
 import { doctor } from './doctor.ts';
 import { helpOf, helpOfAll } from './help.ts';
 import { install } from './install.ts';
+import { list } from './list.ts';
 import { UsageError, parseValues } from './options.ts';
 import type { Io } from './output.ts';
 import { plan } from './plan.ts';
@@ -17,7 +18,15 @@ import { nearest } from './suggestion.ts';
 import { tail } from './tail.ts';
 import { uninstall } from './uninstall.ts';
 
-const COMMANDS: Readonly<Record<string, Command>> = { plan, install, uninstall, status, doctor, tail };
+const COMMANDS: Readonly<Record<string, Command>> = {
+  plan,
+  install,
+  uninstall,
+  list,
+  status,
+  doctor,
+  tail,
+};
 const ALL = Object.keys(COMMANDS).join(', ');
 
 export async function main(args: readonly string[], io: Io): Promise<ExitCode> {

@@ -20,6 +20,23 @@ export function printRows({ stdout }: Io, rows: readonly (readonly [string, stri
     stdout.write(`${label.padEnd(width)}  ${printable(text)}\n`.replace(/ +\n$/, '\n'));
 }
 
+/** Rows below a header, in columns. */
+export function printTable(
+  { stdout }: Io,
+  header: readonly string[],
+  rows: readonly (readonly string[])[],
+): void {
+  const lines = [header, ...rows.map((row) => row.map(printable))];
+  const widths = header.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
+  for (const line of lines)
+    stdout.write(
+      `${line
+        .map((text, column) => text.padEnd(widths[column]!))
+        .join('  ')
+        .trimEnd()}\n`,
+    );
+}
+
 const COLOURS = { red: 31, green: 32, yellow: 33 } as const;
 
 /** `text` in a colour if `output` is a terminal with colours; the variable NO_COLOR turns colours off. */
