@@ -19,7 +19,7 @@ ${optionsOfEveryCommand}
 ${columns(OPTION_WIDTH, [['--version', 'the version of this package']])}
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done, but there is something to look after (doctor found
-problems, install had to leave something out, status could not read something, list found old
+problems, install or migrate had to leave something out, status could not read something, list found old
 changes that no node takes).
 
 ${PROGRAM} <command> --help tells more about a command.

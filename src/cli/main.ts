@@ -10,6 +10,7 @@ import { doctor } from './doctor.ts';
 import { helpOf, helpOfAll } from './help.ts';
 import { install } from './install.ts';
 import { list } from './list.ts';
+import { migrate } from './migrate.ts';
 import { UsageError, parseValues } from './options.ts';
 import type { Io } from './output.ts';
 import { plan } from './plan.ts';
@@ -21,6 +22,7 @@ import { uninstall } from './uninstall.ts';
 const COMMANDS: Readonly<Record<string, Command>> = {
   plan,
   install,
+  migrate,
   uninstall,
   list,
   status,

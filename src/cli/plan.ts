@@ -8,7 +8,7 @@ import { givenInput, onInput } from './input.ts';
 import { printJson } from './output.ts';
 
 export const plan = command({
-  summary: 'print the SQL that install would run, and run nothing',
+  summary: 'print the SQL that install or migrate would run, and run nothing',
   details: `\
 For a DBA: plan ... | psql, as a role that owns the tables, or as a superuser. The plan leaves out what is
 in place already: psql stops at the first step that fails, and a new plan goes on from there. One transaction

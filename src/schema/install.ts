@@ -18,6 +18,13 @@ import type { Step } from './steps.ts';
 
 const ATTEMPTS = 20;
 
+export interface InstallOptions {
+  readonly planner?: Planner | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Called after each step, with the reason if the step failed. A step that was locked is tried again. */
+  readonly onStep?: ((step: Step, failure: Error | null) => void) | undefined;
+}
+
 /**
  * Installs what is missing. Tables that stay locked are left pending.
  * @throws {PostgresInputError} ERR_INSTALL, retryable if the internal tables stayed locked; ERR_CONNECTION_LOST; the reason of
@@ -27,12 +34,12 @@ export async function install(
   session: Session,
   settings: Settings,
   names: Names,
-  { planner, signal }: { planner?: Planner; signal?: AbortSignal } = {},
+  { planner, signal, onStep }: InstallOptions = {},
 ): Promise<Installation> {
   return exclusively(session, names, signal, async () => {
     for (let attempt = 1; ; attempt++) {
       const { steps, watched, unwatchable } = await plan(session, settings, names, planner);
-      const { busy, refused, failure } = await applyAll(session, settings, steps, signal);
+      const { busy, refused, failure } = await applyAll(session, settings, steps, { signal, onStep });
       if (failure) throw installError(failure, settings);
       if (busy.length === 0 || attempt === ATTEMPTS) {
         const internal = busy.find(({ step }) => step.essential);
@@ -89,7 +96,7 @@ async function applyAll(
   session: Session,
   settings: Settings,
   steps: readonly Step[],
-  signal?: AbortSignal,
+  { signal, onStep }: Pick<InstallOptions, 'signal' | 'onStep'> = {},
 ): Promise<Outcome> {
   const outcome: Outcome = { busy: [], refused: [], failure: null };
   const { busy, refused } = outcome;
@@ -98,9 +105,11 @@ async function applyAll(
     signal?.throwIfAborted();
     try {
       await apply(session, settings, step);
+      onStep?.(step, null);
     } catch (cause) {
       const error = cause as Error & { code?: string };
       if (isConnectionError(error)) throw error;
+      onStep?.(step, error);
       if (BUSY.has(error.code ?? '')) busy.push({ step, error });
       else if (step.essential) outcome.failure = error;
       else if (step.table !== undefined) refused.push({ table: step.table, reason: error.message });
