@@ -38,7 +38,7 @@ has acknowledged.`,
         return EXIT.ok;
       }
       if (objections.length > 0) throw new Error(objections.join('; '));
-      await removeAll(session, settings, names);
+      await removeAll(session, settings, names, { mayLose: values.yes ?? false });
       if (values.json) printJson(io, { id, discarded: state.backlog });
       else {
         const note = `${changesOf(state, names)} had not been acknowledged`;

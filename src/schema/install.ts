@@ -57,14 +57,25 @@ export async function install(
 }
 
 /**
- * Removes everything that was installed under this id.
+ * Removes everything that was installed under this id. Unless it `mayLose` changes, the log has to be empty once the triggers are
+ * gone: dropping a trigger waits for the transactions that wrote to its table, so nothing writes to the log afterwards.
  * @throws {PostgresInputError} ERR_INSTALL, ERR_CONNECTION_LOST
  */
-export async function uninstall(session: Session, settings: Settings, names: Names): Promise<void> {
+export async function uninstall(
+  session: Session,
+  settings: Settings,
+  names: Names,
+  { mayLose = true }: { readonly mayLose?: boolean } = {},
+): Promise<void> {
   await exclusively(session, names, undefined, async () => {
     for (let attempt = 1; ; attempt++) {
-      const steps = await planRemoval(session, names);
-      const { busy, refused, failure } = await applyAll(session, settings, steps);
+      const { triggerSteps, objectSteps, hasLog } = await planRemoval(session, names);
+      let outcome = await applyAll(session, settings, triggerSteps);
+      if (isWhole(outcome)) {
+        if (!mayLose && hasLog && (await holdsChanges(session, names))) throw changesArrived(settings);
+        outcome = await applyAll(session, settings, objectSteps);
+      }
+      const { busy, refused, failure } = outcome;
       if (failure) throw removalError(failure, settings);
       if (busy.length === 0 && refused.length === 0) return;
       if (attempt === ATTEMPTS || refused.length > 0) {
@@ -89,6 +100,19 @@ interface Outcome {
   readonly refused: UnwatchableTable[];
   /** Why an essential step can't succeed. */
   failure: Error | null;
+}
+
+const isWhole = ({ busy, refused, failure }: Outcome): boolean =>
+  busy.length === 0 && refused.length === 0 && failure === null;
+
+/** Whether a change waits in the log, of whatever version the log is. */
+async function holdsChanges(session: Session, { logTable }: Names): Promise<boolean> {
+  const [row] = await session.query<{ found: boolean }>(
+    `SELECT EXISTS (SELECT FROM ${logTable.sql}) AS found`,
+    [],
+    INSTALL_TIMEOUT,
+  );
+  return row!.found;
 }
 
 /** Nothing follows an essential step that has not succeeded, and such a step follows only where all has succeeded. */
@@ -161,6 +185,13 @@ async function exclusively<Result>(
     await session.query('SELECT pg_advisory_unlock($1)', [names.installKey]).catch(() => {});
   }
 }
+
+const changesArrived = ({ id }: Settings): PostgresInputError =>
+  new PostgresInputError(
+    'ERR_INSTALL',
+    `the triggers of input ${id} are removed, and changes arrived meanwhile, which are kept: start a node, which puts the triggers ` +
+      'back and takes the changes; or run uninstall with --yes',
+  );
 
 const removalError = (cause: Error, { id, target }: Settings): PostgresInputError =>
   new PostgresInputError(

@@ -8,23 +8,34 @@ import type { Names } from './names.ts';
 import { type Step, dropFunction, dropSteps, isOriginal } from './steps.ts';
 import { dropStep } from './table-step.ts';
 
-/** Triggers come first, then what they need. Reads only. */
-export async function planRemoval(session: Session, names: Names): Promise<Step[]> {
+export interface Removal {
+  /** These come first. */
+  readonly triggerSteps: readonly Step[];
+  /** What the triggers needed: functions, then tables. */
+  readonly objectSteps: readonly Step[];
+  readonly hasLog: boolean;
+}
+
+/** Reads only. */
+export async function planRemoval(session: Session, names: Names): Promise<Removal> {
   const essential = true as const;
   const existing = await readCatalog(session, names);
   const triggers = byTable(existing.triggers.filter((t) => !isOriginal(t, names)));
-  return [
-    ...[...triggers.values()].map(dropStep),
-    ...dropSteps(
-      existing.functions.map((f) => dropFunction(names, f)),
-      { essential },
-    ),
-    {
-      essential,
-      sql: [
-        ...existing.tables.map((name) => `DROP TABLE ${qualify(names.schema, name)}`),
-        ...(existing.schemaExists ? [dropSchema(names)] : []),
-      ],
-    },
-  ].filter(({ sql }) => sql.length > 0);
+  return {
+    triggerSteps: [...triggers.values()].map(dropStep),
+    objectSteps: [
+      ...dropSteps(
+        existing.functions.map((f) => dropFunction(names, f)),
+        { essential },
+      ),
+      {
+        essential,
+        sql: [
+          ...existing.tables.map((name) => `DROP TABLE ${qualify(names.schema, name)}`),
+          ...(existing.schemaExists ? [dropSchema(names)] : []),
+        ],
+      },
+    ].filter(({ sql }) => sql.length > 0),
+    hasLog: existing.tables.includes(names.logTable.name),
+  };
 }

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { newPostgresInput } from '../../src/index.ts';
-import { setup } from './support.ts';
+import { exitCode, setup } from './support.ts';
 
 describe('uninstall', () => {
   it('refuses while a node is active, which status names', async () => {
@@ -114,5 +114,67 @@ describe('uninstall', () => {
       expect(await internalObjects()).toEqual([]);
       await database.query('DELETE FROM lines');
     }
+  });
+
+  it('keeps changes that arrive after it has counted them, unless told to lose them', async () => {
+    const { database, run, runJson, startTail, internalObjects } = await setup();
+    await run(['install', '--name', 'x']);
+    const writer = await database.client();
+    await writer.query('BEGIN; INSERT INTO orders VALUES (1)');
+    // The open transaction's change is not counted, and its trigger can't be dropped before it ends.
+    const uninstalled = run(['uninstall', '--name', 'x', '--lock-timeout', '60000']);
+    await expect
+      .poll(() => database.query(`SELECT FROM pg_locks WHERE NOT granted AND relation = 'orders'::regclass`))
+      .toHaveLength(1);
+    await writer.query('COMMIT');
+    const { code, out, err } = await uninstalled;
+    expect({ code, out }).toEqual({ code: 1, out: '' });
+    expect(err).toMatch(/ERR_INSTALL: the triggers of input x are removed, and changes arrived meanwhile/);
+    expect(await internalObjects()).toEqual(['postgres_input']);
+    expect((await runJson('status', '--name', 'x')).backlog).toBe(1);
+
+    await run(['install', '--name', 'x']);
+    const { child, next } = await startTail('--name', 'x', '--join');
+    expect(await next()).toMatchObject({ location: 'orders', id: '1' });
+    child.kill('SIGTERM');
+    expect(await exitCode(child)).toBe(0);
+    expect(await run(['uninstall', '--name', 'x'])).toMatchObject({ code: 0, err: '' });
+    expect(await internalObjects()).toEqual([]);
+  });
+
+  it('loses changes that arrive meanwhile if told to', async () => {
+    const { database, run, internalObjects } = await setup();
+    await run(['install', '--name', 'x']);
+    const writer = await database.client();
+    await writer.query('BEGIN; INSERT INTO orders VALUES (1)');
+    const uninstalled = run(['uninstall', '--yes', '--name', 'x', '--lock-timeout', '60000']);
+    await expect
+      .poll(() => database.query(`SELECT FROM pg_locks WHERE NOT granted AND relation = 'orders'::regclass`))
+      .toHaveLength(1);
+    await writer.query('COMMIT');
+    expect(await uninstalled).toMatchObject({ code: 0, err: '' });
+    expect(await internalObjects()).toEqual([]);
+  });
+
+  it.each(['0.1.0', 'a newer version'])('refuses the same with objects of %s', async (version) => {
+    const { database, run, installOld, makeNewer, internalObjects } = await setup();
+    if (version === '0.1.0') await installOld('x');
+    else {
+      await run(['install', '--name', 'x']);
+      await makeNewer('x');
+    }
+    const writer = await database.client();
+    await writer.query('BEGIN; INSERT INTO orders VALUES (1)');
+    const uninstalled = run(['uninstall', '--name', 'x', '--lock-timeout', '60000']);
+    await expect
+      .poll(() => database.query(`SELECT FROM pg_locks WHERE NOT granted AND relation = 'orders'::regclass`))
+      .toHaveLength(1);
+    await writer.query('COMMIT');
+    expect(await uninstalled).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('changes arrived meanwhile'),
+    });
+    expect(await run(['uninstall', '--yes', '--name', 'x'])).toMatchObject({ code: 0 });
+    expect(await internalObjects()).toEqual([]);
   });
 });
