@@ -1,0 +1,79 @@
+/** What docs/upgrading.md says of an upgrade that a DBA runs, and of going back to 0.1.0. */
+import { expect, onTestFinished, test } from 'vitest';
+import { newPostgresInput } from '../../src/index.ts';
+import { versionLine } from '../../src/schema/migrations.ts';
+import { VERSION } from '../../src/schema/migrations.ts';
+import { setup as setupCommand } from '../cli/support.ts';
+import { Consumer, reaches, spawnReplica } from '../support/consumer.ts';
+import type { NodeSetup } from '../support/node.ts';
+import { published } from '../support/published.ts';
+
+async function setup() {
+  const command = await setupCommand();
+  const { database } = command;
+  const oldNode = async (options: NodeSetup['options'] = {}) => {
+    const node = spawnReplica({ url: database.url, name: 'x', package: await published('0.1.0'), options });
+    onTestFinished(() => node[Symbol.asyncDispose]());
+    return node;
+  };
+  const newNode = async (options: NodeSetup['options'] = {}) => {
+    const config = { name: 'x', type: 'postgres', connectionString: database.url };
+    const input = await newPostgresInput(config, { connectTimeout: 15_000, ...options });
+    onTestFinished(() => input[Symbol.asyncDispose]());
+    return input;
+  };
+  /** Of the input's functions, those that this version made. */
+  const functions = () =>
+    database.query('SELECT FROM pg_proc WHERE strpos(prosrc, $1) > 0', [versionLine(VERSION)]);
+  return { ...command, oldNode, newNode, functions };
+}
+
+test('a DBA runs the new plan, the old nodes go on, and the new ones take over', async () => {
+  const { database, run, oldNode, newNode, functions, installOld } = await setup();
+  await installOld('x');
+  const old = await oldNode({ install: false, discoveryInterval: 50 });
+  await old.waitFor(({ is }) => is === 'active');
+  const { out } = await run(['plan', '--name', 'x']);
+  await database.query(out.replaceAll(/^\\set .*\n/gm, ''));
+  expect(await functions()).not.toEqual([]);
+  old.send({ do: 'consume' });
+  for (const id of [1, 2]) {
+    await database.query('INSERT INTO orders VALUES ($1)', [id]);
+    await old.waitFor((report) => report.is === 'event' && report.event.id === `${id}`);
+  }
+
+  const next = await newNode({ install: false });
+  const consumer = new Consumer(next);
+  await reaches(next, 'standby');
+  old.send({ do: 'close' });
+  await reaches(next, 'active');
+  await database.query('INSERT INTO orders VALUES (3)');
+  await consumer.count(1);
+  expect(consumer.ids).toEqual(['3']);
+});
+
+test('nodes of 0.1.0 take over from this version, and back', async () => {
+  const { database, oldNode, newNode, functions } = await setup();
+  const first = await newNode();
+  const consumed = new Consumer(first);
+  await reaches(first, 'active');
+  const old = await oldNode();
+  await old.waitFor(({ is }) => is === 'standby');
+  await first.close();
+  await consumed.ended;
+  await old.waitFor(({ is }) => is === 'active');
+  expect(await functions()).toEqual([]);
+  await database.query('INSERT INTO orders VALUES (1)');
+  old.send({ do: 'consume' });
+  await old.waitFor((report) => report.is === 'event' && report.event.id === '1');
+
+  const again = await newNode();
+  const consumer = new Consumer(again);
+  await reaches(again, 'standby');
+  old.send({ do: 'close' });
+  await reaches(again, 'active');
+  await database.query('INSERT INTO orders VALUES (2)');
+  await consumer.count(1);
+  expect(consumer.ids).toEqual(['2']);
+  await expect.poll(async () => (await functions()).length).toBeGreaterThan(0);
+});
