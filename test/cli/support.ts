@@ -6,7 +6,6 @@ import { Writable } from 'node:stream';
 import { expect, onTestFinished } from 'vitest';
 import { main } from '../../src/cli/main.ts';
 import type { ChangeEvent } from '../../src/index.ts';
-import { VERSION } from '../../src/schema/migrations.ts';
 import { namesOf } from '../../src/schema/names.ts';
 import { createDatabase } from '../support/database.ts';
 import { publishedCommand } from '../support/published.ts';
@@ -16,6 +15,9 @@ export interface Result {
   out: string;
   err: string;
 }
+
+/** A version of the objects that is yet to come. */
+export const NEWER = 99;
 
 const PROGRAM = new URL('../../src/cli.ts', import.meta.url).pathname;
 
@@ -68,12 +70,12 @@ export async function setup() {
   const installOld = (name: string, ...args: string[]) =>
     publishedCommand('0.1.0', ['install', '--name', name, '--connection-string', database.url, ...args]);
 
-  /** Makes an input look as a version leaves it that is yet to come. */
+  /** Makes an input look as that version will leave it. */
   const makeNewer = (name: string) => {
     const { lockTable } = namesOf(name, 'postgres_input');
     return database.query(`
-      ALTER TABLE ${lockTable.sql} ADD COLUMN yet_to_come int, ALTER COLUMN version SET DEFAULT ${VERSION + 97};
-      UPDATE ${lockTable.sql} SET version = ${VERSION + 97}, options = '{"unheard": "of"}'`);
+      ALTER TABLE ${lockTable.sql} ADD COLUMN yet_to_come int, ALTER COLUMN version SET DEFAULT ${NEWER};
+      UPDATE ${lockTable.sql} SET version = ${NEWER}, options = '{"unheard": "of"}'`);
   };
 
   /** The names of the internal schema and of all triggers. */

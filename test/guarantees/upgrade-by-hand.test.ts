@@ -1,12 +1,12 @@
 /** What docs/upgrading.md says of an upgrade that a DBA runs, and of going back to 0.1.0. */
+import { readFile } from 'node:fs/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { newPostgresInput } from '../../src/index.ts';
-import { versionLine } from '../../src/schema/migrations.ts';
-import { VERSION } from '../../src/schema/migrations.ts';
+import { VERSION, versionLine } from '../../src/schema/migrations.ts';
 import { setup as setupCommand } from '../cli/support.ts';
 import { Consumer, reaches, spawnReplica } from '../support/consumer.ts';
 import type { NodeSetup } from '../support/node.ts';
-import { published } from '../support/published.ts';
+import { published, publishedCommand } from '../support/published.ts';
 
 async function setup() {
   const command = await setupCommand();
@@ -27,6 +27,12 @@ async function setup() {
     database.query('SELECT FROM pg_proc WHERE strpos(prosrc, $1) > 0', [versionLine(VERSION)]);
   return { ...command, oldNode, newNode, functions };
 }
+
+test('the page tells the version of what is installed', async () => {
+  const page = await readFile(new URL('../../docs/upgrading.md', import.meta.url), 'utf8');
+  const [, version] = [...page.matchAll(/^\| \d+\.\d+\.\d+ +\| (\d+) +\|$/gm)].at(-1)!;
+  expect(Number(version)).toBe(VERSION);
+});
 
 test('a DBA runs the new plan, the old nodes go on, and the new ones take over', async () => {
   const { database, run, oldNode, newNode, functions, installOld } = await setup();
@@ -76,4 +82,17 @@ test('nodes of 0.1.0 take over from this version, and back', async () => {
   await consumer.count(1);
   expect(consumer.ids).toEqual(['2']);
   await expect.poll(async () => (await functions()).length).toBeGreaterThan(0);
+});
+
+test('a DBA who runs the plan of 0.1.0 brings its nodes back', async () => {
+  const { database, run, oldNode, functions } = await setup();
+  await run(['install', '--name', 'x']);
+  const plan = await publishedCommand('0.1.0', ['plan', '--name', 'x', '--connection-string', database.url]);
+  await database.query(plan);
+  expect(await functions()).toEqual([]);
+  const old = await oldNode({ install: false });
+  await old.waitFor(({ is }) => is === 'active');
+  await database.query('INSERT INTO orders VALUES (1)');
+  old.send({ do: 'consume' });
+  await old.waitFor((report) => report.is === 'event' && report.event.id === '1');
 });
