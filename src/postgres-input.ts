@@ -71,7 +71,7 @@ export class PostgresInput implements Input, AsyncDisposable {
    *
    * The iteration ends after `close()`. It throws `ERR_PAYLOAD_INVALID` when garbage arrives on the channel,
    * `ERR_CONNECT` or `ERR_CONNECTION_LOST` when the database can't be reached, and `ERR_INSTALL`; the lease is given up
-   * first, so that another node carries on.
+   * first, so that another node carries on. With `reconnect` it throws `ERR_INSTALL` alone.
    * @throws {PostgresInputError} ERR_ALREADY_HANDLING, ERR_CLOSED, ERR_CONFIG_INVALID
    */
   handle(options: HandleOptions = {}): AsyncIterableIterator<ChangeEvent, undefined> {

@@ -2,7 +2,7 @@ import { once as onceEmitted } from 'node:events';
 import { createServer } from 'node:net';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import { Delivery } from '../src/delivery/delivery.ts';
-import { type ChangeEvent, type PostgresInput, newPostgresInput } from '../src/index.ts';
+import { type ChangeEvent, type LifecycleEvents, type PostgresInput, newPostgresInput } from '../src/index.ts';
 import {
   Consumer,
   connections,
@@ -449,14 +449,32 @@ describe('garbage on the channel', () => {
     await again.count(1);
   });
 
-  test('ends it for good, also with reconnect', async () => {
+  test('with reconnect, only makes the node give the lease up and join again', async () => {
     await using bench = await setup();
     const input = await bench.input();
-    const consumer = new Consumer(input, { reconnect: true });
-    await reaches(input, 'active');
-    await bench.database.query(`NOTIFY test_input, 'null'`);
-    expect(await consumer.ended).toMatchObject({ code: 'ERR_PAYLOAD_INVALID' });
+    const attempts: LifecycleEvents['reconnecting'][0][] = [];
+    input.on('reconnecting', (attempt) => attempts.push(attempt));
+    const consumer = new Consumer(input, { reconnect: { minDelay: 20, maxDelay: 60_000 } });
+    for (const [attempt, garbage] of ['null', 'some bollocks'].entries()) {
+      await once(input, 'asleep');
+      await bench.database.query('INSERT INTO items VALUES ($1)', [attempt]);
+      await consumer.count(attempt + 1);
+      const joined = once(input, 'standby');
+      // A flood: more of it arrives while the node gives the lease up, and while it is away.
+      await bench.database.query(`SELECT pg_notify('test_input', $1 || n) FROM generate_series(1, 100) n`, [garbage]);
+      await until(() => attempts.length === attempt + 1);
+      await bench.database.query('SELECT pg_notify($1, $2)', ['test_input', garbage]);
+      await joined;
+    }
+    // The attempts count up and their delays grow, so that a flood makes no storm of terms.
+    expect(attempts).toMatchObject([
+      { attempt: 1, error: { code: 'ERR_PAYLOAD_INVALID', retryable: false } },
+      { attempt: 2, error: { code: 'ERR_PAYLOAD_INVALID', retryable: false } },
+    ]);
+    await input.close();
     await expectAllReleased(bench.database);
+    expect(await consumer.ended).toBeUndefined();
+    expect(consumer.ids).toEqual(['0', '1']);
   });
 
   test('leaves time for the event in hand', async () => {

@@ -25,8 +25,8 @@ export interface LifecycleEvents {
   /** Looking after the triggers failed; it is tried again. What is in place goes on working. */
   discoveryFailed: [error: unknown];
   /**
-   * With `reconnect`: the connection was lost, and with it the lease if it was held, and is tried again after `delay`
-   * milliseconds. `standby` tells when that has come to something.
+   * With `reconnect`: the connection was lost, or garbage arrived on the channel. The lease is given up if it was held, and the node
+   * connects again after `delay` milliseconds. `standby` tells when it has joined again.
    */
   reconnecting: [attempt: { error: PostgresInputError; attempt: number; delay: number }];
   /** A notification that claims to be of our triggers and is not was skipped. */

@@ -55,8 +55,8 @@ export interface HandleOptions {
    */
   ack?: 'auto' | 'manual';
   /**
-   * Whether to rejoin as a standby after an error that is retryable, for ever, with growing, jittered delays of at least
-   * `minDelay` and at most `maxDelay` milliseconds. `true` stands for `{ minDelay: 100, maxDelay: 10000 }`. Default: `false`.
+   * Whether to rejoin as a standby after an error that is retryable and after garbage on the channel, for ever, with growing, jittered
+   * delays of at least `minDelay` and at most `maxDelay` milliseconds. `true` stands for `{ minDelay: 100, maxDelay: 10000 }`. Default: `false`.
    */
   reconnect?: boolean | { minDelay?: number; maxDelay?: number };
 }

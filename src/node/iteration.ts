@@ -93,7 +93,7 @@ export class Iteration {
         // The end was asked for: it comes without an error, also if the database is gone.
         if (this.#ending) return;
         const error = asInputError(cause, this.#settings);
-        if (!delays || !error.retryable) throw error;
+        if (!delays || !isOutlasted(error)) throw error;
         // A life that fails as soon as it has joined was no better than one that could not connect.
         if (performance.now() - this.#joined > delays.maxDelay) this.#attempt = 0;
         const attempt = ++this.#attempt;
@@ -122,6 +122,13 @@ export class Iteration {
     }
   }
 }
+
+/**
+ * Whether a node that is to reconnect goes on after this error. It also goes on after garbage on the channel, although the same call may
+ * meet the garbage's sender again: anybody may send a notification, and none may stop a consumer.
+ */
+const isOutlasted = ({ code, retryable }: PostgresInputError): boolean =>
+  retryable || code === 'ERR_PAYLOAD_INVALID';
 
 /** Makes one of our errors of what a life or an acknowledgement failed with. */
 function asInputError(cause: unknown, { target: { secrets } }: Settings): PostgresInputError {
