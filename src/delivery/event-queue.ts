@@ -4,14 +4,16 @@
  * The queue outlives the terms. Before the first term and between two of them, a pull waits. A term opens a {@link Delivery} of
  * its own, which takes the place of the one before.
  *
- * With `ack: 'auto'` asking for the next event acknowledges those in hand. With 'manual' they are acknowledged one by
- * one, and no more than `maxInFlight` are handed out.
+ * With `ack: 'auto'` asking for the next event acknowledges those in hand. Each event is the answer to a call of `next`, so the
+ * number of calls under way is the only bound of what is in hand: any other would leave the calls above it without an answer.
+ * With 'manual' the events are acknowledged one by one, and no more than `maxInFlight` are in hand.
  */
 import type { ChangeEvent } from '../api/change-event.ts';
 import { Delivery, type DeliveryOptions } from './delivery.ts';
 
 export interface EventQueueOptions {
   readonly ack: 'auto' | 'manual';
+  /** With `ack: 'manual'`. */
   readonly maxInFlight: number;
   /** Called when the consumer has left the loop. Resolves when everything is let go. */
   readonly leave: () => Promise<void>;
@@ -45,7 +47,8 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
 
   /** Begins to hand out what a new term brings. */
   open(term: Omit<DeliveryOptions, 'maxInFlight' | 'ready'>): Delivery {
-    const { maxInFlight } = this.#options;
+    const { ack } = this.#options;
+    const maxInFlight = ack === 'auto' ? Infinity : this.#options.maxInFlight;
     this.#delivery = new Delivery({ ...term, maxInFlight, ready: () => this.serve() });
     return this.#delivery;
   }

@@ -66,6 +66,16 @@ test('acknowledges with every pull what is in hand, once', async () => {
   expect(bundle.acknowledged).toEqual(['1', '2', '3']);
 });
 
+test('answers every call that is under way with automatic acknowledgement, however many there are', async () => {
+  const { queue, delivery, bundle } = setup({ maxInFlight: 2 });
+  const pulls = Array.from({ length: 5 }, () => queue.next());
+  delivery.push(changes(5));
+  expect(ids(await Promise.all(pulls))).toEqual(['1', '2', '3', '4', '5']);
+  expect(queue.inHand).toBe(5);
+  void queue.next();
+  expect(bundle.acknowledged).toEqual(['1', '2', '3', '4', '5']);
+});
+
 test('acknowledges nothing by itself when that is done by hand, and bounds what is in hand', async () => {
   const { queue, delivery, bundle } = setup({ ack: 'manual', maxInFlight: 2 });
   delivery.push(changes(4));
