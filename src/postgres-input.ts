@@ -208,6 +208,7 @@ export class PostgresInput implements Input, AsyncDisposable {
         break;
       case 'asleep':
       case 'awake':
+      case 'notificationQueue':
       case 'optionsDiffer':
       case 'discoveryFailed':
         break;

@@ -15,6 +15,12 @@ export interface LifecycleEvents {
   asleep: [];
   /** The reader reads the change log. */
   awake: [];
+  /**
+   * The server's notification queue has come above the level at which the reader stays awake, so that writers do not notify, or is below it
+   * again. `usage` is the share of the queue that is in use. Some session that listens has had a transaction open for long: when
+   * the queue is full, every commit in the cluster that notifies fails.
+   */
+  notificationQueue: [queue: { usage: number; isFilling: boolean }];
   /** The triggers have been looked after: which tables are watched, and which are not, and why. */
   installed: [installation: Installation];
   /**

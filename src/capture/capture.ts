@@ -17,6 +17,8 @@ export interface Capture {
   onNotification(payload: string): void;
   /** To be called for every marker on the nodes' channel. */
   onMarker(marker: string): void;
+  /** To be called regularly with the share of the server's notification queue that is in use. */
+  onQueueUsage(usage: number): void;
   readonly acknowledgements: Acknowledgements;
 }
 
@@ -33,6 +35,7 @@ export function beginTerm(options: CaptureOptions): Capture {
     run: (signal) => reader.run(signal),
     onNotification: (payload) => reader.onNotification(payload),
     onMarker: (marker) => reader.onMarker(marker),
+    onQueueUsage: (usage) => reader.onQueueUsage(usage),
     acknowledgements: new Acknowledgements(session, names, hold, fail),
   };
 }

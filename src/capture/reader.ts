@@ -5,7 +5,8 @@
  *            the log is read to its end, and the writers are quiet
  *   awake --------------------------------------------------------> asleep
  *         <--------------------------------------------------------
- *            the writers are busy, the sink is full, or a notification says "look"
+ *            the writers are busy, the sink is full, a notification says "look",
+ *            or the server's notification queue fills up
  *
  * Awake, it reads the log in passes (passes.ts), and writers do not notify. Asleep, it asks nothing and takes what the
  * writers notify of. How it changes from one to the other without loss or repetition is told in sleeping.ts.
@@ -110,6 +111,11 @@ export class Reader {
   /** To be called for every marker on the nodes' channel. */
   onMarker(marker: string): void {
     this.#sleeping.onMarker(marker);
+  }
+
+  /** To be called regularly with the share of the server's notification queue that is in use. */
+  onQueueUsage(usage: number): void {
+    this.#sleeping.onQueueUsage(usage);
   }
 
   #onForeign(change: Change): void {

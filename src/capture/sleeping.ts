@@ -5,7 +5,7 @@
  *   awake ---------------------> turning ---------------------> asleep
  *     ^                             |                              |
  *     +-----------------------------+------------------------------+
- *        busy, no room for changes, or told to look at the log: unlock
+ *        busy, no room for changes, told to look at the log, or the notification queue fills up: unlock
  *
  * The writers' side is an advisory lock, the sleep lock. A trigger tries to share the lock. If the reader holds the lock,
  * that fails, and the writer notifies. If the writer gets its share, then the reader is awake or nobody is active: the
@@ -22,6 +22,10 @@
  * The reader turns back when the log holds more than a page, when too much is announced to be held, or when an announcement
  * says no more than "look". If the marker does not arrive in time, the listener is deaf: the term fails.
  *
+ * The notification queue is the server's, and a session that listens and has a transaction open keeps all that follows in the queue. When the
+ * queue is full, every commit that notifies fails, and goes on failing until somebody asks for the queue's usage. So the usage is
+ * asked for before the lock is tried and with every renewal of the lease, and above a level the reader stays awake.
+ *
  * Waking up takes effect at once: from then on announcements are ignored, and the next pass reads their changes. If one
  * announcement were left to the log and the next one taken, the second would overtake the first.
  */
@@ -29,6 +33,7 @@ import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import type { Notify } from '../api/lifecycle-events.ts';
 import { type Session, type Statement, connectionLost } from '../postgres/session.ts';
+import { isQueueFull } from '../postgres/sqlstates.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
 import type { Names } from '../schema/names.ts';
 import { encodeNodeMessage } from '../schema/node-channel.ts';
@@ -46,12 +51,19 @@ const MAX_REMEMBERED = 1000;
 /** How many announcements may be held; a database that announces more is too busy to sleep. */
 const MAX_HELD = 100;
 
-// $1: the sleep lock. $2: the nodes' channel. $3: the message with the marker.
+/** The share of the notification queue from which on the reader stays awake. */
+const QUEUE_LEVEL = 0.25;
+
+// $1: the sleep lock. $2: the nodes' channel. $3: the message with the marker. $4: the level of the notification queue.
 const tryLock: Statement = {
   name: 'reader_fall_asleep',
   text: `
-SELECT locked, CASE WHEN locked THEN pg_catalog.pg_notify($2, $3) END
-FROM (SELECT pg_catalog.pg_try_advisory_lock($1::bigint) AS locked OFFSET 0) attempt`,
+SELECT usage, locked, CASE WHEN locked THEN pg_catalog.pg_notify($2, $3) END
+FROM (
+  SELECT usage, CASE WHEN usage < $4 THEN pg_catalog.pg_try_advisory_lock($1::bigint) ELSE false END AS locked
+  FROM (SELECT pg_catalog.pg_notification_queue_usage()::float8 AS usage OFFSET 0) queue
+  OFFSET 0
+) attempt`,
 };
 const unlock: Statement = {
   name: 'reader_wake_up',
@@ -79,6 +91,8 @@ export class Sleeping {
   /** The marker that is on its way. */
   #marker: string | null = null;
   #held: Announcement[] = [];
+  /** Whether the notification queue was above its level when its usage was last asked for. */
+  #queueIsFilling = false;
   /** Cuts short: awake, the pause between two passes; turning, the wait for the marker; asleep, the sleep. */
   readonly #attention = new Wakeup();
 
@@ -93,7 +107,8 @@ export class Sleeping {
 
   /** Falls asleep, if that is possible, and sleeps. Afterwards the reader is awake. Returns whether it was asleep. */
   async sleep(signal: AbortSignal): Promise<boolean> {
-    if (!this.#options.passes.hasRoom || signal.aborted || !(await this.#tryLock())) return false;
+    if (!this.#options.passes.hasRoom || this.#queueIsFilling || signal.aborted) return false;
+    if (!(await this.#tryLock())) return false;
     const isAsleep = await this.#fallAsleep(signal);
     while (this.#phase === 'asleep' && !signal.aborted) await this.#attention.wait(Infinity, signal);
     await this.wakeUp();
@@ -122,6 +137,15 @@ export class Sleeping {
     this.#attention.wake();
   }
 
+  /** To be called with every renewal of the lease: the share of the notification queue that is in use. */
+  onQueueUsage(usage: number): void {
+    const isFilling = usage >= QUEUE_LEVEL;
+    if (isFilling === this.#queueIsFilling) return;
+    this.#queueIsFilling = isFilling;
+    this.#options.notify('notificationQueue', { usage, isFilling });
+    if (isFilling) this.#stopTaking();
+  }
+
   /** With the lock: returns whether the reader could fall asleep, or has to turn back. */
   async #fallAsleep(signal: AbortSignal): Promise<boolean> {
     const { passes, writeRate, notify } = this.#options;
@@ -143,12 +167,18 @@ export class Sleeping {
     const { session, names } = this.#options;
     this.#marker = randomUUID();
     const message = encodeNodeMessage({ kind: 'marker', marker: this.#marker });
-    const [attempt] = await session.query<{ locked: boolean }>(tryLock, [
-      names.sleepKey,
-      names.nodeChannel,
-      message,
-    ]);
-    this.#locked = attempt!.locked;
+    const values = [names.sleepKey, names.nodeChannel, message, QUEUE_LEVEL];
+    try {
+      const [attempt] = await session.query<{ usage: number; locked: boolean }>(tryLock, values);
+      this.#locked = attempt!.locked;
+      this.onQueueUsage(attempt!.usage);
+    } catch (error) {
+      if (!isQueueFull(error)) throw error;
+      // The queue was filled within the statement. An advisory lock of the session outlives the transaction that took it.
+      this.#locked = true;
+      this.onQueueUsage(1);
+      await this.wakeUp();
+    }
     return this.#locked;
   }
 

@@ -14,7 +14,7 @@ import {
   triggers,
 } from './doctor-check-installation.ts';
 import { server, version } from './doctor-check-server.ts';
-import { type Check, type Finding, examine, ok, problemFrom } from './doctor-finding.ts';
+import { type Check, type Finding, examine, note, ok, problemFrom } from './doctor-finding.ts';
 import { type GivenInput, givenInput, onInput } from './input.ts';
 import { type Io, coloured, printJson, printable } from './output.ts';
 
@@ -61,14 +61,19 @@ interface Examination {
 }
 
 async function examination(input: GivenInput): Promise<Examination> {
+  let isProven: boolean;
   try {
-    await tryConnecting(input.settings, input.names);
+    isProven = await tryConnecting(input.settings, input.names);
   } catch (error) {
     if (!(error instanceof PostgresInputError)) throw error;
     return { findings: [problemFrom('connection', error.message)], differences: [] };
   }
   return onInput(input, async (connected) => {
-    const findings = [ok('connection', 'notifications arrive')];
+    const findings = [
+      isProven
+        ? ok('connection', 'notifications arrive')
+        : note('connection', 'no notification can be sent', 'see to the notification queue first'),
+    ];
     const patient = await examine(connected);
     for (const check of CHECKS) findings.push(...(await check(patient)));
     return { findings, differences: patient.differences };

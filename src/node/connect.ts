@@ -6,14 +6,19 @@ import type { Settings } from '../config/settings.ts';
 import { Listener } from '../postgres/listener.ts';
 import { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
+import { isQueueFull } from '../postgres/sqlstates.ts';
 import type { Names } from '../schema/names.ts';
 import { encodeNodeMessage } from '../schema/node-channel.ts';
 
+export interface Connections {
+  readonly session: Session;
+  readonly listener: Listener;
+  /** Whether a notification sent on the one arrived on the other. If not, the server's notification queue is full. */
+  readonly proven: boolean;
+}
+
 /** Connects a control session and a listener, and proves that a notification sent on the one arrives on the other. */
-export async function connect(
-  settings: Settings,
-  names: Names,
-): Promise<{ session: Session; listener: Listener }> {
+export async function connect(settings: Settings, names: Names): Promise<Connections> {
   const started = performance.now();
   const session = await Session.connect(settings.target, sessionOptions(settings));
   let listener: Listener | undefined;
@@ -24,8 +29,8 @@ export async function connect(
       connectTimeout: left(),
       heartbeat: 2 * settings.lease.renewInterval,
     });
-    await proveNotifications(session, listener, names, left());
-    return { session, listener };
+    const proven = await proveNotifications(session, listener, names, left());
+    return { session, listener, proven };
   } catch (cause) {
     await Promise.all([listener?.close(), session.close()]);
     if (cause instanceof PostgresInputError && cause.code === 'ERR_CONNECT') throw cause;
@@ -38,20 +43,29 @@ export async function connect(
   }
 }
 
+/**
+ * Returns false if the queue is full: the node then joins unproven, and reads the log. It sleeps only after its marker has
+ * arrived (capture/sleeping.ts).
+ */
 async function proveNotifications(
   session: Session,
   listener: Listener,
   names: Names,
   timeout: number,
-): Promise<void> {
+): Promise<boolean> {
   const message = encodeNodeMessage({ kind: 'marker', marker: randomUUID() });
   const arrived = new AbortController();
   listener.onNotification = (_channel, payload) => {
     if (payload === message) arrived.abort();
   };
-  await session.query('SELECT pg_catalog.pg_notify($1, $2)', [names.nodeChannel, message], timeout);
+  try {
+    await session.query('SELECT pg_catalog.pg_notify($1, $2)', [names.nodeChannel, message], timeout);
+  } catch (error) {
+    if (isQueueFull(error)) return false;
+    throw error;
+  }
   await sleep(timeout, arrived.signal);
-  if (arrived.signal.aborted) return;
+  if (arrived.signal.aborted) return true;
   throw new PostgresInputError(
     'ERR_CONNECT',
     `a notification to ourselves did not arrive within connectTimeout, ${timeout} ms of which were left: ` +
@@ -80,8 +94,9 @@ export async function withSession<Result>(
   }
 }
 
-/** Shows that an input can be made of these settings: connects as a node does, and hangs up. */
-export async function tryConnecting(settings: Settings, names: Names): Promise<void> {
-  const { session, listener } = await connect(settings, names);
+/** Shows that an input can be made of these settings: connects as a node does, and hangs up. Returns whether notifications are proven to arrive. */
+export async function tryConnecting(settings: Settings, names: Names): Promise<boolean> {
+  const { session, listener, proven } = await connect(settings, names);
   await Promise.all([listener.close(), session.close()]);
+  return proven;
 }

@@ -38,15 +38,15 @@ WHERE resource = ${LEASE_RESOURCE} AND token = $2
   AND (holder IS NULL OR expires_at <= pg_catalog.clock_timestamp() OR $4::boolean)
 RETURNING token`,
   },
-  /** $1: holder. $2: token. $3: milliseconds. */
+  /** $1: holder. $2: token. $3: milliseconds. Also returns the share of the server's notification queue that is in use. */
   renew: {
     name: 'lease_renew',
     text: `
 UPDATE ${lockTable.sql} SET expires_at = pg_catalog.clock_timestamp() + $3::float8 * interval '1 millisecond'
 WHERE resource = ${LEASE_RESOURCE} AND holder = $1 AND token = $2
-RETURNING token`,
+RETURNING token, pg_catalog.pg_notification_queue_usage()::float8 AS "queueUsage"`,
   },
-  /** $1: holder. $2: token. $3: the nodes' channel. $4: the message that the lease was released. */
+  /** $1: holder. $2: token. $3: the nodes' channel. $4: the message that the lease was released, or null to tell nobody. */
   release: {
     name: 'lease_release',
     text: `
@@ -55,6 +55,6 @@ WITH released AS (
   WHERE resource = ${LEASE_RESOURCE} AND holder = $1 AND token = $2
   RETURNING token
 )
-SELECT pg_catalog.pg_notify($3, $4) FROM released`,
+SELECT CASE WHEN $4::text IS NOT NULL THEN pg_catalog.pg_notify($3, $4) END FROM released`,
   },
 });

@@ -27,6 +27,7 @@ import { PostgresInputError } from '../api/errors.ts';
 import type { LeaseSettings } from '../api/options.ts';
 import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
+import { isQueueFull } from '../postgres/sqlstates.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
 import { NewerVersionError, VERSION } from '../schema/migrations.ts';
 import { LEASE_RESOURCE, type Names } from '../schema/names.ts';
@@ -88,22 +89,36 @@ export class Lease {
     return false;
   }
 
-  /** Renews the lease until it is lost, or `signal` aborts. */
-  async hold(signal: AbortSignal, renewed: () => void = () => {}): Promise<void> {
+  /**
+   * Renews the lease until it is lost, or `signal` aborts. `renewed` gets the share of the server's notification queue that is in use, which
+   * every renewal asks for.
+   */
+  async hold(signal: AbortSignal, renewed: (queueUsage: number) => void = () => {}): Promise<void> {
     for (;;) {
       await sleep(this.#times.renewInterval, signal);
-      if (signal.aborted || !this.trusted || !(await this.#renew())) return;
-      renewed();
+      if (signal.aborted || !this.trusted) return;
+      const queueUsage = await this.#renew();
+      if (queueUsage === null) return;
+      renewed(queueUsage);
     }
   }
 
-  /** Gives the lease up and tells the standbys. Does nothing when it is not held. */
+  /**
+   * Gives the lease up and tells the standbys. Does nothing when it is not held. If the server's notification queue is full, nobody is
+   * told, and the standbys find the lease free at their next poll.
+   */
   async release(): Promise<void> {
     const token = this.#token;
     this.#token = null;
     if (token === null) return;
-    const message = encodeNodeMessage({ kind: 'released' });
-    await this.#session.query(this.#sql.release, [this.holder, token, this.#names.nodeChannel, message]);
+    const release = (message: string | null) =>
+      this.#session.query(this.#sql.release, [this.holder, token, this.#names.nodeChannel, message]);
+    try {
+      await release(encodeNodeMessage({ kind: 'released' }));
+    } catch (error) {
+      if (!isQueueFull(error)) throw error;
+      await release(null);
+    }
   }
 
   async #observe(): Promise<Observation> {
@@ -131,16 +146,21 @@ export class Lease {
     return true;
   }
 
-  async #renew(): Promise<boolean> {
+  /** Returns the usage of the notification queue; null if the lease is lost, or can't be trusted any more. */
+  async #renew(): Promise<number | null> {
     const attempt = now();
     const { duration } = this.#times;
-    const renewed = await this.#session.query(this.#sql.renew, [this.holder, this.#token, duration]);
-    if (renewed.length === 0) {
+    const [renewed] = await this.#session.query<{ queueUsage: number }>(this.#sql.renew, [
+      this.holder,
+      this.#token,
+      duration,
+    ]);
+    if (!renewed) {
       this.#token = null;
-      return false;
+      return null;
     }
     this.#renewed = attempt;
-    return this.trusted;
+    return this.trusted ? renewed.queueUsage : null;
   }
 }
 

@@ -94,7 +94,10 @@ export class Term {
   async serve(): Promise<void> {
     const { session, lease, discovery, queue, fail } = this.#options;
     const guarded = (task: Promise<void>) => task.catch(fail);
-    const renewed = () => queue.serve();
+    const renewed = (queueUsage: number) => {
+      queue.serve();
+      this.#capture.onQueueUsage(queueUsage);
+    };
     const holding = guarded(lease.hold(this.#holding.signal, renewed)).then(() => this.end('lost'));
     const watching = guarded(discovery.watch(session, this.#serving.signal));
     await guarded(this.#capture.run(this.#serving.signal));

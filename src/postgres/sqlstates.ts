@@ -48,6 +48,12 @@ export const INVALID_PASSWORD = '28P01';
 /** The SQLSTATE of a statement that would have had to wait for a lock. */
 export const LOCKED = '55P03';
 
+/**
+ * The SQLSTATE of a commit whose notifications no longer fit into the server's notification queue. The class says "program limit
+ * exceeded", but what fills the queue is some other session.
+ */
+const QUEUE_FULL = '54000';
+
 /** SQLSTATEs of a step that may succeed a moment later, after planning again. */
 export const BUSY: ReadonlySet<string> = new Set([
   '55P03', // lock_not_available: the lock_timeout
@@ -68,9 +74,9 @@ export const BUSY: ReadonlySet<string> = new Set([
 /**
  * SQLSTATE classes that say nothing against what is installed: the same statement may succeed another time
  * (https://www.postgresql.org/docs/current/errcodes-appendix.html): transaction rollback, insufficient resources,
- * object not in prerequisite state, operator intervention, system error.
+ * object not in prerequisite state, operator intervention, system error. Of the class of program limits, a full notification queue.
  */
-export const TRANSIENT = /^(40|53|55|57|58)/;
+export const TRANSIENT = new RegExp(`^(40|53|${QUEUE_FULL}|55|57|58)`);
 
 /** The SQLSTATE of a statement that the role in use may not run. */
 const INSUFFICIENT_PRIVILEGE = '42501';
@@ -78,6 +84,8 @@ const INSUFFICIENT_PRIVILEGE = '42501';
 const sqlstateOf = (error: unknown): string => (error as { code?: string } | null)?.code ?? '';
 
 export const isPrivilegeError = (error: unknown): boolean => sqlstateOf(error) === INSUFFICIENT_PRIVILEGE;
+
+export const isQueueFull = (error: unknown): boolean => sqlstateOf(error) === QUEUE_FULL;
 
 /** Whether a statement does not fit the objects that it names: a column is missing, or has another type. */
 export const isMisfit = (error: unknown): boolean =>

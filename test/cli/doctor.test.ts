@@ -189,6 +189,14 @@ describe('doctor', () => {
       const { out } = await run(['doctor', '--name', 'x'], { DATABASE_DSN: small.url });
       expect(out).toMatch(/^problem +notification queue: \d+\.\d % full\n.*transaction open for long/m);
       expect(out).not.toContain('prepared');
+
+      await small.query("SELECT pg_notify('c', repeat('x', 7000) || n) FROM generate_series(21, 60) n");
+      await expect(
+        small.query("SELECT pg_notify('c', repeat('x', 7000) || n) FROM generate_series(61, 80) n"),
+      ).rejects.toMatchObject({ code: '54000' });
+      const full = await run(['doctor', '--name', 'x'], { DATABASE_DSN: small.url });
+      expect(full.out).toMatch(/^note +connection: no notification can be sent$/m);
+      expect(full.out).toMatch(/^problem +notification queue: \d+\.\d % full\n.*transaction open for long/m);
     },
   );
 });
