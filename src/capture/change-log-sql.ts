@@ -47,7 +47,6 @@ export const isMilestone = ([, at]: LogRow): boolean => (at as string | null) ==
 const page = (log: ObjectName, { after, wanted }: { after: string; wanted: string }): string => `
 WITH pass AS MATERIALIZED (
   SELECT coalesce($1::pg_snapshot, pg_current_snapshot()) AS snapshot,
-    pg_snapshot_xmax(pg_current_snapshot()) AS not_begun,
     coalesce($2::bigint, ${drawn(log)}) AS drawn
 ), span AS MATERIALIZED (
   SELECT first, CASE drawn WHEN 0 THEN first ELSE drawn - 1 END AS last,
@@ -80,26 +79,39 @@ SELECT ${columns} FROM (
 ) page
 WHERE changes - ${CHANGES} < $4`;
 
+/**
+ * Whether a row was restored from another cluster, whose xids say nothing here. `begun` and `drawn` are the xid and the highest sequence of the
+ * moment at which reading began: a transaction of this cluster with a greater xid has greater sequences.
+ */
+const restored = ({ begun, drawn }: { begun: string; drawn: string }): string =>
+  `(xid > ${begun}::xid8 AND seq <= ${drawn}::bigint)`;
+
 export const changeLogSql = ({ logTable }: Names): ChangeLogSql => ({
-  /** The start of a pass that is not read: what the first pass needs to know of the one before it. */
+  /**
+   * The start of a pass that is not read: what the first pass needs to know of the one before it. If the role may not know the highest
+   * sequence, the highest one in the log stands in for it, which is lower.
+   */
   start: {
     name: 'log_start',
-    text: `SELECT ${drawn(logTable)}::text AS drawn, pg_current_xact_id()::text AS xid`,
+    text: `
+SELECT coalesce(nullif(${drawn(logTable)}, 0), (SELECT max(seq) FROM ${logTable.sql}), 0)::text AS drawn,
+  pg_current_xact_id()::text AS xid`,
   },
   /**
-   * A page of all rows that the snapshot sees, after sequence $6. A row of a transaction that has not begun yet was restored from
-   * another cluster, and counts as seen.
+   * A page of all rows that the snapshot sees, after sequence $6. $7 and $8: xid and highest sequence of the moment at which reading
+   * began, by which rows are known that were restored from another cluster. The snapshot can't tell of these, so they count as seen.
    */
   firstPass: {
     name: 'log_first_pass',
     text: page(logTable, {
       after: '$6::bigint',
-      wanted: `(pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass)) OR xid >= (SELECT not_begun FROM pass))`,
+      wanted: `(pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass)) OR ${restored({ begun: '$7', drawn: '$8' })})`,
     }),
   },
   /**
    * A page of all rows that the snapshot sees and the previous pass's snapshot, $9, did not. It starts after sequence $6. It starts
-   * lower if a transaction in $7 has ended since: after the sequence at the same place in $8.
+   * lower if a transaction in $7 has ended since: after the sequence at the same place in $8. The first pass has read the rows that were
+   * restored, which are known by $10 and $11.
    */
   nextPass: {
     name: 'log_next_pass',
@@ -109,7 +121,7 @@ export const changeLogSql = ({ logTable }: Names): ChangeLogSql => ({
     WHERE pg_visible_in_snapshot(late.xid, pass.snapshot)
   ))`,
       wanted: `pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass))
-        AND NOT pg_visible_in_snapshot(xid, $9::pg_snapshot)`,
+        AND NOT pg_visible_in_snapshot(xid, $9::pg_snapshot) AND NOT ${restored({ begun: '$10', drawn: '$11' })}`,
     }),
   },
   /** How many changes are in the log, and when the oldest was written. */

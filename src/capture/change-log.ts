@@ -16,6 +16,12 @@
  * The changes of a packed row have one xid, and keep their sequences when the row is unpacked, so a pass reads the same either way. A
  * page ends with a row. The next page starts after the last change of that row.
  *
+ * A log that was restored from another cluster holds xids of that cluster, about which a snapshot of this one says nothing. A row is known
+ * as restored if its xid is greater than that of the moment at which reading began, and its sequence is not: a
+ * transaction of this cluster that began later has greater sequences. The first pass reads such rows whatever its snapshot says, and later
+ * passes leave them out. This is settled for the whole term, although the cluster's own xids reach the restored ones meanwhile. A
+ * restored row whose xid is that of a transaction in progress when reading begins is read when that transaction has ended.
+ *
  * Where a pass starts: after the highest sequence allocated when the previous pass started. It starts lower only if a transaction
  * that was open at that time has ended since, and no lower than where that transaction began. Only then does it step over rows
  * that are acknowledged and not yet vacuumed. Which transactions were open: those that the snapshot lists, and those that it can't
@@ -64,6 +70,8 @@ export class ChangeLog {
   readonly #sql: ChangeLogSql;
   readonly #patience: number;
 
+  /** The moment at which reading began. */
+  #began: Start | null = null;
   /** The last complete pass; before the first pass, the moment at which reading began. */
   #complete: { readonly start: Start; readonly snapshot: Snapshot | null } | null = null;
   /** The pass that is being read. */
@@ -91,13 +99,14 @@ export class ChangeLog {
 
   /** The next page of the pass that is being read, else of a new pass. It ends with the row that holds the last of the wanted changes. */
   async readPage(wanted: number): Promise<Page> {
-    this.#complete ??= { start: await this.#readStart(), snapshot: null };
+    this.#began ??= await this.#readStart();
+    this.#complete ??= { start: this.#began, snapshot: null };
     const limit = Math.ceil(wanted / this.#perRow);
     let first: LogRow | undefined;
     let rows = 0;
     const changes: Change[] = [];
     let milestone: string | null = null;
-    await this.#fetch([wanted, limit], this.#complete.start, this.#complete.snapshot, (row) => {
+    await this.#fetch([wanted, limit], this.#began, this.#complete, (row) => {
       if (!first) {
         first = row;
       } else if (isMilestone(row)) {
@@ -125,13 +134,17 @@ export class ChangeLog {
 
   #fetch(
     limits: readonly number[],
-    previous: Start,
-    seen: Snapshot | null,
+    began: Start,
+    { start: previous, snapshot: seen }: { readonly start: Start; readonly snapshot: Snapshot | null },
     onRow: (row: LogRow) => void,
   ): Promise<void> {
     const pass = this.#pass;
     const common = [pass?.snapshot.text ?? null, pass?.start.drawn ?? null, this.#patience, ...limits];
-    if (!seen) return this.#session.eachRow(this.#sql.firstPass, [...common, pass?.after ?? '0'], onRow);
+    const restored = [began.xid, began.drawn];
+    if (!seen) {
+      const values = [...common, pass?.after ?? '0', ...restored];
+      return this.#session.eachRow(this.#sql.firstPass, values, onRow);
+    }
     const late = pass ? [] : [...this.#late];
     const someUnlisted = seen.xmax < previous.xid;
     const values = [
@@ -140,6 +153,7 @@ export class ChangeLog {
       late.map(([xid]) => xid),
       late.map(([, after]) => after),
       seen.text,
+      ...restored,
     ];
     return this.#session.eachRow(this.#sql.nextPass, values, onRow);
   }

@@ -156,6 +156,36 @@ describe('a pass', () => {
     expect(await pass(log)).toEqual([]);
   });
 
+  test('that is the first brings it once and in order, also when the own xids pass the restored ones meanwhile', async () => {
+    const { stage, log } = await setup();
+    const { database, names } = stage;
+    const [early, late] = [await database.client(), await database.client()];
+    const spendXids = async (count: number) => {
+      for (let n = 0; n < count; n++) await database.query('SELECT pg_current_xact_id()');
+    };
+    await early.query('BEGIN');
+    await insert(early, -1);
+    await spendXids(60);
+    await database.query(`
+      INSERT INTO ${names.logTable.sql} (xid, at, tbl, id, op)
+      SELECT (pg_current_xact_id()::text::bigint + n - 50)::text::xid8, now(), 'items', n, 'UPDATE'
+      FROM generate_series(1, 300) n`);
+    const found: string[] = [];
+    for (let page = 1, last = false; !last; page++) {
+      const { changes, ...read } = await log.readPage(10);
+      found.push(...ids(changes));
+      last = read.last;
+      await spendXids(12);
+      if (page === 5) await late.query('BEGIN');
+      if (page === 5) await insert(late, -2);
+      if (page === 10) await early.query('COMMIT');
+      if (page === 15) await late.query('COMMIT');
+    }
+    expect(found).toEqual(Array.from({ length: 300 }, (_, n) => String(n + 1)));
+    expect(ids(await pass(log))).toEqual(['-1', '-2']);
+    expect(await pass(log)).toEqual([]);
+  });
+
   test('knows which transactions it covers', async () => {
     const { stage, log } = await setup();
     const writer = await stage.database.client();
