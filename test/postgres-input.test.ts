@@ -2,7 +2,12 @@ import { once as onceEmitted } from 'node:events';
 import { createServer } from 'node:net';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import { Delivery } from '../src/delivery/delivery.ts';
-import { type ChangeEvent, type LifecycleEvents, type PostgresInput, newPostgresInput } from '../src/index.ts';
+import {
+  type ChangeEvent,
+  type LifecycleEvents,
+  type PostgresInput,
+  newPostgresInput,
+} from '../src/index.ts';
 import {
   Consumer,
   connections,
@@ -461,7 +466,9 @@ describe('garbage on the channel', () => {
       await consumer.count(attempt + 1);
       const joined = once(input, 'standby');
       // A flood: more of it arrives while the node gives the lease up, and while it is away.
-      await bench.database.query(`SELECT pg_notify('test_input', $1 || n) FROM generate_series(1, 100) n`, [garbage]);
+      await bench.database.query(`SELECT pg_notify('test_input', $1 || n) FROM generate_series(1, 100) n`, [
+        garbage,
+      ]);
       await until(() => attempts.length === attempt + 1);
       await bench.database.query('SELECT pg_notify($1, $2)', ['test_input', garbage]);
       await joined;

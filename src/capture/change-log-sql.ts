@@ -3,6 +3,7 @@ import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Statement } from '../postgres/session.ts';
 import { CHANGES, type LogRow, READ_COLUMNS, STRIDE, lastSequenceOfRow } from '../schema/log-layout.ts';
 import { type Names, type ObjectName } from '../schema/names.ts';
+import { TEXT_OF_A_CHANGE } from './change.ts';
 
 export interface ChangeLogSql {
   readonly start: Statement;
@@ -27,18 +28,40 @@ const inPlaceOfRow = (values: Partial<Record<(typeof READ_COLUMNS)[number], stri
   READ_COLUMNS.map((column) => values[column] ?? 'NULL').join(', ');
 const columns = READ_COLUMNS.join(', ');
 
+/** A row of a page: the log's columns, and its text's weight beside that of its changes: null for little text. */
+export type PageRow = [...LogRow, text: number | null];
+
+export const weightOf = ([, , , , , , size, , text]: PageRow): number => (size ?? 1) + (text ?? 0);
+
+/** SQL: the weight of a row's text. The length of a text that is stored out of line is known without reading the text. */
+const TEXT = `(coalesce(octet_length(id), 0) + coalesce(octet_length(key), 0)) / ${TEXT_OF_A_CHANGE}`;
+const WEIGHT = `(${CHANGES} + text)`;
+
+/**
+ * A change whose id and key have so many bytes is long. A string in JavaScript ends at half a gigabyte, so the id of a long change is
+ * shortened, and its key is left out unless it is an object of little text. Packed rows have no long changes. No primary key is so long:
+ * PostgreSQL indexes up to 2,704 bytes after compression.
+ */
+const LONG = 256 * TEXT_OF_A_CHANGE;
+const SHORTENED = 1000;
+const IS_COMMON = `text < ${LONG / TEXT_OF_A_CHANGE} OR size IS NOT NULL`;
+const bounded: Partial<Record<(typeof READ_COLUMNS)[number], string>> = {
+  id: `CASE WHEN ${IS_COMMON} OR octet_length(id) < ${LONG / 2} THEN id ELSE left(id, ${SHORTENED}) || '...' END`,
+  key: `CASE WHEN ${IS_COMMON} OR left(key, 1) = '{' AND octet_length(key) < ${LONG / 2} THEN key END`,
+};
+
 /** A page's first row, which describes the pass; `xid` is null unless the pass begins with this page. */
-export const passOf = ([, , snapshot, drawn, xid]: LogRow) => ({ snapshot, drawn, xid });
+export const passOf = ([, , snapshot, drawn, xid]: PageRow) => ({ snapshot, drawn, xid });
 
 /** Whether a row says how far a statement came before its time was over: its sequence is where the next statement goes on. */
-export const isMilestone = ([, at]: LogRow): boolean => (at as string | null) === null;
+export const isMilestone = ([, at]: PageRow): boolean => (at as string | null) === null;
 
 /**
  * A page of a pass: the rows after `after` for which `wanted` holds, in the order of their sequences.
  *
  * $1: the pass's snapshot. $2: the highest sequence allocated when the pass began, 0 if unknown. Both are null for the first page,
- * which takes them. $3: milliseconds. $4: how many changes are wanted: the page ends with the row that holds the last of them.
- * $5: how many rows these changes need at most, so that the server reads no more.
+ * which takes them. $3: milliseconds. $4: the weight that is wanted: the page ends with the row that reaches it. $5: how many rows that is
+ * at most, so that the server reads no more.
  *
  * The page's first row describes the pass. When a pass begins, it draws an xid, after its snapshot was taken and the sequence was read.
  * The statement steps window by window over rows that are deleted and not yet vacuumed. When its time is over, the page ends with a
@@ -57,27 +80,27 @@ SELECT ${inPlaceOfRow({
   tbl: 'snapshot::text',
   id: 'drawn::text',
   op: 'CASE WHEN $1 IS NULL THEN pg_current_xact_id()::text END',
-})}
+})}, NULL
 FROM pass
 UNION ALL
-SELECT ${columns} FROM (
-  SELECT found.*, sum(${CHANGES}) OVER (ROWS UNBOUNDED PRECEDING) AS changes FROM (
+SELECT ${READ_COLUMNS.map((column) => bounded[column] ?? column).join(', ')}, nullif(text, 0) FROM (
+  SELECT found.*, sum(${WEIGHT}) OVER (ROWS UNBOUNDED PRECEDING) AS weight FROM (
     SELECT after, after + step AS upto, after > first
       AND clock_timestamp() > statement_timestamp() + $3::float8 * interval '1 millisecond' AS late
     FROM span, generate_series(first, last, step) after
     OFFSET 0
   ) w, LATERAL (
     (
-      SELECT ${columns} FROM ${log.sql}
+      SELECT ${columns}, ${TEXT} AS text FROM ${log.sql}
       WHERE NOT w.late AND seq > w.after AND seq <= w.upto AND ${wanted}
       ORDER BY seq
     )
     UNION ALL
-    SELECT ${inPlaceOfRow({ seq: 'w.after' })} WHERE w.late
+    SELECT ${inPlaceOfRow({ seq: 'w.after' })}, 0 WHERE w.late
   ) found
   LIMIT $5
 ) page
-WHERE changes - ${CHANGES} < $4`;
+WHERE weight - ${WEIGHT} < $4`;
 
 /**
  * Whether a row was restored from another cluster, whose xids say nothing here. `begun` and `drawn` are the xid and the highest sequence of the

@@ -34,9 +34,16 @@
  */
 import type { Session } from '../postgres/session.ts';
 import { Snapshot } from '../postgres/snapshot.ts';
-import { type LogRow, Unpacker } from '../schema/log-layout.ts';
+import { Unpacker } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
-import { type ChangeLogSql, changeLogSql, isMilestone, passOf } from './change-log-sql.ts';
+import {
+  type ChangeLogSql,
+  type PageRow,
+  changeLogSql,
+  isMilestone,
+  passOf,
+  weightOf,
+} from './change-log-sql.ts';
 import { type Change, changeOf } from './change.ts';
 
 /** A moment: all sequences allocated before it are up to `drawn`, and every transaction that began after it has an xid above `xid`. */
@@ -54,7 +61,7 @@ interface Pass {
 
 const startOf = (drawn: string, xid: string): Start => ({ drawn: BigInt(drawn), xid: BigInt(xid) });
 
-function begin(first: LogRow): Pass {
+function begin(first: PageRow): Pass {
   const { snapshot, drawn, xid } = passOf(first);
   return { start: startOf(drawn, xid), snapshot: new Snapshot(snapshot), after: '0' };
 }
@@ -81,7 +88,7 @@ export class ChangeLog {
   /** The same sequence for open transactions that the snapshot could not list. */
   #unlistedAfter = 0n;
 
-  /** How many changes a row of the last page held, on average. */
+  /** The weight of a row of the last page, on average. */
   #perRow = 1;
   readonly #unpacker = new Unpacker(changeOf);
 
@@ -97,13 +104,17 @@ export class ChangeLog {
     return this.#complete?.snapshot?.sees(xid) ?? false;
   }
 
-  /** The next page of the pass that is being read, else of a new pass. It ends with the row that holds the last of the wanted changes. */
+  /**
+   * The next page of the pass that is being read, else of a new pass. It ends with the row that brings it to this weight: with the last of
+   * so many changes, or earlier if their texts are long.
+   */
   async readPage(wanted: number): Promise<Page> {
     this.#began ??= await this.#readStart();
     this.#complete ??= { start: this.#began, snapshot: null };
     const limit = Math.ceil(wanted / this.#perRow);
-    let first: LogRow | undefined;
+    let first: PageRow | undefined;
     let rows = 0;
+    let weight = 0;
     const changes: Change[] = [];
     let milestone: string | null = null;
     await this.#fetch([wanted, limit], this.#began, this.#complete, (row) => {
@@ -113,6 +124,7 @@ export class ChangeLog {
         milestone ??= row[0];
       } else if (milestone === null) {
         this.#unpacker.unpack(row, changes);
+        weight += weightOf(row);
         rows++;
       }
     });
@@ -120,8 +132,8 @@ export class ChangeLog {
     const read = changes.at(-1)?.sequence ?? pass.after;
     // The statement may have read a packed row, and have come no further than to the row's own sequence.
     const after = milestone === null || BigInt(read) > BigInt(milestone) ? read : milestone;
-    const last = changes.length < wanted && rows < limit && milestone === null;
-    if (rows > 0) this.#perRow = changes.length / rows;
+    const last = weight < wanted && rows < limit && milestone === null;
+    if (rows > 0) this.#perRow = weight / rows;
     this.#pass = { ...pass, after };
     if (last) this.#finishPass(this.#pass, this.#complete.start);
     return { changes, last };
@@ -136,7 +148,7 @@ export class ChangeLog {
     limits: readonly number[],
     began: Start,
     { start: previous, snapshot: seen }: { readonly start: Start; readonly snapshot: Snapshot | null },
-    onRow: (row: LogRow) => void,
+    onRow: (row: PageRow) => void,
   ): Promise<void> {
     const pass = this.#pass;
     const common = [pass?.snapshot.text ?? null, pass?.start.drawn ?? null, this.#patience, ...limits];

@@ -11,6 +11,12 @@ const OPERATIONS: ReadonlyMap<string, Operation> = new Map([
 ]);
 
 /**
+ * So many bytes of text weigh as much as a change. What waits is bounded by weight, since the text of a key may have a few bytes or
+ * hundreds of kilobytes: 1,000 changes, or 4 MB.
+ */
+export const TEXT_OF_A_CHANGE = 4096;
+
+/**
  * A change that has not been handed out yet. Thousands of them may wait for a slow consumer. It is a class, not a literal: V8 moves
  * allocation sites whose objects survive to the old generation, where garbage is collected late.
  */
@@ -39,6 +45,14 @@ export class Change {
     this.key = key;
     this.occurredAt = occurredAt;
     this.transaction = transaction;
+  }
+
+  /** 1 for a change of little text. */
+  get weight(): number {
+    let text = this.id.length;
+    // A key that is a string is the name of a column.
+    if (typeof this.key === 'object') for (const column in this.key) text += this.key[column]!.length;
+    return 1 + Math.floor(text / TEXT_OF_A_CHANGE);
   }
 }
 

@@ -7,12 +7,15 @@
  * - The sequences that notifications brought are remembered, and left out of the pages, until a pass is complete. The
  *   snapshot of that pass sees them all, so that no later pass reads them.
  */
+import { PACK } from '../schema/log-layout.ts';
 import type { ChangeLog } from './change-log.ts';
 import type { Change } from './change.ts';
 import type { Sink } from './sink.ts';
 
-/** How many changes a page has. */
+/** How many changes a page has at most, which is its weight as long as their texts are short. */
 export const PAGE = 2000;
+/** A page ends with the row of the log that brings it to this weight, and a row has up to PACK changes. */
+const WANTED = PAGE - PACK + 1;
 
 export class Passes {
   readonly #log: ChangeLog;
@@ -49,7 +52,7 @@ export class Passes {
 
   /** The next page. `last`: the pass is complete. `count`: how many of its changes were new. */
   async readPage(): Promise<{ last: boolean; count: number }> {
-    const { changes, last } = await this.#log.readPage(PAGE);
+    const { changes, last } = await this.#log.readPage(WANTED);
     const fresh = this.#withoutNotified(changes);
     if (last) this.#notified.clear();
     this.#sink.push(fresh);

@@ -28,9 +28,9 @@ export interface DeliveryOptions {
   readonly ready: () => void;
 }
 
-/** How many changes may wait for the consumer. */
+/** The weight of changes that may wait for the consumer. */
 const CAPACITY = 4000;
-/** How many that were handed out may still take up space in the buffer. */
+/** The weight of changes that were handed out and may still take up space in the buffer. */
 const SLACK = 1000;
 
 export class Delivery implements Sink {
@@ -39,6 +39,10 @@ export class Delivery implements Sink {
   /** From `#next` on, the changes that wait for the consumer. */
   #buffer: Change[] = [];
   #next = 0;
+  /** The weight of the changes that wait. */
+  #waiting = 0;
+  /** The weight of the changes before `#next`. */
+  #handedOut = 0;
   readonly #roomMade = new Wakeup();
   #isStopped = false;
 
@@ -47,7 +51,7 @@ export class Delivery implements Sink {
   }
 
   get room(): number {
-    return CAPACITY - (this.#buffer.length - this.#next);
+    return CAPACITY - this.#waiting;
   }
 
   /** How many events the consumer has in hand. */
@@ -57,12 +61,15 @@ export class Delivery implements Sink {
 
   push(changes: readonly Change[]): void {
     if (this.#isStopped) return;
-    for (const change of changes) this.#buffer.push(change);
+    for (const change of changes) {
+      this.#buffer.push(change);
+      this.#waiting += change.weight;
+    }
     this.#options.ready();
   }
 
-  async waitForRoom(count: number, signal: AbortSignal): Promise<void> {
-    while (this.room < count && !signal.aborted) await this.#roomMade.wait(Infinity, signal);
+  async waitForRoom(weight: number, signal: AbortSignal): Promise<void> {
+    while (this.room < weight && !signal.aborted) await this.#roomMade.wait(Infinity, signal);
   }
 
   /** Whether an event can be handed out at this moment. */
@@ -78,9 +85,13 @@ export class Delivery implements Sink {
   handOut(): ChangeEvent {
     const { trigger, fencingToken } = this.#options;
     const change = this.#buffer[this.#next++]!;
-    if (this.#next === this.#buffer.length || this.#next === SLACK) {
+    const { weight } = change;
+    this.#waiting -= weight;
+    this.#handedOut += weight;
+    if (this.#next === this.#buffer.length || this.#handedOut >= SLACK) {
       this.#buffer = this.#buffer.slice(this.#next);
       this.#next = 0;
+      this.#handedOut = 0;
       this.#roomMade.wake();
     }
     if (change.sequence !== null) this.#inHand.add(change.sequence);
@@ -109,6 +120,8 @@ export class Delivery implements Sink {
     this.#isStopped = true;
     this.#buffer = [];
     this.#next = 0;
+    this.#waiting = 0;
+    this.#handedOut = 0;
     this.#roomMade.wake();
   }
 

@@ -159,7 +159,10 @@ export class Unpacker<Made> {
     this.#make = make;
   }
 
-  unpack([seq, printed, tbl, id, op, key, size, read]: LogRow, into: Made[]): void {
+  unpack(
+    [seq, printed, tbl, id, op, key, size, read]: readonly [...LogRow, ...unknown[]],
+    into: Made[],
+  ): void {
     const at = isoOf(printed);
     if (read !== this.#xid) this.#xid = read;
     const xid = this.#xid;

@@ -41,7 +41,7 @@ async function pass(log: ChangeLog, rows = 100): Promise<Change[]> {
     if (page.last) return changes;
   }
 }
-const ids = (changes: readonly Change[]) => changes.map(({ id }) => id);
+const ids = (changes: readonly { id: string }[]) => changes.map(({ id }) => id);
 const insert = (client: pg.Client, ...values: number[]) =>
   client.query('INSERT INTO items SELECT unnest($1::int[])', [values]);
 const logged = async ({ database, names }: Stage) => {
@@ -147,6 +147,55 @@ describe('a pass', () => {
       expect(ids(await pass(log))).toEqual(['1', '3', '4']);
     },
   );
+
+  test('ends a page with the row whose text brings it to its weight', async () => {
+    const { stage, log } = await setup();
+    // 25 texts of 200 kB weigh 49 each, and every fifth one is as long when it is printed as JSON in the key.
+    await stage.database.query(`
+      INSERT INTO ${stage.names.logTable.sql} (at, tbl, id, op, key)
+      SELECT now(), 'items', left(n || repeat(md5(n::text), 6250), 200000), 'INSERT',
+        CASE WHEN n % 5 = 0 THEN '{"a":"' || repeat('y', 200000) || '"}' ELSE '"id"' END
+      FROM generate_series(1, 25) n`);
+    const sizes: number[] = [];
+    const read: string[] = [];
+    for (let last = false; !last;) {
+      const page = await log.readPage(200);
+      sizes.push(page.changes.length);
+      read.push(...ids(page.changes).map((id) => id.slice(0, 2)));
+      last = page.last;
+      expect(page.changes.reduce((sum, { weight }) => sum + weight, 0)).toBeLessThan(300);
+    }
+    expect(Math.max(...sizes)).toBeLessThan(6);
+    expect(read.map((id) => Number.parseInt(id)).length).toBe(25);
+    expect(await pass(log)).toEqual([]);
+    // Alone, any row makes a page.
+    await stage.database.query(
+      `INSERT INTO ${stage.names.logTable.sql} (at, tbl, id, op) VALUES (now(), 'items', repeat('x', 900000), 'INSERT')`,
+    );
+    expect(ids((await log.readPage(1)).changes)).toEqual(['x'.repeat(900_000)]);
+  });
+
+  test('shortens the id of a change whose text is too long for a process, and leaves such a key out', async () => {
+    const { stage, log } = await setup();
+    const long = (text: string) => `repeat('${text}', 1100000)`;
+    // Versions before this one logged ids of any length.
+    await stage.database.query(`
+      INSERT INTO ${stage.names.logTable.sql} (at, tbl, id, op, key) VALUES
+        (now(), 'items', ${long('ü')}, 'INSERT', NULL),
+        (now(), 'items', ${long('b')}, 'INSERT', '"id"'),
+        (now(), 'items', ${long('c')}, 'INSERT', '{"a":"1","b":"2"}'),
+        (now(), 'items', 'd', 'INSERT', '{"a":"' || ${long('d')} || '"}'),
+        (now(), 'items', 'e', 'INSERT', '"id"')`);
+    const changes = await pass(log);
+    const shortened = (text: string) => `${text.repeat(1000)}...`;
+    expect(changes.map(({ id, key }) => [id, key])).toEqual([
+      [shortened('ü'), null],
+      [shortened('b'), null],
+      [shortened('c'), { a: '1', b: '2' }],
+      ['d', null],
+      ['e', 'id'],
+    ]);
+  });
 
   test('that is the first brings also what was restored from another cluster', async () => {
     const { stage, log } = await setup();
