@@ -2,6 +2,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { newPostgresInput } from '../../src/index.ts';
 import type { DrainTask, Drained } from '../backlog/consumer.ts';
+import type { HeavyDrained, HeavyTask } from '../backlog/heavy.ts';
 import { PATIENT } from '../support/consumer.ts';
 import { spawnNode } from '../support/processes.ts';
 import { type Server, startServer } from '../support/server.ts';
@@ -71,3 +72,19 @@ test(`drains ${rows * 4} changes in order, none left out, also under an old snap
   // Speed and memory are for a person to compare: a machine that has other things to do would spoil any limit.
   console.info({ freely, underSnapshot });
 }, 1_200_000);
+
+test('needs no more memory for long ids: what waits is bounded by bytes', async () => {
+  const [ids, length] = [5000, 100_000];
+  // A page and a queue of so many changes would be half a gigabyte.
+  await application.query(`
+    INSERT INTO postgres_input.log_postgres_input_backlog (at, tbl, id, op)
+    SELECT now(), 't', left(repeat(md5(n::text), ${length / 32 + 1}), ${length}), 'INSERT' FROM generate_series(1, ${ids}) n`);
+  const task: HeavyTask = { url: server.url(), events: ids, slow: 300 };
+  await using consumer = spawnNode<HeavyDrained>(new URL('../backlog/heavy.ts', import.meta.url), {
+    args: [JSON.stringify(task)],
+  });
+  const { characters, rssGrowth } = await consumer.waitFor(() => true, 600_000);
+  expect(characters).toBe(ids * length);
+  expect(rssGrowth).toBeLessThan(200_000_000);
+  console.info({ rssGrowth });
+}, 600_000);
