@@ -7,7 +7,7 @@
  * An idle input holds nothing: no connection, no timer. Each handle() is an iteration (node/iteration.ts). All its parts tell the
  * input what happens through one function, `#hear`.
  */
-import { EventEmitter } from 'node:events';
+import { EventEmitter, captureRejectionSymbol } from 'node:events';
 import type pg from 'pg';
 import type { ChangeEvent } from './api/change-event.ts';
 import { PostgresInputError } from './api/errors.ts';
@@ -17,6 +17,7 @@ import type { HandleOptions, PostgresInputOptions } from './api/options.ts';
 import type { Input, InputConfig } from './api/orchestrator.ts';
 import type { InputState, InputStatus } from './api/status.ts';
 import { acknowledgeIn, leaseLost } from './capture/acknowledgements.ts';
+import { proveTransaction } from './capture/callers-transaction.ts';
 import { type Settings, parseConfig, parseHandleOptions } from './config/settings.ts';
 import { tryConnecting, withSession } from './node/connect.ts';
 import { Iteration } from './node/iteration.ts';
@@ -47,7 +48,7 @@ export class PostgresInput implements Input, AsyncDisposable {
   readonly id: string;
   readonly #settings: Settings;
   readonly #names: Names;
-  readonly #emitter = new EventEmitter<LifecycleEvents>();
+  readonly #emitter = new EventEmitter<LifecycleEvents>({ captureRejections: true });
   readonly #counts = { forged: 0, ignored: 0 };
   #state: InputState = 'idle';
   #installation: Installation | null = null;
@@ -55,6 +56,7 @@ export class PostgresInput implements Input, AsyncDisposable {
 
   /** @internal */
   constructor(settings: Settings, names: Names) {
+    Object.assign(this.#emitter, { [captureRejectionSymbol]: warn });
     this.id = settings.id;
     this.#settings = settings;
     this.#names = names;
@@ -97,13 +99,15 @@ export class PostgresInput implements Input, AsyncDisposable {
    * was acknowledged already; if a transaction that is still open has acknowledged the event, `ack` resolves when that has ended.
    * @throws {PostgresInputError} ERR_LEASE_LOST if another node holds the lease or has acknowledged the event, and with
    * `client` also if this node has: roll back what was done for the event. ERR_CONNECTION_LOST: the event may come again.
-   * ERR_INSTALL if a right is missing. ERR_CONFIG_INVALID for the event of another input. With `client`, also the client's own
+   * ERR_INSTALL if a right is missing. ERR_CONFIG_INVALID for the event of another input, and for a pool or a client
+   * without an open transaction. With `client`, also the client's own
    * errors, and ERR_CONNECT: changes of one statement may share a row of the log, and a session of ours takes one out of it.
    */
   async ack(event: ChangeEvent, client?: pg.ClientBase): Promise<void> {
     if (event.trigger !== this.id) throw foreign(event, this.id);
     if (event.sequence === null) return;
     if (client) {
+      await proveTransaction(client);
       await acknowledgeIn(client, this.#names, event, (task) => withSession(this.#settings, task));
       this.#iteration?.queue.settle(event.sequence);
     } else if (this.#iteration) {
@@ -223,15 +227,17 @@ export class PostgresInput implements Input, AsyncDisposable {
     this.#emit(notice);
   }
 
-  /** A listener that throws does not harm the node. */
+  /** A listener that throws, or whose promise is rejected, does not harm the node. */
   #emit([name, ...args]: Notice): void {
     try {
       this.#emitter.emit(name, ...(args as never));
     } catch (error) {
-      process.emitWarning(error instanceof Error ? error : String(error));
+      warn(error);
     }
   }
 }
+
+const warn = (error: unknown): void => process.emitWarning(error instanceof Error ? error : String(error));
 
 /** Every input numbers its changes and leases from 1, so that another input's numbers name other changes here. */
 const foreign = ({ trigger }: ChangeEvent, id: string): PostgresInputError =>

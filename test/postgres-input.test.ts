@@ -641,6 +641,27 @@ describe('a database that goes away', () => {
   });
 });
 
+test('a listener whose promise is rejected makes a warning, as one that throws does', async () => {
+  await using bench = await setup();
+  const input = await bench.input();
+  const warn = vi.spyOn(process, 'emitWarning').mockReturnValue();
+  onTestFinished(() => warn.mockRestore());
+  const unhandled: unknown[] = [];
+  const note = (reason: unknown) => void unhandled.push(reason);
+  process.on('unhandledRejection', note);
+  onTestFinished(() => void process.off('unhandledRejection', note));
+  const error = new Error('later');
+  // oxlint-disable-next-line typescript/no-misused-promises
+  input.on('closed', async () => {
+    await Promise.resolve();
+    throw error;
+  });
+  await input.close();
+  await until(() => warn.mock.calls.length > 0 || unhandled.length > 0);
+  expect(warn.mock.calls).toEqual([[error]]);
+  expect(unhandled).toEqual([]);
+});
+
 test('a listener that throws does not harm the node', async () => {
   await using bench = await setup();
   const input = await bench.input();

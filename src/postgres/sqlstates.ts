@@ -81,11 +81,16 @@ export const TRANSIENT = new RegExp(`^(40|53|${QUEUE_FULL}|55|57|58)`);
 /** The SQLSTATE of a statement that the role in use may not run. */
 const INSUFFICIENT_PRIVILEGE = '42501';
 
+/** The SQLSTATE of a statement that needs an open transaction: no_active_sql_transaction. */
+const NO_TRANSACTION = '25P01';
+
 const sqlstateOf = (error: unknown): string => (error as { code?: string } | null)?.code ?? '';
 
 export const isPrivilegeError = (error: unknown): boolean => sqlstateOf(error) === INSUFFICIENT_PRIVILEGE;
 
 export const isQueueFull = (error: unknown): boolean => sqlstateOf(error) === QUEUE_FULL;
+
+export const isOutsideTransaction = (error: unknown): boolean => sqlstateOf(error) === NO_TRANSACTION;
 
 /** Whether a statement does not fit the objects that it names: a column is missing, or has another type. */
 export const isMisfit = (error: unknown): boolean =>

@@ -1,4 +1,4 @@
-import type pg from 'pg';
+import pg from 'pg';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type ChangeEvent, type PostgresInput, newPostgresInput } from '../../src/index.ts';
 import { Consumer, PATIENT, once, reaches, setup, until } from '../support/consumer.ts';
@@ -151,10 +151,41 @@ describe('ack(event, client)', () => {
       await other.ack(event, client);
       await client.query('COMMIT');
       await expect(other.ack(event)).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+      await client.query('BEGIN');
       await expect(other.ack(event, client)).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+      await client.query('ROLLBACK');
       expect(await input.status()).toMatchObject({ backlog: changes - 1 });
     },
   );
+
+  test('refuses a pool, and a client without an open transaction, which would acknowledge at once', async () => {
+    const { bench, input, event, client } = await handedOut();
+    const pool = new pg.Pool({ connectionString: bench.database.url });
+    const another = await pool.connect();
+    onTestFinished(async () => {
+      another.release();
+      await pool.end();
+    });
+    await client.query('BEGIN; COMMIT');
+    for (const wrong of [pool as unknown as pg.PoolClient, another, client]) {
+      await expect(input.ack(event, wrong)).rejects.toMatchObject({
+        code: 'ERR_CONFIG_INVALID',
+        message: expect.stringContaining('call BEGIN'),
+      });
+    }
+    expect(await input.status()).toMatchObject({ inFlight: 1, backlog: 1 });
+
+    // A BEGIN that is still under way is an open transaction, also for a client that can't tell.
+    const begun = another.query('BEGIN');
+    await input.ack(event, another);
+    await begun;
+    await another.query('ROLLBACK');
+    Object.assign(client, { getTransactionStatus: undefined });
+    await client.query('BEGIN');
+    await input.ack(event, client);
+    await client.query('COMMIT');
+    expect(await input.status()).toMatchObject({ inFlight: 0, backlog: 0 });
+  });
 
   test('refuses the event of an input of another id, whose numbers are the same', async () => {
     const { bench, input, event, client } = await handedOut();

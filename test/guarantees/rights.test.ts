@@ -493,10 +493,14 @@ describe('a node that may do no DDL', () => {
         await database.query(
           each === right ? `REVOKE ${each} FROM ${worker.role}` : `GRANT ${each} TO ${worker.role}`,
         );
+      await client.query('BEGIN');
       await expect(watcher.ack(event, client), `without ${right}`).rejects.toThrow('permission denied');
+      await client.query('ROLLBACK');
     }
     for (const right of rights) await database.query(`GRANT ${right} TO ${worker.role}`);
+    await client.query('BEGIN');
     await watcher.ack(event, client);
+    await client.query('COMMIT');
     expect(await database.query('SELECT FROM postgres_input.log_postgres_input_test')).toEqual([]);
   });
 
