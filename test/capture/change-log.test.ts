@@ -5,6 +5,7 @@ import { Acknowledgements, acknowledgeIn } from '../../src/capture/acknowledgeme
 import { changeLogSql } from '../../src/capture/change-log-sql.ts';
 import { ChangeLog } from '../../src/capture/change-log.ts';
 import type { Change } from '../../src/capture/change.ts';
+import { PAGE, Passes } from '../../src/capture/passes.ts';
 import { eventOf } from '../../src/delivery/event.ts';
 import { Lease } from '../../src/node/lease.ts';
 import type { Session } from '../../src/postgres/session.ts';
@@ -173,6 +174,23 @@ describe('a pass', () => {
       `INSERT INTO ${stage.names.logTable.sql} (at, tbl, id, op) VALUES (now(), 'items', repeat('x', 900000), 'INSERT')`,
     );
     expect(ids((await log.readPage(1)).changes)).toEqual(['x'.repeat(900_000)]);
+  });
+
+  test('brings the sink no more changes at once than a page has, however they are packed', async () => {
+    const { stage, log } = await setup();
+    for (const count of [1999, 100, 1]) {
+      await stage.database.query('INSERT INTO items SELECT $1 * 10000 + generate_series(1, $1::int)', [
+        count,
+      ]);
+    }
+    const pushed: number[] = [];
+    const sink = {
+      room: 4000,
+      waitForRoom: async () => {},
+      push: (changes: readonly Change[]) => void pushed.push(changes.length),
+    };
+    expect(await new Passes(log, sink).readAll(never)).toBe(2100);
+    expect(Math.max(...pushed)).toBeLessThanOrEqual(PAGE);
   });
 
   test('shortens the id of a change whose text is too long for a process, and leaves such a key out', async () => {

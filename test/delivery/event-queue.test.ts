@@ -118,6 +118,24 @@ test('tells of room when enough has been taken', async () => {
   }
 });
 
+test('counts long texts as more changes, and has room again for what was taken of them', async () => {
+  const { queue, delivery } = setup();
+  const capacity = delivery.room;
+  const long = (sequence: string) =>
+    new Change(sequence, 'items', 'create', 'x'.repeat(400_000), { id: 'y'.repeat(9600) }, null, null);
+  delivery.push([long('1'), long('2'), change('3')]);
+  expect(delivery.room).toBe(capacity - 2 * 101 - 1);
+  for (let n = 0; n < 3; n++) await queue.next();
+  expect(delivery.room).toBe(capacity);
+  // What was handed out is let go long before as many changes were.
+  delivery.push(Array.from({ length: 20 }, (_, n) => long(String(n))));
+  const room = delivery.waitForRoom(capacity - 1100, never);
+  for (let n = 0; n < 8; n++) await queue.next();
+  expect(await isSettled(room)).toBe(false);
+  for (let n = 0; n < 2; n++) await queue.next();
+  await room;
+});
+
 test('tells of room as soon as nothing is left, whatever was left over', async () => {
   for (const length of [1, 999, 1000, 1001, 2001, 2999]) {
     const { queue, delivery } = setup({ maxInFlight: 1, ack: 'manual' });

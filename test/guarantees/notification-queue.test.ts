@@ -120,5 +120,6 @@ test.skipIf(isSizeFixed)(
       ),
     );
     await consumer.count(1);
+    expect(consumer.ids).toEqual(['1']);
   },
 );
