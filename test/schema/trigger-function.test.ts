@@ -282,8 +282,67 @@ describe('TRUNCATE', () => {
       'TRUNCATE item *',
       'TRUNCATE order *',
     ]);
+  });
+
+  test('of a partition alone names the partition', async () => {
+    const { database, changes } = await setup(partitioned);
     await database.query('TRUNCATE item21');
+    expect(await changes()).toEqual(['TRUNCATE item21 *']);
+    await database.query('TRUNCATE item1, item2');
+    expect((await changes()).toSorted()).toEqual(['TRUNCATE item1 *', 'TRUNCATE item2 *']);
+    await database.query('TRUNCATE item1, item21, order1');
+    expect((await changes()).toSorted()).toEqual([
+      'TRUNCATE item1 *',
+      'TRUNCATE item21 *',
+      'TRUNCATE order1 *',
+    ]);
+    await database.query('TRUNCATE item22, item');
     expect(await changes()).toEqual(['TRUNCATE item *']);
+  });
+
+  test('of a partition, after that of its root was rolled back, or did not last', async () => {
+    const { database, changes } = await setup(partitioned);
+    await database.query('BEGIN; SAVEPOINT a; TRUNCATE item; ROLLBACK TO a; TRUNCATE item1; COMMIT');
+    expect(await changes()).toEqual(['TRUNCATE item1 *']);
+    await database.query('TRUNCATE item; INSERT INTO item VALUES (1)');
+    await database.query('BEGIN; SET LOCAL track_counts = off; TRUNCATE item1; COMMIT');
+    expect(await changes()).toEqual(['TRUNCATE item *', 'INSERT item 1', 'TRUNCATE item1 *']);
+  });
+
+  test('is one for each input', async () => {
+    const { database, changes } = await setup(partitioned);
+    const other = input(database, { name: 'other' });
+    await other.install();
+    await database.query('TRUNCATE item');
+    expect(await changes()).toEqual(['TRUNCATE item *']);
+    expect(await other.changes()).toEqual(['TRUNCATE item *']);
+  });
+
+  test('whatever the application has written into the setting that remembers it', async () => {
+    const { database, changes, names } = await setup(partitioned);
+    const client = await database.client();
+    for (const value of ['', ' ', 'x', '1 {', '0 0']) {
+      await client.query('SELECT set_config($1, $2, false)', [names.truncationsSetting, value]);
+      await client.query('TRUNCATE item');
+      expect(await changes()).toEqual(['TRUNCATE item *']);
+    }
+  });
+
+  test('of tables of their own at the same time does not clash in SERIALIZABLE transactions', async () => {
+    const { database, changes } = await setup(`
+      CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)`);
+    const [one, two] = [await database.client(), await database.client()];
+    for (let round = 0; round < 5; round++) {
+      for (const client of [one, two]) await client.query('BEGIN ISOLATION LEVEL SERIALIZABLE');
+      await one.query('TRUNCATE a');
+      await two.query('TRUNCATE b');
+      await one.query('INSERT INTO a VALUES (1)');
+      await two.query('INSERT INTO b VALUES (1)');
+      await one.query('TRUNCATE a');
+      await two.query('TRUNCATE b');
+      for (const client of [one, two]) await client.query('COMMIT');
+    }
+    expect(await changes()).toHaveLength(30);
   });
 
   test('is another one after a change, in one transaction', async () => {
@@ -294,7 +353,7 @@ describe('TRUNCATE', () => {
     expect((await changes()).toSorted()).toEqual([
       'INSERT item 1',
       'TRUNCATE item *',
-      'TRUNCATE item *',
+      'TRUNCATE item1 *',
       'TRUNCATE order *',
     ]);
     await database.query(
