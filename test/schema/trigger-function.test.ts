@@ -363,6 +363,38 @@ describe('TRUNCATE', () => {
   });
 });
 
+describe('a column id of any length', () => {
+  const long = 1_000_001;
+
+  test('is empty above a megabyte, and the change is logged', async () => {
+    const { database, rows } = await setup(`
+      CREATE TABLE keyless (id text, n int); CREATE TABLE bytes (id bytea);
+      CREATE TABLE wide (id text, tenant int PRIMARY KEY, n int);
+      ALTER TABLE wide ALTER id SET STORAGE EXTERNAL`);
+    const told = async () =>
+      (await rows()).map(({ op, tbl, id, key }) => [op, tbl, id.length > 20 ? id.length : id, key]);
+    const write = `
+      INSERT INTO keyless VALUES (repeat('x', ${long}), 1), ('short', 1), (NULL, 1), (repeat('x', ${long - 1}), 1);
+      UPDATE keyless SET n = 2 WHERE length(id) = ${long}; DELETE FROM keyless;
+      INSERT INTO bytes VALUES (decode(repeat('00', ${long >> 1}), 'hex'));
+      INSERT INTO wide VALUES (repeat('x', ${long}), 7); UPDATE wide SET n = 1; DELETE FROM wide`;
+    const expected = [
+      ...['', 'short', '', long - 1].map((id) => ['INSERT', 'keyless', id, null]),
+      ['UPDATE', 'keyless', '', null],
+      ...['', 'short', '', long - 1].map((id) => ['DELETE', 'keyless', id, null]),
+      ['INSERT', 'bytes', '', null],
+      ...['INSERT', 'UPDATE', 'DELETE'].map((op) => [op, 'wide', '', { tenant: '7' }]),
+    ];
+    const sorted = (changes: unknown[]) => changes.map((change) => JSON.stringify(change)).toSorted();
+    await database.query(write);
+    expect(sorted(await told())).toEqual(sorted(expected));
+    // The trigger functions of a table that was altered look the key up.
+    await database.query('ALTER TABLE wide RENAME tenant TO owner');
+    await database.query('INSERT INTO wide VALUES ($1, 7)', ['x'.repeat(long)]);
+    expect(await told()).toEqual([['INSERT', 'wide', '', { owner: '7' }]]);
+  });
+});
+
 describe('partitions and inheritance', () => {
   const partitioned = `
     CREATE TABLE event (day date, id int, note text, PRIMARY KEY (day, id)) PARTITION BY RANGE (day);
