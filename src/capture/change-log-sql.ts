@@ -15,7 +15,7 @@ export interface ChangeLogSql {
 const drawn = ({ sql }: ObjectName): string => `(
   SELECT coalesce(CASE WHEN has_sequence_privilege(log_seq, 'SELECT')
     THEN ${lastSequenceOfRow('pg_sequence_last_value(log_seq)')} END, 0)
-  FROM (SELECT pg_get_serial_sequence(${quoteLiteral(sql)}, 'seq')::regclass) s (log_seq)
+  FROM (SELECT to_regclass(${quoteLiteral(sql)})) s (log_seq)
 )`;
 
 /** How many sequences a statement steps over before it looks at the clock. A window is larger where there would be too many. */
@@ -44,11 +44,14 @@ export const isMilestone = ([, at]: LogRow): boolean => (at as string | null) ==
  * The statement steps window by window over rows that are deleted and not yet vacuumed. When its time is over, the page ends with a
  * row without a time, whose sequence is where the next statement goes on.
  */
-const page = (log: ObjectName, { after, wanted }: { after: string; wanted: string }): string => `
+const page = (
+  { logTable, logSequence }: Names,
+  { after, wanted }: { after: string; wanted: string },
+): string => `
 WITH pass AS MATERIALIZED (
   SELECT coalesce($1::pg_snapshot, pg_current_snapshot()) AS snapshot,
     pg_snapshot_xmax(pg_current_snapshot()) AS not_begun,
-    coalesce($2::bigint, ${drawn(log)}) AS drawn
+    coalesce($2::bigint, ${drawn(logSequence)}) AS drawn
 ), span AS MATERIALIZED (
   SELECT first, CASE drawn WHEN 0 THEN first ELSE drawn - 1 END AS last,
     CASE drawn WHEN 0 THEN ${2n ** 63n - 1n} - first ELSE greatest(${WINDOW}, (drawn - first) / ${MAX_WINDOWS} + 1) END AS step
@@ -69,7 +72,7 @@ SELECT ${columns} FROM (
     OFFSET 0
   ) w, LATERAL (
     (
-      SELECT ${columns} FROM ${log.sql}
+      SELECT ${columns} FROM ${logTable.sql}
       WHERE NOT w.late AND seq > w.after AND seq <= w.upto AND ${wanted}
       ORDER BY seq
     )
@@ -80,11 +83,11 @@ SELECT ${columns} FROM (
 ) page
 WHERE changes - ${CHANGES} < $4`;
 
-export const changeLogSql = ({ logTable }: Names): ChangeLogSql => ({
+export const changeLogSql = (names: Names): ChangeLogSql => ({
   /** The start of a pass that is not read: what the first pass needs to know of the one before it. */
   start: {
     name: 'log_start',
-    text: `SELECT ${drawn(logTable)}::text AS drawn, pg_current_xact_id()::text AS xid`,
+    text: `SELECT ${drawn(names.logSequence)}::text AS drawn, pg_current_xact_id()::text AS xid`,
   },
   /**
    * A page of all rows that the snapshot sees, after sequence $6. A row of a transaction that has not begun yet was restored from
@@ -92,7 +95,7 @@ export const changeLogSql = ({ logTable }: Names): ChangeLogSql => ({
    */
   firstPass: {
     name: 'log_first_pass',
-    text: page(logTable, {
+    text: page(names, {
       after: '$6::bigint',
       wanted: `(pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass)) OR xid >= (SELECT not_begun FROM pass))`,
     }),
@@ -103,7 +106,7 @@ export const changeLogSql = ({ logTable }: Names): ChangeLogSql => ({
    */
   nextPass: {
     name: 'log_next_pass',
-    text: page(logTable, {
+    text: page(names, {
       after: `least($6::bigint, (
     SELECT min(late.after) FROM unnest($7::xid8[], $8::bigint[]) late (xid, after)
     WHERE pg_visible_in_snapshot(late.xid, pass.snapshot)
@@ -116,7 +119,7 @@ export const changeLogSql = ({ logTable }: Names): ChangeLogSql => ({
   backlog: {
     name: 'log_backlog',
     text: `
-SELECT coalesce(sum(${CHANGES}), 0)::int AS backlog, (SELECT at FROM ${logTable.sql} ORDER BY seq LIMIT 1) AS oldest
-FROM ${logTable.sql}`,
+SELECT coalesce(sum(${CHANGES}), 0)::int AS backlog, (SELECT at FROM ${names.logTable.sql} ORDER BY seq LIMIT 1) AS oldest
+FROM ${names.logTable.sql}`,
   },
 });

@@ -46,7 +46,10 @@ const MIGRATIONS: readonly Migration[] = [
   {
     to: 3,
     summary: 'trigger functions that keep more of the promises',
-    sql: () => [],
+    sql: ({ logSequence }) => [
+      // Version 1's nodes then do not find it, and read as a role does that may not know its value.
+      `ALTER SEQUENCE ${logSequence.sql} OWNED BY NONE`,
+    ],
   },
 ];
 
