@@ -16,7 +16,7 @@ export interface ChangeLogSql {
 const drawn = ({ sql }: ObjectName): string => `(
   SELECT coalesce(CASE WHEN has_sequence_privilege(log_seq, 'SELECT')
     THEN ${lastSequenceOfRow('pg_sequence_last_value(log_seq)')} END, 0)
-  FROM (SELECT pg_get_serial_sequence(${quoteLiteral(sql)}, 'seq')::regclass) s (log_seq)
+  FROM (SELECT to_regclass(${quoteLiteral(sql)})) s (log_seq)
 )`;
 
 /** How many sequences a statement steps over before it looks at the clock. A window is larger where there would be too many. */
@@ -67,10 +67,13 @@ export const isMilestone = ([, at]: PageRow): boolean => (at as string | null) =
  * The statement steps window by window over rows that are deleted and not yet vacuumed. When its time is over, the page ends with a
  * row without a time, whose sequence is where the next statement goes on.
  */
-const page = (log: ObjectName, { after, wanted }: { after: string; wanted: string }): string => `
+const page = (
+  { logTable, logSequence }: Names,
+  { after, wanted }: { after: string; wanted: string },
+): string => `
 WITH pass AS MATERIALIZED (
   SELECT coalesce($1::pg_snapshot, pg_current_snapshot()) AS snapshot,
-    coalesce($2::bigint, ${drawn(log)}) AS drawn
+    coalesce($2::bigint, ${drawn(logSequence)}) AS drawn
 ), span AS MATERIALIZED (
   SELECT first, CASE drawn WHEN 0 THEN first ELSE drawn - 1 END AS last,
     CASE drawn WHEN 0 THEN ${2n ** 63n - 1n} - first ELSE greatest(${WINDOW}, (drawn - first) / ${MAX_WINDOWS} + 1) END AS step
@@ -91,7 +94,7 @@ SELECT ${READ_COLUMNS.map((column) => bounded[column] ?? column).join(', ')}, nu
     OFFSET 0
   ) w, LATERAL (
     (
-      SELECT ${columns}, ${TEXT} AS text FROM ${log.sql}
+      SELECT ${columns}, ${TEXT} AS text FROM ${logTable.sql}
       WHERE NOT w.late AND seq > w.after AND seq <= w.upto AND ${wanted}
       ORDER BY seq
     )
@@ -109,7 +112,7 @@ WHERE weight - ${WEIGHT} < $4`;
 const restored = ({ begun, drawn }: { begun: string; drawn: string }): string =>
   `(xid > ${begun}::xid8 AND seq <= ${drawn}::bigint)`;
 
-export const changeLogSql = ({ logTable }: Names): ChangeLogSql => ({
+export const changeLogSql = (names: Names): ChangeLogSql => ({
   /**
    * The start of a pass that is not read: what the first pass needs to know of the one before it. If the role may not know the highest
    * sequence, the highest one in the log stands in for it, which is lower.
@@ -117,7 +120,7 @@ export const changeLogSql = ({ logTable }: Names): ChangeLogSql => ({
   start: {
     name: 'log_start',
     text: `
-SELECT coalesce(nullif(${drawn(logTable)}, 0), (SELECT max(seq) FROM ${logTable.sql}), 0)::text AS drawn,
+SELECT coalesce(nullif(${drawn(names.logSequence)}, 0), (SELECT max(seq) FROM ${names.logTable.sql}), 0)::text AS drawn,
   pg_current_xact_id()::text AS xid`,
   },
   /**
@@ -126,7 +129,7 @@ SELECT coalesce(nullif(${drawn(logTable)}, 0), (SELECT max(seq) FROM ${logTable.
    */
   firstPass: {
     name: 'log_first_pass',
-    text: page(logTable, {
+    text: page(names, {
       after: '$6::bigint',
       wanted: `(pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass)) OR ${restored({ begun: '$7', drawn: '$8' })})`,
     }),
@@ -138,7 +141,7 @@ SELECT coalesce(nullif(${drawn(logTable)}, 0), (SELECT max(seq) FROM ${logTable.
    */
   nextPass: {
     name: 'log_next_pass',
-    text: page(logTable, {
+    text: page(names, {
       after: `least($6::bigint, (
     SELECT min(late.after) FROM unnest($7::xid8[], $8::bigint[]) late (xid, after)
     WHERE pg_visible_in_snapshot(late.xid, pass.snapshot)
@@ -151,7 +154,7 @@ SELECT coalesce(nullif(${drawn(logTable)}, 0), (SELECT max(seq) FROM ${logTable.
   backlog: {
     name: 'log_backlog',
     text: `
-SELECT coalesce(sum(${CHANGES}), 0)::int AS backlog, (SELECT at FROM ${logTable.sql} ORDER BY seq LIMIT 1) AS oldest
-FROM ${logTable.sql}`,
+SELECT coalesce(sum(${CHANGES}), 0)::int AS backlog, (SELECT at FROM ${names.logTable.sql} ORDER BY seq LIMIT 1) AS oldest
+FROM ${names.logTable.sql}`,
   },
 });

@@ -75,13 +75,14 @@ export const createTables = (names: Names) => ({
     forNobodyElse(names.lockTable),
   ],
   log: [
-    `CREATE SEQUENCE ${names.logSequence.sql}`,
+    // The table does not own it: scripts that set all sequences to what their tables hold, and TRUNCATE ... RESTART IDENTITY, look for
+    // owned ones. Where somebody has dropped the log alone, it goes on from where it was.
+    `CREATE SEQUENCE IF NOT EXISTS ${names.logSequence.sql}`,
     `CREATE TABLE ${names.logTable.sql} (${logColumns(names.logSequence)}
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
   autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000,
   vacuum_truncate = off, toast.vacuum_truncate = off)`,
     forNobodyElse(names.logTable),
-    `ALTER SEQUENCE ${names.logSequence.sql} OWNED BY ${names.logTable.sql}.seq`,
     `REVOKE ALL ON SEQUENCE ${names.logSequence.sql} FROM PUBLIC`,
   ],
   // The key of HMAC-SHA256 (RFC 2104). The key's two padded forms are kept too: to make them for every call would cost too much.

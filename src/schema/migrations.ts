@@ -23,6 +23,7 @@
  * 3. It rewrites no table, and holds its locks for milliseconds.
  */
 import { PostgresInputError } from '../api/errors.ts';
+import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Names } from './names.ts';
 
 /** What this package installs. */
@@ -35,6 +36,20 @@ export interface Migration {
   sql(names: Names): readonly string[];
 }
 
+/**
+ * No table owns the log's sequence (createTables says why). A transaction that writes keeps a lock on it: where one stays open, the table
+ * goes on owning it, and nothing but such scripts minds. Version 1's nodes do not find a sequence that is not owned, and read as a role
+ * does that may not know its value.
+ */
+const disownSequence = ({ logSequence }: Names): string => {
+  const body = `
+BEGIN
+  ALTER SEQUENCE ${logSequence.sql} OWNED BY NONE;
+EXCEPTION WHEN lock_not_available THEN NULL;
+END`;
+  return `DO ${quoteLiteral(body)}`;
+};
+
 const MIGRATIONS: readonly Migration[] = [
   {
     to: 2,
@@ -46,7 +61,7 @@ const MIGRATIONS: readonly Migration[] = [
   {
     to: 3,
     summary: 'trigger functions that keep more of the promises',
-    sql: () => [],
+    sql: (names) => [disownSequence(names)],
   },
 ];
 

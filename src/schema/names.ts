@@ -40,6 +40,8 @@ export interface Names {
   readonly channel: string;
   /** The channel on which nodes send messages to each other and to themselves: a released lease, a marker. */
   readonly nodeChannel: string;
+  /** The setting in which a transaction remembers what it has truncated. */
+  readonly truncationsSetting: string;
   /** The advisory lock that the active node holds while it is asleep. */
   readonly sleepKey: string;
   /** The advisory lock that a transaction holds from its first notification to its end. */
@@ -84,6 +86,7 @@ export function namesOf(id: string, schema: string): Names {
     guardFunction: object(shorten(`guard_postgres_input_${id}`)),
     channel: shorten(id),
     nodeChannel: shorten(`nodes_postgres_input_${id}`),
+    truncationsSetting: `postgres_input.truncations_${hash(JSON.stringify([schema, id]))}`,
     sleepKey: advisoryKey('sleep', schema, id),
     notifyingKey: advisoryKey('notifying', schema, id),
     acknowledgingKey: advisoryKey('acknowledging', schema, id),

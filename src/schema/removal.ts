@@ -32,7 +32,9 @@ export async function planRemoval(session: Session, names: Names): Promise<Remov
         essential,
         sql: [
           ...existing.tables.map((name) => `DROP TABLE ${qualify(names.schema, name)}`),
-          ...(existing.schemaExists ? [dropSchema(names)] : []),
+          ...(existing.schemaExists
+            ? [`DROP SEQUENCE IF EXISTS ${names.logSequence.sql}`, dropSchema(names)]
+            : []),
         ],
       },
     ].filter(({ sql }) => sql.length > 0),

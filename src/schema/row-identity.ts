@@ -30,11 +30,22 @@ const PLAIN_TYPES = `ARRAY['int2', 'int4', 'int8', 'text', 'varchar', 'uuid']::r
 const printed = `format('pg_catalog.concat(r.%I)', a.attname)`;
 
 /**
+ * The longest id that is told, in bytes. A longer id becomes empty: no string of Node.js could hold some of them. An index limits the
+ * values of a primary key, and nothing limits a column `id` that is not part of it.
+ */
+const MAX_ID_BYTES = 1_000_000;
+
+// A compressed value is small and prints long. A value that is large as it is stored need not be printed to be known as long.
+const printedIfShort = `format('CASE WHEN pg_catalog.pg_column_size(r.%1$I) OPERATOR(pg_catalog.<=) ${2 * MAX_ID_BYTES}'
+    ' AND pg_catalog.octet_length(pg_catalog.concat(r.%1$I)) OPERATOR(pg_catalog.<=) ${MAX_ID_BYTES}'
+    ' THEN pg_catalog.concat(r.%1$I) ELSE '''' END', a.attname)`;
+
+/**
  * pg_attribute with the column names that the session knows now; the transaction's snapshot may show an older state. The name of a
  * column that was dropped is empty: has_column_privilege() returns NULL for such a column.
  */
 const PRESENT_COLUMNS = `(
-  SELECT attrelid, attnum, atttypid, attisdropped, attgenerated,
+  SELECT attrelid, attnum, atttypid, attlen, attisdropped, attgenerated,
     CASE WHEN has_column_privilege(attrelid, attnum, 'SELECT') IS NULL THEN ''
       ELSE (pg_identify_object_as_address('pg_class'::regclass, attrelid, attnum)).object_names[3] END AS attname
   FROM pg_attribute
@@ -43,7 +54,8 @@ const PRESENT_COLUMNS = `(
 /** A query of one row: the row identity of the table with oid `relation`. `columns` is pg_attribute, or a query in its place. */
 export const identityQuery = (relation: string, columns: string): string => `
 SELECT
-  CASE WHEN i.attname IS NOT NULL THEN i.printed
+  CASE WHEN i.attname = ANY (k.names) OR i.attlen > 0 THEN i.printed
+       WHEN i.attname IS NOT NULL THEN i.printed_if_short
        WHEN k.n = 0 THEN '''''::pg_catalog.text'
        ELSE k.as_one END AS id,
   CASE WHEN k.n = 0 THEN 'NULL::pg_catalog.text'
@@ -76,7 +88,7 @@ FROM (
   ) c
 ) k
 LEFT JOIN LATERAL (
-  SELECT a.attname, a.attnum, ${printed} AS printed, a.atttypid <> ALL (${PLAIN_TYPES}) AS formatted
+  SELECT a.attname, a.attnum, a.attlen, ${printed} AS printed, ${printedIfShort} AS printed_if_short, a.atttypid <> ALL (${PLAIN_TYPES}) AS formatted
   FROM ${columns} a
   WHERE a.attrelid = ${relation} AND a.attname = 'id' AND a.attnum > 0 AND NOT a.attisdropped
     -- a virtual column has no value in a transition table

@@ -50,8 +50,8 @@ SELECT NOT EXISTS (
 });
 
 /**
- * Signs changes and sends them. If the body is empty or too long, it sends `[]`: look in the log. The payload says whether
- * another transaction is about to notify too: transactions that notify commit one after the other.
+ * Signs changes and sends them. If the body is empty or too long, or the transaction has sent many payloads, it sends `[]`: look in the
+ * log. The payload says whether another transaction is about to notify too: transactions that notify commit one after the other.
  */
 const notifyFunction = (names: Names): FunctionText => ({
   input: names.id,
@@ -60,10 +60,15 @@ const notifyFunction = (names: Names): FunctionText => ({
   returns: 'void',
   language: 'plpgsql',
   settings: [SEARCH_PATH],
-  // The command NOTIFY needs no privilege, whereas the function pg_notify may have been revoked from the owner.
+  // The function pg_notify has one plan, and one entry in pg_stat_statements. Somebody may have revoked it; the command NOTIFY needs no
+  // privilege.
   body: `
 DECLARE${payloadVariables(`pg_try_advisory_xact_lock(${names.notifyingKey})`)}
 BEGIN${signPayload(names.secretTable)}
-  EXECUTE format('NOTIFY %I, %L', ${quoteLiteral(names.channel)}, payload);
+  IF has_function_privilege('pg_notify(text, text)'::regprocedure, 'EXECUTE') THEN
+    PERFORM pg_notify(${quoteLiteral(names.channel)}, payload);
+  ELSE
+    EXECUTE format('NOTIFY %I, %L', ${quoteLiteral(names.channel)}, payload);
+  END IF;
 END`,
 });

@@ -11,6 +11,8 @@ export interface Table {
   /** The location in events: a partition has that of its root. */
   readonly location: string;
   readonly isPartition: boolean;
+  /** Whether it has partitions itself. */
+  readonly isPartitioned: boolean;
   readonly identity: RowIdentity;
   readonly owner: string;
   /** Whether the role in use has the owner's rights, without which it can't drop triggers. */
@@ -29,6 +31,7 @@ WITH RECURSIVE foreign_kin (oid) AS (
   SELECT i.inhparent FROM foreign_kin k JOIN pg_inherits i ON i.inhrelid = k.oid
 )
 SELECT n.nspname AS schema, candidate.relname AS name, candidate.relispartition AS "isPartition",
+  candidate.relkind = 'p' AS "isPartitioned",
   rn.nspname AS "rootSchema", rc.relname AS "rootName",
   pg_get_userbyid(candidate.relowner) AS owner,
   pg_has_role(candidate.relowner, 'USAGE') AS owned,
@@ -52,6 +55,7 @@ export interface CandidateTable {
   readonly schema: string;
   readonly name: string;
   readonly isPartition: boolean;
+  readonly isPartitioned: boolean;
   readonly rootSchema: string;
   readonly rootName: string;
   readonly owner: string;

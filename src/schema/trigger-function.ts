@@ -13,7 +13,7 @@
  */
 import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 import { type FunctionText, SEARCH_PATH } from './create-function.ts';
-import { FEW, STRIDE, insertPacked, insertSingle, sequenceOfRow } from './log-layout.ts';
+import { FEW, insertPacked, insertSingle } from './log-layout.ts';
 import type { Names, ObjectName, TriggerEvent } from './names.ts';
 import type { RowIdentity } from './row-identity.ts';
 import type { Table } from './tables.ts';
@@ -29,9 +29,13 @@ const TRANSITION_TABLES: Readonly<Record<TriggerEvent, string>> = {
   truncate: '',
 };
 
+// A partitioned table's TRUNCATE trigger fires before those of its partitions, in whatever order the statement names them.
+const timing = (table: Table, event: TriggerEvent): string =>
+  event === 'truncate' && table.isPartitioned ? 'BEFORE' : 'AFTER';
+
 export const createTrigger = (names: Names, table: Table, event: TriggerEvent): string =>
   `CREATE TRIGGER ${quoteIdentifier(names.trigger(table.name, event))}
-AFTER ${event.toUpperCase()} ON ${qualify(table.schema, table.name)}
+${timing(table, event)} ${event.toUpperCase()} ON ${qualify(table.schema, table.name)}
 ${TRANSITION_TABLES[event]} FOR EACH STATEMENT
 EXECUTE FUNCTION ${names.recordFunction(table.schema, table.name, event).sql}()`;
 
@@ -45,9 +49,6 @@ const PRINTING = [
   'lc_monetary=C',
   'quote_all_identifiers=off',
 ];
-
-/** Makes a TRUNCATE look back in the log by the log's index, whatever the application has set and the statistics say. */
-const PLANNING = ['enable_seqscan=off', 'enable_indexscan=on'];
 
 /** The function behind one trigger of one table. */
 export function recordFunction(
@@ -63,30 +64,26 @@ export function recordFunction(
     signature: `${sql}()`,
     returns: 'trigger',
     language: 'plpgsql',
-    settings: [
-      SEARCH_PATH,
-      ...(table.identity.formatted ? PRINTING : []),
-      ...(event === 'truncate' ? PLANNING : []),
-    ],
-    body: event === 'truncate' ? recordTruncate(names, table) : recordRows(names, table, event, wanted),
+    settings: [SEARCH_PATH, ...(table.identity.formatted && event !== 'truncate' ? PRINTING : [])],
+    body: event === 'truncate' ? recordTruncate(names) : recordRows(names, table, event, wanted),
   };
 }
 
 /** What all changes of a statement share, as variables of the function. */
 const STATEMENT = { tbl: 'location', at: 'written_at' };
 
-// A partition's changes are logged under the name of its root. Any other table may be renamed: its name is read at run time.
-const declarations = (names: Names, table: Table): string => `
-  location text := ${
-    table.isPartition
-      ? quoteLiteral(table.location)
-      : `CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END`
-  };
+// A table may be renamed: its name is read at run time.
+const OWN_LOCATION = `CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END`;
+
+const declarations = (names: Names, location: string): string => `
+  location text := ${location};
   written_at timestamptz := clock_timestamp();
   asleep boolean := NOT pg_try_advisory_xact_lock_shared(${names.sleepKey});
   body text;`;
 
 function recordRows(names: Names, table: Table, event: RowEvent, wanted: WantedEvents): string {
+  // A partition's rows are its root's.
+  const location = table.isPartition ? quoteLiteral(table.location) : OWN_LOCATION;
   const rows = changedRows(event, wanted, table.identity);
   const each = insertEach(names, event, rows);
   const packed = insertPacked(names.logTable, STATEMENT, rows, PACKING);
@@ -106,7 +103,7 @@ function recordRows(names: Names, table: Table, event: RowEvent, wanted: WantedE
       : template(null);
   return `
 #variable_conflict use_variable
-DECLARE${declarations(names, table)}
+DECLARE${declarations(names, location)}
   now_known record;
   logged bigint;
 BEGIN
@@ -180,29 +177,35 @@ const insertEach = (names: Names, event: RowEvent, rows: string): string =>
       WHERE NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})
       ${event === 'update' ? `ORDER BY ${DELETES_FIRST}` : ''}`;
 
-/** How many rows back in the log a TRUNCATE looks for another one of its statement. */
-const SAME_STATEMENT = 1000;
-
 /**
- * TRUNCATE fires the triggers of a partitioned table and of its partitions, in an order that depends on which of them the statement
- * named. Together they are one change: a truncation is not logged if the transaction's last change of that location is one too.
+ * TRUNCATE fires the triggers of a partitioned table and of its partitions. A truncation is not logged if the same table, or one that
+ * it is a partition of, was truncated just before: if the transaction has logged nothing since but truncations.
+ *
+ * A setting of the transaction remembers that, and a rollback to a savepoint restores it: how many rows the transaction had logged
+ * after its last truncation, and which tables were truncated in a row. The number comes from the backend's own statistics; without
+ * them (`track_counts` is off) every truncation is logged. To look into the log instead would make SERIALIZABLE transactions fail.
  */
-function recordTruncate(names: Names, table: Table): string {
+function recordTruncate(names: Names): string {
   const insert = insertSingle(names.logTable, { ...STATEMENT, id: `'*'`, op: `'TRUNCATE'`, key: 'NULL' });
+  const remembered = quoteLiteral(names.truncationsSetting);
+  const logged = `pg_stat_get_xact_tuples_inserted(${quoteLiteral(names.logTable.sql)}::regclass)`;
   return `
 #variable_conflict use_variable
-DECLARE${declarations(names, table)}
-  last_seq bigint := ${sequenceOfRow(`pg_sequence_last_value(${quoteLiteral(names.logSequence.sql)})`)};
-  last_op text;
+DECLARE${declarations(names, OWN_LOCATION)}
+  truncations text[];
 BEGIN
-  SELECT l.op INTO last_op FROM ${names.logTable.sql} l
-  WHERE l.seq BETWEEN last_seq - ${SAME_STATEMENT * STRIDE} AND last_seq
-    AND l.xid = pg_current_xact_id() AND l.tbl = location
-  ORDER BY l.seq DESC LIMIT 1;
-  IF last_op = 'TRUNCATE' THEN
-    RETURN NULL;
+  IF current_setting('track_counts')::boolean THEN
+    truncations := string_to_array(current_setting(${remembered}, true), ' ');
+    IF truncations[1] IS DISTINCT FROM ${logged}::text THEN
+      truncations := NULL;
+    END IF;
+    IF TG_RELID::text = ANY (truncations[2:])
+       OR EXISTS (SELECT FROM pg_partition_ancestors(TG_RELID) a WHERE a.relid::oid::text = ANY (truncations[2:])) THEN
+      RETURN NULL;
+    END IF;
   END IF;
   ${announced(insert)} INTO body;
+  PERFORM set_config(${remembered}, concat_ws(' ', ${logged}, array_to_string(truncations[2:], ' '), TG_RELID), true);
   IF asleep THEN
     PERFORM ${names.notifyFunction.sql}(body);
   END IF;

@@ -42,16 +42,34 @@ export const announced = (insert: string): string => `WITH change AS (
     FROM (SELECT *, ${IS_LONG} AS long FROM change) c
     HAVING count(*) > 0`;
 
+/**
+ * How many payloads with changes a transaction sends. Every later payload is `[]`, and NOTIFY sends equal payloads of a transaction
+ * once: a transaction of any length leaves the server's notification queue, and its own memory, room.
+ */
+export const MAX_SIGNED = 50;
+
+/** A setting with a dot for every payload with changes that the transaction has sent. A rollback to a savepoint restores the setting. */
+const SIGNED_SO_FAR = 'postgres_input.signed_so_far';
+
 /** The variables by which the notify function makes a payload of its argument `body`. `isAlone`: whether no other transaction is about to notify. */
 export const payloadVariables = (isAlone: string): string => `
   payload text := '${LOOK}';
+  signed record;
+  so_far text := coalesce(current_setting('${SIGNED_SO_FAR}', true), '');
   header text := CASE WHEN ${isAlone} THEN '"}' ELSE '","crowded":true}' END;`;
 
-/** Makes the payload. What is signed are bytes of UTF-8: a database in another encoding is told to look in the log. */
+/**
+ * Makes the payload. What is signed are bytes of UTF-8: a database in another encoding is told to look in the log. So is a
+ * transaction that can't see the secret, since its snapshot is older than the installation.
+ */
 export const signPayload = (secretTable: ObjectName): string => `
-  IF body <> '' AND octet_length(body) < ${MAX_BODY_BYTES} AND getdatabaseencoding() = 'UTF8' THEN
-    SELECT '[{"mac":"' || encode(sha256(s.outer_pad || sha256(s.inner_pad || convert_to(body, 'UTF8'))), 'hex') || header || ',' || body || ']'
-    INTO payload FROM ${secretTable.sql} s;
+  IF body <> '' AND octet_length(body) < ${MAX_BODY_BYTES} AND length(so_far) < ${MAX_SIGNED} AND getdatabaseencoding() = 'UTF8' THEN
+    SELECT '[{"mac":"' || encode(sha256(s.outer_pad || sha256(s.inner_pad || convert_to(body, 'UTF8'))), 'hex') || header || ',' || body || ']' AS payload,
+      set_config('${SIGNED_SO_FAR}', so_far || '.', true)
+    INTO signed FROM ${secretTable.sql} s;
+    IF FOUND THEN
+      payload := signed.payload;
+    END IF;
   END IF;`;
 
 // Reading, in TypeScript.

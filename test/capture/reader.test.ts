@@ -426,13 +426,13 @@ describe('on the way to sleep', () => {
   test('notifications in masses are not held: it turns back, and what they told of comes once', async () => {
     const { subject, proxy, freeze } = await setupBehindProxy();
     const { database, consumer } = subject;
-    // A statement each, told to notify, in this sleep.
-    const writer = await transaction(database);
+    // A statement each, told to notify, in this sleep; a single transaction would not announce so many.
+    const writers = await Promise.all([1, 2, 3].map(() => transaction(database)));
     const ids = Array.from({ length: 120 }, (_, n) => n + 1);
-    for (const id of ids) await insert(writer, id);
+    for (const id of ids) await insert(writers[Math.floor((id - 1) / 40)]!, id);
     const release = await keepAwake(subject);
     freeze();
-    await writer.query('COMMIT');
+    for (const writer of writers) await writer.query('COMMIT');
     await consumer.count(120);
     const released = release();
     await untilLocked(database);

@@ -282,8 +282,67 @@ describe('TRUNCATE', () => {
       'TRUNCATE item *',
       'TRUNCATE order *',
     ]);
+  });
+
+  test('of a partition alone names the partition', async () => {
+    const { database, changes } = await setup(partitioned);
     await database.query('TRUNCATE item21');
+    expect(await changes()).toEqual(['TRUNCATE item21 *']);
+    await database.query('TRUNCATE item1, item2');
+    expect((await changes()).toSorted()).toEqual(['TRUNCATE item1 *', 'TRUNCATE item2 *']);
+    await database.query('TRUNCATE item1, item21, order1');
+    expect((await changes()).toSorted()).toEqual([
+      'TRUNCATE item1 *',
+      'TRUNCATE item21 *',
+      'TRUNCATE order1 *',
+    ]);
+    await database.query('TRUNCATE item22, item');
     expect(await changes()).toEqual(['TRUNCATE item *']);
+  });
+
+  test('of a partition, after that of its root was rolled back, or did not last', async () => {
+    const { database, changes } = await setup(partitioned);
+    await database.query('BEGIN; SAVEPOINT a; TRUNCATE item; ROLLBACK TO a; TRUNCATE item1; COMMIT');
+    expect(await changes()).toEqual(['TRUNCATE item1 *']);
+    await database.query('TRUNCATE item; INSERT INTO item VALUES (1)');
+    await database.query('BEGIN; SET LOCAL track_counts = off; TRUNCATE item1; COMMIT');
+    expect(await changes()).toEqual(['TRUNCATE item *', 'INSERT item 1', 'TRUNCATE item1 *']);
+  });
+
+  test('is one for each input', async () => {
+    const { database, changes } = await setup(partitioned);
+    const other = input(database, { name: 'other' });
+    await other.install();
+    await database.query('TRUNCATE item');
+    expect(await changes()).toEqual(['TRUNCATE item *']);
+    expect(await other.changes()).toEqual(['TRUNCATE item *']);
+  });
+
+  test('whatever the application has written into the setting that remembers it', async () => {
+    const { database, changes, names } = await setup(partitioned);
+    const client = await database.client();
+    for (const value of ['', ' ', 'x', '1 {', '0 0']) {
+      await client.query('SELECT set_config($1, $2, false)', [names.truncationsSetting, value]);
+      await client.query('TRUNCATE item');
+      expect(await changes()).toEqual(['TRUNCATE item *']);
+    }
+  });
+
+  test('of tables of their own at the same time does not clash in SERIALIZABLE transactions', async () => {
+    const { database, changes } = await setup(`
+      CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)`);
+    const [one, two] = [await database.client(), await database.client()];
+    for (let round = 0; round < 5; round++) {
+      for (const client of [one, two]) await client.query('BEGIN ISOLATION LEVEL SERIALIZABLE');
+      await one.query('TRUNCATE a');
+      await two.query('TRUNCATE b');
+      await one.query('INSERT INTO a VALUES (1)');
+      await two.query('INSERT INTO b VALUES (1)');
+      await one.query('TRUNCATE a');
+      await two.query('TRUNCATE b');
+      for (const client of [one, two]) await client.query('COMMIT');
+    }
+    expect(await changes()).toHaveLength(30);
   });
 
   test('is another one after a change, in one transaction', async () => {
@@ -294,13 +353,45 @@ describe('TRUNCATE', () => {
     expect((await changes()).toSorted()).toEqual([
       'INSERT item 1',
       'TRUNCATE item *',
-      'TRUNCATE item *',
+      'TRUNCATE item1 *',
       'TRUNCATE order *',
     ]);
     await database.query(
       'BEGIN; TRUNCATE item; SAVEPOINT a; INSERT INTO item VALUES (1); ROLLBACK TO a; COMMIT',
     );
     expect(await changes()).toEqual(['TRUNCATE item *']);
+  });
+});
+
+describe('a column id of any length', () => {
+  const long = 1_000_001;
+
+  test('is empty above a megabyte, and the change is logged', async () => {
+    const { database, rows } = await setup(`
+      CREATE TABLE keyless (id text, n int); CREATE TABLE bytes (id bytea);
+      CREATE TABLE wide (id text, tenant int PRIMARY KEY, n int);
+      ALTER TABLE wide ALTER id SET STORAGE EXTERNAL`);
+    const told = async () =>
+      (await rows()).map(({ op, tbl, id, key }) => [op, tbl, id.length > 20 ? id.length : id, key]);
+    const write = `
+      INSERT INTO keyless VALUES (repeat('x', ${long}), 1), ('short', 1), (NULL, 1), (repeat('x', ${long - 1}), 1);
+      UPDATE keyless SET n = 2 WHERE length(id) = ${long}; DELETE FROM keyless;
+      INSERT INTO bytes VALUES (decode(repeat('00', ${long >> 1}), 'hex'));
+      INSERT INTO wide VALUES (repeat('x', ${long}), 7); UPDATE wide SET n = 1; DELETE FROM wide`;
+    const expected = [
+      ...['', 'short', '', long - 1].map((id) => ['INSERT', 'keyless', id, null]),
+      ['UPDATE', 'keyless', '', null],
+      ...['', 'short', '', long - 1].map((id) => ['DELETE', 'keyless', id, null]),
+      ['INSERT', 'bytes', '', null],
+      ...['INSERT', 'UPDATE', 'DELETE'].map((op) => [op, 'wide', '', { tenant: '7' }]),
+    ];
+    const sorted = (changes: unknown[]) => changes.map((change) => JSON.stringify(change)).toSorted();
+    await database.query(write);
+    expect(sorted(await told())).toEqual(sorted(expected));
+    // The trigger functions of a table that was altered look the key up.
+    await database.query('ALTER TABLE wide RENAME tenant TO owner');
+    await database.query('INSERT INTO wide VALUES ($1, 7)', ['x'.repeat(long)]);
+    expect(await told()).toEqual([['INSERT', 'wide', '', { owner: '7' }]]);
   });
 });
 

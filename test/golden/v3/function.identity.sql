@@ -4,7 +4,8 @@ AS $body$
 -- dapper-postgres-input, version 3, input "golden"
 SELECT id, key, match FROM (
 SELECT
-  CASE WHEN i.attname IS NOT NULL THEN i.printed
+  CASE WHEN i.attname = ANY (k.names) OR i.attlen > 0 THEN i.printed
+       WHEN i.attname IS NOT NULL THEN i.printed_if_short
        WHEN k.n = 0 THEN '''''::pg_catalog.text'
        ELSE k.as_one END AS id,
   CASE WHEN k.n = 0 THEN 'NULL::pg_catalog.text'
@@ -33,7 +34,7 @@ FROM (
     FROM pg_index x
     CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY c (attnum, position)
     JOIN (
-  SELECT attrelid, attnum, atttypid, attisdropped, attgenerated,
+  SELECT attrelid, attnum, atttypid, attlen, attisdropped, attgenerated,
     CASE WHEN has_column_privilege(attrelid, attnum, 'SELECT') IS NULL THEN ''
       ELSE (pg_identify_object_as_address('pg_class'::regclass, attrelid, attnum)).object_names[3] END AS attname
   FROM pg_attribute
@@ -42,9 +43,11 @@ FROM (
   ) c
 ) k
 LEFT JOIN LATERAL (
-  SELECT a.attname, a.attnum, format('pg_catalog.concat(r.%I)', a.attname) AS printed, a.atttypid <> ALL (ARRAY['int2', 'int4', 'int8', 'text', 'varchar', 'uuid']::regtype[]) AS formatted
+  SELECT a.attname, a.attnum, a.attlen, format('pg_catalog.concat(r.%I)', a.attname) AS printed, format('CASE WHEN pg_catalog.pg_column_size(r.%1$I) OPERATOR(pg_catalog.<=) 2000000'
+    ' AND pg_catalog.octet_length(pg_catalog.concat(r.%1$I)) OPERATOR(pg_catalog.<=) 1000000'
+    ' THEN pg_catalog.concat(r.%1$I) ELSE '''' END', a.attname) AS printed_if_short, a.atttypid <> ALL (ARRAY['int2', 'int4', 'int8', 'text', 'varchar', 'uuid']::regtype[]) AS formatted
   FROM (
-  SELECT attrelid, attnum, atttypid, attisdropped, attgenerated,
+  SELECT attrelid, attnum, atttypid, attlen, attisdropped, attgenerated,
     CASE WHEN has_column_privilege(attrelid, attnum, 'SELECT') IS NULL THEN ''
       ELSE (pg_identify_object_as_address('pg_class'::regclass, attrelid, attnum)).object_names[3] END AS attname
   FROM pg_attribute

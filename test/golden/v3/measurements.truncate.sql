@@ -1,14 +1,5 @@
 CREATE OR REPLACE FUNCTION "postgres_input"."process_record_golden_measurements_truncate_00a7cc4a77"() RETURNS trigger LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = 'pg_catalog', 'pg_temp'
-SET DateStyle = 'ISO'
-SET IntervalStyle = 'postgres'
-SET TimeZone = 'UTC'
-SET bytea_output = 'hex'
-SET extra_float_digits = '1'
-SET lc_monetary = 'C'
-SET quote_all_identifiers = 'off'
-SET enable_seqscan = 'off'
-SET enable_indexscan = 'on'
 AS $body$
 -- dapper-postgres-input, version 3, input "golden"
 #variable_conflict use_variable
@@ -17,15 +8,17 @@ DECLARE
   written_at timestamptz := clock_timestamp();
   asleep boolean := NOT pg_try_advisory_xact_lock_shared(-7228081450872620597);
   body text;
-  last_seq bigint := pg_sequence_last_value('"postgres_input"."sequence_postgres_input_golden"') * 1000;
-  last_op text;
+  truncations text[];
 BEGIN
-  SELECT l.op INTO last_op FROM "postgres_input"."log_postgres_input_golden" l
-  WHERE l.seq BETWEEN last_seq - 1000000 AND last_seq
-    AND l.xid = pg_current_xact_id() AND l.tbl = location
-  ORDER BY l.seq DESC LIMIT 1;
-  IF last_op = 'TRUNCATE' THEN
-    RETURN NULL;
+  IF current_setting('track_counts')::boolean THEN
+    truncations := string_to_array(current_setting('postgres_input.truncations_7725e9b12d', true), ' ');
+    IF truncations[1] IS DISTINCT FROM pg_stat_get_xact_tuples_inserted('"postgres_input"."log_postgres_input_golden"'::regclass)::text THEN
+      truncations := NULL;
+    END IF;
+    IF TG_RELID::text = ANY (truncations[2:])
+       OR EXISTS (SELECT FROM pg_partition_ancestors(TG_RELID) a WHERE a.relid::oid::text = ANY (truncations[2:])) THEN
+      RETURN NULL;
+    END IF;
   END IF;
   WITH change AS (
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
@@ -37,6 +30,7 @@ BEGIN
       'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
     FROM (SELECT *, octet_length(id) + coalesce(octet_length(key), 0) >= 7900 AS long FROM change) c
     HAVING count(*) > 0 INTO body;
+  PERFORM set_config('postgres_input.truncations_7725e9b12d', concat_ws(' ', pg_stat_get_xact_tuples_inserted('"postgres_input"."log_postgres_input_golden"'::regclass), array_to_string(truncations[2:], ' '), TG_RELID), true);
   IF asleep THEN
     PERFORM "postgres_input"."notify_postgres_input_golden"(body);
   END IF;
@@ -46,6 +40,6 @@ END$body$;
 REVOKE ALL ON FUNCTION "postgres_input"."process_record_golden_measurements_truncate_00a7cc4a77"() FROM PUBLIC;
 
 CREATE TRIGGER "measurements_golden_truncate_trigger"
-AFTER TRUNCATE ON "public"."measurements"
+BEFORE TRUNCATE ON "public"."measurements"
  FOR EACH STATEMENT
 EXECUTE FUNCTION "postgres_input"."process_record_golden_measurements_truncate_00a7cc4a77"();

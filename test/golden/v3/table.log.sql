@@ -1,4 +1,4 @@
-CREATE SEQUENCE "postgres_input"."sequence_postgres_input_golden";
+CREATE SEQUENCE IF NOT EXISTS "postgres_input"."sequence_postgres_input_golden";
 
 CREATE TABLE "postgres_input"."log_postgres_input_golden" (
   seq bigint PRIMARY KEY DEFAULT nextval('"postgres_input"."sequence_postgres_input_golden"'::regclass) * 1000,
@@ -14,7 +14,5 @@ CREATE TABLE "postgres_input"."log_postgres_input_golden" (
   vacuum_truncate = off, toast.vacuum_truncate = off);
 
 REVOKE ALL ON TABLE "postgres_input"."log_postgres_input_golden" FROM PUBLIC;
-
-ALTER SEQUENCE "postgres_input"."sequence_postgres_input_golden" OWNED BY "postgres_input"."log_postgres_input_golden".seq;
 
 REVOKE ALL ON SEQUENCE "postgres_input"."sequence_postgres_input_golden" FROM PUBLIC;
