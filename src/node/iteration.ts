@@ -15,7 +15,8 @@ import { leaseLost } from '../capture/acknowledgements.ts';
 import type { Delays, HandleSettings, Settings } from '../config/settings.ts';
 import { EventQueue } from '../delivery/event-queue.ts';
 import { sleep } from '../postgres/sleep.ts';
-import { TRANSIENT } from '../postgres/sqlstates.ts';
+import { TRANSIENT, isMissing } from '../postgres/sqlstates.ts';
+import { RemovedError } from '../schema/migrations.ts';
 import type { Names } from '../schema/names.ts';
 import { Life } from './life.ts';
 import { type Ending, harsher } from './term.ts';
@@ -32,6 +33,8 @@ export class Iteration {
   #ending: Ending | null = null;
   #life: Life | null = null;
   #attempt = 0;
+  /** Whether a life has seen the installation go, and none has joined another one since. */
+  #isRemoved = false;
   /** When the present life became a standby for the first time. */
   #joined = Infinity;
 
@@ -92,7 +95,10 @@ export class Iteration {
       } catch (cause) {
         // The end was asked for: it comes without an error, also if the database is gone.
         if (this.#ending) return;
-        const error = asInputError(cause, this.#settings);
+        const error = isMissing(cause)
+          ? new RemovedError(this.#names, cause)
+          : asInputError(cause, this.#settings);
+        if (error instanceof RemovedError) this.#isRemoved = true;
         if (!delays || !error.retryable) throw error;
         // A life that fails as soon as it has joined was no better than one that could not connect.
         if (performance.now() - this.#joined > delays.maxDelay) this.#attempt = 0;
@@ -108,7 +114,10 @@ export class Iteration {
   async #liveOnce(): Promise<void> {
     this.#joined = Infinity;
     const notify: Notify = (...notice) => {
-      if (notice[0] === 'standby') this.#joined = Math.min(this.#joined, performance.now());
+      if (notice[0] === 'standby') {
+        this.#joined = Math.min(this.#joined, performance.now());
+        this.#isRemoved = false;
+      }
       this.#notify(...notice);
     };
     const life = await Life.connect(this.#settings, this.#names, this.queue, notify);
@@ -116,7 +125,7 @@ export class Iteration {
     // The end may have come while it was connecting.
     if (this.#ending) life.end(this.#ending);
     try {
-      await life.run();
+      await life.run(this.#isRemoved ? 'rejoining' : 'joining');
     } finally {
       this.#life = null;
     }

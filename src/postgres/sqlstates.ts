@@ -72,12 +72,20 @@ export const BUSY: ReadonlySet<string> = new Set([
  */
 export const TRANSIENT = /^(40|53|55|57|58)/;
 
+const MISSING: ReadonlySet<string> = new Set([
+  '42P01', // undefined_table
+  '3F000', // invalid_schema_name
+]);
+
 /** The SQLSTATE of a statement that the role in use may not run. */
 const INSUFFICIENT_PRIVILEGE = '42501';
 
 const sqlstateOf = (error: unknown): string => (error as { code?: string } | null)?.code ?? '';
 
 export const isPrivilegeError = (error: unknown): boolean => sqlstateOf(error) === INSUFFICIENT_PRIVILEGE;
+
+/** Whether the table that a statement names is not there. */
+export const isMissing = (error: unknown): boolean => MISSING.has(sqlstateOf(error));
 
 /** Whether a statement does not fit the objects that it names: a column is missing, or has another type. */
 export const isMisfit = (error: unknown): boolean =>

@@ -45,8 +45,14 @@ const MIGRATIONS: readonly Migration[] = [
   },
   {
     to: 3,
-    summary: 'trigger functions that keep more of the promises',
-    sql: () => [],
+    summary: 'the lock table keeps which installation it is; the sequences of changes tell the time',
+    sql: ({ lockTable }) => [
+      // A default that is there from the beginning would rewrite the table.
+      `ALTER TABLE ${lockTable.sql} ADD COLUMN IF NOT EXISTS installation uuid`,
+      `ALTER TABLE ${lockTable.sql} ALTER COLUMN installation SET DEFAULT pg_catalog.gen_random_uuid()`,
+      `UPDATE ${lockTable.sql} SET installation = DEFAULT WHERE installation IS NULL`,
+      `ALTER TABLE ${lockTable.sql} ALTER COLUMN installation SET NOT NULL`,
+    ],
   },
 ];
 
@@ -77,6 +83,21 @@ export class NewerVersionError extends PostgresInputError {
       'ERR_INSTALL',
       `input ${id} was installed by a newer version of this package, which made version ${version} of its objects ` +
         `(this one makes version ${VERSION}): update this node`,
+    );
+  }
+}
+
+/**
+ * What a node had joined is no longer there: it was removed, and perhaps installed anew. The node ends its life. It joins again when the
+ * input is installed, and does not install it by itself: it was removed on purpose.
+ */
+export class RemovedError extends PostgresInputError {
+  constructor({ id, lockTable }: Names, cause?: unknown) {
+    super(
+      'ERR_INSTALL',
+      `input ${id} was uninstalled while this node was running, or the lease's row is missing in ${lockTable.sql}: install it again, and ` +
+        'call handle() again, or use its option reconnect',
+      { cause, retryable: true },
     );
   }
 }
