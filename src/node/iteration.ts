@@ -8,10 +8,9 @@
  * connections, the consumer is told. What each ending does is told in term.ts. An iteration ends gracefully after close(). It is
  * dropped when the consumer leaves the loop, when its signal aborts, or when the input is disposed.
  */
-import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
-import { leaseLost } from '../capture/acknowledgements.ts';
+import { type NamedEvent, leaseLost } from '../capture/acknowledgements.ts';
 import type { Delays, HandleSettings, Settings } from '../config/settings.ts';
 import { EventQueue } from '../delivery/event-queue.ts';
 import { sleep } from '../postgres/sleep.ts';
@@ -59,11 +58,11 @@ export class Iteration {
   }
 
   /** @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST, ERR_INSTALL */
-  async acknowledge(event: ChangeEvent, sequence: string): Promise<void> {
+  async acknowledge({ seq, token }: NamedEvent): Promise<void> {
     const term = this.#life?.term;
-    if (!term || term.token !== event.fencingToken) throw leaseLost();
+    if (!term || term.token !== token) throw leaseLost();
     try {
-      await term.acknowledge(sequence);
+      await term.acknowledge(seq);
     } catch (error) {
       throw asInputError(error, this.#settings);
     }

@@ -4,7 +4,7 @@ import { Change } from '../../src/capture/change.ts';
 import { EventQueue, type EventQueueOptions } from '../../src/delivery/event-queue.ts';
 
 const change = (sequence: string | null) =>
-  new Change(sequence, 'items', 'create', sequence ?? 'by hand', null, null, null);
+  new Change(sequence, 'items', 'create', sequence ?? 'by hand', null, null, null, '');
 const changes = (count: number, from = 1) =>
   Array.from({ length: count }, (_, n) => change(String(from + n)));
 const ids = (results: readonly IteratorResult<ChangeEvent, undefined>[]) =>
