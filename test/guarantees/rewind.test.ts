@@ -65,10 +65,10 @@ async function expectRefused(
 
 interface Past {
   /** Where the input is, before the rewind and after it. */
-  url(): string;
+  readonly url: () => string;
   /** Makes now the state to come back to. */
-  mark(): Promise<void>;
-  rewind(): Promise<void>;
+  readonly mark: () => Promise<void>;
+  readonly rewind: () => Promise<void>;
 }
 
 /** Commits are flushed by those alone that ask for it. */
