@@ -16,7 +16,7 @@ import type { LifecycleEvents, Notice } from './api/lifecycle-events.ts';
 import type { HandleOptions, PostgresInputOptions } from './api/options.ts';
 import type { Input, InputConfig } from './api/orchestrator.ts';
 import type { InputState, InputStatus } from './api/status.ts';
-import { acknowledgeIn, leaseLost } from './capture/acknowledgements.ts';
+import { acknowledgeIn, leaseLost, namedBy } from './capture/acknowledgements.ts';
 import { proveTransaction } from './capture/callers-transaction.ts';
 import { type Settings, parseConfig, parseHandleOptions } from './config/settings.ts';
 import { tryConnecting, withSession } from './node/connect.ts';
@@ -99,19 +99,20 @@ export class PostgresInput implements Input, AsyncDisposable {
    * was acknowledged already; if a transaction that is still open has acknowledged the event, `ack` resolves when that has ended.
    * @throws {PostgresInputError} ERR_LEASE_LOST if another node holds the lease or has acknowledged the event, and with
    * `client` also if this node has: roll back what was done for the event. ERR_CONNECTION_LOST: the event may come again.
-   * ERR_INSTALL if a right is missing. ERR_CONFIG_INVALID for the event of another input, and for a pool or a client
-   * without an open transaction. With `client`, also the client's own
+   * ERR_INSTALL if a right is missing. ERR_CONFIG_INVALID for the event of another input, for a value that no input handed out, and
+   * for a pool or a client without an open transaction. With `client`, also the client's own
    * errors, and ERR_CONNECT: changes of one statement may share a row of the log, and a session of ours takes one out of it.
    */
   async ack(event: ChangeEvent, client?: pg.ClientBase): Promise<void> {
-    if (event.trigger !== this.id) throw foreign(event, this.id);
+    if (event?.trigger !== this.id) throw foreign(event, this.id);
     if (event.sequence === null) return;
+    const named = namedBy(event);
     if (client) {
       await proveTransaction(client);
-      await acknowledgeIn(client, this.#names, event, (task) => withSession(this.#settings, task));
-      this.#iteration?.queue.settle(event.sequence);
+      await acknowledgeIn(client, this.#names, named, (task) => withSession(this.#settings, task));
+      this.#iteration?.queue.settle(named.seq);
     } else if (this.#iteration) {
-      await this.#iteration.acknowledge(event, event.sequence);
+      await this.#iteration.acknowledge(named);
     } else {
       throw leaseLost();
     }
@@ -239,11 +240,11 @@ export class PostgresInput implements Input, AsyncDisposable {
 
 const warn = (error: unknown): void => process.emitWarning(error instanceof Error ? error : String(error));
 
-/** Every input numbers its changes and leases from 1, so that another input's numbers name other changes here. */
-const foreign = ({ trigger }: ChangeEvent, id: string): PostgresInputError =>
+/** Every input numbers its changes from 1, so that another input's numbers name other changes here. */
+const foreign = (event: ChangeEvent | undefined, id: string): PostgresInputError =>
   new PostgresInputError(
     'ERR_CONFIG_INVALID',
-    `the event is of input ${trigger}, and this is input ${id}: acknowledge it with the one that it came from`,
+    `the event is of input ${event?.trigger}, and this is input ${id}: acknowledge it with the one that it came from`,
   );
 
 const closed = (): PostgresInputError =>

@@ -3,8 +3,8 @@ import type { Event } from './orchestrator.ts';
 /** An event of this package: a change of a row, with what it takes to process it safely. */
 export interface ChangeEvent extends Event {
   /**
-   * Unique and stable for this change under this input's id: the key by which to tell a repeat. Null for a
-   * notification that somebody sent by hand.
+   * Unique and stable for this change under this input's id: the key by which to tell a repeat. Digits, as a rule more
+   * than a bigint holds: store it as text or numeric. Null for a notification that somebody sent by hand.
    */
   sequence: string | null;
   /** The row's primary key, column by column, as PostgreSQL prints it; null where there is no row or no key. */

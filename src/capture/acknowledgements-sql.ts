@@ -1,6 +1,7 @@
 /** The statements that acknowledge changes: they delete them from the change log. */
+import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Statement } from '../postgres/session.ts';
-import { CHANGES, putBack, writtenRowSql } from '../schema/log-layout.ts';
+import { CHANGES, isMarked, putBack, writtenRowSql } from '../schema/log-layout.ts';
 import { LEASE_RESOURCE, type Names, type ObjectName } from '../schema/names.ts';
 
 export interface AcknowledgementsSql {
@@ -8,7 +9,7 @@ export interface AcknowledgementsSql {
   readonly unpack: Statement;
   readonly acknowledgeUnlocked: Statement;
   readonly acknowledgeInTransaction: Statement;
-  readonly noneAcknowledges: Statement;
+  readonly callersEnded: Statement;
 }
 
 /** For how long an acknowledgement waits for a locked row, in milliseconds: other statements wait for the session. */
@@ -19,11 +20,7 @@ const held = ({ sql }: ObjectName): string => `held AS MATERIALIZED (
   SELECT FROM ${sql} WHERE resource = ${LEASE_RESOURCE} AND holder = $2 AND token = $3 FOR SHARE
 )`;
 
-export const acknowledgementsSql = ({
-  logTable,
-  lockTable,
-  acknowledgingKey,
-}: Names): AcknowledgementsSql => ({
+export const acknowledgementsSql = ({ logTable, lockTable }: Names): AcknowledgementsSql => ({
   /**
    * $1: the sequences of the changes. $4: the sequences of the rows in which these changes are or were. Returns a row if the lease is
    * held. `found` may be lower than the number of changes: the statement does not see single rows that replaced a packed row after the
@@ -82,20 +79,37 @@ SELECT`,
    *
    * $1: the change's own row and, after unpacking, the packed row that it came from. If that row still exists, deleting it would acknowledge
    * its other changes too, so the division by zero fails the statement. If only the transaction's old snapshot still shows it,
-   * PostgreSQL reports a serialization failure. $2: the token under which the event was handed out.
+   * PostgreSQL reports a serialization failure. $2: the token under which the event was handed out. $3: when the change was written; null if
+   * version 1 logged it.
+   *
+   * The token alone is not enough. Until the first claim after a crash or a restored backup, the lease has a token from before, while
+   * the application may already log other changes under numbers that were lost.
    */
   acknowledgeInTransaction: {
     name: 'log_acknowledge_in_transaction',
     text: `
 DELETE FROM ${logTable.sql}
-WHERE seq OPERATOR(pg_catalog.=) ANY ($1::bigint[]) AND EXISTS (
+WHERE seq OPERATOR(pg_catalog.=) ANY ($1::bigint[])
+AND CASE WHEN $3::pg_catalog.timestamptz IS NULL THEN NOT ${isMarked('key')} ELSE at OPERATOR(pg_catalog.=) $3::pg_catalog.timestamptz END
+AND EXISTS (
   SELECT FROM ${lockTable.sql} WHERE resource OPERATOR(pg_catalog.=) ${LEASE_RESOURCE} AND token OPERATOR(pg_catalog.=) $2
 )
-RETURNING pg_catalog.pg_try_advisory_xact_lock_shared(${acknowledgingKey}), 1 OPERATOR(pg_catalog./) (size IS NULL)::int`,
+RETURNING 1 OPERATOR(pg_catalog./) (size IS NULL)::int`,
   },
-  /** Whether no caller's transaction that has acknowledged is open. */
-  noneAcknowledges: {
-    name: 'log_none_acknowledges',
-    text: `SELECT pg_try_advisory_xact_lock(${acknowledgingKey}) AS none`,
+  /**
+   * Whether no caller's transaction that has acknowledged is open. Such a transaction keeps its locks on both tables: the log's for
+   * deleting, the lock table's for reading. Writers of the application have the one only, dumps and standbys the other. Roles without rights
+   * on the tables get neither.
+   */
+  callersEnded: {
+    name: 'log_callers_ended',
+    text: `
+SELECT NOT EXISTS (
+  SELECT FROM pg_locks deleted JOIN pg_locks fenced USING (virtualtransaction, database, locktype)
+  WHERE locktype = 'relation' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND deleted.relation = ${quoteLiteral(logTable.sql)}::regclass AND deleted.mode = 'RowExclusiveLock'
+    AND fenced.relation = ${quoteLiteral(lockTable.sql)}::regclass AND fenced.mode = 'AccessShareLock'
+    AND deleted.pid IS DISTINCT FROM pg_backend_pid()
+) AS ended`,
   },
 });

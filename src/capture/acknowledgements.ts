@@ -8,13 +8,14 @@
  * transaction has acknowledged is tried again until that transaction has ended: it may roll back.
  */
 import { setTimeout as delay, setImmediate } from 'node:timers/promises';
+import { inspect } from 'node:util';
 import type pg from 'pg';
 import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
 import { LOCKED } from '../postgres/sqlstates.ts';
-import { writtenRow } from '../schema/log-layout.ts';
+import { type NamedChange, parseSequence, writtenRow } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type AcknowledgementsSql, acknowledgementsSql } from './acknowledgements-sql.ts';
 
@@ -22,6 +23,11 @@ import { type AcknowledgementsSql, acknowledgementsSql } from './acknowledgement
 export interface Hold {
   readonly holder: string;
   readonly token: string | null;
+}
+
+/** What an event says of the change that it stands for, and of the term that handed it out. */
+export interface NamedEvent extends NamedChange {
+  readonly token: string;
 }
 
 interface Batch {
@@ -137,8 +143,8 @@ export class Acknowledgements {
   async callersEnded(limit: number, signal: AbortSignal): Promise<void> {
     const deadline = performance.now() + limit;
     while (!signal.aborted && performance.now() < deadline) {
-      const [row] = await this.#session.query<{ none: boolean }>(this.#sql.noneAcknowledges);
-      if (row?.none) return;
+      const [row] = await this.#session.query<{ ended: boolean }>(this.#sql.callersEnded);
+      if (row?.ended) return;
       await sleep(10, signal);
     }
   }
@@ -155,6 +161,26 @@ function rowsThatHold(sequences: readonly string[]): Iterable<string> {
 }
 
 /**
+ * What the event says of its change. Events may have been stored and read again, by means that round long numbers.
+ * @throws {PostgresInputError} ERR_CONFIG_INVALID
+ */
+export function namedBy({ sequence, fencingToken }: ChangeEvent): NamedEvent {
+  const named = parseSequence(sequence);
+  if (
+    named &&
+    typeof fencingToken === 'string' &&
+    /^\d+$/.test(fencingToken) &&
+    BigInt(fencingToken) < 2n ** 63n
+  )
+    return { ...named, token: fencingToken };
+  throw new PostgresInputError(
+    'ERR_CONFIG_INVALID',
+    `the event is damaged: sequence and fencingToken are strings of digits, and not ${inspect(sequence)} and ${inspect(fencingToken)}; ` +
+      'acknowledge it as it was handed out',
+  );
+}
+
+/**
  * Deletes the change in the caller's transaction, so that it is gone if and only if that transaction commits. If the change is in a packed
  * row, a session of ours unpacks the row first: in the caller's transaction, the other changes of the row would stay locked.
  * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECT
@@ -162,17 +188,17 @@ function rowsThatHold(sequences: readonly string[]): Iterable<string> {
 export async function acknowledgeIn(
   client: pg.ClientBase,
   names: Names,
-  { sequence, fencingToken }: ChangeEvent,
+  { seq, at, token }: NamedEvent,
   inSession: (task: (session: Session) => Promise<unknown>) => Promise<unknown>,
 ): Promise<void> {
   const { acknowledgeInTransaction, unpack } = acknowledgementsSql(names);
   const found = async (...rows: string[]) =>
-    (await client.query(acknowledgeInTransaction.text, [array(rows), fencingToken])).rowCount !== 0;
-  if (await found(sequence!)) return;
-  const row = writtenRow(sequence!);
-  if (row === sequence) throw leaseLost();
+    (await client.query(acknowledgeInTransaction.text, [array(rows), token, at])).rowCount !== 0;
+  if (await found(seq)) return;
+  const row = writtenRow(seq);
+  if (row === seq) throw leaseLost();
   await inSession((session) => session.query(unpack, ['{}', array([row])]));
-  if (!(await found(sequence!, row))) throw leaseLost();
+  if (!(await found(seq, row))) throw leaseLost();
 }
 
 export const leaseLost = (): PostgresInputError =>

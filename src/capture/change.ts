@@ -21,6 +21,7 @@ export const TEXT_OF_A_CHANGE = 4096;
  * allocation sites whose objects survive to the old generation, where garbage is collected late.
  */
 export class Change {
+  /** The change's number in the log. */
   readonly sequence: string | null;
   readonly location: string;
   readonly operation: Operation;
@@ -28,6 +29,8 @@ export class Change {
   readonly key: Key;
   readonly occurredAt: string | null;
   readonly transaction: string | null;
+  /** What the public sequence has after the number. */
+  readonly stamp: string;
 
   constructor(
     sequence: string | null,
@@ -37,6 +40,7 @@ export class Change {
     key: Key,
     occurredAt: string | null,
     transaction: string | null,
+    stamp: string,
   ) {
     this.sequence = sequence;
     this.location = location;
@@ -45,6 +49,7 @@ export class Change {
     this.key = key;
     this.occurredAt = occurredAt;
     this.transaction = transaction;
+    this.stamp = stamp;
   }
 
   /** 1 for a change of little text. */
@@ -57,9 +62,9 @@ export class Change {
 }
 
 /** The change that a trigger function logged, whether a notification or the log brings it. */
-export const changeOf: MakeChange<Change> = (seq, at, tbl, id, op, key, xid) =>
-  new Change(seq, tbl, OPERATIONS.get(op) ?? 'unknown', id, key, at, xid);
+export const changeOf: MakeChange<Change> = (seq, at, tbl, id, op, key, xid, stamp) =>
+  new Change(seq, tbl, OPERATIONS.get(op) ?? 'unknown', id, key, at, xid, stamp);
 
 /** A change that somebody announced by hand: it is in no log. */
 export const foreignChange = (location: string, operation: Operation, id: string): Change =>
-  new Change(null, location, operation, id, null, null, null);
+  new Change(null, location, operation, id, null, null, null, '');

@@ -11,7 +11,7 @@
  * Awake, it reads the log in passes (passes.ts), and writers do not notify. Asleep, it asks nothing and takes what the
  * writers notify of. How it changes from one to the other without loss or repetition is told in sleeping.ts.
  *
- * It trusts the log alone. A forged notification is not believed. One that is sent a second time tells of a transaction that
+ * It trusts the log alone. A forged notification is not believed, but at most once a second it makes the reader look. One that is sent a second time tells of a transaction that
  * was read, or of a sequence that was seen. A notification without a sequence is somebody's own: it is in no log, and is
  * handed out in either state.
  *
@@ -34,6 +34,8 @@ import { WriteRate } from './write-rate.ts';
 const MAX_PAUSE = 50;
 /** How many events made by hand the sink may hold above its capacity. There is no log that could keep them. */
 const MAX_FOREIGN = 10_000;
+/** How far apart two looks into the log are that forged notifications cause, in milliseconds. */
+const FORGERY_PAUSE = 1000;
 
 export interface ReaderOptions {
   readonly session: Session;
@@ -54,6 +56,8 @@ export class Reader {
   readonly #writeRate = new WriteRate();
   readonly #passes: Passes;
   readonly #sleeping: Sleeping;
+  /** When a forged notification last made the reader look. */
+  #forgeryLooked = -Infinity;
 
   constructor(options: ReaderOptions) {
     this.#options = options;
@@ -98,6 +102,7 @@ export class Reader {
         break;
       case 'forged':
         notify('forged');
+        this.#lookBecauseOfForgery();
         break;
       case 'foreign':
         this.#onForeign(payload.change);
@@ -116,6 +121,14 @@ export class Reader {
   /** To be called regularly with the share of the server's notification queue that is in use. */
   onQueueUsage(usage: number): void {
     this.#sleeping.onQueueUsage(usage);
+  }
+
+  /** It may be authentic, if the secret is no longer the one that this term has read. Looking costs something: whoever forges could do so often. */
+  #lookBecauseOfForgery(): void {
+    const now = performance.now();
+    if (now - this.#forgeryLooked < FORGERY_PAUSE) return;
+    this.#forgeryLooked = now;
+    this.#sleeping.onAnnouncement({ kind: 'look' });
   }
 
   #onForeign(change: Change): void {

@@ -7,7 +7,7 @@ export const eventOf = (change: Change, trigger: string, fencingToken: string | 
   operation: change.operation,
   id: change.id,
   trigger,
-  sequence: change.sequence,
+  sequence: change.sequence === null ? null : change.sequence + change.stamp,
   key: typeof change.key === 'string' ? { [change.key]: change.id } : change.key,
   occurredAt: change.occurredAt,
   transaction: change.transaction,

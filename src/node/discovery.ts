@@ -20,7 +20,7 @@ import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
 import { catalogFingerprint, readOptions } from '../schema/catalog.ts';
 import { install } from '../schema/install.ts';
-import { NewerVersionError } from '../schema/migrations.ts';
+import { NewerVersionError, RemovedError } from '../schema/migrations.ts';
 import type { Names } from '../schema/names.ts';
 import { type Planner, plan } from '../schema/plan.ts';
 import { optionsOf } from '../schema/stored-options.ts';
@@ -59,21 +59,21 @@ export class Discovery {
    * again and again: the node can do nothing without them.
    * @throws {PostgresInputError} ERR_INSTALL, ERR_CONNECTION_LOST; the reason of `signal` when that aborts first
    */
-  async join(session: Session, signal: AbortSignal): Promise<void> {
+  async join(session: Session, planner: 'joining' | 'rejoining', signal: AbortSignal): Promise<void> {
     for (;;) {
       try {
-        return await this.ensureInstalled(session, 'joining', signal);
+        return await this.ensureInstalled(session, planner, signal);
       } catch (error) {
-        const isLocked =
+        const isRetried =
           error instanceof PostgresInputError && error.code === 'ERR_INSTALL' && error.retryable;
-        if (!isLocked || signal.aborted) throw error;
+        if (!isRetried || error instanceof RemovedError || signal.aborted) throw error;
         this.#notify('discoveryFailed', error);
         await sleep(RETRY, signal);
       }
     }
   }
 
-  /** Looks at once, then every `discoveryInterval`, until `signal` aborts. @throws {NewerVersionError} */
+  /** Looks at once, then every `discoveryInterval`, until `signal` aborts. @throws {NewerVersionError | RemovedError} */
   async watch(session: Session, signal: AbortSignal): Promise<void> {
     let planner: Planner = 'claiming';
     while (!signal.aborted) {
@@ -86,7 +86,8 @@ export class Discovery {
         planner = 'holding';
       } catch (error) {
         if (signal.aborted) return;
-        if (error instanceof NewerVersionError || session.isLost) throw error;
+        if (error instanceof NewerVersionError || error instanceof RemovedError || session.isLost)
+          throw error;
         this.#notify('discoveryFailed', error);
       }
       await sleep(this.#settings.discoveryInterval, signal);
@@ -133,7 +134,7 @@ export class Discovery {
     if (fingerprint === this.#fingerprint && planner === 'holding' && !isDue) return;
     const installation = await this.#compare(session, planner, signal);
     let isInOrder = installation.pending.length === 0;
-    if (planner === 'joining' && isInOrder) {
+    if ((planner === 'joining' || planner === 'rejoining') && isInOrder) {
       // What a node that joins must leave in place is looked at when its term begins; as a rule there is nothing.
       fingerprint = await this.#takeFingerprint(session);
       isInOrder = (await plan(session, this.#settings, this.#names)).steps.length === 0;

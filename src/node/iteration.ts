@@ -8,14 +8,14 @@
  * connections, the consumer is told. What each ending does is told in term.ts. An iteration ends gracefully after close(). It is
  * dropped when the consumer leaves the loop, when its signal aborts, or when the input is disposed.
  */
-import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
-import { leaseLost } from '../capture/acknowledgements.ts';
+import { type NamedEvent, leaseLost } from '../capture/acknowledgements.ts';
 import type { Delays, HandleSettings, Settings } from '../config/settings.ts';
 import { EventQueue } from '../delivery/event-queue.ts';
 import { sleep } from '../postgres/sleep.ts';
-import { TRANSIENT } from '../postgres/sqlstates.ts';
+import { TRANSIENT, isMissing } from '../postgres/sqlstates.ts';
+import { RemovedError } from '../schema/migrations.ts';
 import type { Names } from '../schema/names.ts';
 import { Life } from './life.ts';
 import { type Ending, harsher } from './term.ts';
@@ -32,6 +32,8 @@ export class Iteration {
   #ending: Ending | null = null;
   #life: Life | null = null;
   #attempt = 0;
+  /** Whether a life has seen the installation go, and none has joined another one since. */
+  #isRemoved = false;
   /** When the present life became a standby for the first time. */
   #joined = Infinity;
 
@@ -56,11 +58,11 @@ export class Iteration {
   }
 
   /** @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST, ERR_INSTALL */
-  async acknowledge(event: ChangeEvent, sequence: string): Promise<void> {
+  async acknowledge({ seq, token }: NamedEvent): Promise<void> {
     const term = this.#life?.term;
-    if (!term || term.token !== event.fencingToken) throw leaseLost();
+    if (!term || term.token !== token) throw leaseLost();
     try {
-      await term.acknowledge(sequence);
+      await term.acknowledge(seq);
     } catch (error) {
       throw asInputError(error, this.#settings);
     }
@@ -92,7 +94,10 @@ export class Iteration {
       } catch (cause) {
         // The end was asked for: it comes without an error, also if the database is gone.
         if (this.#ending) return;
-        const error = asInputError(cause, this.#settings);
+        const error = isMissing(cause)
+          ? new RemovedError(this.#names, cause)
+          : asInputError(cause, this.#settings);
+        if (error instanceof RemovedError) this.#isRemoved = true;
         if (!delays || !isOutlasted(error)) throw error;
         // A life that fails as soon as it has joined was no better than one that could not connect.
         if (performance.now() - this.#joined > delays.maxDelay) this.#attempt = 0;
@@ -108,7 +113,10 @@ export class Iteration {
   async #liveOnce(): Promise<void> {
     this.#joined = Infinity;
     const notify: Notify = (...notice) => {
-      if (notice[0] === 'standby') this.#joined = Math.min(this.#joined, performance.now());
+      if (notice[0] === 'standby') {
+        this.#joined = Math.min(this.#joined, performance.now());
+        this.#isRemoved = false;
+      }
       this.#notify(...notice);
     };
     const life = await Life.connect(this.#settings, this.#names, this.queue, notify);
@@ -116,7 +124,7 @@ export class Iteration {
     // The end may have come while it was connecting.
     if (this.#ending) life.end(this.#ending);
     try {
-      await life.run();
+      await life.run(this.#isRemoved ? 'rejoining' : 'joining');
     } finally {
       this.#life = null;
     }

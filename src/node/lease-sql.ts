@@ -14,7 +14,7 @@ export const leaseSql = ({ lockTable }: Names): LeaseSql => ({
   observe: {
     name: 'lease_observe',
     text: `
-SELECT l.token, l.holder, l.acquired_at AS "acquiredAt",
+SELECT l.token, l.holder, l.acquired_at AS "acquiredAt", l.expires_at AS "expiresAt",
   l.holder IS NULL OR l.expires_at <= pg_catalog.clock_timestamp() AS expired,
   l.holder IS NOT NULL AND NOT EXISTS (
     SELECT FROM pg_catalog.pg_stat_activity a
@@ -23,19 +23,27 @@ SELECT l.token, l.holder, l.acquired_at AS "acquiredAt",
   ) AS dead,
   coalesce(extract(epoch FROM l.expires_at - pg_catalog.clock_timestamp()) * 1000, 0)::float8 AS remaining,
   -- whatever columns there are: the table may be of another version
-  coalesce((pg_catalog.to_jsonb(l) ->> 'version')::int, 1) AS version
+  coalesce((pg_catalog.to_jsonb(l) ->> 'version')::int, 1) AS version,
+  pg_catalog.to_jsonb(l) ->> 'installation' AS installation
 FROM ${lockTable.sql} l WHERE l.resource = ${LEASE_RESOURCE}`,
   },
-  /** $1: holder. $2: the token observed. $3: milliseconds. $4: the observed holder's session is dead. */
+  /**
+   * $1: holder. $2: the token observed. $3: milliseconds. $4: the expiry observed. It fails if the lease was claimed, renewed or released
+   * since it was observed.
+   *
+   * The token is a time in microseconds where that is more than one above the last token. So it also rises if the server lost the last
+   * claims, and the tokens of two databases or of two installations differ.
+   */
   claim: {
     name: 'lease_claim',
     text: `
-UPDATE ${lockTable.sql} SET holder = $1, token = token + 1, acquired_at = pg_catalog.clock_timestamp(),
+UPDATE ${lockTable.sql} SET holder = $1,
+  token = greatest(token + 1, (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint),
+  acquired_at = pg_catalog.clock_timestamp(),
   expires_at = pg_catalog.clock_timestamp() + $3::float8 * interval '1 millisecond',
   backend_pid = pg_catalog.pg_backend_pid(),
   backend_start = (SELECT a.backend_start FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_catalog.pg_backend_pid())
-WHERE resource = ${LEASE_RESOURCE} AND token = $2
-  AND (holder IS NULL OR expires_at <= pg_catalog.clock_timestamp() OR $4::boolean)
+WHERE resource = ${LEASE_RESOURCE} AND token = $2 AND expires_at IS NOT DISTINCT FROM $4::timestamptz
 RETURNING token`,
   },
   /** $1: holder. $2: token. $3: milliseconds. Also returns the share of the server's notification queue that is in use. */

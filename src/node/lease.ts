@@ -4,8 +4,7 @@
  *   standby --claim--> holder --lost, or released--> standby
  *
  * The lease is a row of the lock table. The row has a holder, a token that every claim raises (the fencing token), and a time of
- * expiry. The database's clock writes that time and judges it. The holder renews the lease every `renewInterval`, by (holder,
- * token).
+ * expiry, which the database's clock writes. The holder renews the lease every `renewInterval`, by (holder, token).
  *
  * The holder trusts that no other node holds the lease until `duration - margin` after the start of its last successful renewal.
  * `trusted` measures this with the node's own clocks and costs nothing. It is asked before every event that is handed out, so
@@ -18,28 +17,36 @@
  * - Released: a notification tells the standbys, and all of them try to claim at once.
  * - The holder's session is gone from the server: the next standby that polls claims. The process has died, or it will notice at
  *   its next renewal; until then it can acknowledge nothing.
- * - The holder fell silent (frozen, cut off): a standby wakes up at the expiry and claims.
+ * - The holder fell silent (frozen, cut off): a standby wakes up at the expiry and claims. The database's clock says that the lease has
+ *   expired. But that clock may have been set, and every renewal changes the expiry. So the standby measures with its own monotonic
+ *   clock for how long it has seen the lease unchanged. It claims an expired lease that missed two renewals, and any lease that
+ *   stayed unchanged for its whole duration. A clock set forward thus makes no second holder, and one set back delays nothing.
  *
- * A claim names the token that the standby observed, so that only one of many claims succeeds.
+ * A claim names the token and the expiry that the standby observed, so that only one of many claims succeeds, and none after a renewal.
+ *
+ * Whoever uninstalls removes the lock table. A node that finds the table gone, or finds another installation in its place, ends its
+ * life; with `reconnect` it joins again once the input is installed.
  */
 import { randomUUID } from 'node:crypto';
-import { PostgresInputError } from '../api/errors.ts';
 import type { LeaseSettings } from '../api/options.ts';
 import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
-import { isQueueFull } from '../postgres/sqlstates.ts';
+import { isMissing, isQueueFull } from '../postgres/sqlstates.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
-import { NewerVersionError, VERSION } from '../schema/migrations.ts';
-import { LEASE_RESOURCE, type Names } from '../schema/names.ts';
+import { NewerVersionError, RemovedError, VERSION } from '../schema/migrations.ts';
+import type { Names } from '../schema/names.ts';
 import { encodeNodeMessage } from '../schema/node-channel.ts';
 import { type LeaseSql, leaseSql } from './lease-sql.ts';
 
 interface Observation {
   token: string;
+  holder: string | null;
+  expiresAt: string | null;
   expired: boolean;
   dead: boolean;
   remaining: number;
   version: number;
+  installation: string | null;
 }
 
 export class Lease {
@@ -51,6 +58,10 @@ export class Lease {
   readonly #released = new Wakeup();
   #token: string | null = null;
   #renewed = now();
+  /** The installation that this node has joined; undefined before its first look. */
+  #installation: string | null | undefined;
+  /** What was observed last, and since when it has been unchanged. */
+  #seen: { readonly token: string; readonly expiresAt: string | null; readonly since: number } | null = null;
 
   constructor(session: Session, names: Names, times: Readonly<LeaseSettings>) {
     this.#session = session;
@@ -80,13 +91,31 @@ export class Lease {
   /** Waits for the lease and claims it. Returns false when `signal` aborts first. */
   async standBy(signal: AbortSignal): Promise<boolean> {
     while (!signal.aborted) {
-      const seen = await this.#observe();
-      if ((seen.expired || seen.dead) && (await this.#claim(seen))) return true;
+      const asked = performance.now();
+      const found = await this.#observe();
+      const unchanged = this.#unchangedFor(found, asked);
+      const left = this.#untilFree(found, unchanged);
+      if (left <= 0 && (await this.#claim(found))) return true;
       const poll = this.#times.pollInterval * (0.8 + 0.4 * Math.random());
-      const untilExpiry = seen.remaining > 0 ? seen.remaining + 1 : Infinity;
-      await this.#released.wait(Math.min(poll, untilExpiry), signal);
+      await this.#released.wait(left > 0 ? Math.min(poll, left) : poll, signal);
     }
     return false;
+  }
+
+  /** For how long the lease is known to be unchanged, in milliseconds of this node's own clock, when it was asked for at `asked`. */
+  #unchangedFor({ token, expiresAt }: Observation, asked: number): number {
+    const isSame = this.#seen?.token === token && this.#seen.expiresAt === expiresAt;
+    if (!isSame) this.#seen = { token, expiresAt, since: performance.now() };
+    return Math.max(0, asked - this.#seen!.since);
+  }
+
+  /** Milliseconds until the lease may be claimed if its holder stays silent; 0 if that is now. */
+  #untilFree({ holder, dead, expired, remaining }: Observation, unchanged: number): number {
+    if (holder === null || dead) return 0;
+    const { duration, renewInterval } = this.#times;
+    const missed = 2 * renewInterval - unchanged;
+    const byDatabase = expired ? missed : Math.max(missed, remaining);
+    return Math.max(0, Math.min(byDatabase, duration - unchanged) + 1);
   }
 
   /**
@@ -121,24 +150,26 @@ export class Lease {
     }
   }
 
+  /** @throws {PostgresInputError} ERR_INSTALL if the installation that this node has joined is gone, or is a newer version's */
   async #observe(): Promise<Observation> {
-    const [row] = await this.#session.query<Observation>(this.#sql.observe);
-    if (row && row.version > VERSION) throw new NewerVersionError(this.#names.id, row.version);
-    if (row) return row;
-    throw new PostgresInputError(
-      'ERR_INSTALL',
-      `the row resource = ${LEASE_RESOURCE} is missing in ${this.#names.lockTable.sql}: somebody removed it; uninstall and install again`,
-    );
+    const [row] = await this.#session.query<Observation>(this.#sql.observe).catch((error: unknown) => {
+      throw isMissing(error) ? new RemovedError(this.#names, error) : error;
+    });
+    if (!row) throw new RemovedError(this.#names);
+    if (row.version > VERSION) throw new NewerVersionError(this.#names.id, row.version);
+    this.#installation ??= row.installation;
+    if (this.#installation !== row.installation) throw new RemovedError(this.#names);
+    return row;
   }
 
-  async #claim({ token, dead }: Observation): Promise<boolean> {
+  async #claim({ token, expiresAt }: Observation): Promise<boolean> {
     const attempt = now();
     const { duration } = this.#times;
     const [claimed] = await this.#session.query<{ token: string }>(this.#sql.claim, [
       this.holder,
       token,
       duration,
-      dead,
+      expiresAt,
     ]);
     if (!claimed) return false;
     this.#token = claimed.token;

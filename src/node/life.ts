@@ -67,14 +67,16 @@ export class Life {
     return this.#term;
   }
 
-  /** @throws {PostgresInputError} for what ended the life, unless that was a call of `end` */
-  async run(): Promise<void> {
+  /**
+   * `planner`: whether it may install the input where nothing of it is there.
+   * @throws {PostgresInputError} for what ended the life, unless that was a call of `end`
+   */
+  async run(planner: 'joining' | 'rejoining'): Promise<void> {
     try {
-      await this.#discovery.join(this.#session, this.#living.signal);
-      const secret = await readSecret(this.#session, this.#names);
+      await this.#discovery.join(this.#session, planner, this.#living.signal);
       while (!this.#living.signal.aborted) {
         this.#notify('standby');
-        if (await this.#lease.standBy(this.#living.signal)) await this.#serveTerm(secret);
+        if (await this.#lease.standBy(this.#living.signal)) await this.#serveTerm();
       }
     } catch (error) {
       this.#fail(error);
@@ -96,7 +98,9 @@ export class Life {
     this.end(this.#session.isLost ? 'lost' : 'graceful');
   }
 
-  async #serveTerm(secret: Buffer): Promise<void> {
+  async #serveTerm(): Promise<void> {
+    // A term's secret is read when the lease is held: a standby may have seen another installation before.
+    const secret = await readSecret(this.#session, this.#names);
     const term = new Term({
       settings: this.#settings,
       names: this.#names,

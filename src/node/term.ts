@@ -125,9 +125,9 @@ export class Term {
    * Acknowledges an event of this term, also one that is no longer in hand: a transaction that had acknowledged it may have been
    * rolled back.
    */
-  async acknowledge(sequence: string): Promise<void> {
-    this.#delivery.settle(sequence);
-    await this.#capture.acknowledgements.acknowledge(sequence);
+  async acknowledge(seq: string): Promise<void> {
+    this.#delivery.settle(seq);
+    await this.#capture.acknowledgements.acknowledge(seq);
   }
 
   /** To be called for every notification on the input's channel. */

@@ -78,6 +78,11 @@ export const BUSY: ReadonlySet<string> = new Set([
  */
 export const TRANSIENT = new RegExp(`^(40|53|${QUEUE_FULL}|55|57|58)`);
 
+const MISSING: ReadonlySet<string> = new Set([
+  '42P01', // undefined_table
+  '3F000', // invalid_schema_name
+]);
+
 /** The SQLSTATE of a statement that the role in use may not run. */
 const INSUFFICIENT_PRIVILEGE = '42501';
 
@@ -91,6 +96,8 @@ export const isPrivilegeError = (error: unknown): boolean => sqlstateOf(error) =
 export const isQueueFull = (error: unknown): boolean => sqlstateOf(error) === QUEUE_FULL;
 
 export const isOutsideTransaction = (error: unknown): boolean => sqlstateOf(error) === NO_TRANSACTION;
+/** Whether the table that a statement names is not there. */
+export const isMissing = (error: unknown): boolean => MISSING.has(sqlstateOf(error));
 
 /** Whether a statement does not fit the objects that it names: a column is missing, or has another type. */
 export const isMisfit = (error: unknown): boolean =>

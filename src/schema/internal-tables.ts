@@ -69,7 +69,8 @@ export const createTables = (names: Names) => ({
   backend_pid integer,
   backend_start timestamptz,
   version integer NOT NULL DEFAULT ${VERSION},
-  options jsonb
+  options jsonb,
+  installation uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid()
 )`,
     `INSERT INTO ${names.lockTable.sql} (resource) VALUES (${LEASE_RESOURCE})`,
     forNobodyElse(names.lockTable),

@@ -11,6 +11,12 @@
  * under the sequence that the change has. So a change keeps its sequence in either form, and a sequence says which row was
  * written with the change: the multiple of STRIDE below it.
  *
+ * A server that loses commits, in a crash or a failover, allocates their numbers again. So the number alone does not name a change for
+ * ever. The public sequence does: the number, followed by the time at which the change was written. Changes that version 1 of the functions
+ * logged keep the number alone, as package version 0.1.0 told it. The functions of this version mark their rows: the JSON in `key` ends
+ * with a space, and is never SQL's NULL. A column for it would take the log's strongest lock, which an open transaction of the application
+ * can withhold for hours; and every version reads JSON with a space.
+ *
  * A `key` is SQL's NULL, the JSON string of the column that `id` was taken from, or a JSON object of columns and values: only
  * the array of a packed row begins with `[`.
  */
@@ -54,6 +60,42 @@ export const writtenRowSql = (sequence: string): string => `${sequence} - ${sequ
 export const writtenRow = (sequence: string): string =>
   sequence.slice(0, -STRIDE_DIGITS) + '0'.repeat(STRIDE_DIGITS);
 
+/** How the keys of marked rows end. */
+const MARK = ' ';
+const marked = (key: string): string => `coalesce(${key}, 'null') || '${MARK}'`;
+
+/** SQL: whether the functions of version 1 did not log the row; it has nothing that a search_path could mislead. */
+export const isMarked = (key: string): string =>
+  `coalesce(pg_catalog.right(${key}, 1), '') OPERATOR(pg_catalog.=) '${MARK}'`;
+
+/** The digits of a time in microseconds since 1970. With the four digits or more of a number they are longer than any bigint. */
+const STAMP_DIGITS = 16;
+const MAX_NUMBER_DIGITS = String(2n ** 63n).length;
+
+/** What the public sequence of a change has after its number, if the change was written at this time, ISO 8601. */
+export function stampOf(at: string): string {
+  const seconds = String(Date.parse(`${at.slice(0, 19)}Z`) / 1000);
+  return (seconds + at.slice(20, -1).padEnd(6, '0')).padStart(STAMP_DIGITS, '0');
+}
+
+/** A public sequence, taken apart: the change's number in the log, and when the change was written; null for one that version 1 logged. */
+export interface NamedChange {
+  readonly seq: string;
+  /** ISO 8601. */
+  readonly at: string | null;
+}
+
+/** Null if it is no public sequence. */
+export function parseSequence(sequence: unknown): NamedChange | null {
+  if (typeof sequence !== 'string' || !/^[1-9]\d*$/.test(sequence)) return null;
+  const stamp = sequence.length > MAX_NUMBER_DIGITS ? sequence.slice(-STAMP_DIGITS) : '';
+  const seq = sequence.slice(0, sequence.length - stamp.length);
+  if (BigInt(seq) >= 2n ** 63n) return null;
+  if (stamp === '') return { seq, at: null };
+  const at = new Date(Number(stamp.slice(0, -3)));
+  return { seq, at: at.toISOString().replace('Z', `${stamp.slice(-3)}Z`) };
+}
+
 /** SQL: how many changes a row holds. */
 export const CHANGES = 'coalesce(size, 1)';
 
@@ -69,7 +111,7 @@ export const insertSingle = (
   log: ObjectName,
   { at, tbl, id, op, key }: RowSource & { readonly id: string; readonly op: string; readonly key: string },
 ): string => `INSERT INTO ${log.sql} (at, tbl, id, op, key)
-      SELECT ${at}, ${tbl}, ${id}, ${op}, ${key}`;
+      SELECT ${at}, ${tbl}, ${id}, ${op}, ${marked(key)}`;
 
 /**
  * SQL: an INSERT of packed rows. `changes` is a query of id, op and key; `order` sorts its operations. A change for which
@@ -86,7 +128,7 @@ export const insertPacked = (
       SELECT ${at}, ${tbl},
         CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
         c.op,
-        coalesce(c.shared, CASE count(*) WHEN 1 THEN ${keys} ELSE '[' || ${keys} || ']' END),
+        ${marked(`coalesce(c.shared, CASE count(*) WHEN 1 THEN ${keys} ELSE '[' || ${keys} || ']' END)`)},
         nullif(count(*), 1)
       FROM (
         SELECT c.*, (row_number() OVER () - 1) / ${PACK} AS pack,
@@ -106,7 +148,7 @@ const SINGLE_COLUMNS = 'seq, xid, at, tbl, id, op, key';
 /** SQL: single rows, one for each change of the packed ones among `rows`, of which `condition` holds. */
 export const unpacked = (rows: string, condition = 'true'): string => `
   SELECT packed.seq + change.n AS seq, packed.xid, packed.at, packed.tbl, change.id, packed.op,
-    coalesce(change.key::text, packed.key) AS key
+    coalesce(change.key::text || CASE WHEN ${isMarked('packed.key')} THEN '${MARK}' ELSE '' END, packed.key) AS key
   FROM ${rows} packed, ROWS FROM (
     json_array_elements_text(packed.id::json),
     json_array_elements(CASE WHEN packed.key LIKE '[%' THEN packed.key ELSE '[]' END::json)
@@ -145,6 +187,8 @@ export type MakeChange<Made> = (
   op: string,
   key: Key,
   xid: string,
+  /** What the change's public sequence has after its number. */
+  stamp: string,
 ) => Made;
 
 /** Reads the changes in rows of either form. */
@@ -152,8 +196,12 @@ export class Unpacker<Made> {
   readonly #make: MakeChange<Made>;
   /** Most tables have a key of one column, whose name need not be parsed for every row. */
   readonly #columns = new Map<string, Key>();
-  /** The last one read. Rows of one transaction follow each other: their changes share this string. */
+  // What was read last. Rows of one statement follow each other, and their changes share these strings.
   #xid = '';
+  #printed = '';
+  #isMarked = false;
+  #at = '';
+  #stamp = '';
 
   constructor(make: MakeChange<Made>) {
     this.#make = make;
@@ -163,11 +211,19 @@ export class Unpacker<Made> {
     [seq, printed, tbl, id, op, key, size, read]: readonly [...LogRow, ...unknown[]],
     into: Made[],
   ): void {
-    const at = isoOf(printed);
     if (read !== this.#xid) this.#xid = read;
+    const isMarked = key !== null && key.endsWith(MARK);
+    if (printed !== this.#printed || isMarked !== this.#isMarked) {
+      this.#printed = printed;
+      this.#isMarked = isMarked;
+      this.#at = isoOf(printed);
+      this.#stamp = isMarked ? stampOf(this.#at) : '';
+    }
     const xid = this.#xid;
+    const at = this.#at;
+    const stamp = this.#stamp;
     if (size === null) {
-      into.push(this.#make(seq, at, tbl, id, op, this.#parseKey(key), xid));
+      into.push(this.#make(seq, at, tbl, id, op, this.#parseKey(key), xid, stamp));
       return;
     }
     const first = BigInt(seq) + 1n;
@@ -175,7 +231,9 @@ export class Unpacker<Made> {
     const keys = key?.startsWith('[') ? (JSON.parse(key) as Key[]) : null;
     const shared = keys ? null : this.#parseKey(key);
     for (const [n, each] of ids.entries())
-      into.push(this.#make(String(first + BigInt(n)), at, tbl, each, op, keys ? keys[n]! : shared, xid));
+      into.push(
+        this.#make(String(first + BigInt(n)), at, tbl, each, op, keys ? keys[n]! : shared, xid, stamp),
+      );
   }
 
   #parseKey(json: string | null): Key {

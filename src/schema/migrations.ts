@@ -60,8 +60,15 @@ const MIGRATIONS: readonly Migration[] = [
   },
   {
     to: 3,
-    summary: 'trigger functions that keep more of the promises',
-    sql: (names) => [disownSequence(names)],
+    summary: 'the lock table knows which installation it belongs to; no table owns the sequence of the log',
+    sql: (names) => [
+      // A default that is there from the beginning would rewrite the table.
+      `ALTER TABLE ${names.lockTable.sql} ADD COLUMN IF NOT EXISTS installation uuid`,
+      `ALTER TABLE ${names.lockTable.sql} ALTER COLUMN installation SET DEFAULT pg_catalog.gen_random_uuid()`,
+      `UPDATE ${names.lockTable.sql} SET installation = DEFAULT WHERE installation IS NULL`,
+      `ALTER TABLE ${names.lockTable.sql} ALTER COLUMN installation SET NOT NULL`,
+      disownSequence(names),
+    ],
   },
 ];
 
@@ -92,6 +99,21 @@ export class NewerVersionError extends PostgresInputError {
       'ERR_INSTALL',
       `input ${id} was installed by a newer version of this package, which made version ${version} of its objects ` +
         `(this one makes version ${VERSION}): update this node`,
+    );
+  }
+}
+
+/**
+ * What a node had joined is no longer there: it was removed, and perhaps installed anew. The node ends its life. It joins again when the
+ * input is installed, and does not install it by itself: it was removed on purpose.
+ */
+export class RemovedError extends PostgresInputError {
+  constructor({ id, lockTable }: Names, cause?: unknown) {
+    super(
+      'ERR_INSTALL',
+      `input ${id} was uninstalled while this node was running, or the lease's row is missing in ${lockTable.sql}: install it again, and ` +
+        'call handle() again, or use its option reconnect',
+      { cause, retryable: true },
     );
   }
 }

@@ -46,8 +46,6 @@ export interface Names {
   readonly sleepKey: string;
   /** The advisory lock that a transaction holds from its first notification to its end. */
   readonly notifyingKey: string;
-  /** The advisory lock that callers' transactions share from an acknowledgement to their end. */
-  readonly acknowledgingKey: string;
   /** The advisory lock that a session holds while it installs or uninstalls. */
   readonly installKey: string;
   /** The function of the original's triggers, in schema public. */
@@ -89,7 +87,6 @@ export function namesOf(id: string, schema: string): Names {
     truncationsSetting: `postgres_input.truncations_${hash(JSON.stringify([schema, id]))}`,
     sleepKey: advisoryKey('sleep', schema, id),
     notifyingKey: advisoryKey('notifying', schema, id),
-    acknowledgingKey: advisoryKey('acknowledging', schema, id),
     installKey: advisoryKey('install', schema),
     originalFunction: shorten(`process_record_${id}`),
     // The name always ends with a hash: without it, input `a` with table `b_c` and input `a_b` with table `c` would share a name.

@@ -6,7 +6,15 @@ import type { Session } from '../postgres/session.ts';
 import { COMPARISON_TIMEOUT, type Catalog, readCatalog } from './catalog.ts';
 import { type Existing, indexed } from './existing.ts';
 import { createSchema, createTables, refuseForeignSchema } from './internal-tables.ts';
-import { type Migration, NewerVersionError, VERSION, migrate, migrationsFrom, tooOld } from './migrations.ts';
+import {
+  type Migration,
+  NewerVersionError,
+  RemovedError,
+  VERSION,
+  migrate,
+  migrationsFrom,
+  tooOld,
+} from './migrations.ts';
 import { type Names, type TriggerEvent, locationOf } from './names.ts';
 import { sharedFunctions } from './shared-functions.ts';
 import { type Step, dropFunction, dropSteps } from './steps.ts';
@@ -21,7 +29,9 @@ import { type StoredOptions, differences, optionsOf, storeOptions } from './stor
  *
  * Nodes of one input may want different things for a while, as in a rolling deployment that adds a table. The one that
  * joined last has the say: its options are kept in the database (stored-options.ts). A node that joins does not yet remove what
- * it does not want, since an active node may want that. A node that finds the options of another node adds what is missing
+ * it does not want, since an active node may want that. If the active node may be one of version 0.1.0, a node that joins migrates the tables
+ * and leaves functions and triggers to its first term: the old node would hand out what newer functions log, under sequences that are
+ * not the ones under which the same changes come again later. A node that finds the options of another node adds what is missing
  * and leaves the rest as it is.
  */
 import {
@@ -35,10 +45,11 @@ import {
 import { type CandidateTable, type Table, candidateTables, chooseTables } from './tables.ts';
 
 /**
- * Who plans. `joining`: a node that starts; another one may be active. `claiming`: a node whose term begins, or a person; its
+ * Who plans. `joining`: a node that starts; another one may be active. `rejoining`: the same, of a node that saw the input being removed:
+ * it waits for somebody to install the input. `claiming`: a node whose term begins, or a person; its
  * options are the input's from then on. `holding`: a node in its term, which minds the options of a node that has joined since.
  */
-export type Planner = 'joining' | 'claiming' | 'holding';
+export type Planner = 'joining' | 'rejoining' | 'claiming' | 'holding';
 
 export interface Plan {
   /** The version that is installed; null for nothing. */
@@ -68,14 +79,16 @@ export async function plan(
 ): Promise<Plan> {
   const existing = indexed(await readCatalog(session, names));
   refuseOtherVersions(existing, settings.id);
+  const isJoining = planner === 'joining' || planner === 'rejoining';
+  if (existing.version === null && (planner === 'rejoining' || planner === 'holding'))
+    throw new RemovedError(names);
   const own = optionsOf(settings);
   const differing = differences(existing.options, own);
-  const scope =
-    planner === 'joining'
-      ? 'joining'
-      : planner === 'holding' && differing.length > 0
-        ? 'additions'
-        : 'everything';
+  const scope = isJoining
+    ? 'joining'
+    : planner === 'holding' && differing.length > 0
+      ? 'additions'
+      : 'everything';
   const candidates = await session.query<CandidateTable>(
     candidateTables,
     [settings.schemas],
@@ -91,6 +104,7 @@ export async function plan(
   }
   if (scope === 'everything') tableSteps.push(...leftoverTriggerSteps(existing, tables));
   const migrations = migrationsFrom(existing.version ?? VERSION);
+  const isWaiting = isJoining && settings.install && (await isOldNodeActive(session, existing, names));
   // Functions that are there already come to the new version together with the tables.
   const functions = migrations.length === 0 ? [] : tableSteps.flatMap(({ replaced }) => replaced);
   const triggerSteps = tableSteps
@@ -98,13 +112,14 @@ export async function plan(
     .filter(({ sql }) => sql.length > 0);
   // A table that a DBA has prepared is watched, whatever the role in use may do to it.
   const barred = triggerSteps.filter(({ barred }) => barred !== undefined);
-  const unwatched = new Set(barred.map(({ table }) => table));
+  const waiting = isWaiting ? tableSteps.filter(({ sql }) => sql.length > 0) : [];
+  const unwatched = new Set([...barred, ...waiting].map(({ table }) => table));
   return {
     version: existing.version,
     differences: differing,
     steps: [
-      internalStep(existing, names, migrations, functions),
-      ...triggerSteps.filter(({ barred }) => barred === undefined),
+      internalStep(existing, names, migrations, isWaiting ? null : functions),
+      ...(isWaiting ? [] : triggerSteps.filter(({ barred }) => barred === undefined)),
       ...(scope === 'everything' ? leftoverFunctionSteps(existing, names, tables, wanted) : []),
       ...(scope === 'additions' ? [] : [optionsStep(existing, names, own)]),
     ].filter(({ sql }) => sql.length > 0),
@@ -120,18 +135,29 @@ export async function plan(
   };
 }
 
+/** Whether the lease is held while functions of version 1 are in place. */
+async function isOldNodeActive(session: Session, existing: Catalog, { lockTable }: Names): Promise<boolean> {
+  const isOld = existing.functions.some(({ version }) => version === null);
+  if (!isOld || !existing.tables.includes(lockTable.name)) return false;
+  const held = await session.query(`SELECT FROM ${lockTable.sql} WHERE holder IS NOT NULL`);
+  return held.length > 0;
+}
+
 function refuseOtherVersions({ version, functions }: Catalog, id: string): void {
   if (version === 0) throw tooOld(id);
   const newest = Math.max(version ?? 0, ...functions.map((f) => f.version ?? 0));
   if (newest > VERSION) throw new NewerVersionError(id, newest);
 }
 
-/** Tables and the functions that they need at this version, in one transaction: no trigger meets a table that it does not know. */
+/**
+ * Tables and the functions that they need at this version, in one transaction: no trigger meets a table that it does not know. `functions`
+ * are those of triggers; null leaves the shared ones as they are too.
+ */
 function internalStep(
   existing: Existing,
   names: Names,
   migrations: readonly Migration[],
-  functions: readonly string[],
+  functions: readonly string[] | null,
 ): Step {
   const tables = createTables(names);
   const missing = ({ name }: { name: string }) => !existing.tables.includes(name);
@@ -141,8 +167,10 @@ function internalStep(
     ...(missing(names.logTable) ? tables.log : []),
     ...(missing(names.secretTable) ? tables.secret : []),
     ...migrate(names, migrations),
-    ...sharedFunctions(names).flatMap((shared) => unlessCurrent(existing, shared)),
-    ...functions,
+    ...(functions === null
+      ? []
+      : sharedFunctions(names).flatMap((shared) => unlessCurrent(existing, shared))),
+    ...(functions ?? []),
   ];
   return {
     essential: true,

@@ -14,7 +14,8 @@
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
-import type { MakeChange } from './log-layout.ts';
+import { type MakeChange, stampOf } from './log-layout.ts';
+import { VERSION } from './migrations.ts';
 import type { ObjectName } from './names.ts';
 
 /** PostgreSQL takes payloads shorter than 8000 bytes (https://www.postgresql.org/docs/current/sql-notify.html). */
@@ -38,7 +39,7 @@ export const announced = (insert: string): string => `WITH change AS (
     )
     SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
       'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
-      'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
+      'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json, 'version', ${VERSION})::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
     FROM (SELECT *, ${IS_LONG} AS long FROM change) c
     HAVING count(*) > 0`;
 
@@ -84,6 +85,8 @@ const loggedChange = z.object({
   id: z.string(),
   op: z.string(),
   key: z.union([z.string(), z.record(z.string(), z.string())]).nullable(),
+  // Version 1 of the trigger functions does not tell.
+  version: z.number().optional(),
 });
 const announcement = z.tuple([z.object({ mac: z.string() }), loggedChange], loggedChange);
 
@@ -122,10 +125,12 @@ export function announcedChanges<Made>(
   const { data } = announcement.safeParse(JSON.parse(text));
   if (!data) return null;
   const [, ...changes] = data;
-  const { xid } = changes[0];
+  // They are those of one statement. `at` is a time of UTC without its zone, and JSON's times are ISO 8601.
+  const { xid, version } = changes[0];
+  const at = `${changes[0].at}Z`;
+  const stamp = version === undefined ? '' : stampOf(at);
   return {
-    // `at` is a time of UTC without its zone, and JSON's times are ISO 8601.
-    changes: changes.map((c) => make(c.seq, `${c.at}Z`, c.tbl, c.id, c.op, c.key, xid)),
+    changes: changes.map((c) => make(c.seq, at, c.tbl, c.id, c.op, c.key, xid, stamp)),
     xid: BigInt(xid),
   };
 }

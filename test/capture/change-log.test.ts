@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { describe, expect, inject, test, vi } from 'vitest';
 import { acknowledgementsSql } from '../../src/capture/acknowledgements-sql.ts';
-import { Acknowledgements, acknowledgeIn } from '../../src/capture/acknowledgements.ts';
+import { Acknowledgements, acknowledgeIn, namedBy } from '../../src/capture/acknowledgements.ts';
 import { changeLogSql } from '../../src/capture/change-log-sql.ts';
 import { ChangeLog } from '../../src/capture/change-log.ts';
 import type { Change } from '../../src/capture/change.ts';
@@ -42,7 +42,7 @@ async function pass(log: ChangeLog, rows = 100): Promise<Change[]> {
     if (page.last) return changes;
   }
 }
-const ids = (changes: readonly { id: string }[]) => changes.map(({ id }) => id);
+const ids = (changes: readonly { readonly id: string }[]) => changes.map(({ id }) => id);
 const insert = (client: pg.Client, ...values: number[]) =>
   client.query('INSERT INTO items SELECT unnest($1::int[])', [values]);
 const logged = async ({ database, names }: Stage) => {
@@ -58,6 +58,7 @@ describe('a pass', () => {
     expect(changes.map(({ operation }) => operation)).toEqual(['create', 'update', 'delete']);
     expect(changes[0]).toEqual({
       sequence: expect.stringMatching(/^\d+$/),
+      stamp: expect.stringMatching(/^\d{16}$/),
       location: 'items',
       operation: 'create',
       id: '7',
@@ -540,7 +541,7 @@ describe("acknowledging in a transaction of the caller's", () => {
       ['COMMIT', []],
     ] as const) {
       await client.query('BEGIN');
-      await acknowledgeIn(client, stage.names, event, inSession);
+      await acknowledgeIn(client, stage.names, namedBy(event), inSession);
       expect(await logged(stage)).toEqual(['1']);
       await client.query(end);
       expect(await logged(stage)).toEqual(left);
@@ -551,14 +552,14 @@ describe("acknowledging in a transaction of the caller's", () => {
     const { stage, event, client, inSession } = await handedOut();
     await client.query('BEGIN');
     const late = { ...event, fencingToken: '0' };
-    await expect(acknowledgeIn(client, stage.names, late, inSession)).rejects.toMatchObject({
+    await expect(acknowledgeIn(client, stage.names, namedBy(late), inSession)).rejects.toMatchObject({
       code: 'ERR_LEASE_LOST',
       retryable: false,
     });
-    await acknowledgeIn(client, stage.names, event, inSession);
+    await acknowledgeIn(client, stage.names, namedBy(event), inSession);
     const other = await stage.database.client();
     await other.query('BEGIN');
-    const acknowledging = acknowledgeIn(other, stage.names, event, inSession);
+    const acknowledging = acknowledgeIn(other, stage.names, namedBy(event), inSession);
     const [second] = await Promise.allSettled([acknowledging, client.query('COMMIT')]);
     expect(second).toMatchObject({ status: 'rejected', reason: { code: 'ERR_LEASE_LOST' } });
   });
@@ -656,12 +657,14 @@ describe('a statement that changes many rows', () => {
     const clients = await Promise.all(events.slice(0, 5).map(() => stage.database.client()));
     for (const [n, client] of clients.entries()) {
       await client.query("BEGIN; SET LOCAL lock_timeout = '5s'");
-      await acknowledgeIn(client, stage.names, events[n]!, inSession);
+      await acknowledgeIn(client, stage.names, namedBy(events[n]!), inSession);
     }
     await clients[0]!.query('ROLLBACK');
     for (const client of clients.slice(1)) await client.query('COMMIT');
     expect(await logged(stage)).toEqual(['1', ...ids(events).slice(5)]);
-    await expect(acknowledgeIn(clients[0]!, stage.names, events[1]!, inSession)).rejects.toMatchObject({
+    await expect(
+      acknowledgeIn(clients[0]!, stage.names, namedBy(events[1]!), inSession),
+    ).rejects.toMatchObject({
       code: 'ERR_LEASE_LOST',
     });
   });
@@ -674,9 +677,11 @@ describe('a statement that changes many rows', () => {
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM items');
     // serialization_failure
     const refused = { code: '40001' };
-    await expect(acknowledgeIn(client, stage.names, event!, inSession)).rejects.toMatchObject(refused);
+    await expect(acknowledgeIn(client, stage.names, namedBy(event!), inSession)).rejects.toMatchObject(
+      refused,
+    );
     await client.query('ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ');
-    await acknowledgeIn(client, stage.names, event!, inSession);
+    await acknowledgeIn(client, stage.names, namedBy(event!), inSession);
     await client.query('COMMIT');
     expect(await logged(stage)).toHaveLength(99);
   });
@@ -688,7 +693,7 @@ describe('a statement that changes many rows', () => {
     const client = await stage.database.client();
     await client.query('BEGIN');
     // As when a failover has lost what the session did.
-    await expect(acknowledgeIn(client, stage.names, event!, async () => {})).rejects.toThrow(
+    await expect(acknowledgeIn(client, stage.names, namedBy(event!), async () => {})).rejects.toThrow(
       'division by zero',
     );
     await client.query('COMMIT');

@@ -15,6 +15,7 @@ const change = {
   id: '7',
   op: 'UPDATE',
   key: 'id',
+  version: 3,
 };
 
 describe('a payload by hand', () => {
@@ -34,6 +35,7 @@ describe('a payload by hand', () => {
         key: null,
         occurredAt: null,
         transaction: null,
+        stamp: '',
       },
     });
   });
@@ -113,6 +115,7 @@ describe("a payload of our triggers'", () => {
           key: 'id',
           occurredAt: '2026-01-31T12:00:00.123456Z',
           transaction: '757',
+          stamp: '1769860800123456',
         },
         {
           sequence: '2',
@@ -122,8 +125,16 @@ describe("a payload of our triggers'", () => {
           key: { a: 'a', b: '1' },
           occurredAt: '2026-01-31T12:00:00.123456Z',
           transaction: '757',
+          stamp: '1769860800123456',
         },
       ],
+    });
+  });
+
+  test('of version 1 tells no version: the number alone names its changes', () => {
+    const { version: _, ...old } = change;
+    expect(read(signed(JSON.stringify(old)))).toMatchObject({
+      changes: [{ sequence: change.seq, stamp: '' }],
     });
   });
 

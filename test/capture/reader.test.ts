@@ -110,7 +110,7 @@ describe('asleep', () => {
       key: { id: '1' },
       occurredAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$/),
       transaction: expect.stringMatching(/^\d+$/),
-      fencingToken: '1',
+      fencingToken: expect.stringMatching(/^\d{16}$/),
     });
   });
 
@@ -524,6 +524,27 @@ describe('somebody else', () => {
     await until(() => payloads.length === 6);
     expect(await allIds(subject)).toEqual([1]);
     expect(await input.status()).toMatchObject({ forgedNotifications: 5, ignoredNotifications: 0 });
+  });
+
+  test('a signature that the reader does not know makes it look, and not for every one', async () => {
+    const subject = await setup();
+    const { database, input, consumer } = subject;
+    await recorded(subject);
+    // As if somebody had installed anew.
+    await database.query(`
+    UPDATE postgres_input.secret_postgres_input_test_input SET inner_pad = outer_pad, outer_pad = inner_pad`);
+    let awake = 0;
+    input.on('awake', () => awake++);
+    const before = consumer.events.length;
+    await database.query('INSERT INTO items VALUES (7)');
+    await until(() => consumer.events.length > before);
+    let forged = 0;
+    input.on('forged', () => forged++);
+    const began = performance.now();
+    for (let n = 0; n < 100; n++)
+      await database.query(`SELECT pg_notify('test_input', '[{"mac":"","n":${n}}]')`);
+    await until(() => forged === 100);
+    expect(awake).toBeLessThanOrEqual(2 + (performance.now() - began) / 1000);
   });
 });
 

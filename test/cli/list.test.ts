@@ -65,7 +65,11 @@ describe('list', () => {
         ...idle,
         id: 'served',
         name: 'served',
-        lease: { holder: expect.any(String), fencingToken: '1', acquiredAt: expect.stringMatching(/Z$/) },
+        lease: {
+          holder: expect.any(String),
+          fencingToken: expect.stringMatching(/^\d{16}$/),
+          acquiredAt: expect.stringMatching(/Z$/),
+        },
       },
     ]);
     const { code, out } = await run(['list']);

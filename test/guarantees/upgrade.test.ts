@@ -145,6 +145,37 @@ describe('a rolling deployment from 0.1.0, under writes', () => {
   });
 });
 
+test('what an old node hands out while a new one waits comes again under the same sequence', async () => {
+  const { database, input, oldNode } = await setupUpgrade();
+  await database.query('CREATE TABLE later (id int PRIMARY KEY)');
+  const old = await oldNode({
+    options: { ...FAST, tables: { exclude: ['later'] } },
+    handle: { ack: 'manual' },
+  });
+  await old.waitFor(({ is }) => is === 'active');
+  const next = await input(FAST);
+  const consumer = new Consumer(next, { ack: 'manual' });
+  await reaches(next, 'standby');
+  // The tables are of this version, the functions are not.
+  expect(await database.query(`SELECT version FROM ${names.lockTable.sql}`)).toEqual([{ version: VERSION }]);
+  expect(await functions(database)).toMatchObject({ ours: 0 });
+  await database.query("INSERT INTO later VALUES (1); INSERT INTO orders VALUES (1, 'new')");
+  await database.query("INSERT INTO orders SELECT n, 'new' FROM generate_series(2, 150) n");
+  const inHand: ChangeEvent[] = [];
+  old.send({ do: 'consume' });
+  while (inHand.length < 150) {
+    const report = await old.waitFor(({ is }) => is === 'event');
+    if (report.is === 'event') inHand.push(report.event);
+  }
+  old.signal('SIGKILL');
+  await consumer.count(150);
+  const told = ({ sequence, location, id }: ChangeEvent) => [sequence, location, id];
+  expect(consumer.events.map(told)).toEqual(inHand.map(told));
+  await until(async () => (await functions(database)).others === 0);
+  await database.query('INSERT INTO later VALUES (2)');
+  await consumer.count(151);
+});
+
 describe("0.1.0's objects", () => {
   test('are migrated under writes, with an open transaction and a backlog', async () => {
     const { database, input, oldInstall } = await setupUpgrade();

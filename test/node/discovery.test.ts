@@ -31,7 +31,7 @@ test('looks on a connection of its own where that takes long, for no renewal of 
   const stop = new AbortController();
   const [starting, control] = [await stage.session(), await stage.session()];
   slowFingerprint(starting, 200);
-  await discovery.join(starting, stop.signal);
+  await discovery.join(starting, 'joining', stop.signal);
   const counter = slowFingerprint(control, 0);
   const watching = discovery.watch(control, stop.signal);
   await stage.database.query('CREATE TABLE later (id int PRIMARY KEY)');

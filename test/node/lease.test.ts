@@ -47,7 +47,7 @@ test('is claimed by one of many, and a claim raises the token', async () => {
     tokens.push(BigInt(leases[winner]!.token!));
     await leases[winner]!.release();
   }
-  expect(tokens).toEqual([1n, 2n, 3n, 4n, 5n]);
+  expect(tokens).toEqual([...new Set(tokens)].toSorted((a, b) => (a < b ? -1 : 1)));
 });
 
 test('is not claimed by who saw it free before another had it', async () => {
@@ -69,7 +69,7 @@ test('is not claimed by who saw it free before another had it', async () => {
 
 test('is not claimed by who saw it expired before its holder renewed it, be it late', async () => {
   await using stage = await setupStage();
-  const [first, second] = [await leaseOf(stage), await leaseOf(stage, { pollInterval: 5 })];
+  const [first, second] = [await leaseOf(stage), await leaseOf(stage, { pollInterval: 5, renewInterval: 5 })];
   await first.lease.standBy(never);
   const expire = (interval: string) =>
     stage.database.query(
@@ -86,7 +86,7 @@ test('is not claimed by who saw it expired before its holder renewed it, be it l
     return (await query(...args)) as never;
   });
   expect(await second.lease.standBy(stop.signal)).toBe(false);
-  expect(await row(stage)).toMatchObject({ holder: first.lease.holder, token: '1' });
+  expect(await row(stage)).toMatchObject({ holder: first.lease.holder, token: first.lease.token });
 });
 
 test('released, it is taken over at once by who was told, and by nobody when it was not held', async () => {
@@ -112,18 +112,18 @@ test('released, it is taken over at once by who was told, and by nobody when it 
 
   await first.lease.release();
   await second.session.query('SELECT');
-  expect(await row(stage)).toMatchObject({ holder: second.lease.holder, token: '2' });
+  expect(await row(stage)).toMatchObject({ holder: second.lease.holder, token: second.lease.token });
 });
 
 test('is taken over when the holder’s session is gone, long before it expires', async () => {
   await using stage = await setupStage();
   const [first, second] = [await leaseOf(stage), await leaseOf(stage, { pollInterval: 20 })];
   await first.lease.standBy(never);
-  const { backend_pid } = await row(stage);
+  const { backend_pid, token } = await row(stage);
   const takeover = second.lease.standBy(never);
   await stage.database.query('SELECT pg_terminate_backend($1)', [backend_pid]);
   expect(await takeover).toBe(true);
-  expect(second.lease.token).toBe('2');
+  expect(BigInt(second.lease.token!)).toBeGreaterThan(BigInt(token));
 });
 
 test('is taken over when its process id belongs to a later session', async () => {
@@ -139,7 +139,10 @@ test('is taken over when its process id belongs to a later session', async () =>
 test('is taken over right at its expiry, and the one before can neither renew nor release it', async () => {
   await using stage = await setupStage();
   const times = { duration: 800, margin: 100, renewInterval: 100 };
-  const [first, second] = [await leaseOf(stage, times), await leaseOf(stage)];
+  const [first, second] = [
+    await leaseOf(stage, times),
+    await leaseOf(stage, { ...times, pollInterval: 60_000 }),
+  ];
   await first.lease.standBy(never);
   const { expires_at } = await row(stage);
   expect(await second.lease.standBy(never)).toBe(true); // its poll is a minute away
@@ -149,7 +152,84 @@ test('is taken over right at its expiry, and the one before can neither renew no
   await first.lease.hold(never); // returns: the trust has run out
   expect(first.lease.trusted).toBe(false);
   await first.lease.release();
-  expect(await row(stage)).toMatchObject({ holder: second.lease.holder, token: '2' });
+  expect(await row(stage)).toMatchObject({ holder: second.lease.holder, token: second.lease.token });
+});
+
+/** From now on the database's clock seems to be ahead by this much when it writes the expiry, and not when it judges it. */
+const setClock = ({ database, names }: Stage, ahead: string) =>
+  database.query(`
+    CREATE FUNCTION jump() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+      NEW.expires_at := NEW.expires_at + interval '${ahead}';
+      RETURN NEW;
+    END $$;
+    CREATE TRIGGER jump BEFORE UPDATE ON ${names.lockTable.sql} FOR EACH ROW EXECUTE FUNCTION jump();
+    UPDATE ${names.lockTable.sql} SET holder = holder`);
+
+test('is left to a holder that renews it, although the database’s clock was set forward and calls it expired', async () => {
+  await using stage = await setupStage();
+  const times = { duration: 30_000, renewInterval: 300, pollInterval: 10 };
+  const [first, second] = [await leaseOf(stage, times), await leaseOf(stage, times)];
+  await first.lease.standBy(never);
+  await setClock(stage, '-1 hour');
+  const observe = vi.spyOn(second.session, 'query');
+  let isClaimed = false;
+  const takeover = second.lease.standBy(never).then(() => (isClaimed = true));
+  const stop = new AbortController();
+  let renewals = 0;
+  const holding = first.lease.hold(stop.signal, () => renewals++);
+  await until(() => renewals > 4);
+  expect(observe.mock.calls.length).toBeGreaterThan(10);
+  expect(isClaimed).toBe(false);
+  // A holder that falls silent is replaced after two renewals, and not only after the duration.
+  stop.abort();
+  await holding;
+  await takeover;
+});
+
+test('is taken over after its duration although the database’s clock was set back, and never calls it expired', async () => {
+  await using stage = await setupStage();
+  const times = { duration: 500, margin: 100, renewInterval: 100 };
+  const [first, second] = [
+    await leaseOf(stage, times),
+    await leaseOf(stage, { ...times, pollInterval: 60_000 }),
+  ];
+  await first.lease.standBy(never);
+  await setClock(stage, '1 hour');
+  const began = performance.now();
+  expect(await second.lease.standBy(never)).toBe(true);
+  expect(performance.now() - began).toBeGreaterThan(500);
+});
+
+test('is not claimed by who saw it unchanged for its duration before its holder renewed it', async () => {
+  await using stage = await setupStage();
+  const times = { duration: 200, margin: 50, renewInterval: 50, pollInterval: 5 };
+  const [first, second] = [await leaseOf(stage), await leaseOf(stage, times)];
+  await first.lease.standBy(never);
+  const stop = new AbortController();
+  const query = second.session.query.bind(second.session);
+  vi.spyOn(second.session, 'query').mockImplementation(async (...args: Parameters<typeof query>) => {
+    if (typeof args[0] === 'object' && args[0].name === 'lease_claim') {
+      await stage.database.query(
+        `UPDATE ${stage.names.lockTable.sql} SET expires_at = clock_timestamp() + interval '1 min'`,
+      );
+      stop.abort();
+    }
+    return (await query(...args)) as never;
+  });
+  expect(await second.lease.standBy(stop.signal)).toBe(false);
+  expect(await row(stage)).toMatchObject({ holder: first.lease.holder, token: first.lease.token });
+});
+
+test('has a token above the last one whatever the clock says, and is at least the time in microseconds', async () => {
+  await using stage = await setupStage();
+  const { lease } = await leaseOf(stage);
+  const before = BigInt(Date.now()) * 1000n;
+  await lease.standBy(never);
+  expect(BigInt(lease.token!)).toBeGreaterThanOrEqual(before);
+  await lease.release();
+  await stage.database.query(`UPDATE ${stage.names.lockTable.sql} SET token = $1`, [2n ** 62n]);
+  await lease.standBy(never);
+  expect(lease.token).toBe(String(2n ** 62n + 1n));
 });
 
 test('is renewed until it is lost to another, which is no error', async () => {
@@ -158,14 +238,14 @@ test('is renewed until it is lost to another, which is no error', async () => {
   await lease.standBy(never);
   let renewals = 0;
   const holding = lease.hold(never, () => renewals++);
-  const { expires_at } = await row(stage);
+  const { expires_at, token } = await row(stage);
   await until(() => renewals > 3);
   expect((await row(stage)).expires_at.getTime()).toBeGreaterThan(expires_at.getTime());
   await stage.database.query(`UPDATE ${stage.names.lockTable.sql} SET holder = 'another', token = token + 1`);
   await holding;
   expect([lease.trusted, lease.token]).toEqual([false, null]);
   await lease.release();
-  expect(await row(stage)).toMatchObject({ holder: 'another', token: '2' });
+  expect(await row(stage)).toMatchObject({ holder: 'another', token: String(BigInt(token) + 1n) });
 });
 
 test('is renewed no more once the signal aborts', async () => {
@@ -209,7 +289,7 @@ test('is trusted from the start of the attempt, not from its answer', async () =
   await new Promise((resolve) => setTimeout(resolve, 850));
   await blocker.query('COMMIT');
   await claiming;
-  expect(lease.token).toBe('1');
+  expect(lease.token).toBe((await row(stage)).token);
   expect(lease.trusted).toBe(false);
 });
 

@@ -82,6 +82,13 @@ test('fails a statement alone whose row cannot be used', async () => {
   expect(lost).not.toHaveBeenCalled();
 });
 
+test('waits for its commits to be flushed, whatever role and database are set to', async () => {
+  await using stage = await setupStage();
+  await stage.database.query(`ALTER DATABASE ${stage.database.name} SET synchronous_commit = off`);
+  const session = await stage.session();
+  expect(await session.query('SHOW synchronous_commit')).toEqual([{ synchronous_commit: 'on' }]);
+});
+
 test('is lost, once, when a statement is not answered in time; what waits behind it fails at once', async () => {
   await using stage = await setupStage();
   const proxy = await proxied();

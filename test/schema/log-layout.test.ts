@@ -11,14 +11,25 @@ import {
   insertSingle,
   lastSequenceOfRow,
   logColumns,
+  parseSequence,
   sequenceOfRow,
+  stampOf,
   unpacked,
   writtenRow,
   writtenRowSql,
 } from '../../src/schema/log-layout.ts';
 import { application } from '../support/watched.ts';
 
-type Made = [seq: string, at: string, tbl: string, id: string, op: string, key: Key, xid: string];
+type Made = [
+  seq: string,
+  at: string,
+  tbl: string,
+  id: string,
+  op: string,
+  key: Key,
+  xid: string,
+  stamp: string,
+];
 
 const unpack = (...rows: LogRow[]): Made[] => {
   const unpacker = new Unpacker<Made>((...columns) => columns);
@@ -29,6 +40,7 @@ const unpack = (...rows: LogRow[]): Made[] => {
 
 const AT = '2026-01-31 12:00:00.5+00';
 const ISO = '2026-01-31T12:00:00.5Z';
+const STAMP = '1769860800500000';
 /** The highest number of a row whose changes all have sequences that a bigint can hold. */
 const MAX_ROW = (2n ** 63n - 1n) / BigInt(STRIDE) - 1n;
 
@@ -43,32 +55,62 @@ describe('without a server', () => {
     );
   });
 
+  test('a public sequence tells the number and the time, those of version 1 the number alone', () => {
+    const time = fc.integer({ min: 0, max: Date.parse('2200-01-01') });
+    fc.assert(
+      fc.property(
+        fc.bigInt({ min: BigInt(STRIDE), max: 2n ** 63n - 1n }),
+        time,
+        fc.integer({ min: 0, max: 999 }),
+        (seq, ms, micros) => {
+          const at = new Date(ms).toISOString().replace('Z', `${String(micros).padStart(3, '0')}Z`);
+          expect(parseSequence(`${seq}${stampOf(at)}`)).toEqual({ seq: String(seq), at });
+          expect(parseSequence(String(seq))).toEqual({ seq: String(seq), at: null });
+        },
+      ),
+    );
+    expect(stampOf('2026-01-31T12:00:00Z')).toBe('1769860800000000');
+    expect(stampOf(ISO)).toBe(STAMP);
+  });
+
+  test.each([1000, 1000n, null, undefined, '', '0', 'x', '-1', '1e3', '9223372036854775808', '١', {}])(
+    '%s is no public sequence',
+    (value) => expect(parseSequence(value)).toBeNull(),
+  );
+
   test('a single row is one change, which has the sequence of the row', () => {
+    expect(unpack(['5000', AT, 't', '7', 'INSERT', '"id" ', null, '757'])).toEqual([
+      ['5000', ISO, 't', '7', 'INSERT', 'id', '757', STAMP],
+    ]);
+    // A change that version 1 logged.
     expect(unpack(['5000', AT, 't', '7', 'INSERT', '"id"', null, '757'])).toEqual([
-      ['5000', ISO, 't', '7', 'INSERT', 'id', '757'],
+      ['5000', ISO, 't', '7', 'INSERT', 'id', '757', ''],
     ]);
-    expect(unpack(['5001', AT, 't', '[]', 'UPDATE', '{"a":"1","b":"[2]"}', null, '757'])).toEqual([
-      ['5001', ISO, 't', '[]', 'UPDATE', { a: '1', b: '[2]' }, '757'],
+    expect(unpack(['5000', AT, 't', '7', 'INSERT', null, null, '757'])).toEqual([
+      ['5000', ISO, 't', '7', 'INSERT', null, '757', ''],
     ]);
-    expect(unpack(['6000', AT, 't', '', 'DELETE', null, null, '757'])).toEqual([
-      ['6000', ISO, 't', '', 'DELETE', null, '757'],
+    expect(unpack(['5001', AT, 't', '[]', 'UPDATE', '{"a":"1","b":"[2]"} ', null, '757'])).toEqual([
+      ['5001', ISO, 't', '[]', 'UPDATE', { a: '1', b: '[2]' }, '757', STAMP],
+    ]);
+    expect(unpack(['6000', AT, 't', '', 'DELETE', 'null ', null, '757'])).toEqual([
+      ['6000', ISO, 't', '', 'DELETE', null, '757', STAMP],
     ]);
   });
 
   test('a packed row is many changes, which have the sequences after it, and a key each or one together', () => {
     const ids = '["1","\\"","[3]"]';
-    expect(unpack([`${2n ** 53n}`, AT, 't', ids, 'INSERT', '"[id"', 3, '757'])).toEqual([
-      ['9007199254740993', ISO, 't', '1', 'INSERT', '[id', '757'],
-      ['9007199254740994', ISO, 't', '"', 'INSERT', '[id', '757'],
-      ['9007199254740995', ISO, 't', '[3]', 'INSERT', '[id', '757'],
+    expect(unpack([`${2n ** 53n}`, AT, 't', ids, 'INSERT', '"[id" ', 3, '757'])).toEqual([
+      ['9007199254740993', ISO, 't', '1', 'INSERT', '[id', '757', STAMP],
+      ['9007199254740994', ISO, 't', '"', 'INSERT', '[id', '757', STAMP],
+      ['9007199254740995', ISO, 't', '[3]', 'INSERT', '[id', '757', STAMP],
     ]);
-    expect(unpack(['1000', AT, 't', '["1","2"]', 'DELETE', '[{"a":"x"},{"a":"y"}]', 2, '757'])).toEqual([
-      ['1001', ISO, 't', '1', 'DELETE', { a: 'x' }, '757'],
-      ['1002', ISO, 't', '2', 'DELETE', { a: 'y' }, '757'],
+    expect(unpack(['1000', AT, 't', '["1","2"]', 'DELETE', '[{"a":"x"},{"a":"y"}] ', 2, '757'])).toEqual([
+      ['1001', ISO, 't', '1', 'DELETE', { a: 'x' }, '757', STAMP],
+      ['1002', ISO, 't', '2', 'DELETE', { a: 'y' }, '757', STAMP],
     ]);
-    expect(unpack(['1000', AT, 't', '["",""]', 'DELETE', null, 2, '757'])).toEqual([
-      ['1001', ISO, 't', '', 'DELETE', null, '757'],
-      ['1002', ISO, 't', '', 'DELETE', null, '757'],
+    expect(unpack(['1000', AT, 't', '["",""]', 'DELETE', 'null ', 2, '757'])).toEqual([
+      ['1001', ISO, 't', '', 'DELETE', null, '757', STAMP],
+      ['1002', ISO, 't', '', 'DELETE', null, '757', STAMP],
     ]);
   });
 });
@@ -120,7 +162,7 @@ describe('SQL and TypeScript agree', () => {
       FROM generate_series(1, 230) i, LATERAL (SELECT coalesce(($1::text[])[i], i::text) AS text) t`;
     const source = { at: `'${AT}'::timestamptz`, tbl: `'t'` };
     const told = (made: Made[]) =>
-      made.map(([, ...columns]) => JSON.stringify(columns.slice(0, -1))).toSorted();
+      made.map(([, ...columns]) => JSON.stringify(columns.slice(0, -2))).toSorted();
 
     await client.query(
       `${insertSingle(log, { ...source, id: 'c.id', op: 'c.op', key: 'c.key' })} FROM (${changes}) c`,

@@ -22,12 +22,12 @@ BEGIN
   END IF;
   WITH change AS (
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
-      SELECT written_at, location, '*', 'TRUNCATE', NULL
+      SELECT written_at, location, '*', 'TRUNCATE', coalesce(NULL, 'null') || ' '
       RETURNING *
     )
     SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
       'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
-      'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
+      'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json, 'version', 3)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
     FROM (SELECT *, octet_length(id) + coalesce(octet_length(key), 0) >= 7900 AS long FROM change) c
     HAVING count(*) > 0 INTO body;
   PERFORM set_config('postgres_input.truncations_7725e9b12d', concat_ws(' ', pg_stat_get_xact_tuples_inserted('"postgres_input"."log_postgres_input_golden"'::regclass), array_to_string(truncations[2:], ' '), TG_RELID), true);

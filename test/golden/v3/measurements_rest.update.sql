@@ -22,7 +22,7 @@ BEGIN
     IF asleep THEN
       WITH change AS (
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
-      SELECT written_at, location, c.id, c.op, c.key FROM (SELECT coalesce(max(c.id) FILTER (WHERE c.step > 0), max(c.id)) AS id,
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ' FROM (SELECT coalesce(max(c.id) FILTER (WHERE c.step > 0), max(c.id)) AS id,
         CASE sign(sum(c.step)) WHEN 1 THEN 'INSERT' WHEN -1 THEN 'DELETE' ELSE 'UPDATE' END AS op,
         c.key AS key
       FROM (
@@ -38,12 +38,12 @@ BEGIN
     )
     SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
       'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
-      'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
+      'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json, 'version', 3)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
     FROM (SELECT *, octet_length(id) + coalesce(octet_length(key), 0) >= 7900 AS long FROM change) c
     HAVING count(*) > 0 INTO body;
     ELSE
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
-      SELECT written_at, location, c.id, c.op, c.key FROM (SELECT coalesce(max(c.id) FILTER (WHERE c.step > 0), max(c.id)) AS id,
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ' FROM (SELECT coalesce(max(c.id) FILTER (WHERE c.step > 0), max(c.id)) AS id,
         CASE sign(sum(c.step)) WHEN 1 THEN 'INSERT' WHEN -1 THEN 'DELETE' ELSE 'UPDATE' END AS op,
         c.key AS key
       FROM (
@@ -61,7 +61,7 @@ BEGIN
       SELECT written_at, location,
         CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
         c.op,
-        coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) ELSE '[' || string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) || ']' END),
+        coalesce(coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) ELSE '[' || string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) || ']' END), 'null') || ' ',
         nullif(count(*), 1)
       FROM (
         SELECT c.*, (row_number() OVER () - 1) / 100 AS pack,
@@ -88,7 +88,7 @@ BEGIN
       SELECT $2, $1,
         CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
         c.op,
-        coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) ELSE ''['' || string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) || '']'' END),
+        coalesce(coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) ELSE ''['' || string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) || '']'' END), ''null'') || '' '',
         nullif(count(*), 1)
       FROM (
         SELECT c.*, (row_number() OVER () - 1) / 100 AS pack,
@@ -101,7 +101,7 @@ BEGIN
       SELECT $2, $1,
         CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
         c.op,
-        coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) ELSE ''['' || string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) || '']'' END),
+        coalesce(coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) ELSE ''['' || string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) || '']'' END), ''null'') || '' '',
         nullif(count(*), 1)
       FROM (
         SELECT c.*, (row_number() OVER () - 1) / 100 AS pack,

@@ -15,19 +15,19 @@ BEGIN
     IF asleep THEN
       WITH change AS (
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
-      SELECT written_at, location, c.id, c.op, c.key FROM (SELECT ''::pg_catalog.text AS id, 'INSERT' AS op, NULL::pg_catalog.text AS key FROM new_rows r) c
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ' FROM (SELECT ''::pg_catalog.text AS id, 'INSERT' AS op, NULL::pg_catalog.text AS key FROM new_rows r) c
       WHERE NOT EXISTS (SELECT FROM new_rows OFFSET 50)
       
       RETURNING *
     )
     SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
       'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
-      'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
+      'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json, 'version', 3)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
     FROM (SELECT *, octet_length(id) + coalesce(octet_length(key), 0) >= 7900 AS long FROM change) c
     HAVING count(*) > 0 INTO body;
     ELSE
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
-      SELECT written_at, location, c.id, c.op, c.key FROM (SELECT ''::pg_catalog.text AS id, 'INSERT' AS op, NULL::pg_catalog.text AS key FROM new_rows r) c
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ' FROM (SELECT ''::pg_catalog.text AS id, 'INSERT' AS op, NULL::pg_catalog.text AS key FROM new_rows r) c
       WHERE NOT EXISTS (SELECT FROM new_rows OFFSET 50)
       ;
     END IF;
@@ -36,7 +36,7 @@ BEGIN
       SELECT written_at, location,
         CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
         c.op,
-        coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) ELSE '[' || string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) || ']' END),
+        coalesce(coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) ELSE '[' || string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) || ']' END), 'null') || ' ',
         nullif(count(*), 1)
       FROM (
         SELECT c.*, (row_number() OVER () - 1) / 100 AS pack,
@@ -54,7 +54,7 @@ BEGIN
       SELECT $2, $1,
         CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
         c.op,
-        coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) ELSE ''['' || string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) || '']'' END),
+        coalesce(coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) ELSE ''['' || string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) || '']'' END), ''null'') || '' '',
         nullif(count(*), 1)
       FROM (
         SELECT c.*, (row_number() OVER () - 1) / 100 AS pack,

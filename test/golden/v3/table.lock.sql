@@ -7,7 +7,8 @@ CREATE TABLE "postgres_input"."lock_postgres_input_golden" (
   backend_pid integer,
   backend_start timestamptz,
   version integer NOT NULL DEFAULT 3,
-  options jsonb
+  options jsonb,
+  installation uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid()
 );
 
 INSERT INTO "postgres_input"."lock_postgres_input_golden" (resource) VALUES (1);
