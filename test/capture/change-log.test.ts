@@ -236,8 +236,11 @@ describe('a pass', () => {
     await spendXids(60);
     await database.query(`
       INSERT INTO ${names.logTable.sql} (xid, at, tbl, id, op)
-      SELECT (pg_current_xact_id()::text::bigint + n - 50)::text::xid8, now(), 'items', n, 'UPDATE'
-      FROM generate_series(1, 300) n`);
+      SELECT (CASE WHEN n <= 50 THEN ended - 51 ELSE own END + n)::text::xid8, now(), 'items', n, 'UPDATE'
+      FROM generate_series(1, 300) n, (
+        -- No transaction below this xid is open: other databases of the server have transactions too.
+        SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS ended, pg_current_xact_id()::text::bigint AS own
+      ) xids`);
     const found: string[] = [];
     for (let page = 1, last = false; !last; page++) {
       const { changes, ...read } = await log.readPage(10);
