@@ -58,16 +58,16 @@ const QUEUE_LEVEL = 0.25;
 const tryLock: Statement = {
   name: 'reader_fall_asleep',
   text: `
-SELECT usage, locked, CASE WHEN locked THEN pg_catalog.pg_notify($2, $3) END
+SELECT usage, locked, CASE WHEN locked THEN pg_notify($2, $3) END
 FROM (
-  SELECT usage, CASE WHEN usage < $4 THEN pg_catalog.pg_try_advisory_lock($1::bigint) ELSE false END AS locked
-  FROM (SELECT pg_catalog.pg_notification_queue_usage()::float8 AS usage OFFSET 0) queue
+  SELECT usage, CASE WHEN usage < $4 THEN pg_try_advisory_lock($1::bigint) ELSE false END AS locked
+  FROM (SELECT pg_notification_queue_usage()::float8 AS usage OFFSET 0) queue
   OFFSET 0
 ) attempt`,
 };
 const unlock: Statement = {
   name: 'reader_wake_up',
-  text: 'SELECT pg_catalog.pg_advisory_unlock($1::bigint)',
+  text: 'SELECT pg_advisory_unlock($1::bigint)',
 };
 
 /** What our triggers notify of: changes, or that there are some in the log. */

@@ -110,7 +110,7 @@ export async function planOrRefusal({ session, settings, names }: ConnectedInput
 /** The age of `time` in milliseconds, by the database's clock, which wrote the time. */
 export async function ageOf(session: Session, time: string | null): Promise<number | null> {
   const [row] = await session.query<{ age: number | null }>(
-    'SELECT (extract(epoch FROM pg_catalog.clock_timestamp() - $1::timestamptz) * 1000)::float8 AS age',
+    'SELECT (extract(epoch FROM clock_timestamp() - $1::timestamptz) * 1000)::float8 AS age',
     [time],
   );
   const { age } = row!;

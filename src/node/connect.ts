@@ -59,7 +59,7 @@ async function proveNotifications(
     if (payload === message) arrived.abort();
   };
   try {
-    await session.query('SELECT pg_catalog.pg_notify($1, $2)', [names.nodeChannel, message], timeout);
+    await session.query('SELECT pg_notify($1, $2)', [names.nodeChannel, message], timeout);
   } catch (error) {
     if (isQueueFull(error)) return false;
     throw error;

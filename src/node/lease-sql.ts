@@ -15,16 +15,16 @@ export const leaseSql = ({ lockTable }: Names): LeaseSql => ({
     name: 'lease_observe',
     text: `
 SELECT l.token, l.holder, l.acquired_at AS "acquiredAt", l.expires_at AS "expiresAt",
-  l.holder IS NULL OR l.expires_at <= pg_catalog.clock_timestamp() AS expired,
+  l.holder IS NULL OR l.expires_at <= clock_timestamp() AS expired,
   l.holder IS NOT NULL AND NOT EXISTS (
-    SELECT FROM pg_catalog.pg_stat_activity a
+    SELECT FROM pg_stat_activity a
     -- the server hides the backend_start of another role's session
     WHERE a.pid = l.backend_pid AND (a.backend_start = l.backend_start OR a.backend_start IS NULL)
   ) AS dead,
-  coalesce(extract(epoch FROM l.expires_at - pg_catalog.clock_timestamp()) * 1000, 0)::float8 AS remaining,
+  coalesce(extract(epoch FROM l.expires_at - clock_timestamp()) * 1000, 0)::float8 AS remaining,
   -- whatever columns there are: the table may be of another version
-  coalesce((pg_catalog.to_jsonb(l) ->> 'version')::int, 1) AS version,
-  pg_catalog.to_jsonb(l) ->> 'installation' AS installation
+  coalesce((to_jsonb(l) ->> 'version')::int, 1) AS version,
+  to_jsonb(l) ->> 'installation' AS installation
 FROM ${lockTable.sql} l WHERE l.resource = ${LEASE_RESOURCE}`,
   },
   /**
@@ -38,11 +38,11 @@ FROM ${lockTable.sql} l WHERE l.resource = ${LEASE_RESOURCE}`,
     name: 'lease_claim',
     text: `
 UPDATE ${lockTable.sql} SET holder = $1,
-  token = greatest(token + 1, (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint),
-  acquired_at = pg_catalog.clock_timestamp(),
-  expires_at = pg_catalog.clock_timestamp() + $3::float8 * interval '1 millisecond',
-  backend_pid = pg_catalog.pg_backend_pid(),
-  backend_start = (SELECT a.backend_start FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_catalog.pg_backend_pid())
+  token = greatest(token + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint),
+  acquired_at = clock_timestamp(),
+  expires_at = clock_timestamp() + $3::float8 * interval '1 millisecond',
+  backend_pid = pg_backend_pid(),
+  backend_start = (SELECT a.backend_start FROM pg_stat_activity a WHERE a.pid = pg_backend_pid())
 WHERE resource = ${LEASE_RESOURCE} AND token = $2 AND expires_at IS NOT DISTINCT FROM $4::timestamptz
 RETURNING token`,
   },
@@ -50,9 +50,9 @@ RETURNING token`,
   renew: {
     name: 'lease_renew',
     text: `
-UPDATE ${lockTable.sql} SET expires_at = pg_catalog.clock_timestamp() + $3::float8 * interval '1 millisecond'
+UPDATE ${lockTable.sql} SET expires_at = clock_timestamp() + $3::float8 * interval '1 millisecond'
 WHERE resource = ${LEASE_RESOURCE} AND holder = $1 AND token = $2
-RETURNING token, pg_catalog.pg_notification_queue_usage()::float8 AS "queueUsage"`,
+RETURNING token, pg_notification_queue_usage()::float8 AS "queueUsage"`,
   },
   /** $1: holder. $2: token. $3: the nodes' channel. $4: the message that the lease was released, or null to tell nobody. */
   release: {
@@ -63,6 +63,6 @@ WITH released AS (
   WHERE resource = ${LEASE_RESOURCE} AND holder = $1 AND token = $2
   RETURNING token
 )
-SELECT CASE WHEN $4::text IS NOT NULL THEN pg_catalog.pg_notify($3, $4) END FROM released`,
+SELECT CASE WHEN $4::text IS NOT NULL THEN pg_notify($3, $4) END FROM released`,
   },
 });

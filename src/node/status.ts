@@ -20,7 +20,7 @@ const COUNT_TIMEOUT = 60_000;
 /** @throws {PostgresInputError} ERR_INSTALL */
 export async function readStatus(session: Session, names: Names): Promise<SharedStatus> {
   const [found] = await session.query<{ exists: boolean }>(
-    'SELECT pg_catalog.to_regclass($1) IS NOT NULL AND pg_catalog.to_regclass($2) IS NOT NULL AS exists',
+    'SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL AS exists',
     [names.lockTable.sql, names.logTable.sql],
   );
   if (!found?.exists) throw nothingInstalled();
