@@ -20,11 +20,14 @@
  * - The holder fell silent (frozen, cut off): a standby wakes up at the expiry and claims. The database's clock says that the lease has
  *   expired. But that clock may have been set, and every renewal changes the expiry. So the standby measures with its own monotonic
  *   clock for how long it has seen the lease unchanged. It claims an expired lease that missed two renewals, and any lease that
- *   stayed unchanged for its whole duration. A clock set forward thus makes no second holder, and one set back delays nothing.
+ *   stayed unchanged for its whole duration. So a clock set forward makes no second holder as long as the holder renews, and one set back
+ *   delays nothing. If the clock is set forward while the holder is frozen, the holder may hand out events when it is thawed, until its next
+ *   renewal fails; it can acknowledge nothing.
  *
  * A claim names the token and the expiry that the standby observed, so that only one of many claims succeeds, and none after a renewal.
+ * models/lease.pml is the model of this protocol.
  *
- * Whoever uninstalls removes the lock table. A node that finds the table gone, or finds another installation in its place, ends its
+ * Uninstalling removes the lock table. A node that finds the table gone, or finds another installation in its place, ends its
  * life; with `reconnect` it joins again once the input is installed.
  */
 import { randomUUID } from 'node:crypto';
