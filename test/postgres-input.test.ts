@@ -8,18 +8,12 @@ import {
   type PostgresInput,
   newPostgresInput,
 } from '../src/index.ts';
-import {
-  Consumer,
-  connections,
-  once,
-  reaches,
-  setup,
-  spawnReplica,
-  stopAll,
-  until,
-} from './support/consumer.ts';
-import type { TestDatabase } from './support/database.ts';
+import { Consumer, once, reaches } from './support/consumer.ts';
+import { type TestDatabase } from './support/database.ts';
+import { startNode, stopNodes } from './support/node-process.ts';
 import { startServer } from './support/server.ts';
+import { connections, setupInputs } from './support/setup-inputs.ts';
+import { until } from './support/until.ts';
 
 /** Nobody holds the lease, and no connection of an input is left. */
 async function expectAllReleased(database: TestDatabase): Promise<void> {
@@ -67,10 +61,10 @@ async function acknowledgeSlowly(
 
 describe('newPostgresInput', () => {
   test('connects, and keeps nothing', async () => {
-    await using bench = await setup();
-    const input = await bench.input();
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
     expect(input).toMatchObject({ id: 'test_input', state: 'idle' });
-    await until(async () => (await connections(bench.database)) === 0);
+    await until(async () => (await connections(fixture.database)) === 0);
   });
 
   test('gives up on a port that accepts and stays silent, in the time that it was given', async () => {
@@ -119,8 +113,8 @@ describe('newPostgresInput', () => {
 
 describe('an iteration', () => {
   test('goes idle, standby, active, idle, and may begin again', async () => {
-    await using bench = await setup();
-    const input = await bench.input();
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
     const states: string[] = [];
     for (const state of ['idle', 'standby', 'active', 'closed'] as const) {
       input.on(state, () => {
@@ -134,14 +128,14 @@ describe('an iteration', () => {
       const asleep = once(input, 'asleep');
       const events = input.handle();
       await asleep;
-      await insert(bench.database, round);
+      await insert(fixture.database, round);
       expect((await events.next()).value).toMatchObject({ id: String(round), trigger: 'test_input' });
       const pull = events.next();
-      await until(async () => (await backlog(bench.database)).length === 0);
+      await until(async () => (await backlog(fixture.database)).length === 0);
       await events.return!();
       expect(await pull).toEqual({ done: true, value: undefined });
       expect(await events.next()).toEqual({ done: true, value: undefined });
-      await expectAllReleased(bench.database);
+      await expectAllReleased(fixture.database);
     }
     await input.close();
     expect(states).toEqual(['standby', 'active', 'idle', 'standby', 'active', 'idle', 'closed']);
@@ -149,8 +143,8 @@ describe('an iteration', () => {
   });
 
   test('has one consumer', async () => {
-    await using bench = await setup();
-    const input = await bench.input();
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
     const events = input.handle();
     expect(() => input.handle()).toThrow(expect.objectContaining({ code: 'ERR_ALREADY_HANDLING' }));
     await expect(input.uninstall()).rejects.toMatchObject({ code: 'ERR_ALREADY_HANDLING' });
@@ -159,13 +153,13 @@ describe('an iteration', () => {
   });
 
   test('serves concurrent pulls in their order', async () => {
-    await using bench = await setup();
-    const input = await bench.input();
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
     const events = input.handle();
     const pulls = [events.next(), events.next(), events.next()];
     await reaches(input, 'active');
-    await insert(bench.database, 1);
-    await insert(bench.database, 2);
+    await insert(fixture.database, 1);
+    await insert(fixture.database, 2);
     expect((await Promise.all(pulls.slice(0, 2))).map(({ value }) => value?.id)).toEqual(['1', '2']);
     await events.return!();
     expect(await pulls[2]).toEqual({ done: true, value: undefined });
@@ -174,8 +168,8 @@ describe('an iteration', () => {
 
 describe('close()', () => {
   test('before handle() leaves nothing to handle', async () => {
-    await using bench = await setup();
-    const input = await bench.input();
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
     await input.close();
     await input.close();
     expect(input.state).toBe('closed');
@@ -183,17 +177,17 @@ describe('close()', () => {
   });
 
   test('right after handle() ends the iteration', async () => {
-    await using bench = await setup();
-    const input = await bench.input();
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
     const events = input.handle();
     await Promise.all([input.close(), input.close()]);
     expect(await events.next()).toEqual({ done: true, value: undefined });
-    await until(async () => (await connections(bench.database)) === 0);
+    await until(async () => (await connections(fixture.database)) === 0);
   });
 
   test.each(['standby', 'active'] as const)('while %s ends those who wait', async (state) => {
-    await using bench = await setup();
-    const [first, second] = [await bench.input(), await bench.input()];
+    await using fixture = await setupInputs();
+    const [first, second] = [await fixture.input(), await fixture.input()];
     void new Consumer(first);
     await reaches(first, 'active');
     const asleep = once(second, 'standby');
@@ -208,45 +202,45 @@ describe('close()', () => {
       { done: true, value: undefined },
     ]);
     await first.close();
-    await expectAllReleased(bench.database);
+    await expectAllReleased(fixture.database);
   });
 
   test('inside the loop: the next pull acknowledges, and ends', async () => {
-    await using bench = await setup();
-    const input = await bench.input();
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
     const seen: string[] = [];
     const consumer = new Consumer(input, {}, async ({ id }) => {
       seen.push(id);
       await input.close();
       await input.close();
       // Still held: what is in hand is ours until it is acknowledged.
-      expect(await backlog(bench.database)).toContain(id);
+      expect(await backlog(fixture.database)).toContain(id);
     });
     await reaches(input, 'active');
-    await bench.database.query('INSERT INTO items SELECT generate_series(1, 3)');
+    await fixture.database.query('INSERT INTO items SELECT generate_series(1, 3)');
     expect(await consumer.ended).toBeUndefined();
     expect(seen).toEqual(['1']);
-    expect(await backlog(bench.database)).toEqual(['2', '3']);
-    await expectAllReleased(bench.database);
+    expect(await backlog(fixture.database)).toEqual(['2', '3']);
+    await expectAllReleased(fixture.database);
   });
 
   test('with an event in hand that nobody comes back for ends after the time of a lease', async () => {
-    await using bench = await setup();
-    const input = await bench.input({ lease: { duration: 1200, renewInterval: 300, margin: 300 } });
+    await using fixture = await setupInputs();
+    const input = await fixture.input({ lease: { duration: 1200, renewInterval: 300, margin: 300 } });
     const events = input.handle();
-    await insertWhenActive(bench.database, input, 1);
+    await insertWhenActive(fixture.database, input, 1);
     await events.next();
     await input.close();
-    await expectAllReleased(bench.database);
-    expect(await backlog(bench.database)).toEqual(['1']);
+    await expectAllReleased(fixture.database);
+    expect(await backlog(fixture.database)).toEqual(['1']);
     expect(await events.next()).toEqual({ done: true, value: undefined });
   });
 
   test('keeps the lease until what is in hand is acknowledged, also what is still under way then', async () => {
-    await using bench = await setup();
-    const { database } = bench;
+    await using fixture = await setupInputs();
+    const { database } = fixture;
     const lease = { duration: 120_000, renewInterval: 30_000 };
-    const [input, next] = [await bench.input({ lease }), await bench.input({ lease })];
+    const [input, next] = [await fixture.input({ lease }), await fixture.input({ lease })];
     const events = input.handle({ ack: 'manual' });
     await once(input, 'asleep');
     void new Consumer(next);
@@ -268,9 +262,9 @@ describe('close()', () => {
   });
 
   test('wakes the standbys, however seldom they look by themselves', async () => {
-    await using bench = await setup();
+    await using fixture = await setupInputs();
     const lease = { duration: 120_000, pollInterval: 60_000 };
-    const [first, second] = [await bench.input({ lease }), await bench.input({ lease })];
+    const [first, second] = [await fixture.input({ lease }), await fixture.input({ lease })];
     const consumer = new Consumer(first);
     await reaches(first, 'active');
     void new Consumer(second);
@@ -294,8 +288,8 @@ describe('leaving the loop', () => {
   test.each(['break', 'throw', 'return'] as const)(
     'by %s leaves the event in hand to come again',
     async (how) => {
-      await using bench = await setup();
-      const input = await bench.input();
+      await using fixture = await setupInputs();
+      const input = await fixture.input();
       const leave = async () => {
         for await (const { id } of input.handle()) {
           if (id !== '2') continue;
@@ -305,11 +299,11 @@ describe('leaving the loop', () => {
         }
       };
       const left = leave();
-      await insertWhenActive(bench.database, input, 1, 2, 3);
+      await insertWhenActive(fixture.database, input, 1, 2, 3);
       expect(await left.catch((error: Error) => error.message)).toBe(how === 'throw' ? 'out' : undefined);
       expect(input.state).toBe('idle');
-      expect(await backlog(bench.database)).toEqual(['2', '3']);
-      await expectAllReleased(bench.database);
+      expect(await backlog(fixture.database)).toEqual(['2', '3']);
+      await expectAllReleased(fixture.database);
 
       const again = new Consumer(input);
       await again.count(2);
@@ -318,46 +312,46 @@ describe('leaving the loop', () => {
   );
 
   test('before the first pull lets everything go', async () => {
-    await using bench = await setup();
-    const input = await bench.input();
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
     const events = input.handle();
     await reaches(input, 'active');
     expect(await events.return!()).toEqual({ done: true, value: undefined });
-    await expectAllReleased(bench.database);
+    await expectAllReleased(fixture.database);
   });
 
   test('by await using closes the input', async () => {
-    await using bench = await setup();
+    await using fixture = await setupInputs();
     const ids: string[] = [];
     {
-      await using input = await bench.input();
+      await using input = await fixture.input();
       const events = input.handle();
-      await insertWhenActive(bench.database, input, 1);
+      await insertWhenActive(fixture.database, input, 1);
       ids.push((await events.next()).value!.id);
     }
     expect(ids).toEqual(['1']);
-    await expectAllReleased(bench.database);
-    expect(await backlog(bench.database)).toEqual(['1']);
+    await expectAllReleased(fixture.database);
+    expect(await backlog(fixture.database)).toEqual(['1']);
   });
 });
 
 describe('a signal', () => {
   test('aborted before handle() rejects the first pull with its reason', async () => {
-    await using bench = await setup();
-    const input = await bench.input();
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
     const reason = { any: 'thing' };
     const events = input.handle({ signal: AbortSignal.abort(reason) });
     await expect(events.next()).rejects.toBe(reason);
     expect(await events.next()).toEqual({ done: true, value: undefined });
     expect(input.state).toBe('idle');
-    expect(await connections(bench.database)).toBe(0);
+    expect(await connections(fixture.database)).toBe(0);
   });
 
   test.each(['early', 'standby', 'active'] as const)(
     'aborted %s rejects whoever waits, after the lease is released',
     async (when) => {
-      await using bench = await setup();
-      const [other, input] = [await bench.input(), await bench.input()];
+      await using fixture = await setupInputs();
+      const [other, input] = [await fixture.input(), await fixture.input()];
       if (when === 'standby') {
         void new Consumer(other);
         await reaches(other, 'active');
@@ -372,32 +366,32 @@ describe('a signal', () => {
       await expect(pull).rejects.toBe(reason);
       expect(await later).toEqual({ done: true, value: undefined });
       expect(input.state).toBe('idle');
-      await until(async () => (await connections(bench.database)) === (when === 'standby' ? 2 : 0));
+      await until(async () => (await connections(fixture.database)) === (when === 'standby' ? 2 : 0));
       await other.close();
-      if (when !== 'early') await expectAllReleased(bench.database); // early, nothing is installed yet
+      if (when !== 'early') await expectAllReleased(fixture.database); // early, nothing is installed yet
     },
   );
 
   test('aborted inside the loop leaves the event in hand to come again', async () => {
-    await using bench = await setup();
-    const input = await bench.input();
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
     const abort = new AbortController();
     const reason = new Error('enough');
     const consumer = new Consumer(input, { signal: abort.signal }, () => abort.abort(reason));
-    await insertWhenActive(bench.database, input, 1, 2);
+    await insertWhenActive(fixture.database, input, 1, 2);
     expect(await consumer.ended).toBe(reason);
     expect(consumer.ids).toEqual(['1']);
-    await expectAllReleased(bench.database);
-    expect(await backlog(bench.database)).toEqual(['1', '2']);
+    await expectAllReleased(fixture.database);
+    expect(await backlog(fixture.database)).toEqual(['1', '2']);
     const again = new Consumer(input);
     await again.count(2);
     expect(again.ids).toEqual(['1', '2']);
   });
 
   test('aborted while acknowledgements are under way lets them be done before the lease is released', async () => {
-    await using bench = await setup();
-    const { database } = bench;
-    const input = await bench.input({ lease: { duration: 120_000, renewInterval: 30_000 } });
+    await using fixture = await setupInputs();
+    const { database } = fixture;
+    const input = await fixture.input({ lease: { duration: 120_000, renewInterval: 30_000 } });
     const abort = new AbortController();
     const pushing = vi.spyOn(Delivery.prototype, 'push');
     onTestFinished(() => pushing.mockRestore());
@@ -417,8 +411,8 @@ describe('a signal', () => {
   });
 
   test('is left without listeners, and aborting it later does nothing', async () => {
-    await using bench = await setup();
-    const input = await bench.input();
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
     const abort = new AbortController();
     const added = vi.spyOn(abort.signal, 'addEventListener');
     const removed = vi.spyOn(abort.signal, 'removeEventListener');
@@ -429,48 +423,48 @@ describe('a signal', () => {
     expect(removed).toHaveBeenCalledTimes(added.mock.calls.length);
     abort.abort();
     expect(await events.next()).toEqual({ done: true, value: undefined });
-    await expectAllReleased(bench.database);
+    await expectAllReleased(fixture.database);
   });
 });
 
 describe('garbage on the channel', () => {
   test('ends the iteration after the lease is released, so that another node carries on', async () => {
-    await using bench = await setup();
-    const [first, second] = [await bench.input(), await bench.input()];
+    await using fixture = await setupInputs();
+    const [first, second] = [await fixture.input(), await fixture.input()];
     const consumer = new Consumer(first);
     await reaches(first, 'active');
     const standby = new Consumer(second);
     await reaches(second, 'standby');
-    await bench.database.query(`NOTIFY test_input, 'some bollocks'`);
+    await fixture.database.query(`NOTIFY test_input, 'some bollocks'`);
     expect(await consumer.ended).toMatchObject({ code: 'ERR_PAYLOAD_INVALID', retryable: false });
     expect(first.state).toBe('idle');
-    await insertWhenActive(bench.database, second, 1);
+    await insertWhenActive(fixture.database, second, 1);
     await standby.count(1);
 
     const again = new Consumer(first);
     await reaches(first, 'standby');
     await second.close();
-    await insertWhenActive(bench.database, first, 2);
+    await insertWhenActive(fixture.database, first, 2);
     await again.count(1);
   });
 
   test('with reconnect, only makes the node give the lease up and join again', async () => {
-    await using bench = await setup();
-    const input = await bench.input();
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
     const attempts: LifecycleEvents['reconnecting'][0][] = [];
     input.on('reconnecting', (attempt) => attempts.push(attempt));
     const consumer = new Consumer(input, { reconnect: { minDelay: 20, maxDelay: 60_000 } });
     for (const [attempt, garbage] of ['null', 'some bollocks'].entries()) {
       await once(input, 'asleep');
-      await bench.database.query('INSERT INTO items VALUES ($1)', [attempt]);
+      await fixture.database.query('INSERT INTO items VALUES ($1)', [attempt]);
       await consumer.count(attempt + 1);
       const joined = once(input, 'standby');
       // A flood: more of it arrives while the node gives the lease up, and while it is away.
-      await bench.database.query(`SELECT pg_notify('test_input', $1 || n) FROM generate_series(1, 100) n`, [
+      await fixture.database.query(`SELECT pg_notify('test_input', $1 || n) FROM generate_series(1, 100) n`, [
         garbage,
       ]);
       await until(() => attempts.length === attempt + 1);
-      await bench.database.query('SELECT pg_notify($1, $2)', ['test_input', garbage]);
+      await fixture.database.query('SELECT pg_notify($1, $2)', ['test_input', garbage]);
       await joined;
     }
     // The attempts count up and their delays grow, so that a flood makes no storm of terms.
@@ -479,35 +473,35 @@ describe('garbage on the channel', () => {
       { attempt: 2, error: { code: 'ERR_PAYLOAD_INVALID', retryable: false } },
     ]);
     await input.close();
-    await expectAllReleased(bench.database);
+    await expectAllReleased(fixture.database);
     expect(await consumer.ended).toBeUndefined();
     expect(consumer.ids).toEqual(['0', '1']);
   });
 
   test('leaves time for the event in hand', async () => {
-    await using bench = await setup();
-    const input = await bench.input();
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
     const consumer = new Consumer(input, {}, async () => {
       const awake = once(input, 'awake');
-      await bench.database.query(`NOTIFY test_input, 'garbage'`);
+      await fixture.database.query(`NOTIFY test_input, 'garbage'`);
       await awake;
     });
     await once(input, 'asleep');
-    await insert(bench.database, 1);
+    await insert(fixture.database, 1);
     expect(await consumer.ended).toMatchObject({ code: 'ERR_PAYLOAD_INVALID' });
-    expect(await backlog(bench.database)).toEqual([]);
+    expect(await backlog(fixture.database)).toEqual([]);
   });
 
   test("is skipped and counted when foreign notifications are to be ignored, as are somebody's own", async () => {
-    await using bench = await setup();
-    const input = await bench.input({ foreignNotifications: 'ignore' });
+    await using fixture = await setupInputs();
+    const input = await fixture.input({ foreignNotifications: 'ignore' });
     const consumer = new Consumer(input);
     const ignored: number[] = [];
     input.on('ignored', () => ignored.push(1));
     await once(input, 'asleep');
-    await bench.database.query(`NOTIFY test_input, 'some bollocks'`);
-    await bench.database.query(`NOTIFY test_input, '{"tbl":"items","id":"7","op":"INSERT"}'`);
-    await insert(bench.database, 1);
+    await fixture.database.query(`NOTIFY test_input, 'some bollocks'`);
+    await fixture.database.query(`NOTIFY test_input, '{"tbl":"items","id":"7","op":"INSERT"}'`);
+    await insert(fixture.database, 1);
     await consumer.count(1);
     expect(consumer.ids).toEqual(['1']);
     expect(ignored).toHaveLength(2);
@@ -529,17 +523,17 @@ describe('a database that goes away', () => {
   test.each(['listener', 'control'] as const)(
     'by its %s connection ends the iteration, and another node carries on',
     async (which) => {
-      await using bench = await setup();
-      const [first, second] = [await bench.input(), await bench.input()];
+      await using fixture = await setupInputs();
+      const [first, second] = [await fixture.input(), await fixture.input()];
       const consumer = new Consumer(first);
       await once(first, 'asleep');
-      await insert(bench.database, 1);
+      await insert(fixture.database, 1);
       await consumer.count(1);
-      await kill(bench.database, which);
-      await insert(bench.database, 2);
+      await kill(fixture.database, which);
+      await insert(fixture.database, 2);
       expect(await consumer.ended).toMatchObject({ code: 'ERR_CONNECTION_LOST', retryable: true });
       expect(first.state).toBe('idle');
-      await until(async () => (await connections(bench.database)) === 0);
+      await until(async () => (await connections(fixture.database)) === 0);
 
       const next = new Consumer(second);
       await next.count(1);
@@ -547,7 +541,7 @@ describe('a database that goes away', () => {
       const again = new Consumer(first);
       await reaches(first, 'standby');
       await second.close();
-      await insertWhenActive(bench.database, first, 3);
+      await insertWhenActive(fixture.database, first, 3);
       await again.count(1);
       expect(again.ids).toEqual(['3']);
     },
@@ -556,12 +550,12 @@ describe('a database that goes away', () => {
   test.each(['listener', 'control'] as const)(
     'by its %s connection is noticed at once',
     async (which) => {
-      await using bench = await setup();
+      await using fixture = await setupInputs();
       const lease = { duration: 240_000, renewInterval: 60_000 };
-      const input = await bench.input({ lease, discoveryInterval: 60_000 });
+      const input = await fixture.input({ lease, discoveryInterval: 60_000 });
       const consumer = new Consumer(input);
       await once(input, 'asleep');
-      await kill(bench.database, which);
+      await kill(fixture.database, which);
       expect(await consumer.ended).toMatchObject({ code: 'ERR_CONNECTION_LOST' });
     },
     30_000,
@@ -570,8 +564,8 @@ describe('a database that goes away', () => {
   test.each(['listener', 'control'] as const)(
     'by its %s connection is survived with reconnect',
     async (which) => {
-      await using bench = await setup();
-      const input = await bench.input();
+      await using fixture = await setupInputs();
+      const input = await fixture.input();
       const attempts: unknown[] = [];
       input.on('reconnecting', ({ error: { code }, attempt, delay }) => {
         attempts.push({ code, attempt, isShort: delay <= 100 * 2 ** (attempt - 1), state: input.state });
@@ -581,9 +575,9 @@ describe('a database that goes away', () => {
       for (const round of [1, 2]) {
         await asleep;
         asleep = once(input, 'asleep');
-        await kill(bench.database, which);
+        await kill(fixture.database, which);
         await until(() => attempts.length === round);
-        await insert(bench.database, round);
+        await insert(fixture.database, round);
         await consumer.count(round);
       }
       expect(consumer.ids).toEqual(['1', '2']);
@@ -598,13 +592,13 @@ describe('a database that goes away', () => {
 
   test('altogether ends the iteration, and the input can be used when it is back', async () => {
     await using server = await startServer();
-    await using bench = await setup(server.url());
-    const [first, second] = [await bench.input(), await bench.input()];
+    await using fixture = await setupInputs(server.url());
+    const [first, second] = [await fixture.input(), await fixture.input()];
     const consumer = new Consumer(first);
     await reaches(first, 'active');
     const lasting = new Consumer(second, { reconnect: { minDelay: 20, maxDelay: 50 } });
     await reaches(second, 'standby');
-    await insert(bench.database, 1);
+    await insert(fixture.database, 1);
     await consumer.count(1);
     const told: string[] = [];
     for (const name of ['reconnecting', 'standby', 'active'] as const) second.on(name, () => told.push(name));
@@ -618,7 +612,7 @@ describe('a database that goes away', () => {
     await server.start();
     await reaches(second, 'active');
     expect(told.filter((name, n) => name !== told[n - 1])).toEqual(['reconnecting', 'standby', 'active']);
-    await insert(bench.database, 2);
+    await insert(fixture.database, 2);
     await until(() => lasting.ids.includes('2'));
     await server.stop('immediate');
     await second.close();
@@ -628,10 +622,10 @@ describe('a database that goes away', () => {
 
   test('before close() or inside it does not make that throw', async () => {
     await using server = await startServer();
-    await using bench = await setup(server.url());
-    const input = await bench.input();
+    await using fixture = await setupInputs(server.url());
+    const input = await fixture.input();
     const events = input.handle();
-    await insertWhenActive(bench.database, input, 1);
+    await insertWhenActive(fixture.database, input, 1);
     await events.next();
     const closed = input.close();
     await server.stop('immediate');
@@ -642,8 +636,8 @@ describe('a database that goes away', () => {
 });
 
 test('a listener whose promise is rejected makes a warning, as one that throws does', async () => {
-  await using bench = await setup();
-  const input = await bench.input();
+  await using fixture = await setupInputs();
+  const input = await fixture.input();
   const warn = vi.spyOn(process, 'emitWarning').mockReturnValue();
   onTestFinished(() => warn.mockRestore());
   const unhandled: unknown[] = [];
@@ -663,8 +657,8 @@ test('a listener whose promise is rejected makes a warning, as one that throws d
 });
 
 test('a listener that throws does not harm the node', async () => {
-  await using bench = await setup();
-  const input = await bench.input();
+  await using fixture = await setupInputs();
+  const input = await fixture.input();
   const warn = vi.spyOn(process, 'emitWarning').mockReturnValue();
   onTestFinished(() => warn.mockRestore());
   for (const name of [
@@ -683,8 +677,8 @@ test('a listener that throws does not harm the node', async () => {
   }
   const consumer = new Consumer(input);
   await reaches(input, 'active');
-  await bench.database.query(`NOTIFY test_input, '[{"seq":"1"}]'`);
-  await bench.database.query('INSERT INTO items SELECT generate_series(1, 100)');
+  await fixture.database.query(`NOTIFY test_input, '[{"seq":"1"}]'`);
+  await fixture.database.query('INSERT INTO items SELECT generate_series(1, 100)');
   await consumer.count(100);
   await input.close();
   expect(await consumer.ended).toBeUndefined();
@@ -693,8 +687,8 @@ test('a listener that throws does not harm the node', async () => {
 });
 
 test('listeners can be taken back', async () => {
-  await using bench = await setup();
-  const input = await bench.input();
+  await using fixture = await setupInputs();
+  const input = await fixture.input();
   const calls: string[] = [];
   const listener = () => calls.push('on');
   input
@@ -706,11 +700,11 @@ test('listeners can be taken back', async () => {
 });
 
 test('a process exits by itself after every ending, whether its node waits or has an event in hand', async () => {
-  await using bench = await setup();
-  const { database } = bench;
+  await using fixture = await setupInputs();
+  const { database } = fixture;
   const endings = ['waiting', 'close', 'abort', 'return', 'garbage', 'lost'] as const;
-  const nodes = new Map(endings.map((name) => [name, spawnReplica({ url: database.url, name })]));
-  onTestFinished(() => stopAll([...nodes.values()]));
+  const nodes = new Map(endings.map((name) => [name, startNode({ url: database.url, name })]));
+  onTestFinished(() => stopNodes([...nodes.values()]));
   await Promise.all([...nodes.values()].map((node) => node.waitFor(({ is }) => is === 'asleep', 60_000)));
   for (const [ending, node] of nodes) if (ending !== 'waiting') node.send({ do: 'pull' });
   await insert(database, 1);

@@ -10,22 +10,24 @@ import { eventOf } from '../../src/delivery/event.ts';
 import { Lease } from '../../src/node/lease.ts';
 import type { Session } from '../../src/postgres/session.ts';
 import { install } from '../../src/schema/install.ts';
-import { until } from '../support/consumer.ts';
-import { type Stage, setupStage } from '../support/stage.ts';
+import { type SessionsFixture, setupSessions } from '../support/setup-sessions.ts';
+import { until } from '../support/until.ts';
 
 const never = new AbortController().signal;
 
 async function setup() {
-  const stage = await setupStage({ lease: { duration: 60_000 } });
-  const session = await stage.session();
-  const lease = new Lease(session, stage.names, stage.settings.lease);
+  const fixture = await setupSessions({ lease: { duration: 60_000 } });
+  const session = await fixture.session();
+  const lease = new Lease(session, fixture.names, fixture.settings.lease);
   await lease.standBy(never);
   const failures: unknown[] = [];
-  const open = (patience?: number) => new ChangeLog(session, stage.names, patience);
-  const acknowledgements = new Acknowledgements(session, stage.names, lease, (error) => failures.push(error));
-  const another = await stage.session();
+  const open = (patience?: number) => new ChangeLog(session, fixture.names, patience);
+  const acknowledgements = new Acknowledgements(session, fixture.names, lease, (error) =>
+    failures.push(error),
+  );
+  const another = await fixture.session();
   const inSession = (task: (session: Session) => Promise<unknown>) => task(another);
-  return { stage, session, lease, failures, open, log: open(), acknowledgements, inSession };
+  return { fixture, session, lease, failures, open, log: open(), acknowledgements, inSession };
 }
 
 /** What a row of the log holds at most. */
@@ -45,15 +47,17 @@ async function pass(log: ChangeLog, rows = 100): Promise<Change[]> {
 const ids = (changes: readonly { readonly id: string }[]) => changes.map(({ id }) => id);
 const insert = (client: pg.Client, ...values: number[]) =>
   client.query('INSERT INTO items SELECT unnest($1::int[])', [values]);
-const logged = async ({ database, names }: Stage) => {
+const logged = async ({ database, names }: SessionsFixture) => {
   const rows = await database.query(`SELECT id FROM ${names.logTable.sql} ORDER BY seq`);
   return rows.map(({ id }) => id);
 };
 
 describe('a pass', () => {
   test('brings changes in the order of their sequences, with everything that is known of them', async () => {
-    const { stage, log } = await setup();
-    await stage.database.query(`INSERT INTO items VALUES (7); UPDATE items SET value = 1; DELETE FROM items`);
+    const { fixture, log } = await setup();
+    await fixture.database.query(
+      `INSERT INTO items VALUES (7); UPDATE items SET value = 1; DELETE FROM items`,
+    );
     const changes = await pass(log, 2);
     expect(changes.map(({ operation }) => operation)).toEqual(['create', 'update', 'delete']);
     expect(changes[0]).toEqual({
@@ -72,8 +76,8 @@ describe('a pass', () => {
   });
 
   test.each([1, 3, 4, 5, 100])('brings nothing twice and nothing too little in pages of %i', async (rows) => {
-    const { stage, log } = await setup();
-    const writer = await stage.database.client();
+    const { fixture, log } = await setup();
+    const writer = await fixture.database.client();
     expect(await pass(log, rows)).toEqual([]);
     await insert(writer, 1, 2, 3, 4);
     expect(ids(await pass(log, rows))).toEqual(['1', '2', '3', '4']);
@@ -84,8 +88,8 @@ describe('a pass', () => {
   });
 
   test('does not wait for an open transaction, whose low sequences come when it has committed', async () => {
-    const { stage, log, open } = await setup();
-    const [slow, other] = [await stage.database.client(), await stage.database.client()];
+    const { fixture, log, open } = await setup();
+    const [slow, other] = [await fixture.database.client(), await fixture.database.client()];
     await slow.query('BEGIN');
     await insert(slow, 1);
     for (let id = 11; id < 16; id++) {
@@ -95,7 +99,7 @@ describe('a pass', () => {
       expect(ids(await pass(log, 2))).toEqual([]);
     }
     // What is acknowledged, and not vacuumed as long as the transaction is open, is in nobody's way.
-    await stage.database.query(`DELETE FROM ${stage.names.logTable.sql}`);
+    await fixture.database.query(`DELETE FROM ${fixture.names.logTable.sql}`);
     await insert(other, 16);
     expect(ids(await pass(log, 2))).toEqual(['16']);
     await slow.query('COMMIT');
@@ -105,8 +109,8 @@ describe('a pass', () => {
   });
 
   test('leaves to the next what commits while it is under way, also below what it has read', async () => {
-    const { stage, log } = await setup();
-    const [slow, other] = [await stage.database.client(), await stage.database.client()];
+    const { fixture, log } = await setup();
+    const [slow, other] = [await fixture.database.client(), await fixture.database.client()];
     await slow.query('BEGIN');
     await insert(slow, 1);
     await insert(other, 2, 3, 4);
@@ -119,8 +123,8 @@ describe('a pass', () => {
   });
 
   test('brings what several late transactions wrote, in whatever order they end', async () => {
-    const { stage, log } = await setup();
-    const writers = await Promise.all([1, 2, 3, 4].map(() => stage.database.client()));
+    const { fixture, log } = await setup();
+    const writers = await Promise.all([1, 2, 3, 4].map(() => fixture.database.client()));
     for (const [n, writer] of writers.entries()) {
       await writer.query('BEGIN');
       await insert(writer, n);
@@ -136,25 +140,25 @@ describe('a pass', () => {
   test.runIf(inject('preparedTransactions'))(
     'brings a prepared transaction when that is committed, and what its savepoints kept',
     async () => {
-      const { stage, log } = await setup();
-      const writer = await stage.database.client();
+      const { fixture, log } = await setup();
+      const writer = await fixture.database.client();
       await writer.query('BEGIN; INSERT INTO items VALUES (1); SAVEPOINT a; INSERT INTO items VALUES (2)');
       await writer.query(
         'ROLLBACK TO a; INSERT INTO items VALUES (3); SAVEPOINT b; INSERT INTO items VALUES (4)',
       );
-      await writer.query(`PREPARE TRANSACTION '${stage.database.name}'`);
+      await writer.query(`PREPARE TRANSACTION '${fixture.database.name}'`);
       await insert(writer, 5);
       expect(ids(await pass(log))).toEqual(['5']);
-      await writer.query(`COMMIT PREPARED '${stage.database.name}'`);
+      await writer.query(`COMMIT PREPARED '${fixture.database.name}'`);
       expect(ids(await pass(log))).toEqual(['1', '3', '4']);
     },
   );
 
   test('ends a page with the row whose text brings it to its weight', async () => {
-    const { stage, log } = await setup();
+    const { fixture, log } = await setup();
     // 25 texts of 200 kB weigh 49 each, and every fifth one is as long when it is printed as JSON in the key.
-    await stage.database.query(`
-      INSERT INTO ${stage.names.logTable.sql} (at, tbl, id, op, key)
+    await fixture.database.query(`
+      INSERT INTO ${fixture.names.logTable.sql} (at, tbl, id, op, key)
       SELECT now(), 'items', left(n || repeat(md5(n::text), 6250), 200000), 'INSERT',
         CASE WHEN n % 5 = 0 THEN '{"a":"' || repeat('y', 200000) || '"}' ELSE '"id"' END
       FROM generate_series(1, 25) n`);
@@ -171,16 +175,16 @@ describe('a pass', () => {
     expect(read.map((id) => Number.parseInt(id)).length).toBe(25);
     expect(await pass(log)).toEqual([]);
     // Alone, any row makes a page.
-    await stage.database.query(
-      `INSERT INTO ${stage.names.logTable.sql} (at, tbl, id, op) VALUES (now(), 'items', repeat('x', 900000), 'INSERT')`,
+    await fixture.database.query(
+      `INSERT INTO ${fixture.names.logTable.sql} (at, tbl, id, op) VALUES (now(), 'items', repeat('x', 900000), 'INSERT')`,
     );
     expect(ids((await log.readPage(1)).changes)).toEqual(['x'.repeat(900_000)]);
   });
 
   test('brings the sink no more changes at once than a page has, however they are packed', async () => {
-    const { stage, log } = await setup();
+    const { fixture, log } = await setup();
     for (const count of [1999, 100, 1]) {
-      await stage.database.query('INSERT INTO items SELECT $1 * 10000 + generate_series(1, $1::int)', [
+      await fixture.database.query('INSERT INTO items SELECT $1 * 10000 + generate_series(1, $1::int)', [
         count,
       ]);
     }
@@ -195,11 +199,11 @@ describe('a pass', () => {
   });
 
   test('shortens the id of a change whose text is too long for a process, and leaves such a key out', async () => {
-    const { stage, log } = await setup();
+    const { fixture, log } = await setup();
     const long = (text: string) => `repeat('${text}', 1100000)`;
     // Versions before this one logged ids of any length.
-    await stage.database.query(`
-      INSERT INTO ${stage.names.logTable.sql} (at, tbl, id, op, key) VALUES
+    await fixture.database.query(`
+      INSERT INTO ${fixture.names.logTable.sql} (at, tbl, id, op, key) VALUES
         (now(), 'items', ${long('ü')}, 'INSERT', NULL),
         (now(), 'items', ${long('b')}, 'INSERT', '"id"'),
         (now(), 'items', ${long('c')}, 'INSERT', '{"a":"1","b":"2"}'),
@@ -217,16 +221,18 @@ describe('a pass', () => {
   });
 
   test('that is the first brings also what was restored from another cluster', async () => {
-    const { stage, log } = await setup();
-    await stage.database.query('INSERT INTO items VALUES (1), (2)');
-    await stage.database.query(`UPDATE ${stage.names.logTable.sql} SET xid = '1000000000000' WHERE id = '1'`);
+    const { fixture, log } = await setup();
+    await fixture.database.query('INSERT INTO items VALUES (1), (2)');
+    await fixture.database.query(
+      `UPDATE ${fixture.names.logTable.sql} SET xid = '1000000000000' WHERE id = '1'`,
+    );
     expect(ids(await pass(log, 1))).toEqual(['1', '2']);
     expect(await pass(log)).toEqual([]);
   });
 
   test('that is the first brings it once and in order, also when the own xids pass the restored ones meanwhile', async () => {
-    const { stage, log } = await setup();
-    const { database, names } = stage;
+    const { fixture, log } = await setup();
+    const { database, names } = fixture;
     const [early, late] = [await database.client(), await database.client()];
     const spendXids = async (count: number) => {
       for (let n = 0; n < count; n++) await database.query('SELECT pg_current_xact_id()');
@@ -258,8 +264,8 @@ describe('a pass', () => {
   });
 
   test('knows which transactions it covers', async () => {
-    const { stage, log } = await setup();
-    const writer = await stage.database.client();
+    const { fixture, log } = await setup();
+    const writer = await fixture.database.client();
     const xidNow = async () => {
       const { rows } = await writer.query('SELECT pg_current_xact_id()::text AS xid');
       return BigInt(rows[0].xid);
@@ -276,16 +282,16 @@ describe('a pass', () => {
   });
 
   test('goes on from where a statement came whose time was over', async () => {
-    const { stage, open } = await setup();
+    const { fixture, open } = await setup();
     const skipTo = (row: number) =>
-      stage.database.query(`SELECT setval('${stage.names.logSequence.sql}', ${row})`);
-    const slow = await stage.database.client();
+      fixture.database.query(`SELECT setval('${fixture.names.logSequence.sql}', ${row})`);
+    const slow = await fixture.database.client();
     await insert(slow, 1, 2, 3);
     await skipTo(250_000);
     await slow.query('BEGIN');
     await insert(slow, 4);
     await skipTo(900_000);
-    await stage.database.query('INSERT INTO items VALUES (5), (6)');
+    await fixture.database.query('INSERT INTO items VALUES (5), (6)');
     for (const [patience, rows, pages] of [
       [0, 2, 11],
       [0, 100, 10],
@@ -314,20 +320,20 @@ describe('a pass', () => {
     ['whatever is open meanwhile', undefined, 1],
     ['also when every statement has its time over soon', 0, 40_000],
   ])('brings each committed change once and those of a row in order, %s', async (_, patience, increment) => {
-    const { stage, open, acknowledgements } = await setup();
-    await stage.database.query(`ALTER SEQUENCE ${stage.names.logSequence.sql} INCREMENT BY ${increment}`);
+    const { fixture, open, acknowledgements } = await setup();
+    await fixture.database.query(`ALTER SEQUENCE ${fixture.names.logSequence.sql} INCREMENT BY ${increment}`);
     const log = open(patience);
     let seed = 20_260_131;
     const random = (below: number) => (seed = (seed * 48_271) % 2_147_483_647) % below;
     const writers = await Promise.all(
       Array.from({ length: 6 }, async () => ({
-        client: await stage.database.client(),
+        client: await fixture.database.client(),
         open: false,
         wrote: [] as string[],
       })),
     );
     // Each writer has rows of its own, so that none waits for another; value is what was written how many times.
-    await stage.database.query('INSERT INTO items SELECT n, 0 FROM generate_series(0, 899) n');
+    await fixture.database.query('INSERT INTO items SELECT n, 0 FROM generate_series(0, 899) n');
     const committed = new Map<string, number>();
     const expected: string[] = [];
     const seen: Change[] = [...(await pass(log, 7))];
@@ -390,8 +396,8 @@ describe('a pass', () => {
 
 describe('acknowledging', () => {
   test('goes in few statements, one at a time, however fast it is asked for', async () => {
-    const { stage, log, acknowledgements, session } = await setup();
-    await stage.database.query('INSERT INTO items SELECT generate_series(1, 1000)');
+    const { fixture, log, acknowledgements, session } = await setup();
+    await fixture.database.query('INSERT INTO items SELECT generate_series(1, 1000)');
     const changes = await pass(log, 1000);
     let running = 0;
     let most = 0;
@@ -409,75 +415,75 @@ describe('acknowledging', () => {
       if (n % 10 === 0) await new Promise(setImmediate);
     }
     await acknowledgements.flush();
-    expect(await logged(stage)).toEqual([]);
+    expect(await logged(fixture)).toEqual([]);
     expect(most).toBe(1);
     expect(statements).toBeLessThan(200);
     await acknowledgements.flush();
   });
 
   test('resolves when the change is gone, and does so again', async () => {
-    const { stage, log, acknowledgements } = await setup();
-    await stage.database.query('INSERT INTO items VALUES (1), (2), (3)');
+    const { fixture, log, acknowledgements } = await setup();
+    await fixture.database.query('INSERT INTO items VALUES (1), (2), (3)');
     const [first, second, third] = await pass(log);
     await acknowledgements.acknowledge(second!.sequence!);
-    expect(await logged(stage)).toEqual(['1', '3']);
+    expect(await logged(fixture)).toEqual(['1', '3']);
     await acknowledgements.acknowledge(second!.sequence!);
     await Promise.all([
       acknowledgements.acknowledge(first!.sequence!),
       acknowledgements.acknowledge(third!.sequence!),
     ]);
-    expect(await logged(stage)).toEqual([]);
+    expect(await logged(fixture)).toEqual([]);
   });
 
   test('does nothing for one who has lost the lease, and tells those who want to know', async () => {
-    const { stage, log, acknowledgements, failures } = await setup();
-    await stage.database.query('INSERT INTO items VALUES (1), (2)');
+    const { fixture, log, acknowledgements, failures } = await setup();
+    await fixture.database.query('INSERT INTO items VALUES (1), (2)');
     const [first, second] = await pass(log);
-    await stage.database.query(
-      `UPDATE ${stage.names.lockTable.sql} SET holder = 'another', token = token + 1`,
+    await fixture.database.query(
+      `UPDATE ${fixture.names.lockTable.sql} SET holder = 'another', token = token + 1`,
     );
     acknowledgements.acknowledgeSoon(first!.sequence!);
     await expect(acknowledgements.acknowledge(second!.sequence!)).rejects.toMatchObject({
       code: 'ERR_LEASE_LOST',
     });
     await expect(acknowledgements.flush()).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
-    expect(await logged(stage)).toEqual(['1', '2']);
+    expect(await logged(fixture)).toEqual(['1', '2']);
     expect(failures).toEqual([]); // to lose the lease is none
   });
 
   test('keeps anybody from claiming the lease as long as its statement runs', async () => {
-    const { stage, log, acknowledgements } = await setup();
-    await stage.database.query('INSERT INTO items VALUES (1)');
+    const { fixture, log, acknowledgements } = await setup();
+    await fixture.database.query('INSERT INTO items VALUES (1)');
     const [change] = await pass(log);
-    await stage.database.query(`
+    await fixture.database.query(`
       CREATE TABLE gate (); CREATE FUNCTION pass_gate() RETURNS trigger LANGUAGE plpgsql AS $$
       BEGIN WHILE EXISTS (SELECT FROM public.gate) LOOP PERFORM pg_sleep(0.005); END LOOP; RETURN OLD; END $$;
-      CREATE TRIGGER slow BEFORE DELETE ON ${stage.names.logTable.sql} FOR EACH ROW EXECUTE FUNCTION pass_gate();
+      CREATE TRIGGER slow BEFORE DELETE ON ${fixture.names.logTable.sql} FOR EACH ROW EXECUTE FUNCTION pass_gate();
       INSERT INTO gate DEFAULT VALUES`);
     const waiting = (what: string) =>
       until(async () => {
         const sql = `SELECT FROM pg_stat_activity WHERE wait_event_type = $1 AND datname = current_database()`;
-        return (await stage.database.query(sql, [what])).length > 0;
+        return (await fixture.database.query(sql, [what])).length > 0;
       });
     const acknowledged = acknowledgements.acknowledge(change!.sequence!);
     await waiting('Timeout');
-    const claimer = await stage.database.client();
-    const claim = claimer.query(`UPDATE ${stage.names.lockTable.sql} SET token = token + 1`);
+    const claimer = await fixture.database.client();
+    const claim = claimer.query(`UPDATE ${fixture.names.lockTable.sql} SET token = token + 1`);
     await waiting('Lock');
-    await stage.database.query('DELETE FROM gate');
+    await fixture.database.query('DELETE FROM gate');
     await acknowledged;
     await claim;
-    expect(await logged(stage)).toEqual([]);
+    expect(await logged(fixture)).toEqual([]);
   });
 
   describe('what an open transaction has', () => {
     async function contended() {
       const bundle = await setup();
-      await bundle.stage.database.query('INSERT INTO items VALUES (1), (2), (3), (4)');
+      await bundle.fixture.database.query('INSERT INTO items VALUES (1), (2), (3), (4)');
       const sequences = (await pass(bundle.log)).map(({ sequence }) => sequence!) as [string, string, string];
-      const other = await bundle.stage.database.client();
+      const other = await bundle.fixture.database.client();
       await other.query('BEGIN');
-      await other.query(`DELETE FROM ${bundle.stage.names.logTable.sql} WHERE seq = $1`, [sequences[0]]);
+      await other.query(`DELETE FROM ${bundle.fixture.names.logTable.sql} WHERE seq = $1`, [sequences[0]]);
       let settled = false;
       const acknowledged = bundle.acknowledgements.acknowledge(sequences[0]).finally(() => (settled = true));
       acknowledged.catch(() => {});
@@ -485,44 +491,44 @@ describe('acknowledging', () => {
     }
 
     test('keeps neither the others nor the lease', async () => {
-      const { stage, acknowledgements, sequences, other, acknowledged, isSettled, failures } =
+      const { fixture, acknowledgements, sequences, other, acknowledged, isSettled, failures } =
         await contended();
       await acknowledgements.acknowledge(sequences[1]);
       acknowledgements.acknowledgeSoon(sequences[2]);
       await acknowledgements.flush();
-      expect(await logged(stage)).toEqual(['1', '4']);
+      expect(await logged(fixture)).toEqual(['1', '4']);
       expect(isSettled()).toBe(false);
-      await stage.database.query(`SELECT FROM ${stage.names.lockTable.sql} FOR UPDATE NOWAIT`);
+      await fixture.database.query(`SELECT FROM ${fixture.names.lockTable.sql} FOR UPDATE NOWAIT`);
       await other.query('COMMIT');
       await acknowledged;
       expect(failures).toEqual([]);
     });
 
     test.each(['COMMIT', 'ROLLBACK'])('is gone after its %s, and acknowledged then', async (end) => {
-      const { stage, other, acknowledged, isSettled } = await contended();
-      await stage.database.query('INSERT INTO items VALUES (5)');
+      const { fixture, other, acknowledged, isSettled } = await contended();
+      await fixture.database.query('INSERT INTO items VALUES (5)');
       expect(isSettled()).toBe(false);
       await other.query(end);
       await acknowledged;
-      expect(await logged(stage)).toEqual(['2', '3', '4', '5']);
+      expect(await logged(fixture)).toEqual(['2', '3', '4', '5']);
     });
 
     test('comes again when the lease is released before', async () => {
-      const { stage, lease, acknowledgements, other, acknowledged, failures } = await contended();
+      const { fixture, lease, acknowledgements, other, acknowledged, failures } = await contended();
       await acknowledgements.flush();
       await lease.release();
       await expect(acknowledged).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
       await other.query('ROLLBACK');
-      expect(await logged(stage)).toEqual(['1', '2', '3', '4']);
+      expect(await logged(fixture)).toEqual(['1', '2', '3', '4']);
       expect(failures).toEqual([]);
     });
   });
 
   test('that fails although the lease is held is told, for what it names would come again', async () => {
-    const { stage, log, acknowledgements, failures } = await setup();
-    await stage.database.query('INSERT INTO items VALUES (1)');
+    const { fixture, log, acknowledgements, failures } = await setup();
+    await fixture.database.query('INSERT INTO items VALUES (1)');
     const [change] = await pass(log);
-    await stage.database.query(`ALTER TABLE ${stage.names.logTable.sql} RENAME TO elsewhere`);
+    await fixture.database.query(`ALTER TABLE ${fixture.names.logTable.sql} RENAME TO elsewhere`);
     await expect(acknowledgements.acknowledge(change!.sequence!)).rejects.toThrow('does not exist');
     expect(failures).toHaveLength(1);
   });
@@ -531,56 +537,56 @@ describe('acknowledging', () => {
 describe("acknowledging in a transaction of the caller's", () => {
   async function handedOut() {
     const bundle = await setup();
-    await bundle.stage.database.query('INSERT INTO items VALUES (1)');
+    await bundle.fixture.database.query('INSERT INTO items VALUES (1)');
     const [change] = await pass(bundle.log);
     const event = eventOf(change!, 'test', bundle.lease.token);
-    return { ...bundle, event, client: await bundle.stage.database.client() };
+    return { ...bundle, event, client: await bundle.fixture.database.client() };
   }
 
   test('happens if and only if that commits', async () => {
-    const { stage, event, client, inSession } = await handedOut();
+    const { fixture, event, client, inSession } = await handedOut();
     for (const [end, left] of [
       ['ROLLBACK', ['1']],
       ['COMMIT', []],
     ] as const) {
       await client.query('BEGIN');
-      await acknowledgeIn(client, stage.names, namedBy(event), inSession);
-      expect(await logged(stage)).toEqual(['1']);
+      await acknowledgeIn(client, fixture.names, namedBy(event), inSession);
+      expect(await logged(fixture)).toEqual(['1']);
       await client.query(end);
-      expect(await logged(stage)).toEqual(left);
+      expect(await logged(fixture)).toEqual(left);
     }
   });
 
   test('is refused when it has been acknowledged elsewhere, or will be', async () => {
-    const { stage, event, client, inSession } = await handedOut();
+    const { fixture, event, client, inSession } = await handedOut();
     await client.query('BEGIN');
     const late = { ...event, fencingToken: '0' };
-    await expect(acknowledgeIn(client, stage.names, namedBy(late), inSession)).rejects.toMatchObject({
+    await expect(acknowledgeIn(client, fixture.names, namedBy(late), inSession)).rejects.toMatchObject({
       code: 'ERR_LEASE_LOST',
       retryable: false,
     });
-    await acknowledgeIn(client, stage.names, namedBy(event), inSession);
-    const other = await stage.database.client();
+    await acknowledgeIn(client, fixture.names, namedBy(event), inSession);
+    const other = await fixture.database.client();
     await other.query('BEGIN');
-    const acknowledging = acknowledgeIn(other, stage.names, namedBy(event), inSession);
+    const acknowledging = acknowledgeIn(other, fixture.names, namedBy(event), inSession);
     const [second] = await Promise.allSettled([acknowledging, client.query('COMMIT')]);
     expect(second).toMatchObject({ status: 'rejected', reason: { code: 'ERR_LEASE_LOST' } });
   });
 });
 
 describe('a statement that changes many rows', () => {
-  const many = (stage: Stage, from: number, to: number) =>
-    stage.database.query(`INSERT INTO items SELECT generate_series(${from}, ${to})`);
-  const rowsOfLog = async ({ database, names }: Stage) => {
+  const many = (fixture: SessionsFixture, from: number, to: number) =>
+    fixture.database.query(`INSERT INTO items SELECT generate_series(${from}, ${to})`);
+  const rowsOfLog = async ({ database, names }: SessionsFixture) => {
     const [row] = await database.query(`SELECT count(*)::int AS rows FROM ${names.logTable.sql}`);
     return row.rows as number;
   };
 
   test('is logged in few rows, and read as what it did', async () => {
-    const { stage, log, session } = await setup();
-    await many(stage, 1, 250);
-    await stage.database.query('UPDATE items SET id = -id WHERE id <= 60');
-    expect(await rowsOfLog(stage)).toBeLessThan(10);
+    const { fixture, log, session } = await setup();
+    await many(fixture, 1, 250);
+    await fixture.database.query('UPDATE items SET id = -id WHERE id <= 60');
+    expect(await rowsOfLog(fixture)).toBeLessThan(10);
     const changes = await pass(log, 30);
     const expected = Array.from({ length: 250 }, (_, n) => String(n + 1));
     expect(ids(changes.slice(0, 250))).toEqual(expected);
@@ -596,17 +602,17 @@ describe('a statement that changes many rows', () => {
     expect(new Set(sequences).size).toBe(370);
     expect(sequences).toEqual(sequences.toSorted((a, b) => Number(a - b)));
     expect(new Set(changes.map(({ key }) => key))).toEqual(new Set(['id']));
-    expect(await session.query(changeLogSql(stage.names).backlog)).toMatchObject([{ backlog: 370 }]);
+    expect(await session.query(changeLogSql(fixture.names).backlog)).toMatchObject([{ backlog: 370 }]);
   });
 
   test.each([
     ['one after the other', (changes: Change[]) => changes],
     ['in any order', (changes: Change[]) => changes.toSorted((a, b) => (a.id < b.id ? -1 : 1))],
   ])('is acknowledged %s, and the rest stays as it was', async (_, inOrder) => {
-    const { stage, session, open, log, acknowledgements } = await setup();
-    await stage.database.query('CREATE TABLE pairs (a int, b text, PRIMARY KEY (a, b))');
-    await install(session, stage.settings, stage.names);
-    await stage.database.query(`INSERT INTO pairs SELECT n, 'say "' || n FROM generate_series(1, 120) n`);
+    const { fixture, session, open, log, acknowledgements } = await setup();
+    await fixture.database.query('CREATE TABLE pairs (a int, b text, PRIMARY KEY (a, b))');
+    await install(session, fixture.settings, fixture.names);
+    await fixture.database.query(`INSERT INTO pairs SELECT n, 'say "' || n FROM generate_series(1, 120) n`);
     let left = inOrder(await pass(log));
     expect(left).toHaveLength(120);
     for (const count of [1, 1, 7, 60, 30, 21]) {
@@ -617,22 +623,22 @@ describe('a statement that changes many rows', () => {
       expect(again).toEqual(left.toSorted((a, b) => Number(BigInt(a.sequence!) - BigInt(b.sequence!))));
       expect(await pass(log)).toEqual([]);
     }
-    expect(await rowsOfLog(stage)).toBe(0);
+    expect(await rowsOfLog(fixture)).toBe(0);
   });
 
   test('is read to its end also where part of it was acknowledged and nothing came after it', async () => {
-    const { stage, open, log, acknowledgements } = await setup();
+    const { fixture, open, log, acknowledgements } = await setup();
     // Its row is the last one of a window.
-    await stage.database.query(`SELECT setval('${stage.names.logSequence.sql}', ${100_000 - 1})`);
-    await many(stage, 1, 100);
+    await fixture.database.query(`SELECT setval('${fixture.names.logSequence.sql}', ${100_000 - 1})`);
+    await many(fixture, 1, 100);
     const [first] = await pass(log);
     await acknowledgements.acknowledge(first!.sequence!);
     for (const rows of [10, 99, 1000]) expect(await pass(open(), rows)).toHaveLength(99);
   });
 
   test('goes on in the same pass behind what was read, when that was acknowledged in part', async () => {
-    const { stage, log, acknowledgements } = await setup();
-    await many(stage, 1, 300);
+    const { fixture, log, acknowledgements } = await setup();
+    await many(fixture, 1, 300);
     const { changes } = await log.readPage(10);
     expect(changes).toHaveLength(100);
     for (const { sequence } of changes.slice(0, 50)) acknowledgements.acknowledgeSoon(sequence!);
@@ -641,94 +647,94 @@ describe('a statement that changes many rows', () => {
   });
 
   test('is not held up, nor forgotten, by another transaction that has a row of it', async () => {
-    const { stage, log, acknowledgements } = await setup();
-    await many(stage, 1, 200);
+    const { fixture, log, acknowledgements } = await setup();
+    await many(fixture, 1, 200);
     const changes = await pass(log);
-    const other = await stage.database.client();
-    await other.query(`BEGIN; SELECT FROM ${stage.names.logTable.sql} ORDER BY seq LIMIT 1 FOR UPDATE`);
+    const other = await fixture.database.client();
+    await other.query(`BEGIN; SELECT FROM ${fixture.names.logTable.sql} ORDER BY seq LIMIT 1 FOR UPDATE`);
     for (const { sequence } of changes) acknowledgements.acknowledgeSoon(sequence!);
-    await until(async () => (await rowsOfLog(stage)) === 1);
+    await until(async () => (await rowsOfLog(fixture)) === 1);
     await other.query('COMMIT');
-    await until(async () => (await rowsOfLog(stage)) === 0);
+    await until(async () => (await rowsOfLog(fixture)) === 0);
     expect(await pass(log)).toEqual([]);
   });
 
   test('is acknowledged in several transactions of the caller at once', async () => {
-    const { stage, log, lease, inSession } = await setup();
-    await many(stage, 1, 100);
+    const { fixture, log, lease, inSession } = await setup();
+    await many(fixture, 1, 100);
     const events = (await pass(log)).map((change) => eventOf(change, 'test', lease.token));
-    const clients = await Promise.all(events.slice(0, 5).map(() => stage.database.client()));
+    const clients = await Promise.all(events.slice(0, 5).map(() => fixture.database.client()));
     for (const [n, client] of clients.entries()) {
       await client.query("BEGIN; SET LOCAL lock_timeout = '5s'");
-      await acknowledgeIn(client, stage.names, namedBy(events[n]!), inSession);
+      await acknowledgeIn(client, fixture.names, namedBy(events[n]!), inSession);
     }
     await clients[0]!.query('ROLLBACK');
     for (const client of clients.slice(1)) await client.query('COMMIT');
-    expect(await logged(stage)).toEqual(['1', ...ids(events).slice(5)]);
+    expect(await logged(fixture)).toEqual(['1', ...ids(events).slice(5)]);
     await expect(
-      acknowledgeIn(clients[0]!, stage.names, namedBy(events[1]!), inSession),
+      acknowledgeIn(clients[0]!, fixture.names, namedBy(events[1]!), inSession),
     ).rejects.toMatchObject({
       code: 'ERR_LEASE_LOST',
     });
   });
 
   test('makes a transaction that has an older snapshot begin anew', async () => {
-    const { stage, log, lease, inSession } = await setup();
-    await many(stage, 1, 100);
+    const { fixture, log, lease, inSession } = await setup();
+    await many(fixture, 1, 100);
     const [event] = (await pass(log)).map((change) => eventOf(change, 'test', lease.token));
-    const client = await stage.database.client();
+    const client = await fixture.database.client();
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM items');
     // serialization_failure
     const refused = { code: '40001' };
-    await expect(acknowledgeIn(client, stage.names, namedBy(event!), inSession)).rejects.toMatchObject(
+    await expect(acknowledgeIn(client, fixture.names, namedBy(event!), inSession)).rejects.toMatchObject(
       refused,
     );
     await client.query('ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ');
-    await acknowledgeIn(client, stage.names, namedBy(event!), inSession);
+    await acknowledgeIn(client, fixture.names, namedBy(event!), inSession);
     await client.query('COMMIT');
-    expect(await logged(stage)).toHaveLength(99);
+    expect(await logged(fixture)).toHaveLength(99);
   });
 
   test('is not acknowledged as a whole for one of its changes, should it be packed still', async () => {
-    const { stage, log, lease } = await setup();
-    await many(stage, 1, 100);
+    const { fixture, log, lease } = await setup();
+    await many(fixture, 1, 100);
     const [event] = (await pass(log)).map((change) => eventOf(change, 'test', lease.token));
-    const client = await stage.database.client();
+    const client = await fixture.database.client();
     await client.query('BEGIN');
     // As when a failover has lost what the session did.
-    await expect(acknowledgeIn(client, stage.names, namedBy(event!), async () => {})).rejects.toThrow(
+    await expect(acknowledgeIn(client, fixture.names, namedBy(event!), async () => {})).rejects.toThrow(
       'division by zero',
     );
     await client.query('COMMIT');
     expect(await pass(log)).toEqual([]);
-    expect(await rowsOfLog(stage)).toBe(1);
+    expect(await rowsOfLog(fixture)).toBe(1);
   });
 
   test('is acknowledged also when it is unpacked meanwhile, by another session', async () => {
-    const { stage, log, acknowledgements, session } = await setup();
-    await many(stage, 1, 100);
+    const { fixture, log, acknowledgements, session } = await setup();
+    await many(fixture, 1, 100);
     const [first, second] = await pass(log);
     const statements = vi.spyOn(session, 'query');
     const row = `${first!.sequence!.slice(0, -3)}000`;
-    const other = await stage.database.client();
+    const other = await fixture.database.client();
     await other.query('BEGIN');
-    await other.query(acknowledgementsSql(stage.names).unpack.text, ['{}', `{${row}}`]);
+    await other.query(acknowledgementsSql(fixture.names).unpack.text, ['{}', `{${row}}`]);
     const acknowledged = acknowledgements.acknowledge(second!.sequence!);
     await until(async () => {
       const waiting = `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`;
       // It waits, or has already waited for as long as it does.
-      return (await stage.database.query(waiting)).length > 0 || statements.mock.calls.length > 1;
+      return (await fixture.database.query(waiting)).length > 0 || statements.mock.calls.length > 1;
     });
     await other.query('COMMIT');
     await acknowledged;
-    expect(await rowsOfLog(stage)).toBe(99);
+    expect(await rowsOfLog(fixture)).toBe(99);
   });
 
   test('is not read again where its page ended in time, and within it', async () => {
-    const { stage, open, acknowledgements } = await setup();
+    const { fixture, open, acknowledgements } = await setup();
     // It begins where a window ends.
-    await stage.database.query(`SELECT setval('${stage.names.logSequence.sql}', ${100_000 - 1})`);
-    await many(stage, 1, 100);
+    await fixture.database.query(`SELECT setval('${fixture.names.logSequence.sql}', ${100_000 - 1})`);
+    await many(fixture, 1, 100);
     const log = open(0);
     const { changes, last } = await log.readPage(1000);
     expect({ count: changes.length, last }).toEqual({ count: 100, last: false });
@@ -738,12 +744,12 @@ describe('a statement that changes many rows', () => {
   });
 
   test('stays as it is for one who has lost the lease', async () => {
-    const { stage, log, acknowledgements } = await setup();
-    await many(stage, 1, 100);
+    const { fixture, log, acknowledgements } = await setup();
+    await many(fixture, 1, 100);
     const [first] = await pass(log);
-    await stage.database.query(`UPDATE ${stage.names.lockTable.sql} SET token = token + 1`);
+    await fixture.database.query(`UPDATE ${fixture.names.lockTable.sql} SET token = token + 1`);
     const refused = { code: 'ERR_LEASE_LOST' };
     await expect(acknowledgements.acknowledge(first!.sequence!)).rejects.toMatchObject(refused);
-    expect(await rowsOfLog(stage)).toBe(1);
+    expect(await rowsOfLog(fixture)).toBe(1);
   });
 });

@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { expect, onTestFinished, test } from 'vitest';
-import { Consumer, once, setup } from '../support/consumer.ts';
+import { Consumer, once } from '../support/consumer.ts';
+import { setupInputs } from '../support/setup-inputs.ts';
 
 /** Rounds of eight changes, too few to make a reader busy, in transactions that follow each other or overlap. */
 async function write(clients: pg.Client[], overlapping: boolean, isEnough: (round: number) => boolean) {
@@ -19,13 +20,13 @@ async function write(clients: pg.Client[], overlapping: boolean, isEnough: (roun
 }
 
 async function sleeping() {
-  const bench = await setup();
-  onTestFinished(() => bench[Symbol.asyncDispose]());
-  const input = await bench.input();
+  const fixture = await setupInputs();
+  onTestFinished(() => fixture[Symbol.asyncDispose]());
+  const input = await fixture.input();
   const asleep = once(input, 'asleep');
   const consumer = new Consumer(input);
   await asleep;
-  const clients = await Promise.all(Array.from({ length: 8 }, () => bench.database.client()));
+  const clients = await Promise.all(Array.from({ length: 8 }, () => fixture.database.client()));
   return { input, consumer, clients };
 }
 

@@ -5,13 +5,15 @@ import type { ChangeEvent, PostgresInput, PostgresInputOptions } from '../../src
 import { Session } from '../../src/postgres/session.ts';
 import { Wakeup } from '../../src/postgres/wakeup.ts';
 import { namesOf } from '../../src/schema/names.ts';
-import { Consumer, once, setup as setupBench, until } from '../support/consumer.ts';
-import type { TestDatabase } from '../support/database.ts';
+import { Consumer, once } from '../support/consumer.ts';
+import { type TestDatabase } from '../support/database.ts';
 import { startProxy } from '../support/proxy.ts';
+import { setupInputs } from '../support/setup-inputs.ts';
+import { until } from '../support/until.ts';
 
 const { sleepKey } = namesOf('test_input', 'postgres_input');
 
-interface Subject {
+interface Fixture {
   readonly database: TestDatabase;
   readonly input: PostgresInput;
   readonly consumer: Consumer;
@@ -25,12 +27,12 @@ interface Subject {
 async function setup(
   options: PostgresInputOptions = {},
   how: { prepare?: string; url?: (direct: string) => string; each?: (event: ChangeEvent) => unknown } = {},
-): Promise<Subject> {
-  const bench = await setupBench();
-  onTestFinished(() => bench[Symbol.asyncDispose]());
-  const { database } = bench;
+): Promise<Fixture> {
+  const fixture = await setupInputs();
+  onTestFinished(() => fixture[Symbol.asyncDispose]());
+  const { database } = fixture;
   if (how.prepare) await database.query(how.prepare);
-  const input = await bench.input(options, how.url ? { url: how.url(database.url) } : {});
+  const input = await fixture.input(options, how.url ? { url: how.url(database.url) } : {});
   const asleep = once(input, 'asleep');
   const consumer = new Consumer(input, {}, how.each);
   await asleep;
@@ -38,11 +40,11 @@ async function setup(
   const payloads: string[] = [];
   ear.on('notification', ({ payload }) => payloads.push(payload ?? ''));
   await ear.query('LISTEN test_input');
-  return { database, input, consumer, payloads, another: () => bench.input() };
+  return { database, input, consumer, payloads, another: () => fixture.input() };
 }
 
 /** Wakes the reader, which then stays awake until the returned function is called. */
-async function keepAwake({ database, input }: Subject): Promise<() => Promise<void>> {
+async function keepAwake({ database, input }: Fixture): Promise<() => Promise<void>> {
   const client = await database.client();
   const awake = once(input, 'awake');
   const locked = client.query('SELECT pg_advisory_lock_shared($1)', [sleepKey]);
@@ -83,7 +85,7 @@ async function transaction(database: TestDatabase): Promise<Pick<TestDatabase, '
 }
 
 /** What has come, and comes until one more change does; each with a sequence of its own. */
-async function allIds({ database, consumer }: Subject): Promise<number[]> {
+async function allIds({ database, consumer }: Fixture): Promise<number[]> {
   await insert(database, -1);
   await until(() => consumer.ids.includes('-1'));
   expect(new Set(consumer.events.map(({ sequence }) => sequence)).size).toBe(consumer.events.length);
@@ -117,8 +119,8 @@ describe('asleep', () => {
   test('it tells of a change what it tells of it awake', async () => {
     const name = `"T ""1"" é"`;
     const prepare = `CREATE TABLE ${name} (a text, b timestamptz, v int, PRIMARY KEY (a, b)); CREATE TABLE keyless (v int)`;
-    const subject = await setup({}, { prepare });
-    const { database, consumer } = subject;
+    const fixture = await setup({}, { prepare });
+    const { database, consumer } = fixture;
     const write = async () => {
       await database.query(
         `INSERT INTO ${name} VALUES ('"x', '2026-01-31', 1); INSERT INTO keyless VALUES (1)`,
@@ -127,7 +129,7 @@ describe('asleep', () => {
     };
     await write();
     await consumer.count(5);
-    const release = await keepAwake(subject);
+    const release = await keepAwake(fixture);
     await write();
     await consumer.count(10);
     await release();
@@ -146,20 +148,20 @@ describe('asleep', () => {
     [50, /^\[\{"mac":"[0-9a-f]{64}"\},\{.*\}\]$/],
     [51, /^\[\]$/],
   ])('it gets %i changes of one statement by a payload like %s', async (count, form) => {
-    const subject = await setup();
+    const fixture = await setup();
     const ids = Array.from({ length: count }, (_, n) => n + 1);
-    await insert(subject.database, ...ids);
-    await subject.consumer.count(count);
-    await until(() => subject.payloads.length > 0);
-    expect(subject.payloads).toEqual([expect.stringMatching(form)]);
-    expect(await allIds(subject)).toEqual(ids);
+    await insert(fixture.database, ...ids);
+    await fixture.consumer.count(count);
+    await until(() => fixture.payloads.length > 0);
+    expect(fixture.payloads).toEqual([expect.stringMatching(form)]);
+    expect(await allIds(fixture)).toEqual(ids);
   });
 
   test('it gets payloads of nearly 8000 bytes, and what would be longer by the log', async () => {
-    const subject = await setup({}, { prepare: 'CREATE TABLE long (id text PRIMARY KEY)' });
-    const { database, consumer, payloads } = subject;
+    const fixture = await setup({}, { prepare: 'CREATE TABLE long (id text PRIMARY KEY)' });
+    const { database, consumer, payloads } = fixture;
     let sleeps = 0;
-    subject.input.on('asleep', () => sleeps++);
+    fixture.input.on('asleep', () => sleeps++);
     // Two bytes each, so that bytes and characters are told apart.
     const ids = Array.from({ length: 60 }, (_, n) => 'é'.repeat(3820 + 2 * n));
     for (const [n, id] of [...ids, '"'.repeat(5000), 'x'.repeat(100_000)].entries()) {
@@ -180,9 +182,9 @@ describe('asleep', () => {
 
 describe('nobody is notified', () => {
   test('while the reader is awake, or gone', async () => {
-    const subject = await setup();
-    const { database, input, consumer, payloads } = subject;
-    const release = await keepAwake(subject);
+    const fixture = await setup();
+    const { database, input, consumer, payloads } = fixture;
+    const release = await keepAwake(fixture);
     await insert(database, 1);
     await consumer.count(1);
     await release();
@@ -197,8 +199,8 @@ describe('nobody is notified', () => {
 });
 
 test('awake with nothing to read, it looks ever more seldom, at last every 50 ms', async () => {
-  const subject = await setup();
-  const release = await keepAwake(subject);
+  const fixture = await setup();
+  const release = await keepAwake(fixture);
   const passes: number[] = [];
   const eachRow = Reflect.get(Session.prototype, 'eachRow');
   const reading = vi.spyOn(Session.prototype, 'eachRow').mockImplementation(function (
@@ -217,27 +219,27 @@ test('awake with nothing to read, it looks ever more seldom, at last every 50 ms
 
 describe('a transaction', () => {
   test('that was asleep with the reader and ends with it awake comes once, by the log', async () => {
-    const subject = await setup();
-    const { database, consumer } = subject;
+    const fixture = await setup();
+    const { database, consumer } = fixture;
     const writer = await transaction(database);
     await insert(writer, 1);
-    const release = await keepAwake(subject);
+    const release = await keepAwake(fixture);
     await insert(writer, 2);
     await insert(database, 11);
     await consumer.count(1);
     await writer.query('COMMIT');
     await consumer.count(3);
     await release();
-    expect(await allIds(subject)).toEqual([11, 1, 2]);
+    expect(await allIds(fixture)).toEqual([11, 1, 2]);
   });
 
   test('that began in one sleep and ends in a later one comes once, by its notification', async () => {
-    const subject = await setup();
-    const { database, consumer } = subject;
+    const fixture = await setup();
+    const { database, consumer } = fixture;
     const writer = await transaction(database);
     await insert(writer, 1);
     for (const id of [11, 12]) {
-      const release = await keepAwake(subject);
+      const release = await keepAwake(fixture);
       await insert(database, id);
       await consumer.count(id - 10);
       await release();
@@ -251,15 +253,15 @@ describe('a transaction', () => {
     await consumer.count(5);
     expect(queries).not.toHaveBeenCalled();
     await (
-      await keepAwake(subject)
+      await keepAwake(fixture)
     )();
-    expect(await allIds(subject)).toEqual([11, 12, 13, 1, 2]);
+    expect(await allIds(fixture)).toEqual([11, 12, 13, 1, 2]);
   });
 
   test('that was told to be quiet keeps the reader awake until it ends, and delays nobody', async () => {
-    const subject = await setup();
-    const { database, consumer, input } = subject;
-    const release = await keepAwake(subject);
+    const fixture = await setup();
+    const { database, consumer, input } = fixture;
+    const release = await keepAwake(fixture);
     const writer = await transaction(database);
     await insert(writer, 1);
     let asleep = false;
@@ -274,12 +276,12 @@ describe('a transaction', () => {
     await writer.query('COMMIT');
     await released;
     await consumer.count(22);
-    expect(await allIds(subject)).toEqual([...Array.from({ length: 20 }, (_, n) => n + 11), 1, 2]);
+    expect(await allIds(fixture)).toEqual([...Array.from({ length: 20 }, (_, n) => n + 11), 1, 2]);
   });
 
   test('that is rolled back, in part or as a whole, does not come', async () => {
-    const subject = await setup();
-    const { database, consumer } = subject;
+    const fixture = await setup();
+    const { database, consumer } = fixture;
     const write = async (from: number) => {
       const kept = await transaction(database);
       await insert(kept, from);
@@ -294,19 +296,19 @@ describe('a transaction', () => {
     };
     await write(10);
     await consumer.count(2);
-    const release = await keepAwake(subject);
+    const release = await keepAwake(fixture);
     await write(20);
     await consumer.count(4);
     await release();
-    expect(await allIds(subject)).toEqual([10, 12, 20, 22]);
+    expect(await allIds(fixture)).toEqual([10, 12, 20, 22]);
   });
 
   test.runIf(inject('preparedTransactions'))(
     'prepared while the reader is awake comes when it is committed',
     async () => {
-      const subject = await setup();
-      const { database, consumer } = subject;
-      const release = await keepAwake(subject);
+      const fixture = await setup();
+      const { database, consumer } = fixture;
+      const release = await keepAwake(fixture);
       await database.query(`BEGIN; INSERT INTO items VALUES (1); PREPARE TRANSACTION '${database.name}'`);
       const released = release();
       await insert(database, 2);
@@ -314,7 +316,7 @@ describe('a transaction', () => {
       await database.query(`COMMIT PREPARED '${database.name}'`);
       await released;
       await consumer.count(2);
-      expect(await allIds(subject)).toEqual([2, 1]);
+      expect(await allIds(fixture)).toEqual([2, 1]);
     },
   );
 });
@@ -327,23 +329,23 @@ describe('on the way to sleep', () => {
     onTestFinished(() => proxy.close());
     const lease = { duration: 120_000, renewInterval: 30_000 };
     const url = (direct: string) => proxy.url(direct);
-    const subject = await setup({ lease }, each ? { url, each } : { url });
-    const [{ client_port }] = await subject.database.query(
+    const fixture = await setup({ lease }, each ? { url, each } : { url });
+    const [{ client_port }] = await fixture.database.query(
       `SELECT client_port FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'dapper%'
        AND pid <> (SELECT backend_pid FROM postgres_input.lock_postgres_input_test_input)`,
     );
     const freeze = () => proxy.freeze('to-client', ({ clientPort }) => clientPort === client_port);
-    return { subject, proxy, freeze };
+    return { fixture, proxy, freeze };
   }
 
   test('what was notified before the marker and is read comes once, and so does what is notified after it', async () => {
-    const { subject, proxy, freeze } = await setupBehindProxy();
-    const { database, consumer } = subject;
+    const { fixture, proxy, freeze } = await setupBehindProxy();
+    const { database, consumer } = fixture;
     // Both are told to notify, in this sleep.
     const [early, late] = [await transaction(database), await transaction(database)];
     await insert(early, 1);
     await insert(late, 2);
-    const release = await keepAwake(subject);
+    const release = await keepAwake(fixture);
     freeze();
     await early.query('COMMIT'); // its notification is on its way; the log is read first
     await consumer.count(1);
@@ -354,23 +356,23 @@ describe('on the way to sleep', () => {
     await insert(database, 3);
     await late.query('COMMIT');
     await insert(database, 4);
-    await until(() => subject.payloads.length === 5);
+    await until(() => fixture.payloads.length === 5);
     proxy.thaw();
     await released;
-    const ids = await allIds(subject);
+    const ids = await allIds(fixture);
     expect(ids[0]).toBe(1);
     expect(ids.toSorted((a, b) => a - b)).toEqual([1, 2, 3, 4]);
   });
 
   test('what is notified while pages of the same transaction are still to be read comes once', async () => {
     const hold = new Wakeup();
-    const { subject, proxy, freeze } = await setupBehindProxy(({ id }) =>
+    const { fixture, proxy, freeze } = await setupBehindProxy(({ id }) =>
       id === '1' ? hold.wait(Infinity, new AbortController().signal) : undefined,
     );
-    const { database, consumer } = subject;
+    const { database, consumer } = fixture;
     const writer = await transaction(database);
     await insert(writer, 1); // will be notified
-    const release = await keepAwake(subject);
+    const release = await keepAwake(fixture);
     freeze();
     await writer.query('INSERT INTO items SELECT generate_series(2, 9000)'); // will not
     await writer.query('COMMIT');
@@ -382,7 +384,7 @@ describe('on the way to sleep', () => {
     hold.wake();
     await consumer.count(9000);
     await release();
-    expect(await allIds(subject)).toEqual(Array.from({ length: 9000 }, (_, n) => n + 1));
+    expect(await allIds(fixture)).toEqual(Array.from({ length: 9000 }, (_, n) => n + 1));
   });
 
   test("a row's changes keep their order, of which the first is read and the second is notified before that", async () => {
@@ -424,13 +426,13 @@ describe('on the way to sleep', () => {
   });
 
   test('notifications in masses are not held: it turns back, and what they told of comes once', async () => {
-    const { subject, proxy, freeze } = await setupBehindProxy();
-    const { database, consumer } = subject;
+    const { fixture, proxy, freeze } = await setupBehindProxy();
+    const { database, consumer } = fixture;
     // A statement each, told to notify, in this sleep; a single transaction would not announce so many.
     const writers = await Promise.all([1, 2, 3].map(() => transaction(database)));
     const ids = Array.from({ length: 120 }, (_, n) => n + 1);
     for (const id of ids) await insert(writers[Math.floor((id - 1) / 40)]!, id);
-    const release = await keepAwake(subject);
+    const release = await keepAwake(fixture);
     freeze();
     for (const writer of writers) await writer.query('COMMIT');
     await consumer.count(120);
@@ -441,13 +443,13 @@ describe('on the way to sleep', () => {
     proxy.thaw();
     await released;
     expect(markers.mock.calls.length).toBeGreaterThan(1);
-    expect(await allIds(subject)).toEqual(ids);
+    expect(await allIds(fixture)).toEqual(ids);
   });
 
   test('a node that does not hear itself ends, for it is deaf', async () => {
-    const bench = await setupBench();
-    onTestFinished(() => bench[Symbol.asyncDispose]());
-    const input = await bench.input({ lease: { duration: 2000, margin: 500, renewInterval: 250 } });
+    const fixture = await setupInputs();
+    onTestFinished(() => fixture[Symbol.asyncDispose]());
+    const input = await fixture.input({ lease: { duration: 2000, margin: 500, renewInterval: 250 } });
     const onMarker = vi.spyOn(Reader.prototype, 'onMarker').mockReturnValue();
     onTestFinished(() => onMarker.mockRestore());
     const consumer = new Consumer(input);
@@ -461,29 +463,29 @@ describe('on the way to sleep', () => {
 
 describe('somebody else', () => {
   /** A payload of our triggers'. */
-  async function recorded(subject: Subject): Promise<string> {
-    await insert(subject.database, 1);
-    await until(() => subject.payloads.length > 0);
-    await subject.consumer.count(1);
-    return subject.payloads.pop()!;
+  async function recorded(fixture: Fixture): Promise<string> {
+    await insert(fixture.database, 1);
+    await until(() => fixture.payloads.length > 0);
+    await fixture.consumer.count(1);
+    return fixture.payloads.pop()!;
   }
 
   test('who sends a payload again is not believed, neither in the same sleep nor later', async () => {
-    const subject = await setup();
-    const { database, input } = subject;
-    const payload = await recorded(subject);
+    const fixture = await setup();
+    const { database, input } = fixture;
+    const payload = await recorded(fixture);
     const replay = () => database.query(`SELECT pg_notify('test_input', $1)`, [payload]);
     await replay();
-    const release = await keepAwake(subject);
+    const release = await keepAwake(fixture);
     await replay();
     await release();
     await replay();
-    expect(await allIds(subject)).toEqual([1]);
+    expect(await allIds(fixture)).toEqual([1]);
     expect(await input.status()).toMatchObject({ forgedNotifications: 0, ignoredNotifications: 0 });
 
     // In a later term.
     await input.close();
-    const later = await subject.another();
+    const later = await fixture.another();
     const consumer = new Consumer(later);
     await once(later, 'asleep');
     await replay();
@@ -493,18 +495,18 @@ describe('somebody else', () => {
   });
 
   test('who says "look" costs a look and no more', async () => {
-    const subject = await setup();
-    await insert(subject.database, 1);
-    await subject.database.query(`NOTIFY test_input, '[]'`);
-    await insert(subject.database, 2);
-    await subject.database.query(`NOTIFY test_input, '[]'`);
-    expect(await allIds(subject)).toEqual([1, 2]);
+    const fixture = await setup();
+    await insert(fixture.database, 1);
+    await fixture.database.query(`NOTIFY test_input, '[]'`);
+    await insert(fixture.database, 2);
+    await fixture.database.query(`NOTIFY test_input, '[]'`);
+    expect(await allIds(fixture)).toEqual([1, 2]);
   });
 
   test('who forges a payload is not believed, and is counted', async () => {
-    const subject = await setup();
-    const { database, input, payloads } = subject;
-    const payload = await recorded(subject);
+    const fixture = await setup();
+    const { database, input, payloads } = fixture;
+    const payload = await recorded(fixture);
     const forgeries = [
       payload.replace('"id" : "1"', '"id" : "2"'),
       payload.replace(/^\[\{"mac":"[0-9a-f]*"\},/, '['),
@@ -517,19 +519,19 @@ describe('somebody else', () => {
       expect(forgery).not.toBe(payload);
       await database.query(`SELECT pg_notify('test_input', $1)`, [forgery]);
     }
-    const release = await keepAwake(subject);
+    const release = await keepAwake(fixture);
     await database.query(`SELECT pg_notify('test_input', $1)`, [forgeries[0]]);
     await until(() => forged === 5);
     await release();
     await until(() => payloads.length === 6);
-    expect(await allIds(subject)).toEqual([1]);
+    expect(await allIds(fixture)).toEqual([1]);
     expect(await input.status()).toMatchObject({ forgedNotifications: 5, ignoredNotifications: 0 });
   });
 
   test('a signature that the reader does not know makes it look, and not for every one', async () => {
-    const subject = await setup();
-    const { database, input, consumer } = subject;
-    await recorded(subject);
+    const fixture = await setup();
+    const { database, input, consumer } = fixture;
+    await recorded(fixture);
     // As if somebody had installed anew.
     await database.query(`
     UPDATE postgres_input.secret_postgres_input_test_input SET inner_pad = outer_pad, outer_pad = inner_pad`);
@@ -552,8 +554,8 @@ test('a consumer that is slow gets everything, in order, once, and no more is re
   const hold = new Wakeup();
   const each = ({ id }: ChangeEvent) =>
     id === '1' ? hold.wait(Infinity, new AbortController().signal) : undefined;
-  const subject = await setup({}, { each });
-  const { database, consumer } = subject;
+  const fixture = await setup({}, { each });
+  const { database, consumer } = fixture;
   let [pushed, leastRoom] = [0, Infinity];
   const push = Reflect.get(Delivery.prototype, 'push');
   const pushing = vi.spyOn(Delivery.prototype, 'push').mockImplementation(function (this: Delivery, events) {
@@ -579,8 +581,8 @@ test('what others announce by hand, in masses, pushes no change of ours out', as
   const hold = new Wakeup();
   const each = ({ id }: ChangeEvent) =>
     id === '1' ? hold.wait(Infinity, new AbortController().signal) : undefined;
-  const subject = await setup({}, { each });
-  const { database, consumer } = subject;
+  const fixture = await setup({}, { each });
+  const { database, consumer } = fixture;
   await insert(database, 1);
   await consumer.count(1);
   const heard = vi.spyOn(Reader.prototype, 'onNotification');
@@ -622,8 +624,8 @@ test('of what others announce by hand, no more waits for a slow consumer than me
 });
 
 test('between sleep and wake, under a load that swings, nothing is lost, repeated or out of order', async () => {
-  const subject = await setup();
-  const { database, consumer, input } = subject;
+  const fixture = await setup();
+  const { database, consumer, input } = fixture;
   let sleeping = true;
   input.on('asleep', () => (sleeping = true)).on('awake', () => (sleeping = false));
   await database.query('INSERT INTO items SELECT n, 0 FROM generate_series(1, 40) n');
@@ -682,7 +684,7 @@ test('between sleep and wake, under a load that swings, nothing is lost, repeate
   load.phase = 'over';
   total += (await writing).reduce((sum, changes) => sum + changes, 0);
   await consumer.count(total);
-  expect(await allIds(subject)).toHaveLength(total);
+  expect(await allIds(fixture)).toHaveLength(total);
 
   const last = new Map<string, bigint>();
   const disordered = consumer.events.filter(({ id, sequence }) => {

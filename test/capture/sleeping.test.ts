@@ -3,12 +3,12 @@ import type { Notice } from '../../src/api/lifecycle-events.ts';
 import type { Passes } from '../../src/capture/passes.ts';
 import { Sleeping } from '../../src/capture/sleeping.ts';
 import { WriteRate } from '../../src/capture/write-rate.ts';
-import { setupStage } from '../support/stage.ts';
+import { setupSessions } from '../support/setup-sessions.ts';
 
 test('a notification queue that is filled by others while the reader takes the lock keeps it awake, without the lock', async () => {
-  await using stage = await setupStage();
-  const { names, database } = stage;
-  const session = await stage.session();
+  await using fixture = await setupSessions();
+  const { names, database } = fixture;
+  const session = await fixture.session();
   const query = session.query.bind(session);
   // The lock is taken for real; then the commit fails as it does when the queue is full.
   session.query = async (statement, ...rest) => {

@@ -3,14 +3,13 @@ import { describe, expect, inject, it } from 'vitest';
 import { version } from '../../src/cli/doctor-check-server.ts';
 import type { Patient } from '../../src/cli/doctor-finding.ts';
 import { newPostgresInput } from '../../src/index.ts';
-import { createDatabase } from '../support/database.ts';
+import { createDatabase, createRole } from '../support/database.ts';
 import { startPooler } from '../support/pooler.ts';
 import { startServer } from '../support/server.ts';
-import { createRole } from '../support/watched.ts';
-import { setup as setupCommand } from './support.ts';
+import { setupCommands } from './commands.ts';
 
 async function setup() {
-  const command = await setupCommand();
+  const command = await setupCommands();
   /** Runs doctor for the input `x`: each of the problems that it finds, as one text. */
   const problems = async (...args: string[]): Promise<string[]> => {
     const report = await command.runJson('doctor', '--name', 'x', ...args);

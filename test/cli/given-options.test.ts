@@ -1,8 +1,8 @@
 /** Options that the command line is not given are those under which the input was installed. */
 import { describe, expect, it } from 'vitest';
 import { newPostgresInput } from '../../src/index.ts';
-import { createRole } from '../support/watched.ts';
-import { exitCode, setup as setupCommand } from './support.ts';
+import { createRole } from '../support/database.ts';
+import { exitCode, setupCommands } from './commands.ts';
 
 const INSTALLED = ['--schemas', 'public,crm', '--exclude', 'lin*', '--operation', 'create,delete'];
 const STORED = {
@@ -15,7 +15,7 @@ const STORED = {
 
 /** The input `my-input` is installed with options of its own. */
 async function setup() {
-  const command = await setupCommand();
+  const command = await setupCommands();
   const { database, run } = command;
   await database.query('CREATE SCHEMA crm; CREATE TABLE crm.notes (id int)');
   await run(['install', '--name', 'my-input', ...INSTALLED]);
@@ -78,7 +78,7 @@ describe('an option that is not given', () => {
   });
 
   it('may come from a node, whose name has another spelling', async () => {
-    const { database, runJson } = await setupCommand();
+    const { database, runJson } = await setupCommands();
     const config = { name: 'my-input', type: 'postgres', connectionString: database.url };
     await using input = await newPostgresInput(config, {
       connectTimeout: 10_000,
@@ -94,7 +94,7 @@ describe('an option that is not given', () => {
   });
 
   it('has its default where nothing is installed, and for objects of version 1', async () => {
-    const { runJson, installOld } = await setupCommand();
+    const { runJson, installOld } = await setupCommands();
     expect(await runJson('plan', '--name', 'x')).toMatchObject({ from: null, watched: ['lines', 'orders'] });
     await installOld('x', '--exclude', 'lines');
     expect(await runJson('status', '--name', 'x')).toMatchObject({
@@ -104,7 +104,7 @@ describe('an option that is not given', () => {
   });
 
   it('has its default for objects of a newer version, whose options may mean something else', async () => {
-    const { run, makeNewer } = await setupCommand();
+    const { run, makeNewer } = await setupCommands();
     await run(['install', '--name', 'x']);
     await makeNewer('x');
     for (const command of ['plan', 'install', 'migrate']) {

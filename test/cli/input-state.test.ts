@@ -1,6 +1,6 @@
 /** Inputs whose tables this version did not make, or of which somebody has removed a part. */
 import { describe, expect, it } from 'vitest';
-import { setup } from './support.ts';
+import { setupCommands } from './commands.ts';
 
 const LOG = 'postgres_input.log_postgres_input_x';
 const LOCK = 'postgres_input.lock_postgres_input_x';
@@ -84,7 +84,7 @@ const problemsOf = (out: string): string[] =>
 
 describe('an input with', () => {
   it.each(CASES)('$is can be looked at and removed', async (input) => {
-    const { database, run, internalObjects } = await setup();
+    const { database, run, internalObjects } = await setupCommands();
     await run(['install', '--name', 'x']);
     await database.query('INSERT INTO orders VALUES (0); INSERT INTO orders SELECT generate_series(1, 100)');
     await database.query(input.made);

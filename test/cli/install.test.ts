@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { createRole } from '../support/watched.ts';
-import { setup } from './support.ts';
+import { createRole } from '../support/database.ts';
+import { setupCommands } from './commands.ts';
 
 describe('install', () => {
   it('installs what the role may install, and tells what is left out', async () => {
-    const { database, run } = await setup();
+    const { database, run } = await setupCommands();
     const { role, url } = await createRole(database);
     await database.query(
       `GRANT CREATE ON DATABASE ${database.name} TO ${role}; GRANT TRIGGER ON orders TO ${role}`,

@@ -3,9 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { newPostgresInput } from '../../src/index.ts';
 import { VERSION } from '../../src/schema/migrations.ts';
 import { namesOf } from '../../src/schema/names.ts';
-import type { TestDatabase } from '../support/database.ts';
-import { createRole } from '../support/watched.ts';
-import { NEWER, setup } from './support.ts';
+import { type TestDatabase, createRole } from '../support/database.ts';
+import { NEWER, setupCommands } from './commands.ts';
 
 /** Ids of 44 to 63 bytes, which the names of the internal tables hold shortened. */
 const LONG = 'an_input_whose_name_is_longer_than_43_bytes_1';
@@ -26,7 +25,7 @@ const idle = {
 
 describe('list', () => {
   it('tells of every input, in whatever internal schema', async () => {
-    const { database, run, runJson, installOld, makeNewer } = await setup();
+    const { database, run, runJson, installOld, makeNewer } = await setupCommands();
     expect(await runJson('list')).toEqual({ inputs: [] });
     expect((await run(['list'])).out).toBe('no input is installed in this database\n');
 
@@ -83,7 +82,7 @@ describe('list', () => {
   });
 
   it('has exit code 3 if changes get old and no node is active', async () => {
-    const { database, run } = await setup();
+    const { database, run } = await setupCommands();
     await run(['install', '--name', 'gone', '--internal-schema', 'elsewhere']);
     await database.query('INSERT INTO orders VALUES (1)');
     expect((await run(['list'])).code).toBe(0);
@@ -108,7 +107,7 @@ describe('list', () => {
   });
 
   it.each(['this version', '0.1.0'])('knows long names, installed by %s', async (version) => {
-    const { database, run, runJson, installOld } = await setup();
+    const { database, run, runJson, installOld } = await setupCommands();
     // From version 2 on, the database keeps a name of any length.
     const ids = [LONG, LONG_TOO, ...(version === '0.1.0' ? [] : [LONG.padEnd(70, '1')])];
     for (const id of ids) {
@@ -134,7 +133,7 @@ describe('list', () => {
   });
 
   it('calls an input of version 1 by the name of its table if its id is longer than a channel can be', async () => {
-    const { runJson, installOld } = await setup();
+    const { runJson, installOld } = await setupCommands();
     const id = LONG.padEnd(64, '1');
     await installOld(id);
     const name = namesOf(id, 'postgres_input').lockTable.name.slice('lock_postgres_input_'.length);
@@ -143,7 +142,7 @@ describe('list', () => {
   });
 
   it('shows what it can of an input that the role may not read, or whose log is gone', async () => {
-    const { database, run } = await setup();
+    const { database, run } = await setupCommands();
     await run(['install', '--name', 'hidden']);
     await run(['install', '--name', 'broken']);
     await database.query('DROP TABLE postgres_input.log_postgres_input_broken CASCADE');

@@ -1,10 +1,10 @@
 import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
-import { setup } from './support.ts';
+import { setupCommands } from './commands.ts';
 
 describe('the command line', () => {
   it('explains every command, option and exit code', async () => {
-    const { run } = await setup();
+    const { run } = await setupCommands();
     const { code, out } = await run(['--help'], {});
     expect(code).toBe(0);
     for (const word of [
@@ -45,21 +45,21 @@ describe('the command line', () => {
     [['tail', '--join'], '--join needs --name'],
     [['tail', '--join', '--name', 'x', '--table', 'orders'], '--table would throw the others away'],
   ])('answers %j with exit code 2', async (args, problem) => {
-    const { run } = await setup();
+    const { run } = await setupCommands();
     const { code, out, err } = await run(args);
     expect({ code, out }).toEqual({ code: 2, out: '' });
     expect(err).toContain(problem);
   });
 
   it('wants a connection string', async () => {
-    const { run } = await setup();
+    const { run } = await setupCommands();
     const { code, err } = await run(['status', '--name', 'x'], {});
     expect(code).toBe(2);
     expect(err).toContain('DATABASE_DSN is not set');
   });
 
   it('never shows a password', async () => {
-    const { run } = await setup();
+    const { run } = await setupCommands();
     const nobody = 'postgres://joe:tops3cret@127.0.0.1:1/x';
     for (const command of ['plan', 'install', 'uninstall', 'status', 'doctor', 'tail']) {
       const { code, out, err } = await run([command, '--name', 'x', '--connection-string', nobody]);
@@ -79,7 +79,7 @@ describe('the command line', () => {
   });
 
   it('colours what a terminal shows, and nothing else', async () => {
-    const { run, start } = await setup();
+    const { run, start } = await setupCommands();
     const coloured = await run(['doctor', '--name', 'x'], undefined, true);
     expect(coloured.out).toContain('\u001B[31mproblem');
     const { child } = start(['doctor', '--name', 'x']);
@@ -92,7 +92,7 @@ describe('the command line', () => {
   });
 
   it('shows a table whose name would command the terminal', async () => {
-    const { database, run, runJson } = await setup();
+    const { database, run, runJson } = await setupCommands();
     await database.query('CREATE TABLE "\u001B[2J\r" (id int)');
     await run(['install', '--name', 'x']);
     const { out } = await run(['status', '--name', 'x']);

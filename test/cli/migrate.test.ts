@@ -1,13 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { VERSION } from '../../src/schema/migrations.ts';
-import { createRole } from '../support/watched.ts';
-import { exitCode, setup } from './support.ts';
+import { createRole } from '../support/database.ts';
+import { exitCode, setupCommands } from './commands.ts';
 
 const LOCK = 'postgres_input.lock_postgres_input_x';
 
 describe('migrate', () => {
   it('brings the objects of 0.1.0 to this version, and tells each step', async () => {
-    const { database, run, runJson, installOld } = await setup();
+    const { database, run, runJson, installOld } = await setupCommands();
     await installOld('x');
     await database.query('INSERT INTO orders VALUES (1); CREATE TABLE fresh (id int)');
     const { out: planned } = await run(['plan', '--name', 'x']);
@@ -45,7 +45,7 @@ describe('migrate', () => {
   });
 
   it('tells which steps it left out, and why', async () => {
-    const { database, run } = await setup();
+    const { database, run } = await setupCommands();
     const { role, url } = await createRole(database);
     await database.query(`
       GRANT CREATE ON DATABASE ${database.name} TO ${role}; ALTER TABLE orders OWNER TO ${role};
@@ -85,7 +85,7 @@ describe('migrate', () => {
   });
 
   it('tries again while the internal tables are locked, and tells every round', async () => {
-    const { database, run, start, installOld } = await setup();
+    const { database, run, start, installOld } = await setupCommands();
     await installOld('x');
     const holder = await database.client();
     // As an acknowledgement in a caller's transaction does.
@@ -107,7 +107,7 @@ describe('migrate', () => {
   });
 
   it('fails if the input is not there', async () => {
-    const { run, internalObjects } = await setup();
+    const { run, internalObjects } = await setupCommands();
     expect(await run(['migrate', '--name', 'x'])).toEqual({
       code: 1,
       out: '',

@@ -4,9 +4,8 @@ import { text } from 'node:stream/consumers';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type ChangeEvent, newPostgresInput } from '../../src/index.ts';
 import { VERSION } from '../../src/schema/migrations.ts';
-import type { TestDatabase } from '../support/database.ts';
-import { createRole } from '../support/watched.ts';
-import { exitCode, setup } from './support.ts';
+import { type TestDatabase, createRole } from '../support/database.ts';
+import { exitCode, setupCommands } from './commands.ts';
 
 const hasPsql = spawnSync('psql', ['--version']).status === 0;
 
@@ -31,7 +30,7 @@ async function serveOne(database: TestDatabase, connectionString: string): Promi
 
 describe('plan', () => {
   it('runs nothing', async () => {
-    const { run, internalObjects } = await setup();
+    const { run, internalObjects } = await setupCommands();
     const { code, out } = await run(['plan', '--name', 'x']);
     expect(code).toBe(0);
     expect(out).toMatch(/^CREATE .*TRIGGER /m);
@@ -40,7 +39,7 @@ describe('plan', () => {
   });
 
   it('prints a script that installs, after which there is nothing to do', async () => {
-    const { database, run, runJson } = await setup();
+    const { database, run, runJson } = await setupCommands();
     const { out } = await run(['plan', '--name', 'x', '--lock-timeout', '5000']);
     expect(out).toContain('SET LOCAL lock_timeout = 5000;');
     await database.query(sqlOf(out));
@@ -56,14 +55,14 @@ describe('plan', () => {
   });
 
   it('prints for a DBA what the role that asks may not do itself', async () => {
-    const { database, run } = await setup();
+    const { database, run } = await setupCommands();
     const { url } = await createRole(database);
     const asked = await run(['plan', '--name', 'x', '--connection-string', url]);
     expect(asked.out).toBe((await run(['plan', '--name', 'x'])).out);
   });
 
   it('survives hostile names', async () => {
-    const { database, run, runJson } = await setup();
+    const { database, run, runJson } = await setupCommands();
     const hostile = `it's; DROP TABLE orders; -- "$body$\n\\`;
     await database.query(`CREATE SCHEMA "${hostile.replaceAll('"', '""')}"`);
     await database.query(
@@ -97,14 +96,14 @@ describe('plan', () => {
     }
 
     it('installs', async () => {
-      const { database, run } = await setup();
+      const { database, run } = await setupCommands();
       const { out } = await run(['plan', '--name', 'x']);
       expect(await psql(database, out)).toEqual({ code: 0, err: '' });
       expect((await run(['plan', '--name', 'x'])).out).toContain('nothing to do');
     });
 
     it('stops at the first step that fails, and goes on from there with a new plan', async () => {
-      const { database, run } = await setup();
+      const { database, run } = await setupCommands();
       const client = await database.client();
       await client.query('BEGIN; LOCK TABLE lines');
       const first = await run(['plan', '--name', 'x']);
@@ -123,7 +122,7 @@ describe('plan', () => {
   });
 
   it('has the commands of psql in the script alone', async () => {
-    const { run, runJson } = await setup();
+    const { run, runJson } = await setupCommands();
     expect((await run(['plan', '--name', 'x'])).out).toMatch(
       /^\\set ON_ERROR_STOP on\nSET client_encoding = 'UTF8';\n/,
     );
@@ -131,7 +130,7 @@ describe('plan', () => {
   });
 
   it('grants a role what running an input takes, and nothing more', async () => {
-    const { database, run } = await setup();
+    const { database, run } = await setupCommands();
     const { role, url } = await createRole(database);
     await database.query(sqlOf((await run(['plan', '--name', 'x', '--grant-to', role])).out));
     expect(await serveOne(database, url)).toMatchObject({ location: 'orders', operation: 'create' });
@@ -168,7 +167,7 @@ describe('plan', () => {
   });
 
   it('lets a role that may not touch the tables go on when one is dropped or made', async () => {
-    const { database, run } = await setup();
+    const { database, run } = await setupCommands();
     const { role, url } = await createRole(database);
     await database.query(sqlOf((await run(['plan', '--name', 'x', '--grant-to', role])).out));
     await database.query('DROP TABLE lines; CREATE TABLE fresh (id int)');

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { setup } from './support.ts';
+import { setupCommands } from './commands.ts';
 
 describe('status', () => {
   it('tells what waits and which tables lack a trigger, until all is removed', async () => {
-    const { database, run, runJson, internalObjects } = await setup();
+    const { database, run, runJson, internalObjects } = await setupCommands();
     expect(await run(['status', '--name', 'my-input'])).toMatchObject({ code: 1, out: '' });
     expect(await runJson('install', '--name', 'my-input', '--exclude', 'lin*')).toEqual({
       id: 'my_input',

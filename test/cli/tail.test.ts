@@ -4,11 +4,11 @@ import { describe, expect, it } from 'vitest';
 import { newPostgresInput } from '../../src/index.ts';
 import { createDatabase } from '../support/database.ts';
 import { startServer } from '../support/server.ts';
-import { exitCode, setup } from './support.ts';
+import { exitCode, setupCommands } from './commands.ts';
 
 describe('tail', { timeout: 120_000 }, () => {
   it('prints events as NDJSON, and takes none away from the other nodes', async () => {
-    const { database, startTail, internalObjects } = await setup();
+    const { database, startTail, internalObjects } = await setupCommands();
     const config = { name: 'x', type: 'postgres', connectionString: database.url };
     await using input = await newPostgresInput(config, { connectTimeout: 10_000 });
     const events = input.handle();
@@ -38,7 +38,7 @@ describe('tail', { timeout: 120_000 }, () => {
   });
 
   it('prints what was asked for only, and leaves nothing behind at Ctrl-C', async () => {
-    const { database, startTail, internalObjects } = await setup();
+    const { database, startTail, internalObjects } = await setupCommands();
     const { child, next } = await startTail('--table', 'orders', '--operation', 'delete,update');
     await database.query(`INSERT INTO lines VALUES (1, 1); DELETE FROM lines;
       INSERT INTO orders VALUES (1); UPDATE orders SET id = id; DELETE FROM orders`);
@@ -50,7 +50,7 @@ describe('tail', { timeout: 120_000 }, () => {
   });
 
   it('ends when its reader hangs up', async () => {
-    const { database, startTail, internalObjects } = await setup();
+    const { database, startTail, internalObjects } = await setupCommands();
     const { child } = await startTail();
     child.stdout.destroy();
     await database.query('INSERT INTO orders VALUES (1)');
@@ -59,7 +59,7 @@ describe('tail', { timeout: 120_000 }, () => {
   });
 
   it('ends when told to although its reader has stalled', async () => {
-    const { database, runJson, start, internalObjects } = await setup();
+    const { database, runJson, start, internalObjects } = await setupCommands();
     const { child, err } = start(['tail']);
     await expect.poll(err, { timeout: 60_000 }).toContain('tail: active');
     await database.query('INSERT INTO orders SELECT generate_series(1, 20000)');
@@ -74,7 +74,7 @@ describe('tail', { timeout: 120_000 }, () => {
   });
 
   it('joins an input only when told to, and then acknowledges what it printed', async () => {
-    const { database, run, runJson, startTail, internalObjects } = await setup();
+    const { database, run, runJson, startTail, internalObjects } = await setupCommands();
     await run(['install', '--name', 'x', '--include', 'orders']);
     await database.query('INSERT INTO orders VALUES (1), (2)');
     const refused = await run(['tail', '--name', 'x']);
@@ -91,7 +91,7 @@ describe('tail', { timeout: 120_000 }, () => {
   });
 
   it('keeps an input that it was given a name for', async () => {
-    const { database, startTail } = await setup();
+    const { database, startTail } = await setupCommands();
     const { child } = await startTail('--name', 'audit', '--table', 'orders');
     child.kill('SIGTERM');
     expect(await exitCode(child)).toBe(0);
@@ -101,7 +101,7 @@ describe('tail', { timeout: 120_000 }, () => {
   });
 
   it('waits for a server that is gone, and goes on', async () => {
-    const { start } = await setup();
+    const { start } = await setupCommands();
     await using server = await startServer();
     await using fragile = await createDatabase(server.url());
     await fragile.query('CREATE TABLE orders (id int PRIMARY KEY)');

@@ -1,11 +1,11 @@
 import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { newPostgresInput } from '../../src/index.ts';
-import { exitCode, setup } from './support.ts';
+import { exitCode, setupCommands } from './commands.ts';
 
 describe('uninstall', () => {
   it('refuses while a node is active, which status names', async () => {
-    const { database, run, runJson, internalObjects } = await setup();
+    const { database, run, runJson, internalObjects } = await setupCommands();
     const config = { name: 'x', type: 'postgres', connectionString: database.url };
     await using input = await newPostgresInput(config, { connectTimeout: 10_000 });
     const active = once(input as never, 'active');
@@ -36,7 +36,7 @@ describe('uninstall', () => {
   });
 
   it('says so if nothing is there', async () => {
-    const { run } = await setup();
+    const { run } = await setupCommands();
     const answer = {
       code: 1,
       out: '',
@@ -51,7 +51,7 @@ describe('uninstall', () => {
   });
 
   it('lists what it would remove, and removes nothing', async () => {
-    const { database, run, runJson, internalObjects } = await setup();
+    const { database, run, runJson, internalObjects } = await setupCommands();
     await run(['install', '--name', 'x', '--operation', 'create,delete']);
     await run(['install', '--name', 'other']);
     await database.query('CREATE SCHEMA crm; CREATE TABLE crm.notes (id int)');
@@ -96,7 +96,7 @@ describe('uninstall', () => {
   });
 
   it('refuses if changes would be lost, unless told to', async () => {
-    const { database, run, internalObjects } = await setup();
+    const { database, run, internalObjects } = await setupCommands();
     for (const yes of ['--yes', '-y']) {
       await run(['install', '--name', 'x']);
       await database.query('INSERT INTO lines SELECT 1, generate_series(1, 120)');
@@ -117,7 +117,7 @@ describe('uninstall', () => {
   });
 
   it('keeps changes that arrive after it has counted them, unless told to lose them', async () => {
-    const { database, run, runJson, startTail, internalObjects } = await setup();
+    const { database, run, runJson, startTail, internalObjects } = await setupCommands();
     await run(['install', '--name', 'x']);
     const writer = await database.client();
     await writer.query('BEGIN; INSERT INTO orders VALUES (1)');
@@ -143,7 +143,7 @@ describe('uninstall', () => {
   });
 
   it('loses changes that arrive meanwhile if told to', async () => {
-    const { database, run, internalObjects } = await setup();
+    const { database, run, internalObjects } = await setupCommands();
     await run(['install', '--name', 'x']);
     const writer = await database.client();
     await writer.query('BEGIN; INSERT INTO orders VALUES (1)');
@@ -157,7 +157,7 @@ describe('uninstall', () => {
   });
 
   it.each(['0.1.0', 'a newer version'])('refuses the same with objects of %s', async (version) => {
-    const { database, run, installOld, makeNewer, internalObjects } = await setup();
+    const { database, run, installOld, makeNewer, internalObjects } = await setupCommands();
     if (version === '0.1.0') await installOld('x');
     else {
       await run(['install', '--name', 'x']);

@@ -2,9 +2,9 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
 import { type Network, Warehouse, serve } from '../../examples/effects/warehouse.ts';
-import { until } from '../support/consumer.ts';
 import { createDatabase } from '../support/database.ts';
 import { spawnNode } from '../support/processes.ts';
+import { until } from '../support/until.ts';
 
 test('the example of effects ships and books each order once, also when a request comes late or twice', async () => {
   await using database = await createDatabase();

@@ -1,13 +1,15 @@
 import pg from 'pg';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type ChangeEvent, type PostgresInput, newPostgresInput } from '../../src/index.ts';
-import { Consumer, PATIENT, once, reaches, setup, until } from '../support/consumer.ts';
+import { Consumer, PATIENT, once, reaches } from '../support/consumer.ts';
 import type { LedgerReport, LedgerSetup, Point } from '../support/ledger-node.ts';
 import { type NodeProcess, spawnNode } from '../support/processes.ts';
+import { setupInputs } from '../support/setup-inputs.ts';
+import { until } from '../support/until.ts';
 
 test('a ledger comes out right to the cent, wherever the nodes that keep it are killed or frozen', async () => {
-  await using bench = await setup();
-  const { database } = bench;
+  await using fixture = await setupInputs();
+  const { database } = fixture;
   await database.query(`
     CREATE TABLE payments (id int PRIMARY KEY, payer int, payee int, cents bigint);
     CREATE TABLE balances (account int PRIMARY KEY, cents bigint);
@@ -66,28 +68,28 @@ test('a ledger comes out right to the cent, wherever the nodes that keep it are 
 }, 120_000);
 
 describe('ack(event, client)', () => {
-  interface Subject {
+  interface EventInHand {
     readonly input: PostgresInput;
     readonly event: ChangeEvent;
     readonly events: AsyncIterator<ChangeEvent, undefined>;
     readonly client: pg.Client;
-    readonly bench: Awaited<ReturnType<typeof setup>>;
+    readonly fixture: Awaited<ReturnType<typeof setupInputs>>;
   }
 
   /** An event in hand. */
-  async function handedOut(ack: 'auto' | 'manual' = 'manual', changes = 1): Promise<Subject> {
-    const bench = await setup();
-    onTestFinished(() => bench[Symbol.asyncDispose]());
-    const input = await bench.input();
+  async function handedOut(ack: 'auto' | 'manual' = 'manual', changes = 1): Promise<EventInHand> {
+    const fixture = await setupInputs();
+    onTestFinished(() => fixture[Symbol.asyncDispose]());
+    const input = await fixture.input();
     const events = input.handle({ ack });
     await reaches(input, 'active');
-    await bench.database.query(`INSERT INTO items SELECT generate_series(1, ${changes})`);
+    await fixture.database.query(`INSERT INTO items SELECT generate_series(1, ${changes})`);
     const { value: event } = await events.next();
-    return { bench, input, events, event: event!, client: await bench.database.client() };
+    return { fixture, input, events, event: event!, client: await fixture.database.client() };
   }
 
   test('that is rolled back may be tried again, and else the event comes again', async () => {
-    const { bench, input, events, event, client } = await handedOut();
+    const { fixture, input, events, event, client } = await handedOut();
     await client.query('BEGIN');
     await input.ack(event, client);
     await client.query('ROLLBACK');
@@ -102,7 +104,7 @@ describe('ack(event, client)', () => {
     await input.ack(again.events[0]!, client);
     await client.query('COMMIT');
     await input.close();
-    expect(await bench.database.query('SELECT FROM postgres_input.log_postgres_input_test_input')).toEqual(
+    expect(await fixture.database.query('SELECT FROM postgres_input.log_postgres_input_test_input')).toEqual(
       [],
     );
   });
@@ -117,8 +119,8 @@ describe('ack(event, client)', () => {
   });
 
   test('rejects for an event that came under another lease, or that another transaction acknowledges', async () => {
-    const { bench, input, event, client } = await handedOut();
-    const other = await bench.database.client();
+    const { fixture, input, event, client } = await handedOut();
+    const other = await fixture.database.client();
     await client.query('BEGIN');
     await input.ack(event, client);
     await other.query('BEGIN');
@@ -142,8 +144,8 @@ describe('ack(event, client)', () => {
   test.each([1, 60])(
     'works on another input of the same id, and for events by hand does nothing, after a statement of %i rows',
     async (changes) => {
-      const { bench, input, event, client } = await handedOut('manual', changes);
-      const config = { name: 'test-input', type: 'postgres', connectionString: bench.database.url };
+      const { fixture, input, event, client } = await handedOut('manual', changes);
+      const config = { name: 'test-input', type: 'postgres', connectionString: fixture.database.url };
       await using other = await newPostgresInput(config, PATIENT);
       await client.query('BEGIN');
       await other.ack({ ...event, sequence: null }, client);
@@ -159,8 +161,8 @@ describe('ack(event, client)', () => {
   );
 
   test('refuses a pool, and a client without an open transaction, which would acknowledge at once', async () => {
-    const { bench, input, event, client } = await handedOut();
-    const pool = new pg.Pool({ connectionString: bench.database.url });
+    const { fixture, input, event, client } = await handedOut();
+    const pool = new pg.Pool({ connectionString: fixture.database.url });
     const another = await pool.connect();
     onTestFinished(async () => {
       another.release();
@@ -188,11 +190,11 @@ describe('ack(event, client)', () => {
   });
 
   test('refuses the event of an input of another id, whose numbers are the same', async () => {
-    const { bench, input, event, client } = await handedOut();
-    const other = await bench.input({}, { name: 'other' });
+    const { fixture, input, event, client } = await handedOut();
+    const other = await fixture.input({}, { name: 'other' });
     const consumer = new Consumer(other, { ack: 'manual' });
     await reaches(other, 'active');
-    await bench.database.query('INSERT INTO items VALUES (2)');
+    await fixture.database.query('INSERT INTO items VALUES (2)');
     await consumer.count(1);
     const numberOf = ({ sequence }: ChangeEvent) => sequence!.slice(0, -16);
     expect(numberOf(consumer.events[0]!)).toBe(numberOf(event));
@@ -206,8 +208,8 @@ describe('ack(event, client)', () => {
   });
 
   test('still open when the input is closed keeps the event from coming again elsewhere', async () => {
-    const { bench, input, events, event, client } = await handedOut();
-    const next = await bench.input();
+    const { fixture, input, events, event, client } = await handedOut();
+    const next = await fixture.input();
     const consumer = new Consumer(next);
     await reaches(next, 'standby');
     await client.query('BEGIN');
@@ -215,21 +217,21 @@ describe('ack(event, client)', () => {
     const closed = input.close();
     const ended = events.next();
     // The input would be gone by now, and the other active, if that did not wait.
-    for (let n = 0; n < 20; n++) await bench.database.query('SELECT pg_sleep(0.02)');
+    for (let n = 0; n < 20; n++) await fixture.database.query('SELECT pg_sleep(0.02)');
     expect(next.state).toBe('standby');
     const asleep = once(next, 'asleep');
     await client.query('COMMIT');
     await closed;
     expect(await ended).toEqual({ done: true, value: undefined });
     await asleep;
-    await bench.database.query('INSERT INTO items VALUES (2)');
+    await fixture.database.query('INSERT INTO items VALUES (2)');
     await consumer.count(1);
     expect(consumer.ids).toEqual(['2']);
   });
 
   test('is not taken for open because somebody reads the tables, as a dump does, or writes to the log', async () => {
-    const { bench, input, events, event, client } = await handedOut();
-    const [dump, writer] = [await bench.database.client(), await bench.database.client()];
+    const { fixture, input, events, event, client } = await handedOut();
+    const [dump, writer] = [await fixture.database.client(), await fixture.database.client()];
     await dump.query(`BEGIN; LOCK TABLE postgres_input.lock_postgres_input_test_input, postgres_input.log_postgres_input_test_input
       IN ACCESS SHARE MODE`);
     await writer.query('BEGIN; INSERT INTO items VALUES (99)');
@@ -243,17 +245,17 @@ describe('ack(event, client)', () => {
   });
 
   test('still open when its node has lost the connection holds nobody up', async () => {
-    const { bench, input, event, client } = await handedOut();
-    const next = await bench.input();
+    const { fixture, input, event, client } = await handedOut();
+    const next = await fixture.input();
     const consumer = new Consumer(next);
     await reaches(next, 'standby');
     await client.query('BEGIN');
     await input.ack(event, client);
-    await bench.database.query(
+    await fixture.database.query(
       'SELECT pg_terminate_backend(backend_pid) FROM postgres_input.lock_postgres_input_test_input',
     );
     await consumer.count(1);
-    await bench.database.query('INSERT INTO items VALUES (2)');
+    await fixture.database.query('INSERT INTO items VALUES (2)');
     await consumer.count(2);
     const backlog = async () => (await next.status()).backlog;
     await until(async () => (await backlog()) === 1);

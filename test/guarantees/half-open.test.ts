@@ -1,8 +1,10 @@
 /** Connections that fall silent without an end, as when a cable is pulled: default options, so these are the times that users see. */
 import { expect, inject, onTestFinished, test } from 'vitest';
 import type { PostgresInput } from '../../src/index.ts';
-import { type Bench, Consumer, once, reaches, setup, until } from '../support/consumer.ts';
+import { Consumer, once, reaches } from '../support/consumer.ts';
 import { type Direction, type Proxy, startProxy } from '../support/proxy.ts';
+import { type InputsFixture, setupInputs } from '../support/setup-inputs.ts';
+import { until } from '../support/until.ts';
 
 const DIRECTIONS: Direction[] = ['to-server', 'to-client', 'both'];
 const CONNECTIONS = ['control', 'listener'] as const;
@@ -11,11 +13,14 @@ const cases = CONNECTIONS.flatMap((connection) =>
 );
 
 /** Its node is the proxy's only client. */
-async function behindProxy(bench: Bench, name: string): Promise<{ input: PostgresInput; proxy: Proxy }> {
+async function behindProxy(
+  fixture: InputsFixture,
+  name: string,
+): Promise<{ input: PostgresInput; proxy: Proxy }> {
   const { hostname, port } = new URL(inject('adminUrl'));
   const proxy = await startProxy(hostname, Number(port || 5432));
   onTestFinished(() => proxy.close());
-  return { input: await bench.input({}, { name, url: proxy.url(bench.database.url) }), proxy };
+  return { input: await fixture.input({}, { name, url: proxy.url(fixture.database.url) }), proxy };
 }
 
 function freeze(proxy: Proxy, connection: (typeof CONNECTIONS)[number], direction: Direction): void {
@@ -27,13 +32,13 @@ function freeze(proxy: Proxy, connection: (typeof CONNECTIONS)[number], directio
 const FOUND = 6000;
 
 test('an active node finds out, gives up, and another takes over', async () => {
-  await using bench = await setup();
+  await using fixture = await setupInputs();
   await Promise.all(
     cases.map(async ({ connection, direction, name }) => {
-      const { input, proxy } = await behindProxy(bench, name);
+      const { input, proxy } = await behindProxy(fixture, name);
       const consumer = new Consumer(input);
       await once(input, 'asleep');
-      const other = await bench.input({}, { name });
+      const other = await fixture.input({}, { name });
       const next = new Consumer(other);
       await reaches(other, 'standby');
 
@@ -46,7 +51,9 @@ test('an active node finds out, gives up, and another takes over', async () => {
       expect([name, performance.now() - began < FOUND]).toEqual([name, true]);
       expect(input.state).toBe('idle');
       await reaches(other, 'active');
-      await bench.database.query('INSERT INTO items VALUES ($1)', [cases.findIndex((c) => c.name === name)]);
+      await fixture.database.query('INSERT INTO items VALUES ($1)', [
+        cases.findIndex((c) => c.name === name),
+      ]);
       await until(() => next.ids.includes(String(cases.findIndex((c) => c.name === name))));
       expect(new Set(next.events.map(({ sequence }) => sequence)).size).toBe(next.events.length);
     }),
@@ -54,13 +61,13 @@ test('an active node finds out, gives up, and another takes over', async () => {
 }, 60_000);
 
 test('a standby finds out, comes back with reconnect, and takes over', async () => {
-  await using bench = await setup();
+  await using fixture = await setupInputs();
   await Promise.all(
     cases.map(async ({ connection, direction, name }) => {
-      const active = await bench.input({}, { name });
+      const active = await fixture.input({}, { name });
       const first = new Consumer(active);
       await reaches(active, 'active');
-      const { input, proxy } = await behindProxy(bench, name);
+      const { input, proxy } = await behindProxy(fixture, name);
       const consumer = new Consumer(input, { reconnect: true });
       await reaches(input, 'standby');
       await until(() => proxy.connections.length === 2);
@@ -76,7 +83,7 @@ test('a standby finds out, comes back with reconnect, and takes over', async () 
       expect(await first.ended).toBeUndefined();
       await reaches(input, 'active');
       const id = cases.findIndex((c) => c.name === name);
-      await bench.database.query('INSERT INTO items VALUES ($1)', [id]);
+      await fixture.database.query('INSERT INTO items VALUES ($1)', [id]);
       await until(() => consumer.ids.includes(String(id)));
     }),
   );

@@ -6,9 +6,9 @@ import { withSession } from '../../src/node/connect.ts';
 import { Discovery } from '../../src/node/discovery.ts';
 import { readStatus } from '../../src/node/status.ts';
 import { install } from '../../src/schema/install.ts';
-import type { TestDatabase } from '../support/database.ts';
+import { type TestDatabase } from '../support/database.ts';
 import { originalTriggers } from '../support/original.ts';
-import { application, input, setup } from '../support/watched.ts';
+import { setupApplication, installationOf, setupInstallation } from '../support/setup-installation.ts';
 
 /**
  * Applications at work, until they are stopped: transactions that read one table and then write two, in every order.
@@ -57,12 +57,12 @@ const deadlocks = async (database: TestDatabase) => {
 
 describe('installing', () => {
   test('lets a transaction be that holds a table, and does what else there is to do', async () => {
-    const database = await application(
+    const database = await setupApplication(
       'CREATE TABLE held (id serial PRIMARY KEY); CREATE TABLE free (id serial PRIMARY KEY)',
     );
     const holder = await database.client();
     await holder.query('BEGIN; INSERT INTO held DEFAULT VALUES');
-    const { install, changes } = input(database, { lockTimeout: 20 });
+    const { install, changes } = installationOf(database, { lockTimeout: 20 });
     const others = await database.client();
     await others.query("SET lock_timeout = '1s'");
     const installing = install();
@@ -81,10 +81,10 @@ describe('installing', () => {
   });
 
   test('tries again at once what is held for a moment', async () => {
-    const database = await application('CREATE TABLE held (id serial PRIMARY KEY)');
+    const database = await setupApplication('CREATE TABLE held (id serial PRIMARY KEY)');
     const holder = await database.client();
     await holder.query('BEGIN; INSERT INTO held DEFAULT VALUES');
-    const installing = input(database, { lockTimeout: 500 }).install();
+    const installing = installationOf(database, { lockTimeout: 500 }).install();
     const waiting = () =>
       database.query(`SELECT FROM pg_locks WHERE NOT granted AND relation = 'held'::regclass`);
     for (const count of [1, 0]) await expect.poll(waiting, { interval: 1 }).toHaveLength(count);
@@ -93,7 +93,7 @@ describe('installing', () => {
   });
 
   test('tries again what was held, when it is active', async () => {
-    const database = await application('CREATE TABLE held (id serial PRIMARY KEY)');
+    const database = await setupApplication('CREATE TABLE held (id serial PRIMARY KEY)');
     const holder = await database.client();
     await holder.query('BEGIN; INSERT INTO held DEFAULT VALUES');
     await using watcher = await newPostgresInput(
@@ -125,12 +125,12 @@ describe('installing', () => {
     [', over the original', 'original'],
   ])('under 16 writers%s, makes none wait and deadlocks with none', async (_, kind) => {
     const tables = ['a', 'b', 'c', 'd'];
-    const database = await application(`
+    const database = await setupApplication(`
       ${tables.map((table) => `CREATE TABLE ${table} (id bigserial PRIMARY KEY);`).join('')}
       ${kind && originalTriggers('test', tables)}`);
     const before = await deadlocks(database);
     const busy = await atWork(database, tables, 16);
-    const { install, uninstall } = input(database);
+    const { install, uninstall } = installationOf(database);
     const until = async (count: number) => {
       while (busy.transactions() < count) await delay(1);
     };
@@ -145,7 +145,7 @@ describe('installing', () => {
   });
 
   test('takes no lock above ACCESS SHARE when there is nothing to do', async () => {
-    const { settings, names } = await setup(`
+    const { settings, names } = await setupInstallation(`
       CREATE TABLE t (id int PRIMARY KEY);
       CREATE TABLE root (day date, code text, PRIMARY KEY (day, code)) PARTITION BY RANGE (day);
       CREATE TABLE part PARTITION OF root DEFAULT`);
@@ -169,7 +169,7 @@ describe('installing', () => {
   });
 
   test('waits for nobody in the server when there is nothing to do: a restart needs no lock on any table', async () => {
-    const { database, plan } = await setup(`
+    const { database, plan } = await setupInstallation(`
       CREATE TABLE t (id int PRIMARY KEY);
       CREATE TABLE root (day date, code text, PRIMARY KEY (day, code)) PARTITION BY RANGE (day);
       CREATE TABLE part PARTITION OF root DEFAULT`);
@@ -198,7 +198,7 @@ describe('installing', () => {
 });
 
 test('writers do not wait for each other in our triggers, nor for the reader', async () => {
-  const { database, names, changes } = await setup(
+  const { database, names, changes } = await setupInstallation(
     'CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)',
   );
   const clients = await Promise.all([1, 2, 3].map(() => database.client()));
@@ -221,7 +221,7 @@ test('writers do not wait for each other in our triggers, nor for the reader', a
 });
 
 test('vacuum of the log does not cut off its file, for which it would lock out writers', async () => {
-  const { database } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
+  const { database } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
   await database.query('INSERT INTO t SELECT generate_series(1, 200000)');
   await database.query('DELETE FROM postgres_input.log_postgres_input_test');
   const size = async () => {

@@ -2,10 +2,13 @@
 import { expect, onTestFinished, test } from 'vitest';
 import type { ChangeEvent } from '../../src/index.ts';
 import { Random } from '../chaos/random.ts';
-import { Consumer, reaches, setup, spawnReplica, stopAll, until } from '../support/consumer.ts';
-import type { TestDatabase } from '../support/database.ts';
+import { Consumer, reaches } from '../support/consumer.ts';
+import { type TestDatabase } from '../support/database.ts';
+import { startNode, stopNodes } from '../support/node-process.ts';
 import type { Report } from '../support/node.ts';
 import type { NodeProcess } from '../support/processes.ts';
+import { setupInputs } from '../support/setup-inputs.ts';
+import { until } from '../support/until.ts';
 
 const AT_ONCE = 8;
 const ROWS = 12;
@@ -58,12 +61,12 @@ function expectOrder(events: readonly ChangeEvent[]): void {
 }
 
 test('of twelve workers that ask, eight have an event, whichever is done first', async () => {
-  await using bench = await setup();
+  await using fixture = await setupInputs();
   const random = new Random(1);
-  const input = await bench.input({ maxInFlight: AT_ONCE, lease });
+  const input = await fixture.input({ maxInFlight: AT_ONCE, lease });
   const events = input.handle({ ack: 'manual' });
   await reaches(input, 'active');
-  const writing = write(bench.database, random);
+  const writing = write(fixture.database, random);
 
   const total = ROWS * CHANGES;
   const handedOut: ChangeEvent[] = [];
@@ -99,12 +102,14 @@ test('of twelve workers that ask, eight have an event, whichever is done first',
   expectOrder(handedOut);
   await input.close();
   await Promise.all(workers);
-  expect(await bench.database.query('SELECT FROM postgres_input.log_postgres_input_test_input')).toEqual([]);
+  expect(await fixture.database.query('SELECT FROM postgres_input.log_postgres_input_test_input')).toEqual(
+    [],
+  );
 });
 
 test('a crash brings back just what was not acknowledged, with the sequences that it had', async () => {
-  await using bench = await setup();
-  const { database } = bench;
+  await using fixture = await setupInputs();
+  const { database } = fixture;
   const random = new Random(2);
   const handedOut = new Map<NodeProcess<Report>, ChangeEvent[]>();
   const acknowledged = new Set<string>();
@@ -113,10 +118,8 @@ test('a crash brings back just what was not acknowledged, with the sequences tha
   const active: NodeProcess<Report>[] = [];
 
   const options = { maxInFlight: AT_ONCE, lease };
-  const nodes = [1, 2, 3, 4].map(() =>
-    spawnReplica({ url: database.url, options, handle: { ack: 'manual' } }),
-  );
-  onTestFinished(() => stopAll(nodes));
+  const nodes = [1, 2, 3, 4].map(() => startNode({ url: database.url, options, handle: { ack: 'manual' } }));
+  onTestFinished(() => stopNodes(nodes));
   await Promise.all(nodes.map((node) => node.waitFor(({ is }) => is === 'standby', 60_000)));
   const listening = nodes.map(async (node) => {
     node.send({ do: 'consume' });
@@ -190,14 +193,14 @@ test('a crash brings back just what was not acknowledged, with the sequences tha
 }, 120_000);
 
 test('a damaged event is refused and ends nothing', async () => {
-  await using bench = await setup();
-  const input = await bench.input();
+  await using fixture = await setupInputs();
+  const input = await fixture.input();
   const consumer = new Consumer(input, { ack: 'manual' });
   await reaches(input, 'active');
-  await bench.database.query('INSERT INTO items VALUES (1)');
+  await fixture.database.query('INSERT INTO items VALUES (1)');
   await consumer.count(1);
   const event = consumer.events[0]!;
-  const client = await bench.database.client();
+  const client = await fixture.database.client();
   await client.query('BEGIN');
   const damage: Record<string, unknown>[] = [
     { sequence: Number(event.sequence) },
@@ -222,18 +225,20 @@ test('a damaged event is refused and ends nothing', async () => {
   await client.query('COMMIT'); // the transaction has not failed
   expect(input.state).toBe('active');
   await input.ack(event);
-  await bench.database.query('INSERT INTO items VALUES (2)');
+  await fixture.database.query('INSERT INTO items VALUES (2)');
   await consumer.count(2);
 });
 
 test('an acknowledgement that the database refuses rejects with an error that says what to do', async () => {
-  await using bench = await setup();
-  const input = await bench.input();
+  await using fixture = await setupInputs();
+  const input = await fixture.input();
   const events = input.handle({ ack: 'manual' });
   await reaches(input, 'active');
-  await bench.database.query('INSERT INTO items VALUES (1)');
+  await fixture.database.query('INSERT INTO items VALUES (1)');
   const { value: event } = await events.next();
-  await bench.database.query('ALTER TABLE postgres_input.log_postgres_input_test_input RENAME TO elsewhere');
+  await fixture.database.query(
+    'ALTER TABLE postgres_input.log_postgres_input_test_input RENAME TO elsewhere',
+  );
   await expect(input.ack(event!)).rejects.toMatchObject({
     code: 'ERR_INSTALL',
     message: expect.stringContaining('plan'),

@@ -2,9 +2,11 @@
 import pg from 'pg';
 import { expect, onTestFinished, test } from 'vitest';
 import type { PostgresInput } from '../../src/index.ts';
-import { Consumer, once, reaches, setup, until } from '../support/consumer.ts';
-import type { TestDatabase } from '../support/database.ts';
+import { Consumer, once, reaches } from '../support/consumer.ts';
+import { type TestDatabase } from '../support/database.ts';
 import { type Server, startServer } from '../support/server.ts';
+import { setupInputs } from '../support/setup-inputs.ts';
+import { until } from '../support/until.ts';
 
 /** PostgreSQL 17 made the queue's size a setting; before, the queue has 8 GB. */
 const isSizeFixed = Number(process.env['TEST_PG_MAJOR'] || 18) < 17;
@@ -61,9 +63,9 @@ test.skipIf(isSizeFixed)(
   'a notification queue that fills up keeps the reader awake: the application notices nothing, and nodes come and go',
   async () => {
     const server = await smallQueue();
-    await using bench = await setup(server.url());
-    const { database } = bench;
-    const first = await bench.input(QUICK);
+    await using fixture = await setupInputs(server.url());
+    const { database } = fixture;
+    const first = await fixture.input(QUICK);
     const asleep = once(first, 'asleep');
     const consumer = new Consumer(first);
     await asleep;
@@ -81,7 +83,7 @@ test.skipIf(isSizeFixed)(
     expect(await consumer.ended).toBeUndefined();
     expect(await holder(database)).toBeNull();
 
-    const second = await bench.input(QUICK);
+    const second = await fixture.input(QUICK);
     const filled = nextLevel(second);
     const later = new Consumer(second);
     await reaches(second, 'active');
@@ -102,9 +104,9 @@ test.skipIf(isSizeFixed)(
   'a queue that was full is of use again without anybody who looks at it by hand',
   async () => {
     const server = await smallQueue();
-    await using bench = await setup(server.url());
-    const { database } = bench;
-    const input = await bench.input(QUICK);
+    await using fixture = await setupInputs(server.url());
+    const { database } = fixture;
+    const input = await fixture.input(QUICK);
     const asleep = once(input, 'asleep');
     const consumer = new Consumer(input);
     await asleep;

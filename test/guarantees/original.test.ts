@@ -4,21 +4,15 @@
  */
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type InputConfig, newPostgresInput } from '../../src/index.ts';
-import {
-  Consumer,
-  PATIENT,
-  once,
-  reaches,
-  setup,
-  spawnReplica,
-  stopAll,
-  until,
-} from '../support/consumer.ts';
+import { Consumer, PATIENT, once, reaches } from '../support/consumer.ts';
+import { startNode, stopNodes } from '../support/node-process.ts';
+import { setupInputs } from '../support/setup-inputs.ts';
+import { until } from '../support/until.ts';
 
 describe('its test of the stream', () => {
   test('five notifications by hand are five events, also of operations that were not asked for', async () => {
-    await using bench = await setup();
-    const { database } = bench;
+    await using fixture = await setupInputs();
+    const { database } = fixture;
     const config: InputConfig = {
       name: 'test-input',
       type: 'postgres',
@@ -54,9 +48,9 @@ describe('its test of the stream', () => {
   });
 
   test('notifications by hand are events whether the reader is asleep or awake', async () => {
-    await using bench = await setup();
-    const { database } = bench;
-    const input = await bench.input();
+    await using fixture = await setupInputs();
+    const { database } = fixture;
+    const input = await fixture.input();
     const consumer = new Consumer(input);
     await once(input, 'asleep');
     await database.query(`NOTIFY test_input, '{"tbl":"t","id":"asleep","op":"INSERT"}'`);
@@ -87,8 +81,8 @@ describe('its test of the constructor', () => {
   });
 
   test('a listener that cannot be made is an error', async () => {
-    await using bench = await setup();
-    const { database } = bench;
+    await using fixture = await setupInputs();
+    const { database } = fixture;
     const url = new URL(database.url);
     url.username = `only_one_${database.name}`;
     await database.query(`CREATE ROLE ${url.username} LOGIN CONNECTION LIMIT 1`);
@@ -109,12 +103,12 @@ describe('its test of the constructor', () => {
 
 describe('what it did wrong is right', () => {
   test('three instances make ten events of ten rows', async () => {
-    await using bench = await setup();
-    const inputs = await Promise.all([bench.input(), bench.input(), bench.input()]);
+    await using fixture = await setupInputs();
+    const inputs = await Promise.all([fixture.input(), fixture.input(), fixture.input()]);
     const consumers = inputs.map((input) => new Consumer(input));
     await until(() => inputs.every(({ state }) => state !== 'idle'));
     await until(() => inputs.some(({ state }) => state === 'active'));
-    for (let id = 1; id <= 10; id++) await bench.database.query('INSERT INTO items VALUES ($1)', [id]);
+    for (let id = 1; id <= 10; id++) await fixture.database.query('INSERT INTO items VALUES ($1)', [id]);
     const ids = () => consumers.flatMap((consumer) => consumer.ids);
     await until(() => ids().length >= 10);
     for (const input of inputs) await input.close();
@@ -125,12 +119,12 @@ describe('what it did wrong is right', () => {
   });
 
   test('what is written while nobody listens is delivered later', async () => {
-    await using bench = await setup();
-    const input = await bench.input();
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
     const events = input.handle();
     await reaches(input, 'active');
     await events.return!();
-    for (let id = 1; id <= 5; id++) await bench.database.query('INSERT INTO items VALUES ($1)', [id]);
+    for (let id = 1; id <= 5; id++) await fixture.database.query('INSERT INTO items VALUES ($1)', [id]);
     const consumer = new Consumer(input);
     await consumer.count(5);
     expect(consumer.ids).toEqual(['1', '2', '3', '4', '5']);
@@ -139,9 +133,9 @@ describe('what it did wrong is right', () => {
   test.each(['asleep', 'awake'])(
     'several updates of a row in one transaction are several events, %s',
     async (phase) => {
-      await using bench = await setup();
-      const { database } = bench;
-      const input = await bench.input();
+      await using fixture = await setupInputs();
+      const { database } = fixture;
+      const input = await fixture.input();
       const consumer = new Consumer(input);
       await once(input, 'asleep');
       const writer = await database.client();
@@ -167,19 +161,16 @@ describe('what it did wrong is right', () => {
   );
 
   test('under kill -9 nothing is lost, and again comes only what was handed out and not acknowledged', async () => {
-    await using bench = await setup();
-    const { database } = bench;
-    const replicas = [1, 2, 3].map(() => spawnReplica({ url: database.url }));
-    onTestFinished(() => stopAll(replicas));
-    await Promise.all(replicas.map((replica) => replica.waitFor(({ is }) => is === 'standby', 60_000)));
+    await using fixture = await setupInputs();
+    const { database } = fixture;
+    const nodes = [1, 2, 3].map(() => startNode({ url: database.url }));
+    onTestFinished(() => stopNodes(nodes));
+    await Promise.all(nodes.map((node) => node.waitFor(({ is }) => is === 'standby', 60_000)));
     const delivered: string[][] = [];
     let unacknowledged: string[] = [];
     let written = 0;
     const waiting = new Map(
-      replicas.map((replica) => [
-        replica,
-        replica.waitFor(({ is }) => is === 'active', 60_000).then(() => replica),
-      ]),
+      nodes.map((node) => [node, node.waitFor(({ is }) => is === 'active', 60_000).then(() => node)]),
     );
     for (let term = 0; term < 3; term++) {
       const active = await Promise.race(waiting.values());

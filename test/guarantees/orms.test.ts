@@ -1,16 +1,16 @@
 import knex, { type Knex } from 'knex';
 import { DataSource, EntitySchema, type MigrationInterface, type QueryRunner } from 'typeorm';
 import { expect, test } from 'vitest';
-import type { TestDatabase } from '../support/database.ts';
-import { createTwins } from '../support/twins.ts';
+import { type TestDatabase } from '../support/database.ts';
+import { setupTwoDatabases } from '../support/setup-two-databases.ts';
 
 /** Pools end before their database is dropped. */
 const atTheEnd = (close: () => Promise<void>): AsyncDisposable => ({ [Symbol.asyncDispose]: close });
 
 test('Knex migrates, writes and takes back as it does without us', { timeout: 90_000 }, async () => {
-  await using twins = await createTwins('');
+  await using fixture = await setupTwoDatabases('');
   const connections = new Map<TestDatabase, Knex>();
-  for (const database of [twins.watched, twins.plain]) {
+  for (const database of [fixture.watched, fixture.plain]) {
     const connection = knex({ client: 'pg', connection: database.url, pool: { min: 0, max: 2 } });
     connections.set(database, connection);
   }
@@ -18,9 +18,9 @@ test('Knex migrates, writes and takes back as it does without us', { timeout: 90
     for (const connection of connections.values()) await connection.destroy();
   });
   const both = <Result>(work: (k: Knex) => Promise<Result>) =>
-    twins.both((database) => work(connections.get(database)!));
+    fixture.both((database) => work(connections.get(database)!));
   const expectEvents = async (...expected: string[]) =>
-    expect(await twins.events(expected.length)).toEqual(expected.toSorted());
+    expect(await fixture.events(expected.length)).toEqual(expected.toSorted());
 
   const [libraryV1, libraryV2] = [
     {
@@ -96,7 +96,7 @@ test('Knex migrates, writes and takes back as it does without us', { timeout: 90
     string,
   ];
   expect(await both((k) => k.migrate.latest(upTo(libraryV1)))).toEqual([1, ['library_v1']]);
-  await twins.untilWatched(
+  await fixture.untilWatched(
     'authors',
     'books',
     'book_tags',
@@ -105,7 +105,7 @@ test('Knex migrates, writes and takes back as it does without us', { timeout: 90
     'knex_migrations_lock',
   );
 
-  await twins.drain();
+  await fixture.drain();
 
   expect(
     await both((k) =>
@@ -192,7 +192,7 @@ test('Knex migrates, writes and takes back as it does without us', { timeout: 90
   await both((k) => k('authors').where({ name: 'Woolf' }).update({ name: 'V. Woolf' }));
   await both((k) => k('journal').insert({ what: 'three' }));
   await expectEvents(`books update ${emma}`, 'authors update 3', 'journal create ');
-  await twins.untilWatched('reviews', 'journal');
+  await fixture.untilWatched('reviews', 'journal');
 
   await both((k) => k('reviews').insert({ slug: 'great', isbn: ulysses }));
   await both((k) => k('authors').where({ name: 'Joyce' }).del());
@@ -220,8 +220,8 @@ test('Knex migrates, writes and takes back as it does without us', { timeout: 90
     'audit delete *',
   );
 
-  await twins.expectNoMore();
-  await twins.expectSameContents();
+  await fixture.expectNoMore();
+  await fixture.expectSameContents();
 });
 
 interface User {
@@ -330,7 +330,7 @@ class Articles1700000000002 implements MigrationInterface {
 }
 
 test('TypeORM migrates, writes and takes back as it does without us', { timeout: 90_000 }, async () => {
-  await using twins = await createTwins('');
+  await using fixture = await setupTwoDatabases('');
   let sources = new Map<TestDatabase, DataSource>();
   async function connect(
     migrations: (typeof Blog1700000000001 | typeof Articles1700000000002)[],
@@ -338,7 +338,7 @@ test('TypeORM migrates, writes and takes back as it does without us', { timeout:
   ) {
     for (const source of sources.values()) await source.destroy();
     sources = new Map();
-    for (const database of [twins.watched, twins.plain]) {
+    for (const database of [fixture.watched, fixture.plain]) {
       const entities = [User, post(posts), Tag];
       const source = new DataSource({
         type: 'postgres',
@@ -354,14 +354,14 @@ test('TypeORM migrates, writes and takes back as it does without us', { timeout:
     for (const source of sources.values()) await source.destroy();
   });
   const both = <Result>(work: (source: DataSource) => Promise<Result>) =>
-    twins.both((database) => work(sources.get(database)!));
+    fixture.both((database) => work(sources.get(database)!));
   const expectEvents = async (...expected: string[]) =>
-    expect(await twins.events(expected.length)).toEqual(expected.toSorted());
+    expect(await fixture.events(expected.length)).toEqual(expected.toSorted());
 
   await connect([Blog1700000000001], 'posts');
   await both(async (source) => (await source.runMigrations()).map(({ name }) => name));
-  await twins.untilWatched('users', 'posts', 'tags', 'post_tags', 'migrations');
-  await twins.drain();
+  await fixture.untilWatched('users', 'posts', 'tags', 'post_tags', 'migrations');
+  await fixture.drain();
 
   await both((source) =>
     source.getRepository<Post>('Post').save({
@@ -478,6 +478,6 @@ test('TypeORM migrates, writes and takes back as it does without us', { timeout:
   await both((source) => source.undoLastMigration());
   await expectEvents('migrations delete 1');
 
-  await twins.expectNoMore();
-  await twins.expectSameContents();
+  await fixture.expectNoMore();
+  await fixture.expectSameContents();
 });

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
-import { createTwins } from '../support/twins.ts';
+import { setupTwoDatabases } from '../support/setup-two-databases.ts';
 
 /** Statements, and what each is to bring: events, or, where it is to be refused, part of a message. */
 type Workload = (readonly [sql: string, result: readonly string[] | string])[];
@@ -250,14 +250,14 @@ test.each([
   '%s is the same with us as without us, and every change of it becomes an event',
   async (name, workload) => {
     const script = await readFile(new URL(`../schemas/${name}.sql`, import.meta.url), 'utf8');
-    await using twins = await createTwins(script);
+    await using fixture = await setupTwoDatabases(script);
     for (const [sql, result] of workload) {
       const [problem, events] = typeof result === 'string' ? [result, []] : ['no problem', result];
-      expect((await twins.run(sql)) ?? 'no problem', sql).toContain(problem);
-      expect(await twins.events(events.length), sql).toEqual(events);
+      expect((await fixture.run(sql)) ?? 'no problem', sql).toContain(problem);
+      expect(await fixture.events(events.length), sql).toEqual(events);
     }
-    await twins.expectNoMore();
-    await twins.expectSameContents();
-    expect(await twins.input.status()).toMatchObject({ unwatchable: [], pending: [] });
+    await fixture.expectNoMore();
+    await fixture.expectSameContents();
+    expect(await fixture.input.status()).toMatchObject({ unwatchable: [], pending: [] });
   },
 );

@@ -10,9 +10,11 @@ import { promisify } from 'node:util';
 import pg from 'pg';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type ChangeEvent, type PostgresInput, newPostgresInput } from '../../src/index.ts';
-import { Consumer, PATIENT, once, reaches, setup, until } from '../support/consumer.ts';
+import { Consumer, PATIENT, once, reaches } from '../support/consumer.ts';
 import { type TestDatabase, createDatabase } from '../support/database.ts';
 import { type Server, startServer } from '../support/server.ts';
+import { setupInputs } from '../support/setup-inputs.ts';
+import { until } from '../support/until.ts';
 
 const LOG = 'postgres_input.log_postgres_input_test_input';
 /** Renewals are statements that flush what others have committed: there are none while a test lasts. */
@@ -206,14 +208,14 @@ test.each(Object.keys(pasts))(
 
 describe('an event in hand acknowledges nothing', () => {
   async function inHand() {
-    const bench = await setup();
-    onTestFinished(() => bench[Symbol.asyncDispose]());
-    const input = await bench.input();
+    const fixture = await setupInputs();
+    onTestFinished(() => fixture[Symbol.asyncDispose]());
+    const input = await fixture.input();
     const consumer = new Consumer(input, { ack: 'manual' });
     await reaches(input, 'active');
-    await bench.database.query('INSERT INTO items VALUES (1)');
+    await fixture.database.query('INSERT INTO items VALUES (1)');
     await consumer.count(1);
-    return { bench, input, consumer, event: consumer.events[0]! };
+    return { fixture, input, consumer, event: consumer.events[0]! };
   }
   const ids = async (database: TestDatabase) =>
     (await database.query(`SELECT id FROM ${LOG}`)).map(({ id }) => id);
@@ -221,13 +223,13 @@ describe('an event in hand acknowledges nothing', () => {
   test('in another database', async () => {
     const { input, event } = await inHand();
     const other = await inHand();
-    await expectRefused(input, [event], await other.bench.database.client());
-    expect(await ids(other.bench.database)).toEqual(['1']);
+    await expectRefused(input, [event], await other.fixture.database.client());
+    expect(await ids(other.fixture.database)).toEqual(['1']);
   });
 
   test('in a copy of the database that nobody has claimed yet, unless the copy has the very change', async () => {
-    const { bench, input, event, consumer } = await inHand();
-    await bench.database.query('INSERT INTO items VALUES (2)');
+    const { fixture, input, event, consumer } = await inHand();
+    await fixture.database.query('INSERT INTO items VALUES (2)');
     await consumer.count(2);
     const copy = await createDatabase();
     const client = await copy.client();
@@ -244,19 +246,19 @@ describe('an event in hand acknowledges nothing', () => {
   });
 
   test('after the input was uninstalled and installed again', async () => {
-    const { bench, input, event, consumer } = await inHand();
-    await (await bench.input()).uninstall();
-    await bench.database.query('SELECT'); // the node finds out at its next renewal
+    const { fixture, input, event, consumer } = await inHand();
+    await (await fixture.input()).uninstall();
+    await fixture.database.query('SELECT'); // the node finds out at its next renewal
     await consumer.ended;
-    const again = await bench.input();
+    const again = await fixture.input();
     const next = new Consumer(again, { ack: 'manual' });
     await reaches(again, 'active');
-    await bench.database.query('INSERT INTO items VALUES (2)');
+    await fixture.database.query('INSERT INTO items VALUES (2)');
     await next.count(1);
-    await expectRefused(input, [event], await bench.database.client());
+    await expectRefused(input, [event], await fixture.database.client());
     await expect(input.ack(event)).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
     await expect(again.ack(event)).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
-    expect(await ids(bench.database)).toEqual(['2']);
+    expect(await ids(fixture.database)).toEqual(['2']);
   });
 });
 
@@ -269,25 +271,25 @@ describe('a node whose installation is removed', () => {
     )[0].yes;
 
   async function removed() {
-    const bench = await setup();
-    onTestFinished(() => bench[Symbol.asyncDispose]());
+    const fixture = await setupInputs();
+    onTestFinished(() => fixture[Symbol.asyncDispose]());
     const options = { discoveryInterval: 50, lease: { renewInterval: 100, pollInterval: 20 } };
-    const [active, standby] = [await bench.input(options), await bench.input(options)];
+    const [active, standby] = [await fixture.input(options), await fixture.input(options)];
     const first = new Consumer(active);
     await reaches(active, 'active');
     const second = new Consumer(standby, { reconnect: QUICK });
     await reaches(standby, 'standby');
     const attempts: unknown[] = [];
     standby.on('reconnecting', ({ error }) => attempts.push(error));
-    return { bench, active, first, standby, second, attempts, operator: await bench.input(options) };
+    return { fixture, active, first, standby, second, attempts, operator: await fixture.input(options) };
   }
 
   test('does not install it again, waits for somebody who does, and hears the new triggers', async () => {
-    const { bench, first, standby, second, attempts, operator } = await removed();
+    const { fixture, first, standby, second, attempts, operator } = await removed();
     await operator.uninstall();
     expect(await first.ended).toMatchObject({ code: 'ERR_INSTALL', retryable: true, message: /uninstalled/ });
     await until(() => attempts.length > 5);
-    expect(await installed(bench.database)).toBe(false);
+    expect(await installed(fixture.database)).toBe(false);
 
     const third = new Consumer(operator);
     await reaches(operator, 'active');
@@ -296,23 +298,26 @@ describe('a node whose installation is removed', () => {
     await operator.close();
     await third.ended;
     await asleep;
-    await bench.database.query('INSERT INTO items VALUES (1)');
+    await fixture.database.query('INSERT INTO items VALUES (1)');
     await second.count(1);
     expect((await standby.status()).forgedNotifications).toBe(0);
   });
 
   test('notices that it was installed again between two looks', async () => {
-    const bench = await setup();
-    onTestFinished(() => bench[Symbol.asyncDispose]());
+    const fixture = await setupInputs();
+    onTestFinished(() => fixture[Symbol.asyncDispose]());
     const rare = { lease: { duration: 60_000, renewInterval: 20_000, margin: 1000, pollInterval: 50_000 } };
-    const [active, standby] = [await bench.input({ lease: { renewInterval: 50 } }), await bench.input(rare)];
+    const [active, standby] = [
+      await fixture.input({ lease: { renewInterval: 50 } }),
+      await fixture.input(rare),
+    ];
     const first = new Consumer(active);
     await reaches(active, 'active');
     const second = new Consumer(standby, { reconnect: QUICK });
     await reaches(standby, 'standby');
     const attempts: unknown[] = [];
     standby.on('reconnecting', ({ error }) => attempts.push(error));
-    const operator = await bench.input(rare);
+    const operator = await fixture.input(rare);
     await operator.uninstall();
     const third = new Consumer(operator);
     await reaches(operator, 'active');
@@ -320,7 +325,7 @@ describe('a node whose installation is removed', () => {
     await operator.close();
     await third.ended;
     await asleep;
-    await bench.database.query('INSERT INTO items VALUES (1)');
+    await fixture.database.query('INSERT INTO items VALUES (1)');
     await second.count(1);
     expect((await standby.status()).forgedNotifications).toBe(0);
     expect(attempts).toMatchObject([{ code: 'ERR_INSTALL', message: /uninstalled/ }]);

@@ -5,7 +5,8 @@ import { type PostgresInputOptions, newPostgresInput } from '../../src/index.ts'
 import { quoteIdentifier } from '../../src/postgres/quoting.ts';
 import { grantTo, runtimeGrants } from '../../src/schema/grants.ts';
 import { namesOf } from '../../src/schema/names.ts';
-import { application, createRole, input, setup } from '../support/watched.ts';
+import { createRole } from '../support/database.ts';
+import { setupApplication, installationOf, setupInstallation } from '../support/setup-installation.ts';
 
 /** A running input, connected as `url` says. */
 async function run(url: string, options: PostgresInputOptions = {}) {
@@ -56,7 +57,7 @@ const TRAPS = `
 
 describe('the application', () => {
   test('needs rights on its own table only, whatever its search_path finds first', async () => {
-    const { database, names, changes } = await setup(`
+    const { database, names, changes } = await setupInstallation(`
       CREATE TABLE t (id numeric PRIMARY KEY, n int);
       CREATE TABLE u (code text PRIMARY KEY, n int)`);
     const { role, url } = await createRole(database);
@@ -100,7 +101,7 @@ describe('the application', () => {
   });
 
   test('gains nothing by the types, casts and operators of a table that it owns', async () => {
-    const { database, changes } = await setup('CREATE TABLE t (id int PRIMARY KEY, n int)');
+    const { database, changes } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY, n int)');
     const { role, url } = await createRole(database);
     await database.query(`
       GRANT CREATE ON DATABASE ${database.name} TO ${role}; GRANT CREATE ON SCHEMA public TO ${role};
@@ -129,7 +130,7 @@ describe('the application', () => {
         await changes();
         await owner.query(`INSERT INTO t VALUES (${value}); UPDATE t SET n = 1; DELETE FROM t`);
         expect(await changes()).toHaveLength(3);
-        expect((await input(database).install()).unwatchable).toEqual([]);
+        expect((await installationOf(database).install()).unwatchable).toEqual([]);
       }
     }
     // What the owner's own statements do is the owner's affair.
@@ -137,7 +138,7 @@ describe('the application', () => {
   });
 
   test('needs no EXECUTE on pg_notify, nor does whoever installed', async () => {
-    const database = await application();
+    const database = await setupApplication();
     const [installer, writer] = [await createRole(database), await createRole(database)];
     await database.query(`
       GRANT CREATE ON DATABASE ${database.name} TO ${installer.role};
@@ -148,7 +149,7 @@ describe('the application', () => {
     );
     const owner = await database.client({ connectionString: installer.url });
     await owner.query(`CREATE TABLE t (id int PRIMARY KEY); GRANT INSERT ON t TO ${writer.role}`);
-    const { install, names } = input(database, {}, installer.url);
+    const { install, names } = installationOf(database, {}, installer.url);
     await install();
     const reader = await database.client();
     const payloads: unknown[] = [];
@@ -164,7 +165,7 @@ describe('the application', () => {
   });
 
   test('may have row-level security, which also binds the owner', async () => {
-    const { database, changes } = await setup(`
+    const { database, changes } = await setupInstallation(`
       CREATE TABLE t (id int PRIMARY KEY, tenant text, n int);
       ALTER TABLE t ENABLE ROW LEVEL SECURITY; ALTER TABLE t FORCE ROW LEVEL SECURITY;
       CREATE POLICY own ON t USING (tenant = current_user);
@@ -192,11 +193,11 @@ describe('internal objects', () => {
     WHERE f.pronamespace = 'postgres_input'::regnamespace AND has_function_privilege($1, f.oid, 'EXECUTE')`;
 
   test('are for nobody else, whatever the default privileges are', async () => {
-    const database = await application('CREATE TABLE t (id int PRIMARY KEY)');
+    const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
     const { role, url } = await createRole(database);
     const kinds = ['TABLES', 'SEQUENCES', 'FUNCTIONS', 'SCHEMAS'];
     for (const kind of kinds) await database.query(`ALTER DEFAULT PRIVILEGES GRANT ALL ON ${kind} TO PUBLIC`);
-    await input(database).install();
+    await installationOf(database).install();
     for (const kind of kinds)
       await database.query(`ALTER DEFAULT PRIVILEGES REVOKE ALL ON ${kind} FROM PUBLIC`);
     await database.query('ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO PUBLIC');
@@ -222,7 +223,7 @@ describe('internal objects', () => {
   });
 
   test('are functions that run as their owner, under a search_path of their own', async () => {
-    const { database } = await setup(
+    const { database } = await setupInstallation(
       'CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id timestamptz PRIMARY KEY)',
     );
     const functions = await database.query(`
@@ -237,11 +238,14 @@ describe('internal objects', () => {
 
   test('may lie in a schema of any name', async () => {
     const internalSchema = `100%s "x"; '; DROP TABLE t; --`;
-    const { database, changes, uninstall, plan } = await setup('CREATE TABLE t (id int PRIMARY KEY)', {
-      internalSchema,
-      tables: { exclude: ["'; DROP TABLE t; --", '" OR true', '(', 'x'.repeat(200), '*'.repeat(20) + 'x'] },
-      schemas: ['public', "'; DROP TABLE t; --", '"', 'x'.repeat(63)],
-    });
+    const { database, changes, uninstall, plan } = await setupInstallation(
+      'CREATE TABLE t (id int PRIMARY KEY)',
+      {
+        internalSchema,
+        tables: { exclude: ["'; DROP TABLE t; --", '" OR true', '(', 'x'.repeat(200), '*'.repeat(20) + 'x'] },
+        schemas: ['public', "'; DROP TABLE t; --", '"', 'x'.repeat(63)],
+      },
+    );
     expect((await plan()).steps).toEqual([]);
     await database.query('INSERT INTO t VALUES (1); ALTER TABLE t RENAME id TO x');
     await database.query('UPDATE t SET x = 2');
@@ -253,7 +257,7 @@ describe('internal objects', () => {
 
 describe('whoever installs', () => {
   test('is no superuser: owns the tables, and may create in the database', async () => {
-    const database = await application();
+    const database = await setupApplication();
     const { role, url } = await createRole(database);
     await database.query(
       `GRANT CREATE ON DATABASE ${database.name} TO ${role}; GRANT CREATE ON SCHEMA public TO ${role}`,
@@ -269,13 +273,15 @@ describe('whoever installs', () => {
   });
 
   test('is a member of the owning role, and has a schema that a DBA made', async () => {
-    const database = await application('CREATE SCHEMA postgres_input; CREATE TABLE t (id int PRIMARY KEY)');
+    const database = await setupApplication(
+      'CREATE SCHEMA postgres_input; CREATE TABLE t (id int PRIMARY KEY)',
+    );
     const [owner, member] = [await createRole(database), await createRole(database)];
     await database.query(`
       GRANT CREATE ON SCHEMA public TO ${owner.role};
       ALTER TABLE t OWNER TO ${owner.role}; GRANT ${owner.role} TO ${member.role};
       GRANT CREATE, USAGE ON SCHEMA postgres_input TO ${member.role}`);
-    const { install, changes, uninstall } = input(database, {}, member.url);
+    const { install, changes, uninstall } = installationOf(database, {}, member.url);
     expect(await install()).toEqual({ watched: ['t'], unwatchable: [], pending: [] });
     await database.query('INSERT INTO t VALUES (1)');
     expect(await changes()).toEqual(['INSERT t 1']);
@@ -287,7 +293,7 @@ describe('whoever installs', () => {
   });
 
   test('is the owner of a schema that a DBA made, and needs no CREATE on the database', async () => {
-    const database = await application('CREATE TABLE t (id int PRIMARY KEY)');
+    const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
     const { role, url } = await createRole(database);
     await database.query(`
       REVOKE CREATE ON DATABASE ${database.name} FROM PUBLIC; ALTER TABLE t OWNER TO ${role};
@@ -299,17 +305,17 @@ describe('whoever installs', () => {
   });
 
   test('is not the first: what another role installs for the same input writes with the rights of the first', async () => {
-    const database = await application(`
+    const database = await setupApplication(`
       CREATE SCHEMA postgres_input;
       CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY)`);
     const [first, second] = [await createRole(database), await createRole(database)];
     await database.query(`
       GRANT CREATE, USAGE ON SCHEMA postgres_input TO ${first.role}, ${second.role};
       ALTER TABLE a OWNER TO ${first.role}; ALTER TABLE b OWNER TO ${second.role}`);
-    expect((await input(database, {}, first.url).install()).watched).toEqual(['a']);
+    expect((await installationOf(database, {}, first.url).install()).watched).toEqual(['a']);
 
     // It can't have its functions write to another's log: the application's statements would fail.
-    const { watched, unwatchable } = await input(database, {}, second.url).install();
+    const { watched, unwatchable } = await installationOf(database, {}, second.url).install();
     expect({ watched, unwatchable }).toEqual({
       watched: ['a'],
       unwatchable: [
@@ -321,32 +327,32 @@ describe('whoever installs', () => {
       ],
     });
     await database.query('INSERT INTO a VALUES (1); INSERT INTO b VALUES (1)');
-    expect(await input(database).changes()).toEqual(['INSERT a 1']);
+    expect(await installationOf(database).changes()).toEqual(['INSERT a 1']);
 
     // A superuser can, and lends the first its own rights with none of them.
-    await input(database).install();
+    await installationOf(database).install();
     const owners = `SELECT DISTINCT pg_get_userbyid(proowner) AS owner FROM pg_proc WHERE pronamespace = 'postgres_input'::regnamespace`;
     expect(await database.query(owners)).toEqual([{ owner: first.role }]);
     await database.query('INSERT INTO b VALUES (2); INSERT INTO c VALUES (2)');
-    expect(await input(database).changes()).toEqual(['INSERT b 2', 'INSERT c 2']);
-    expect((await input(database, {}, first.url).plan()).steps).toEqual([]);
+    expect(await installationOf(database).changes()).toEqual(['INSERT b 2', 'INSERT c 2']);
+    expect((await installationOf(database, {}, first.url).plan()).steps).toEqual([]);
   });
 
   test('is a superuser, and does not install where another role could replace what it installs', async () => {
-    const database = await application('CREATE TABLE t (id int PRIMARY KEY)');
+    const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
     const { role } = await createRole(database);
     await database.query(`CREATE SCHEMA postgres_input AUTHORIZATION ${role}`);
-    await expect(input(database).install()).rejects.toMatchObject({
+    await expect(installationOf(database).install()).rejects.toMatchObject({
       code: 'ERR_INSTALL',
       message: expect.stringContaining(`schema postgres_input belongs to ${role}`),
     });
     await database.query('INSERT INTO t VALUES (1)');
     await database.query('ALTER SCHEMA postgres_input OWNER TO CURRENT_USER');
-    expect((await input(database).install()).watched).toEqual(['t']);
+    expect((await installationOf(database).install()).watched).toEqual(['t']);
   });
 
   test('has TRIGGER on the table of another; what it may not watch is told, and stops nothing', async () => {
-    const database = await application(`
+    const database = await setupApplication(`
       CREATE TABLE granted (id int PRIMARY KEY); CREATE TABLE theirs (id int PRIMARY KEY);
       CREATE SCHEMA closed; CREATE TABLE closed.t (id int PRIMARY KEY)`);
     const { role, url } = await createRole(database);
@@ -374,7 +380,7 @@ describe('whoever installs', () => {
   });
 
   test('is told what is missing', async () => {
-    const database = await application();
+    const database = await setupApplication();
     const { url } = await createRole(database);
     const { events } = await run(url);
     await expect(events.next()).rejects.toMatchObject({
@@ -387,12 +393,12 @@ describe('whoever installs', () => {
 describe('a node that may do no DDL', () => {
   /** A database in which a DBA has run what plan prints, and a role with the grants of the README. */
   async function prepared() {
-    const database = await application('CREATE TABLE t (id int PRIMARY KEY)');
-    const { steps, barredSteps } = await input(database).plan();
+    const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
+    const { steps, barredSteps } = await installationOf(database).plan();
     expect(barredSteps).toEqual([]);
     for (const { sql } of steps) await database.query(['BEGIN', ...sql, 'COMMIT'].join(';\n'));
     const { role, url } = await createRole(database);
-    const grants = runtimeGrants(input(database).names);
+    const grants = runtimeGrants(installationOf(database).names);
     const grant = (how: string) =>
       grants.map(({ privileges, on, sql }) => ({
         privileges,
@@ -414,15 +420,15 @@ describe('a node that may do no DDL', () => {
 
   test('needs these rights', async () => {
     const { database, url } = await prepared();
-    expect(runtimeGrants(input(database).names).map(({ privileges, name }) => [...privileges, name])).toEqual(
-      [
-        ['USAGE', 'postgres_input'],
-        ['SELECT', 'UPDATE', 'lock_postgres_input_test'],
-        ['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'log_postgres_input_test'],
-        ['SELECT', 'sequence_postgres_input_test'],
-        ['SELECT', 'secret_postgres_input_test'],
-      ],
-    );
+    expect(
+      runtimeGrants(installationOf(database).names).map(({ privileges, name }) => [...privileges, name]),
+    ).toEqual([
+      ['USAGE', 'postgres_input'],
+      ['SELECT', 'UPDATE', 'lock_postgres_input_test'],
+      ['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'log_postgres_input_test'],
+      ['SELECT', 'sequence_postgres_input_test'],
+      ['SELECT', 'secret_postgres_input_test'],
+    ]);
     const { watcher, asleep, next, events } = await run(url, { install: false });
     await asleep;
     await database.query('INSERT INTO t VALUES (1)');
@@ -505,7 +511,7 @@ describe('a node that may do no DDL', () => {
   });
 
   test('is told that a DBA has to install', async () => {
-    const database = await application('CREATE TABLE t (id int PRIMARY KEY)');
+    const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
     const { url } = await createRole(database);
     const { events } = await run(url, { install: false });
     await expect(events.next()).rejects.toMatchObject({
@@ -516,7 +522,7 @@ describe('a node that may do no DDL', () => {
 });
 
 test('what an eavesdropper sends, or sends again, is never an event', async () => {
-  const database = await application('CREATE TABLE t (id int PRIMARY KEY)');
+  const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
   const { url } = await createRole(database);
   const { watcher, next, asleep } = await run(database.url);
   await asleep;

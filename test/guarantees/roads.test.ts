@@ -9,13 +9,18 @@ import { eventOf } from '../../src/delivery/event.ts';
 import { newPostgresInput } from '../../src/index.ts';
 import { withSession } from '../../src/node/connect.ts';
 import { quoteIdentifier, quoteLiteral } from '../../src/postgres/quoting.ts';
-import type { TestDatabase } from '../support/database.ts';
+import { type TestDatabase } from '../support/database.ts';
 import { HOSTILE } from '../support/hostile-names.ts';
 import { KEYS, TABLES_WITH_KEYS, keyTable } from '../support/keys.ts';
-import { type Watched, application, input, setup } from '../support/watched.ts';
+import {
+  type InstallationFixture,
+  setupApplication,
+  installationOf,
+  setupInstallation,
+} from '../support/setup-installation.ts';
 
 /** Stands in for a sleeping reader: holds its lock, and collects what our triggers then send. */
-async function sleeper(database: TestDatabase, { names }: Watched) {
+async function sleeper(database: TestDatabase, { names }: InstallationFixture) {
   const listener = await database.client();
   const payloads: string[] = [];
   listener.on('notification', ({ payload }) => payloads.push(payload!));
@@ -33,7 +38,7 @@ async function sleeper(database: TestDatabase, { names }: Watched) {
   };
 }
 
-async function secretOf(database: TestDatabase, { names }: Watched): Promise<Buffer> {
+async function secretOf(database: TestDatabase, { names }: InstallationFixture): Promise<Buffer> {
   const [row] = await database.query(`SELECT key FROM ${names.secretTable.sql}`);
   return row.key;
 }
@@ -48,7 +53,7 @@ function announced(payloads: string[], secret: Buffer): Change[] {
 }
 
 /** What the reader would make of the log. */
-const logged = ({ settings, names }: Watched): Promise<Change[]> =>
+const logged = ({ settings, names }: InstallationFixture): Promise<Change[]> =>
   withSession(settings, async (session) => {
     const log = new ChangeLog(session, names);
     const { changes, last } = await log.readPage(100_000);
@@ -58,33 +63,33 @@ const logged = ({ settings, names }: Watched): Promise<Change[]> =>
 
 describe('both roads bring the same', () => {
   test('for keys of every type', async () => {
-    const { database, ...watched } = await setup(TABLES_WITH_KEYS);
-    const reader = await sleeper(database, watched);
+    const { database, ...fixture } = await setupInstallation(TABLES_WITH_KEYS);
+    const reader = await sleeper(database, fixture);
     for (const [type, values] of Object.entries(KEYS)) {
       for (const value of values)
         await database.query(`INSERT INTO ${keyTable(type)} VALUES (${quoteLiteral(value)})`);
       await database.query(`UPDATE ${keyTable(type)} SET n = 1; DELETE FROM ${keyTable(type)}`);
     }
-    const changes = announced(await reader.payloads(), await secretOf(database, watched));
+    const changes = announced(await reader.payloads(), await secretOf(database, fixture));
     expect(changes).toHaveLength(6 * Object.keys(KEYS).length);
-    expect(changes).toEqual(await logged(watched));
+    expect(changes).toEqual(await logged(fixture));
     for (const change of changes) expect(new Date(change.occurredAt!).getTime()).toBeCloseTo(Date.now(), -5);
   });
 
   test('for names, composite keys, none, and TRUNCATE', async () => {
-    const { database, ...watched } = await setup(`
+    const { database, ...fixture } = await setupInstallation(`
       CREATE TABLE composite (a text, b int, id int, PRIMARY KEY (a, b));
       CREATE TABLE none (n int);
       ${HOSTILE.map((name) => `CREATE TABLE ${quoteIdentifier(name)} (${quoteIdentifier(name)} text PRIMARY KEY);`).join('')}`);
-    const reader = await sleeper(database, watched);
+    const reader = await sleeper(database, fixture);
     for (const name of HOSTILE)
       await database.query(`INSERT INTO ${quoteIdentifier(name)} VALUES (${quoteLiteral(name)})`);
     await database.query(`
       INSERT INTO composite VALUES ('"', 1, 5), ('', 2, NULL); UPDATE composite SET b = 3;
       INSERT INTO none VALUES (1); TRUNCATE none`);
-    const changes = announced(await reader.payloads(), await secretOf(database, watched));
+    const changes = announced(await reader.payloads(), await secretOf(database, fixture));
     expect(changes).toHaveLength(HOSTILE.length + 8);
-    expect(changes).toEqual(await logged(watched));
+    expect(changes).toEqual(await logged(fixture));
     expect(eventOf(changes.at(-1)!, 'test', '1')).toEqual({
       location: 'none',
       operation: 'delete',
@@ -99,7 +104,7 @@ describe('both roads bring the same', () => {
   });
 
   test('by one statement for each row or one for all, which is announced without its changes', async () => {
-    const { database, ...watched } = await setup(`
+    const { database, ...fixture } = await setupInstallation(`
       CREATE TABLE named (id text PRIMARY KEY, n int);
       CREATE TABLE composite (a text, b int, id text, n int, PRIMARY KEY (a, b));
       CREATE TABLE none (id text, n int)`);
@@ -114,7 +119,7 @@ describe('both roads bring the same', () => {
       'long'.repeat(3000),
       ...Array(60).keys(),
     ];
-    const reader = await sleeper(database, watched);
+    const reader = await sleeper(database, fixture);
     const values = texts.map((text, n) => ({
       named: `(${quoteLiteral(`${text}`)}, 0)`,
       composite: `(${quoteLiteral(`${text}`)}, ${n}, ${n % 2 ? 'NULL' : quoteLiteral(`${text}`)}, 0)`,
@@ -122,21 +127,21 @@ describe('both roads bring the same', () => {
     }));
     for (const table of ['named', 'composite', 'none'] as const) {
       const rows = values.map((value) => value[table]);
-      await database.query(`TRUNCATE ${watched.names.logTable.sql}`);
+      await database.query(`TRUNCATE ${fixture.names.logTable.sql}`);
       // A statement's changes come in any order.
       const whatItDid = async () =>
-        (await logged(watched))
+        (await logged(fixture))
           .map(({ location, operation, id, key }) => JSON.stringify([location, operation, id, key]))
           .toSorted();
       for (const row of rows) await database.query(`INSERT INTO ${table} VALUES ${row}`);
       const inserted = await whatItDid();
-      await database.query(`TRUNCATE ${table}; TRUNCATE ${watched.names.logTable.sql}`);
+      await database.query(`TRUNCATE ${table}; TRUNCATE ${fixture.names.logTable.sql}`);
       await reader.payloads();
       await database.query(`INSERT INTO ${table} VALUES ${rows.join()}`);
       expect(await reader.payloads()).toEqual(['[]']);
       expect(await whatItDid()).toEqual(inserted);
       for (const statement of [`UPDATE ${table} SET n = n + 1`, `DELETE FROM ${table}`]) {
-        await database.query(`TRUNCATE ${watched.names.logTable.sql}; ${statement}`);
+        await database.query(`TRUNCATE ${fixture.names.logTable.sql}; ${statement}`);
         expect(await reader.payloads()).toEqual(['[]']);
         const operation = statement.startsWith('U') ? '"update"' : '"delete"';
         const changed = inserted.map((change) => change.replace('"create"', operation));
@@ -145,15 +150,15 @@ describe('both roads bring the same', () => {
     }
     // Long ones have rows of their own: a hundred of them could come to more than the gigabyte at which strings end.
     await database.query(`INSERT INTO none SELECT repeat('x', 10000) FROM generate_series(1, 60)`);
-    expect(await database.query(`SELECT FROM ${watched.names.logTable.sql} WHERE size IS NULL`)).toHaveLength(
+    expect(await database.query(`SELECT FROM ${fixture.names.logTable.sql} WHERE size IS NULL`)).toHaveLength(
       60,
     );
   });
 
   test('of one transaction, with its id: notified, read, packed and unpacked', async () => {
-    const { database, ...watched } = await setup('CREATE TABLE t (id int PRIMARY KEY, n int)');
-    const reader = await sleeper(database, watched);
-    const secret = await secretOf(database, watched);
+    const { database, ...fixture } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY, n int)');
+    const reader = await sleeper(database, fixture);
+    const secret = await secretOf(database, fixture);
     const writer = await database.client();
     const inTransaction = async (...statements: string[]): Promise<string> => {
       await writer.query(['BEGIN', ...statements].join(';'));
@@ -171,18 +176,18 @@ describe('both roads bring the same', () => {
       'INSERT INTO t SELECT generate_series(3, 200)',
       'DELETE FROM t WHERE id = 1',
     );
-    const read = await logged(watched);
+    const read = await logged(fixture);
     expect(read.slice(0, 3)).toEqual(notified);
     expect(read.slice(3).map(({ transaction }) => transaction)).toEqual(Array(199).fill(many));
 
-    const { names } = watched;
+    const { names } = fixture;
     const packed = await database.query(`SELECT seq FROM ${names.logTable.sql} WHERE size IS NOT NULL`);
     expect(packed.length).toBeGreaterThan(1);
-    await withSession(watched.settings, (session) =>
+    await withSession(fixture.settings, (session) =>
       session.query(acknowledgementsSql(names).unpack, ['{}', packed.map(({ seq }) => seq)]),
     );
     expect(await database.query(`SELECT FROM ${names.logTable.sql} WHERE size IS NOT NULL`)).toEqual([]);
-    expect(await logged(watched)).toEqual(read);
+    expect(await logged(fixture)).toEqual(read);
   });
 
   test('of a notification by hand, which has none', () => {
@@ -191,7 +196,7 @@ describe('both roads bring the same', () => {
   });
 
   test('through an input, asleep and then again from the log', async () => {
-    const database = await application('CREATE TABLE t (id int PRIMARY KEY)');
+    const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
     const watcher = await newPostgresInput(
       { name: 'test', type: 'postgres', connectionString: database.url },
       { connectTimeout: 10_000 },
@@ -224,8 +229,8 @@ describe('both roads bring the same', () => {
 
 describe('a notification', () => {
   test('is sent while the reader sleeps, and only then', async () => {
-    const { database, ...watched } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
-    const reader = await sleeper(database, watched);
+    const { database, ...fixture } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
+    const reader = await sleeper(database, fixture);
     await database.query('INSERT INTO t VALUES (1)');
     expect(await reader.payloads()).toHaveLength(1);
     await reader.unlock();
@@ -234,9 +239,9 @@ describe('a notification', () => {
   });
 
   test('holds up to 50 changes of a statement, if there is room, and else tells to look in the log', async () => {
-    const { database, ...watched } = await setup('CREATE TABLE t (id text PRIMARY KEY)');
-    const reader = await sleeper(database, watched);
-    const secret = await secretOf(database, watched);
+    const { database, ...fixture } = await setupInstallation('CREATE TABLE t (id text PRIMARY KEY)');
+    const reader = await sleeper(database, fixture);
+    const secret = await secretOf(database, fixture);
     await database.query('INSERT INTO t SELECT i FROM generate_series(1, 50) i');
     expect(announced(await reader.payloads(), secret)).toHaveLength(50);
     await database.query('INSERT INTO t SELECT i FROM generate_series(51, 101) i');
@@ -246,34 +251,34 @@ describe('a notification', () => {
     await database.query(`DELETE FROM t WHERE false`);
     await database.query(`UPDATE t SET id = id WHERE false`);
     expect(await reader.payloads()).toEqual([]);
-    expect(await logged(watched)).toHaveLength(141);
+    expect(await logged(fixture)).toHaveLength(141);
   });
 
   test('is not sent where nothing changed, also of a table that is no longer as it was', async () => {
-    const { database, ...watched } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
+    const { database, ...fixture } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
     await database.query('ALTER TABLE t RENAME id TO number');
-    const reader = await sleeper(database, watched);
+    const reader = await sleeper(database, fixture);
     await database.query('INSERT INTO t SELECT 1 WHERE false; UPDATE t SET number = 2; DELETE FROM t');
     expect(await reader.payloads()).toEqual([]);
     await database.query('INSERT INTO t VALUES (1)');
     expect(await reader.payloads()).toEqual(['[]']);
-    expect(await logged(watched)).toMatchObject([{ id: '1', key: 'number' }]);
+    expect(await logged(fixture)).toMatchObject([{ id: '1', key: 'number' }]);
   });
 
   test('tells to look in the log of an id that is as long as an id may be, escaped', async () => {
-    const { database, ...watched } = await setup('CREATE TABLE t (id text)');
-    const reader = await sleeper(database, watched);
+    const { database, ...fixture } = await setupInstallation('CREATE TABLE t (id text)');
+    const reader = await sleeper(database, fixture);
     await database.query(`INSERT INTO t VALUES (repeat(E'\\x01', 1000000))`);
     expect(await reader.payloads()).toEqual(['[]']);
   }, 180_000);
 
   test('is a different one for every statement: equal ones would be merged', async () => {
-    const { database, ...watched } = await setup(
+    const { database, ...fixture } = await setupInstallation(
       'CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1)',
     );
-    const reader = await sleeper(database, watched);
+    const reader = await sleeper(database, fixture);
     await database.query('BEGIN; UPDATE t SET n = 1; UPDATE t SET n = 1; COMMIT');
-    const changes = announced(await reader.payloads(), await secretOf(database, watched));
+    const changes = announced(await reader.payloads(), await secretOf(database, fixture));
     expect(new Set(changes.map(({ sequence }) => sequence)).size).toBe(2);
   });
 
@@ -304,11 +309,11 @@ describe('a notification', () => {
       client,
       query: async (sql: string, params?: unknown[]) => (await writer.query(sql, params)).rows,
     } as unknown as TestDatabase;
-    const watched = input(database);
-    await watched.install();
-    const reader = await sleeper(database, watched);
+    const fixture = installationOf(database);
+    await fixture.install();
+    const reader = await sleeper(database, fixture);
     await writer.query(`INSERT INTO café VALUES ('é')`);
     expect(await reader.payloads()).toEqual(['[]']);
-    expect(await logged(watched)).toMatchObject([{ location: 'café', id: 'é', key: 'ñ' }]);
+    expect(await logged(fixture)).toMatchObject([{ location: 'café', id: 'é', key: 'ñ' }]);
   });
 });

@@ -5,7 +5,7 @@ import { withSession } from '../../src/node/connect.ts';
 import { catalogFingerprint } from '../../src/schema/catalog.ts';
 import { install } from '../../src/schema/install.ts';
 import { type CandidateTable, candidateTables } from '../../src/schema/tables.ts';
-import { application, input, setup } from '../support/watched.ts';
+import { setupApplication, installationOf, setupInstallation } from '../support/setup-installation.ts';
 
 /** A change of the schema, and what a row looks like before discovery has noticed and after. */
 interface Case {
@@ -200,7 +200,7 @@ describe('the statements go on working, and discovery puts right what they log, 
   test.each(Object.entries(CASES))(
     '%s',
     async (_, { tables, change, afterwards, logs, discovered = logs }) => {
-      const { database, changes, install, plan, names, settings } = await setup(tables ?? T, {
+      const { database, changes, install, plan, names, settings } = await setupInstallation(tables ?? T, {
         schemas: ['public', 'app'],
       });
       const fingerprint = () =>
@@ -234,7 +234,7 @@ describe('the statements go on working, and discovery puts right what they log, 
 });
 
 test('an active input finds a new table, and a changed one, within its discovery interval', async () => {
-  const database = await application(U);
+  const database = await setupApplication(U);
   await using watcher = await newPostgresInput(
     { name: 'test', type: 'postgres', connectionString: database.url },
     { connectTimeout: 10_000, discoveryInterval: 100 },
@@ -254,7 +254,7 @@ test('an active input finds a new table, and a changed one, within its discovery
   await database.query('INSERT INTO renamed VALUES (2); DROP TABLE renamed');
   expect(await dropped).toEqual(['t']);
   await database.query('REINDEX TABLE CONCURRENTLY t');
-  await expect.poll(async () => (await input(database).plan()).steps).toEqual([]);
+  await expect.poll(async () => (await installationOf(database).plan()).steps).toEqual([]);
 
   const seen = [];
   for await (const { location, id } of events) if (seen.push([location, id]) === 2) break;
@@ -265,7 +265,7 @@ test('an active input finds a new table, and a changed one, within its discovery
 });
 
 test('discovery notices a foreign part of a table, wherever it lies', async () => {
-  const { database, settings, names, install } = await setup(`
+  const { database, settings, names, install } = await setupInstallation(`
     CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw; CREATE SCHEMA away;
     CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE child () INHERITS (t);
     CREATE FOREIGN TABLE away.f (id int NOT NULL) SERVER files OPTIONS (filename '/dev/null')`);
@@ -278,7 +278,7 @@ test('discovery notices a foreign part of a table, wherever it lies', async () =
 });
 
 test('the guard is asked once by each session, and again after a change of the table', async () => {
-  const { database, names } = await setup(U);
+  const { database, names } = await setupInstallation(U);
   const writer = await database.client();
   await writer.query(`SET track_functions = 'all'`);
   for (let code = 1; code <= 10; code++) await writer.query('INSERT INTO t VALUES ($1)', [code]);
@@ -293,7 +293,7 @@ test('the guard is asked once by each session, and again after a change of the t
 });
 
 test('the guard has an answer where nothing is left of what it is asked for, as in a restored database', async () => {
-  const { database, names } = await setup(U);
+  const { database, names } = await setupInstallation(U);
   const guard = async (...values: unknown[]) => {
     const [row] = await database.query(`SELECT ${names.guardFunction.sql}($1, $2, $3, $4) AS stands`, values);
     return row.stands;
@@ -309,7 +309,7 @@ test('the guard has an answer where nothing is left of what it is asked for, as 
 });
 
 test('what identifies a row is made of one view of the catalog, while others change it', async () => {
-  const { database, settings } = await setup(U);
+  const { database, settings } = await setupInstallation(U);
   const identity = () =>
     withSession(settings, async (session) => {
       await session.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
@@ -341,7 +341,7 @@ test.each([
 ])(
   'a transaction whose snapshot is older than a change of %s goes on working',
   async (_, tables, change, logs) => {
-    const { database, changes } = await setup(tables);
+    const { database, changes } = await setupInstallation(tables);
     const writer = await database.client();
     await writer.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
     await writer.query('SELECT FROM pg_catalog.pg_class LIMIT 1');
@@ -353,7 +353,7 @@ test.each([
 );
 
 test('no statement fails and no change is lost while the key is changed again and again', async () => {
-  const { database, names, settings } = await setup(
+  const { database, names, settings } = await setupInstallation(
     'CREATE TABLE t (id bigserial PRIMARY KEY, n int NOT NULL DEFAULT 0)',
   );
   const ending = new AbortController();

@@ -6,8 +6,8 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { newPostgresInput } from '../../src/index.ts';
-import type { TestDatabase } from '../support/database.ts';
-import { application, createRole } from '../support/watched.ts';
+import { type TestDatabase, createRole } from '../support/database.ts';
+import { setupApplication } from '../support/setup-installation.ts';
 
 const SOURCE = new URL('../../src', import.meta.url).pathname;
 const source = readdirSync(SOURCE, { recursive: true, encoding: 'utf8' })
@@ -53,7 +53,7 @@ async function createEvil(database: TestDatabase): Promise<void> {
 }
 
 test('a search_path that finds evil before PostgreSQL calls nothing of it', async () => {
-  const database = await application('CREATE TABLE t (id int PRIMARY KEY)');
+  const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
   await createEvil(database);
   const { role, url } = await createRole(database, 'SUPERUSER');
   await database.query(`ALTER ROLE ${role} SET search_path = evil, pg_catalog, public`);

@@ -9,8 +9,9 @@ import {
   newPostgresInput,
 } from '../../src/index.ts';
 import { Random } from '../chaos/random.ts';
-import { PATIENT, until } from '../support/consumer.ts';
+import { PATIENT } from '../support/consumer.ts';
 import { createDatabase } from '../support/database.ts';
+import { until } from '../support/until.ts';
 
 const ROUNDS = 50;
 const NODES = 10;

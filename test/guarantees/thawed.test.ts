@@ -1,16 +1,19 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { once, reaches, setup, spawnReplica, until } from '../support/consumer.ts';
+import { once, reaches } from '../support/consumer.ts';
+import { startNode } from '../support/node-process.ts';
+import { setupInputs } from '../support/setup-inputs.ts';
+import { until } from '../support/until.ts';
 
 test.each(['auto', 'manual'] as const)(
   'a node that was frozen past its lease hands out nothing more of what it has, and rejoins, with ack: %s',
   async (ack) => {
-    await using bench = await setup();
-    const { database } = bench;
+    await using fixture = await setupInputs();
+    const { database } = fixture;
     const options = { lease: { duration: 3000, renewInterval: 600, margin: 600 } };
-    const frozen = spawnReplica({ url: database.url, options, handle: { ack } });
+    const frozen = startNode({ url: database.url, options, handle: { ack } });
     onTestFinished(() => frozen[Symbol.asyncDispose]());
     await frozen.waitFor(({ is }) => is === 'asleep', 60_000);
-    const other = await bench.input(options);
+    const other = await fixture.input(options);
     const events = other.handle({ ack });
     await reaches(other, 'standby');
     const logged = async () => {

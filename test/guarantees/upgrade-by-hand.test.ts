@@ -3,16 +3,17 @@ import { readFile } from 'node:fs/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { newPostgresInput } from '../../src/index.ts';
 import { VERSION, versionLine } from '../../src/schema/migrations.ts';
-import { setup as setupCommand } from '../cli/support.ts';
-import { Consumer, reaches, spawnReplica } from '../support/consumer.ts';
+import { setupCommands } from '../cli/commands.ts';
+import { Consumer, reaches } from '../support/consumer.ts';
+import { startNode } from '../support/node-process.ts';
 import type { NodeSetup } from '../support/node.ts';
 import { published, publishedCommand } from '../support/published.ts';
 
 async function setup() {
-  const command = await setupCommand();
+  const command = await setupCommands();
   const { database } = command;
   const oldNode = async (options: NodeSetup['options'] = {}) => {
-    const node = spawnReplica({ url: database.url, name: 'x', package: await published('0.1.0'), options });
+    const node = startNode({ url: database.url, name: 'x', package: await published('0.1.0'), options });
     onTestFinished(() => node[Symbol.asyncDispose]());
     return node;
   };

@@ -4,25 +4,28 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import type { ChangeEvent, PostgresInput } from '../../src/index.ts';
 import { VERSION, versionLine } from '../../src/schema/migrations.ts';
 import { namesOf } from '../../src/schema/names.ts';
-import { Consumer, connections, once, reaches, setup, spawnReplica, until } from '../support/consumer.ts';
-import type { TestDatabase } from '../support/database.ts';
+import { Consumer, once, reaches } from '../support/consumer.ts';
+import { type TestDatabase } from '../support/database.ts';
+import { startNode } from '../support/node-process.ts';
 import type { NodeSetup, Report } from '../support/node.ts';
 import type { NodeProcess } from '../support/processes.ts';
 import { published, publishedCommand } from '../support/published.ts';
+import { connections, setupInputs } from '../support/setup-inputs.ts';
+import { until } from '../support/until.ts';
 
 const names = namesOf('test_input', 'postgres_input');
 
 async function setupUpgrade() {
-  const bench = await setup();
-  onTestFinished(() => bench[Symbol.asyncDispose]());
-  const { database } = bench;
+  const fixture = await setupInputs();
+  onTestFinished(() => fixture[Symbol.asyncDispose]());
+  const { database } = fixture;
   await database.query('CREATE TABLE orders (id int PRIMARY KEY, status text)');
   return {
     database,
-    input: (...options: Parameters<typeof bench.input>) => bench.input(...options),
+    input: (...options: Parameters<typeof fixture.input>) => fixture.input(...options),
     /** A node of version 0.1.0, in a process of its own. */
     oldNode: async (options: Partial<NodeSetup> = {}): Promise<NodeProcess<Report>> => {
-      const node = spawnReplica({ url: database.url, package: await published('0.1.0'), ...options });
+      const node = startNode({ url: database.url, package: await published('0.1.0'), ...options });
       onTestFinished(() => node[Symbol.asyncDispose]());
       return node;
     },

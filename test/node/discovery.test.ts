@@ -3,8 +3,8 @@ import { expect, test, vi } from 'vitest';
 import type { Notice } from '../../src/api/lifecycle-events.ts';
 import { Discovery } from '../../src/node/discovery.ts';
 import type { Session } from '../../src/postgres/session.ts';
-import { until } from '../support/consumer.ts';
-import { setupStage } from '../support/stage.ts';
+import { setupSessions } from '../support/setup-sessions.ts';
+import { until } from '../support/until.ts';
 
 /** Makes the fingerprint of the catalog take so many milliseconds, and counts how often it was asked for. */
 function slowFingerprint(session: Session, ms: number) {
@@ -21,20 +21,20 @@ function slowFingerprint(session: Session, ms: number) {
 }
 
 test('looks on a connection of its own where that takes long, for no renewal of the lease to wait', async () => {
-  await using stage = await setupStage({ discoveryInterval: 20 });
+  await using fixture = await setupSessions({ discoveryInterval: 20 });
   const watched: (readonly string[])[] = [];
   const others: Notice[] = [];
-  const discovery = new Discovery(stage.settings, stage.names, (...notice) => {
+  const discovery = new Discovery(fixture.settings, fixture.names, (...notice) => {
     if (notice[0] === 'installed') watched.push(notice[1].watched);
     else others.push(notice);
   });
   const stop = new AbortController();
-  const [starting, control] = [await stage.session(), await stage.session()];
+  const [starting, control] = [await fixture.session(), await fixture.session()];
   slowFingerprint(starting, 200);
   await discovery.join(starting, 'joining', stop.signal);
   const counter = slowFingerprint(control, 0);
   const watching = discovery.watch(control, stop.signal);
-  await stage.database.query('CREATE TABLE later (id int PRIMARY KEY)');
+  await fixture.database.query('CREATE TABLE later (id int PRIMARY KEY)');
   await until(() => watched.length > 1);
   stop.abort();
   await watching;

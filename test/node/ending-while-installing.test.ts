@@ -2,9 +2,11 @@
 import { expect, test, vi } from 'vitest';
 import { Session } from '../../src/postgres/session.ts';
 import { install } from '../../src/schema/install.ts';
-import { Consumer, reaches, setup, until } from '../support/consumer.ts';
+import { Consumer, reaches } from '../support/consumer.ts';
 import { type TestDatabase, createDatabase } from '../support/database.ts';
-import { input as watch } from '../support/watched.ts';
+import { setupInputs } from '../support/setup-inputs.ts';
+import { installationOf } from '../support/setup-installation.ts';
+import { until } from '../support/until.ts';
 
 /** As a connection that fell silent does: a step gets no answer for a long time. */
 const endless = (database: TestDatabase) =>
@@ -19,26 +21,26 @@ const isInStep = async (database: TestDatabase) => {
 };
 
 test('close() does not wait for a step of the first installation that gets no answer', async () => {
-  await using bench = await setup();
-  await endless(bench.database);
-  const input = await bench.input();
+  await using fixture = await setupInputs();
+  await endless(fixture.database);
+  const input = await fixture.input();
   const consumer = new Consumer(input);
-  await until(() => isInStep(bench.database));
+  await until(() => isInStep(fixture.database));
   await input.close();
   expect(await consumer.ended).toBeUndefined();
 }, 30_000);
 
 test('close() does not wait for such a step of an active node either, and tells of no failure', async () => {
-  await using bench = await setup();
-  const input = await bench.input({ discoveryInterval: 50 });
+  await using fixture = await setupInputs();
+  const input = await fixture.input({ discoveryInterval: 50 });
   const failures: unknown[] = [];
   input.on('discoveryFailed', (error) => failures.push(error));
   const consumer = new Consumer(input);
   await reaches(input, 'active');
-  await endless(bench.database);
-  await bench.database.query('CREATE TABLE later (id int PRIMARY KEY)');
-  await until(() => isInStep(bench.database));
-  const next = await bench.input({ install: false });
+  await endless(fixture.database);
+  await fixture.database.query('CREATE TABLE later (id int PRIMARY KEY)');
+  await until(() => isInStep(fixture.database));
+  const next = await fixture.input({ install: false });
   void new Consumer(next);
   await reaches(next, 'standby');
   await input.close();
@@ -48,21 +50,21 @@ test('close() does not wait for such a step of an active node either, and tells 
 }, 30_000);
 
 test('the lease is released before such a step has ended', async () => {
-  await using bench = await setup();
+  await using fixture = await setupInputs();
   // Long: nothing else ends the step while the test lasts.
   const lease = { duration: 100_000, renewInterval: 30_000, pollInterval: 50 };
-  const input = await bench.input({ discoveryInterval: 50, lease });
+  const input = await fixture.input({ discoveryInterval: 50, lease });
   const consumer = new Consumer(input);
   await reaches(input, 'active');
-  await endless(bench.database);
-  await bench.database.query('CREATE TABLE later (id int PRIMARY KEY)');
-  await until(() => isInStep(bench.database));
-  const next = await bench.input({ install: false, lease });
+  await endless(fixture.database);
+  await fixture.database.query('CREATE TABLE later (id int PRIMARY KEY)');
+  await until(() => isInStep(fixture.database));
+  const next = await fixture.input({ install: false, lease });
   void new Consumer(next);
   await reaches(next, 'standby');
   const closed = input.close();
   await reaches(next, 'active');
-  await bench.database.query(
+  await fixture.database.query(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()",
   );
   await closed;
@@ -72,7 +74,7 @@ test('the lease is released before such a step has ended', async () => {
 test('installing begins no further step once its signal has aborted', async () => {
   await using database = await createDatabase();
   await database.query('CREATE TABLE one (id int PRIMARY KEY); CREATE TABLE two (id int PRIMARY KEY)');
-  const { settings, names } = watch(database);
+  const { settings, names } = installationOf(database);
   const session = await Session.connect(settings.target, {
     connectTimeout: 10_000,
     statementTimeout: 10_000,

@@ -2,22 +2,22 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import type { LeaseSettings } from '../../src/api/options.ts';
 import { Lease } from '../../src/node/lease.ts';
 import { Listener } from '../../src/postgres/listener.ts';
-import { until } from '../support/consumer.ts';
-import { type Stage, setupStage } from '../support/stage.ts';
+import { type SessionsFixture, setupSessions } from '../support/setup-sessions.ts';
+import { until } from '../support/until.ts';
 
 const never = new AbortController().signal;
 const LONG: LeaseSettings = { duration: 60_000, renewInterval: 20_000, margin: 1000, pollInterval: 60_000 };
 
-async function leaseOf(stage: Stage, times: Partial<LeaseSettings> = {}) {
-  const session = await stage.session();
-  return { session, lease: new Lease(session, stage.names, { ...LONG, ...times }) };
+async function leaseOf(fixture: SessionsFixture, times: Partial<LeaseSettings> = {}) {
+  const session = await fixture.session();
+  return { session, lease: new Lease(session, fixture.names, { ...LONG, ...times }) };
 }
 
-const row = async ({ database, names }: Stage) =>
+const row = async ({ database, names }: SessionsFixture) =>
   (await database.query(`SELECT * FROM ${names.lockTable.sql}`))[0];
 
 /** Waits until a statement waits for a lock. */
-const untilBlocked = ({ database }: Stage) =>
+const untilBlocked = ({ database }: SessionsFixture) =>
   until(async () => {
     const waiting = await database.query(
       `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`,
@@ -26,9 +26,9 @@ const untilBlocked = ({ database }: Stage) =>
   });
 
 test('is claimed by one of many, and a claim raises the token', async () => {
-  await using stage = await setupStage();
+  await using fixture = await setupSessions();
   const leases = await Promise.all(
-    Array.from({ length: 10 }, async () => (await leaseOf(stage, { pollInterval: 1 })).lease),
+    Array.from({ length: 10 }, async () => (await leaseOf(fixture, { pollInterval: 1 })).lease),
   );
   const tokens: bigint[] = [];
   for (let round = 0; round < 5; round++) {
@@ -43,7 +43,10 @@ test('is claimed by one of many, and a claim raises the token', async () => {
     expect((await Promise.all(attempts)).filter(Boolean)).toHaveLength(1);
     const held = leases.filter(({ trusted, token }) => trusted && token !== null);
     expect(held).toEqual([leases[winner]]);
-    expect(await row(stage)).toMatchObject({ holder: leases[winner]!.holder, token: leases[winner]!.token });
+    expect(await row(fixture)).toMatchObject({
+      holder: leases[winner]!.holder,
+      token: leases[winner]!.token,
+    });
     tokens.push(BigInt(leases[winner]!.token!));
     await leases[winner]!.release();
   }
@@ -51,8 +54,8 @@ test('is claimed by one of many, and a claim raises the token', async () => {
 });
 
 test('is not claimed by who saw it free before another had it', async () => {
-  await using stage = await setupStage();
-  const [first, second] = [await leaseOf(stage), await leaseOf(stage, { pollInterval: 5 })];
+  await using fixture = await setupSessions();
+  const [first, second] = [await leaseOf(fixture), await leaseOf(fixture, { pollInterval: 5 })];
   // The second is kept from claiming until the first has had the lease and given it up again.
   const query = second.session.query.bind(second.session);
   let claims = 0;
@@ -68,12 +71,15 @@ test('is not claimed by who saw it free before another had it', async () => {
 });
 
 test('is not claimed by who saw it expired before its holder renewed it, be it late', async () => {
-  await using stage = await setupStage();
-  const [first, second] = [await leaseOf(stage), await leaseOf(stage, { pollInterval: 5, renewInterval: 5 })];
+  await using fixture = await setupSessions();
+  const [first, second] = [
+    await leaseOf(fixture),
+    await leaseOf(fixture, { pollInterval: 5, renewInterval: 5 }),
+  ];
   await first.lease.standBy(never);
   const expire = (interval: string) =>
-    stage.database.query(
-      `UPDATE ${stage.names.lockTable.sql} SET expires_at = clock_timestamp() + interval '${interval}'`,
+    fixture.database.query(
+      `UPDATE ${fixture.names.lockTable.sql} SET expires_at = clock_timestamp() + interval '${interval}'`,
     );
   await expire('-1 s');
   const stop = new AbortController();
@@ -86,13 +92,13 @@ test('is not claimed by who saw it expired before its holder renewed it, be it l
     return (await query(...args)) as never;
   });
   expect(await second.lease.standBy(stop.signal)).toBe(false);
-  expect(await row(stage)).toMatchObject({ holder: first.lease.holder, token: first.lease.token });
+  expect(await row(fixture)).toMatchObject({ holder: first.lease.holder, token: first.lease.token });
 });
 
 test('released, it is taken over at once by who was told, and by nobody when it was not held', async () => {
-  await using stage = await setupStage();
-  const [first, second] = [await leaseOf(stage), await leaseOf(stage)];
-  const listener = await Listener.connect(second.session.endpoint, [stage.names.nodeChannel], {
+  await using fixture = await setupSessions();
+  const [first, second] = [await leaseOf(fixture), await leaseOf(fixture)];
+  const listener = await Listener.connect(second.session.endpoint, [fixture.names.nodeChannel], {
     applicationName: 'test',
     connectTimeout: 15_000,
     heartbeat: 20_000,
@@ -112,51 +118,51 @@ test('released, it is taken over at once by who was told, and by nobody when it 
 
   await first.lease.release();
   await second.session.query('SELECT');
-  expect(await row(stage)).toMatchObject({ holder: second.lease.holder, token: second.lease.token });
+  expect(await row(fixture)).toMatchObject({ holder: second.lease.holder, token: second.lease.token });
 });
 
 test('is taken over when the holder’s session is gone, long before it expires', async () => {
-  await using stage = await setupStage();
-  const [first, second] = [await leaseOf(stage), await leaseOf(stage, { pollInterval: 20 })];
+  await using fixture = await setupSessions();
+  const [first, second] = [await leaseOf(fixture), await leaseOf(fixture, { pollInterval: 20 })];
   await first.lease.standBy(never);
-  const { backend_pid, token } = await row(stage);
+  const { backend_pid, token } = await row(fixture);
   const takeover = second.lease.standBy(never);
-  await stage.database.query('SELECT pg_terminate_backend($1)', [backend_pid]);
+  await fixture.database.query('SELECT pg_terminate_backend($1)', [backend_pid]);
   expect(await takeover).toBe(true);
   expect(BigInt(second.lease.token!)).toBeGreaterThan(BigInt(token));
 });
 
 test('is taken over when its process id belongs to a later session', async () => {
-  await using stage = await setupStage();
-  const [first, second] = [await leaseOf(stage), await leaseOf(stage)];
+  await using fixture = await setupSessions();
+  const [first, second] = [await leaseOf(fixture), await leaseOf(fixture)];
   await first.lease.standBy(never);
-  await stage.database.query(
-    `UPDATE ${stage.names.lockTable.sql} SET backend_start = backend_start - interval '1 ms'`,
+  await fixture.database.query(
+    `UPDATE ${fixture.names.lockTable.sql} SET backend_start = backend_start - interval '1 ms'`,
   );
   expect(await second.lease.standBy(never)).toBe(true);
 });
 
 test('is taken over right at its expiry, and the one before can neither renew nor release it', async () => {
-  await using stage = await setupStage();
+  await using fixture = await setupSessions();
   const times = { duration: 800, margin: 100, renewInterval: 100 };
   const [first, second] = [
-    await leaseOf(stage, times),
-    await leaseOf(stage, { ...times, pollInterval: 60_000 }),
+    await leaseOf(fixture, times),
+    await leaseOf(fixture, { ...times, pollInterval: 60_000 }),
   ];
   await first.lease.standBy(never);
-  const { expires_at } = await row(stage);
+  const { expires_at } = await row(fixture);
   expect(await second.lease.standBy(never)).toBe(true); // its poll is a minute away
-  const { acquired_at } = await row(stage);
+  const { acquired_at } = await row(fixture);
   expect(acquired_at.getTime()).toBeGreaterThanOrEqual(expires_at.getTime());
 
   await first.lease.hold(never); // returns: the trust has run out
   expect(first.lease.trusted).toBe(false);
   await first.lease.release();
-  expect(await row(stage)).toMatchObject({ holder: second.lease.holder, token: second.lease.token });
+  expect(await row(fixture)).toMatchObject({ holder: second.lease.holder, token: second.lease.token });
 });
 
 /** From now on the database's clock seems to be ahead by this much when it writes the expiry, and not when it judges it. */
-const setClock = ({ database, names }: Stage, ahead: string) =>
+const setClock = ({ database, names }: SessionsFixture, ahead: string) =>
   database.query(`
     CREATE FUNCTION jump() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
       NEW.expires_at := NEW.expires_at + interval '${ahead}';
@@ -166,11 +172,11 @@ const setClock = ({ database, names }: Stage, ahead: string) =>
     UPDATE ${names.lockTable.sql} SET holder = holder`);
 
 test('is left to a holder that renews it, although the database’s clock was set forward and calls it expired', async () => {
-  await using stage = await setupStage();
+  await using fixture = await setupSessions();
   const times = { duration: 30_000, renewInterval: 300, pollInterval: 10 };
-  const [first, second] = [await leaseOf(stage, times), await leaseOf(stage, times)];
+  const [first, second] = [await leaseOf(fixture, times), await leaseOf(fixture, times)];
   await first.lease.standBy(never);
-  await setClock(stage, '-1 hour');
+  await setClock(fixture, '-1 hour');
   const observe = vi.spyOn(second.session, 'query');
   let isClaimed = false;
   const takeover = second.lease.standBy(never).then(() => (isClaimed = true));
@@ -187,70 +193,72 @@ test('is left to a holder that renews it, although the database’s clock was se
 });
 
 test('is taken over after its duration although the database’s clock was set back, and never calls it expired', async () => {
-  await using stage = await setupStage();
+  await using fixture = await setupSessions();
   const times = { duration: 500, margin: 100, renewInterval: 100 };
   const [first, second] = [
-    await leaseOf(stage, times),
-    await leaseOf(stage, { ...times, pollInterval: 60_000 }),
+    await leaseOf(fixture, times),
+    await leaseOf(fixture, { ...times, pollInterval: 60_000 }),
   ];
   await first.lease.standBy(never);
-  await setClock(stage, '1 hour');
+  await setClock(fixture, '1 hour');
   const began = performance.now();
   expect(await second.lease.standBy(never)).toBe(true);
   expect(performance.now() - began).toBeGreaterThan(500);
 });
 
 test('is not claimed by who saw it unchanged for its duration before its holder renewed it', async () => {
-  await using stage = await setupStage();
+  await using fixture = await setupSessions();
   const times = { duration: 200, margin: 50, renewInterval: 50, pollInterval: 5 };
-  const [first, second] = [await leaseOf(stage), await leaseOf(stage, times)];
+  const [first, second] = [await leaseOf(fixture), await leaseOf(fixture, times)];
   await first.lease.standBy(never);
   const stop = new AbortController();
   const query = second.session.query.bind(second.session);
   vi.spyOn(second.session, 'query').mockImplementation(async (...args: Parameters<typeof query>) => {
     if (typeof args[0] === 'object' && args[0].name === 'lease_claim') {
-      await stage.database.query(
-        `UPDATE ${stage.names.lockTable.sql} SET expires_at = clock_timestamp() + interval '1 min'`,
+      await fixture.database.query(
+        `UPDATE ${fixture.names.lockTable.sql} SET expires_at = clock_timestamp() + interval '1 min'`,
       );
       stop.abort();
     }
     return (await query(...args)) as never;
   });
   expect(await second.lease.standBy(stop.signal)).toBe(false);
-  expect(await row(stage)).toMatchObject({ holder: first.lease.holder, token: first.lease.token });
+  expect(await row(fixture)).toMatchObject({ holder: first.lease.holder, token: first.lease.token });
 });
 
 test('has a token above the last one whatever the clock says, and is at least the time in microseconds', async () => {
-  await using stage = await setupStage();
-  const { lease } = await leaseOf(stage);
+  await using fixture = await setupSessions();
+  const { lease } = await leaseOf(fixture);
   const before = BigInt(Date.now()) * 1000n;
   await lease.standBy(never);
   expect(BigInt(lease.token!)).toBeGreaterThanOrEqual(before);
   await lease.release();
-  await stage.database.query(`UPDATE ${stage.names.lockTable.sql} SET token = $1`, [2n ** 62n]);
+  await fixture.database.query(`UPDATE ${fixture.names.lockTable.sql} SET token = $1`, [2n ** 62n]);
   await lease.standBy(never);
   expect(lease.token).toBe(String(2n ** 62n + 1n));
 });
 
 test('is renewed until it is lost to another, which is no error', async () => {
-  await using stage = await setupStage();
-  const { lease } = await leaseOf(stage, { renewInterval: 10 });
+  await using fixture = await setupSessions();
+  const { lease } = await leaseOf(fixture, { renewInterval: 10 });
   await lease.standBy(never);
   let renewals = 0;
   const holding = lease.hold(never, () => renewals++);
-  const { expires_at, token } = await row(stage);
+  const { expires_at, token } = await row(fixture);
   await until(() => renewals > 3);
-  expect((await row(stage)).expires_at.getTime()).toBeGreaterThan(expires_at.getTime());
-  await stage.database.query(`UPDATE ${stage.names.lockTable.sql} SET holder = 'another', token = token + 1`);
+  expect((await row(fixture)).expires_at.getTime()).toBeGreaterThan(expires_at.getTime());
+  await fixture.database.query(
+    `UPDATE ${fixture.names.lockTable.sql} SET holder = 'another', token = token + 1`,
+  );
   await holding;
   expect([lease.trusted, lease.token]).toEqual([false, null]);
   await lease.release();
-  expect(await row(stage)).toMatchObject({ holder: 'another', token: String(BigInt(token) + 1n) });
+  expect(await row(fixture)).toMatchObject({ holder: 'another', token: String(BigInt(token) + 1n) });
 });
 
 test('is renewed no more once the signal aborts', async () => {
-  await using stage = await setupStage();
-  const { lease } = await leaseOf(stage);
+  await using fixture = await setupSessions();
+  const { lease } = await leaseOf(fixture);
   const stop = new AbortController();
   await lease.standBy(never);
   const holding = lease.hold(stop.signal);
@@ -264,8 +272,8 @@ test.each([
   ['monotonic', { monotonic: 59_001, wall: -1e9 }],
   ['wall', { monotonic: 0, wall: 59_001 }],
 ])('is trusted no longer than its duration less the margin, by the %s clock', async (_, ahead) => {
-  await using stage = await setupStage();
-  const { lease } = await leaseOf(stage);
+  await using fixture = await setupSessions();
+  const { lease } = await leaseOf(fixture);
   expect(lease.trusted).toBe(false);
   await lease.standBy(never);
   const { wall, monotonic } = { wall: Date.now(), monotonic: performance.now() };
@@ -280,28 +288,28 @@ test.each([
 });
 
 test('is trusted from the start of the attempt, not from its answer', async () => {
-  await using stage = await setupStage();
-  const { lease } = await leaseOf(stage, { duration: 1000, margin: 200, renewInterval: 100 });
-  const blocker = await stage.database.client();
-  await blocker.query(`BEGIN; SELECT FROM ${stage.names.lockTable.sql} FOR UPDATE`);
+  await using fixture = await setupSessions();
+  const { lease } = await leaseOf(fixture, { duration: 1000, margin: 200, renewInterval: 100 });
+  const blocker = await fixture.database.client();
+  await blocker.query(`BEGIN; SELECT FROM ${fixture.names.lockTable.sql} FOR UPDATE`);
   const claiming = lease.standBy(never);
-  await untilBlocked(stage);
+  await untilBlocked(fixture);
   await new Promise((resolve) => setTimeout(resolve, 850));
   await blocker.query('COMMIT');
   await claiming;
-  expect(lease.token).toBe((await row(stage)).token);
+  expect(lease.token).toBe((await row(fixture)).token);
   expect(lease.trusted).toBe(false);
 });
 
 test('is lost when its renewal is answered too late, though the database has renewed it', async () => {
-  await using stage = await setupStage();
-  const { lease } = await leaseOf(stage, { duration: 1000, margin: 200, renewInterval: 100 });
-  const blocker = await stage.database.client();
+  await using fixture = await setupSessions();
+  const { lease } = await leaseOf(fixture, { duration: 1000, margin: 200, renewInterval: 100 });
+  const blocker = await fixture.database.client();
   await lease.standBy(never);
-  await blocker.query(`BEGIN; SELECT FROM ${stage.names.lockTable.sql} FOR UPDATE`);
+  await blocker.query(`BEGIN; SELECT FROM ${fixture.names.lockTable.sql} FOR UPDATE`);
   let renewals = 0;
   const holding = lease.hold(never, () => renewals++);
-  await untilBlocked(stage);
+  await untilBlocked(fixture);
   await new Promise((resolve) => setTimeout(resolve, 850));
   await blocker.query('COMMIT');
   await holding;
@@ -310,23 +318,23 @@ test('is lost when its renewal is answered too late, though the database has ren
 });
 
 test('a row that somebody removed is named', async () => {
-  await using stage = await setupStage();
-  const { lease } = await leaseOf(stage);
-  await stage.database.query(`DELETE FROM ${stage.names.lockTable.sql}`);
+  await using fixture = await setupSessions();
+  const { lease } = await leaseOf(fixture);
+  await fixture.database.query(`DELETE FROM ${fixture.names.lockTable.sql}`);
   await expect(lease.standBy(never)).rejects.toMatchObject({ code: 'ERR_INSTALL' });
 });
 
 test('waiting for it never looks at the change log, holds no snapshot, and ends at once', async () => {
-  await using stage = await setupStage();
-  const [first, second] = [await leaseOf(stage), await leaseOf(stage, { pollInterval: 5 })];
+  await using fixture = await setupSessions();
+  const [first, second] = [await leaseOf(fixture), await leaseOf(fixture, { pollInterval: 5 })];
   await first.lease.standBy(never);
-  const jealous = await stage.database.client();
-  await jealous.query(`BEGIN; LOCK TABLE ${stage.names.logTable.sql}, items`);
+  const jealous = await fixture.database.client();
+  await jealous.query(`BEGIN; LOCK TABLE ${fixture.names.logTable.sql}, items`);
   const stop = new AbortController();
   const observe = vi.spyOn(second.session, 'query');
   const waiting = second.lease.standBy(stop.signal);
   await until(() => observe.mock.calls.length > 20);
-  const snapshots = await stage.database.query(
+  const snapshots = await fixture.database.query(
     `SELECT FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND state <> 'active'
      AND datname = current_database() AND application_name LIKE 'dapper%'`,
   );

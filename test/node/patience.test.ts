@@ -5,8 +5,8 @@ import { Session } from '../../src/postgres/session.ts';
 import { install } from '../../src/schema/install.ts';
 import { namesOf } from '../../src/schema/names.ts';
 import { plan } from '../../src/schema/plan.ts';
-import { until } from '../support/consumer.ts';
 import { createDatabase } from '../support/database.ts';
+import { until } from '../support/until.ts';
 
 /** A node's limit for a statement, in milliseconds. */
 const LIMIT = 2000;

@@ -2,14 +2,15 @@
 import { expect, onTestFinished, test } from 'vitest';
 import type { ChangeEvent, PostgresInput } from '../../src/index.ts';
 import { harsher } from '../../src/node/term.ts';
-import { once, setup } from '../support/consumer.ts';
-import type { TestDatabase } from '../support/database.ts';
+import { once } from '../support/consumer.ts';
+import { type TestDatabase } from '../support/database.ts';
+import { setupInputs } from '../support/setup-inputs.ts';
 
 const LOG = 'postgres_input.log_postgres_input_test_input';
 const LOCK = 'postgres_input.lock_postgres_input_test_input';
 const DONE = { done: true, value: undefined };
 
-interface Subject {
+interface Fixture {
   readonly database: TestDatabase;
   readonly input: PostgresInput;
   readonly events: AsyncIterator<ChangeEvent, undefined>;
@@ -19,11 +20,11 @@ interface Subject {
 }
 
 /** A node whose lease lasts so long that no test ends by its expiry. */
-async function serving(): Promise<Subject> {
-  const bench = await setup();
-  onTestFinished(() => bench[Symbol.asyncDispose]());
-  const { database } = bench;
-  const input = await bench.input({ lease: { duration: 600_000, renewInterval: 200_000 } });
+async function serving(): Promise<Fixture> {
+  const fixture = await setupInputs();
+  onTestFinished(() => fixture[Symbol.asyncDispose]());
+  const { database } = fixture;
+  const input = await fixture.input({ lease: { duration: 600_000, renewInterval: 200_000 } });
   const abort = new AbortController();
   const events = input.handle({ ack: 'manual', signal: abort.signal });
   await once(input, 'asleep');

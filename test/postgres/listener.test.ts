@@ -3,15 +3,15 @@ import { createServer } from 'node:net';
 import { inject, describe, expect, onTestFinished, test } from 'vitest';
 import { Listener } from '../../src/postgres/listener.ts';
 import type { Session } from '../../src/postgres/session.ts';
-import { until } from '../support/consumer.ts';
 import { startProxy } from '../support/proxy.ts';
-import { setupStage } from '../support/stage.ts';
+import { setupSessions } from '../support/setup-sessions.ts';
+import { until } from '../support/until.ts';
 
 async function setup(channels: string[] = ['news'], heartbeat = 20_000) {
-  const stage = await setupStage();
+  const fixture = await setupSessions();
   const { hostname, port } = new URL(inject('adminUrl'));
   const proxy = await startProxy(hostname, Number(port || 5432));
-  const session: Session = await stage.session({ url: proxy.url(stage.database.url) });
+  const session: Session = await fixture.session({ url: proxy.url(fixture.database.url) });
   const listener = await Listener.connect(session.endpoint, channels, {
     applicationName: 'the listener',
     connectTimeout: 15_000,
@@ -20,27 +20,27 @@ async function setup(channels: string[] = ['news'], heartbeat = 20_000) {
   onTestFinished(async () => {
     await listener.close();
     await proxy.close();
-    await stage[Symbol.asyncDispose]();
+    await fixture[Symbol.asyncDispose]();
   });
   const heard: [string, string][] = [];
   const lost: unknown[] = [];
   listener.onNotification = (channel, payload) => heard.push([channel, payload]);
   listener.onLost = (error) => lost.push(error);
   const sessions = () =>
-    stage.database.query(
+    fixture.database.query(
       `SELECT pid, query FROM pg_stat_activity WHERE application_name = 'the listener' AND datname = current_database()`,
     );
-  return { stage, proxy, session, listener, heard, lost, sessions };
+  return { fixture, proxy, session, listener, heard, lost, sessions };
 }
 
 test.each(['news', 'error', 'notification', 'connected', 'Two "words"', '__proto__', 'é'])(
   'hears the channel %s, and payloads as they are',
   async (channel) => {
-    const { stage, heard, lost } = await setup([channel, 'another']);
+    const { fixture, heard, lost } = await setup([channel, 'another']);
     for (const payload of ['{"a": 1}', 'no JSON', '']) {
-      await stage.database.query('SELECT pg_notify($1, $2)', [channel, payload]);
+      await fixture.database.query('SELECT pg_notify($1, $2)', [channel, payload]);
     }
-    await stage.database.query(`SELECT pg_notify('another', 'end'), pg_notify('not listened to', '')`);
+    await fixture.database.query(`SELECT pg_notify('another', 'end'), pg_notify('not listened to', '')`);
     await until(() => heard.length >= 4);
     expect(heard).toEqual([
       [channel, '{"a": 1}'],
@@ -53,9 +53,9 @@ test.each(['news', 'error', 'notification', 'connected', 'Two "words"', '__proto
 );
 
 test('is lost, once and for good, when its session ends', async () => {
-  const { stage, lost, sessions, listener } = await setup();
+  const { fixture, lost, sessions, listener } = await setup();
   const [{ pid }] = await sessions();
-  await stage.database.query('SELECT pg_terminate_backend($1)', [pid]);
+  await fixture.database.query('SELECT pg_terminate_backend($1)', [pid]);
   await until(() => lost.length > 0);
   expect(lost).toEqual([expect.objectContaining({ code: 'ERR_CONNECTION_LOST', retryable: true })]);
   await listener.close();

@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import { parseConnectionString } from '../../src/config/connection-string.ts';
 import { Session, isoOf } from '../../src/postgres/session.ts';
-import { until } from '../support/consumer.ts';
 import { type Proxy, startProxy } from '../support/proxy.ts';
 import { startServer } from '../support/server.ts';
-import { setupStage } from '../support/stage.ts';
+import { setupSessions } from '../support/setup-sessions.ts';
+import { until } from '../support/until.ts';
 
 async function proxied(): Promise<Proxy> {
   const { hostname, port } = new URL(inject('adminUrl'));
@@ -25,8 +25,8 @@ const connect = (url: string, connectTimeout = 15_000) =>
   });
 
 test('runs statements one after the other, in the order of the calls', async () => {
-  await using stage = await setupStage();
-  const session = await stage.session();
+  await using fixture = await setupSessions();
+  const session = await fixture.session();
   const order: number[] = [];
   await Promise.all(
     [0.1, 0, 0.05].map(async (seconds, n) => {
@@ -38,8 +38,8 @@ test('runs statements one after the other, in the order of the calls', async () 
 });
 
 test('goes on after a statement that the server refuses', async () => {
-  await using stage = await setupStage();
-  const session = await stage.session();
+  await using fixture = await setupSessions();
+  const session = await fixture.session();
   const refused = session.query('SELECT 1/0');
   const next = session.query<{ n: number }>('SELECT 7 AS n');
   await expect(refused).rejects.toMatchObject({ code: '22012' });
@@ -48,15 +48,15 @@ test('goes on after a statement that the server refuses', async () => {
 });
 
 test('has settings of its own, whatever role and database are set to, and prints times to the microsecond', async () => {
-  await using stage = await setupStage();
-  const { database } = stage;
+  await using fixture = await setupSessions();
+  const { database } = fixture;
   await database.query(`ALTER DATABASE ${database.name} SET search_path = nowhere`);
   await database.query(`ALTER DATABASE ${database.name} SET TimeZone = 'Asia/Tokyo'`);
   await database.query(`ALTER DATABASE ${database.name} SET DateStyle = 'German'`);
   await database.query(`ALTER DATABASE ${database.name} SET statement_timeout = '1min'`);
   await database.query(`ALTER DATABASE ${database.name} SET default_transaction_read_only = on`);
   await database.query(`ALTER DATABASE ${database.name} SET default_transaction_isolation = 'serializable'`);
-  const session = await stage.session();
+  const session = await fixture.session();
   const [row] = await session.query<{ at: string; path: string; timeout: string }>(
     `SELECT '2026-01-31 12:00:00.123456+09'::timestamptz AS at, current_setting('search_path') AS path, current_setting('statement_timeout') AS timeout`,
   );
@@ -66,8 +66,8 @@ test('has settings of its own, whatever role and database are set to, and prints
 });
 
 test('fails a statement alone whose row cannot be used', async () => {
-  await using stage = await setupStage();
-  const session = await stage.session();
+  await using fixture = await setupSessions();
+  const session = await fixture.session();
   const lost = vi.fn<() => void>();
   session.onLost = lost;
   const rows: unknown[] = [];
@@ -83,16 +83,16 @@ test('fails a statement alone whose row cannot be used', async () => {
 });
 
 test('waits for its commits to be flushed, whatever role and database are set to', async () => {
-  await using stage = await setupStage();
-  await stage.database.query(`ALTER DATABASE ${stage.database.name} SET synchronous_commit = off`);
-  const session = await stage.session();
+  await using fixture = await setupSessions();
+  await fixture.database.query(`ALTER DATABASE ${fixture.database.name} SET synchronous_commit = off`);
+  const session = await fixture.session();
   expect(await session.query('SHOW synchronous_commit')).toEqual([{ synchronous_commit: 'on' }]);
 });
 
 test('is lost, once, when a statement is not answered in time; what waits behind it fails at once', async () => {
-  await using stage = await setupStage();
+  await using fixture = await setupSessions();
   const proxy = await proxied();
-  const session = await connect(proxy.url(stage.database.url));
+  const session = await connect(proxy.url(fixture.database.url));
   const lost: unknown[] = [];
   session.onLost = (error) => lost.push(error);
   proxy.freeze('to-client');
@@ -109,13 +109,13 @@ test('is lost, once, when a statement is not answered in time; what waits behind
 test.each([undefined, 1200])(
   'given up, a statement does not live on in the server (limit: %s)',
   async (limit) => {
-    await using stage = await setupStage();
+    await using fixture = await setupSessions();
     const proxy = await proxied();
-    const session = await connect(proxy.url(stage.database.url));
-    const locker = await stage.database.client();
+    const session = await connect(proxy.url(fixture.database.url));
+    const locker = await fixture.database.client();
     await locker.query('BEGIN; LOCK TABLE items');
     const locks = async () =>
-      (await stage.database.query("SELECT FROM pg_locks WHERE relation = 'items'::regclass")).length;
+      (await fixture.database.query("SELECT FROM pg_locks WHERE relation = 'items'::regclass")).length;
     const statement = session.query('SELECT FROM public.items', [], limit);
     await until(async () => (await locks()) === 2);
     await expect(statement).rejects.toMatchObject({ code: 'ERR_CONNECTION_LOST' });
@@ -124,19 +124,19 @@ test.each([undefined, 1200])(
 );
 
 test('is lost when the server ends it, also while nothing is asked', async () => {
-  await using stage = await setupStage();
-  const session = await stage.session();
+  await using fixture = await setupSessions();
+  const session = await fixture.session();
   const lost = new Promise((resolve) => (session.onLost = resolve));
   const [row] = await session.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
-  await stage.database.query('SELECT pg_terminate_backend($1)', [row!.pid]);
+  await fixture.database.query('SELECT pg_terminate_backend($1)', [row!.pid]);
   expect(await lost).toMatchObject({ code: 'ERR_CONNECTION_LOST' });
   await expect(session.query('SELECT')).rejects.toMatchObject({ code: 'ERR_CONNECTION_LOST' });
   await session.close();
 });
 
 test('is not lost when the process was frozen while the answer came', async () => {
-  await using stage = await setupStage();
-  const session = await connect(stage.database.url);
+  await using fixture = await setupSessions();
+  const session = await connect(fixture.database.url);
   for (const frozen of [310, 450, 900]) {
     const answer = session.query('SELECT');
     // The statement has left, and its answer is there before anybody looks.
@@ -152,9 +152,9 @@ test('is not lost when the process was frozen while the answer came', async () =
 test.each(['both', 'to-server', 'to-client'] as const)(
   'closes in time when frozen %s, with a statement under way or without',
   async (direction) => {
-    await using stage = await setupStage();
+    await using fixture = await setupSessions();
     const proxy = await proxied();
-    const url = proxy.url(stage.database.url);
+    const url = proxy.url(fixture.database.url);
     const [idle, busy] = [await connect(url), await connect(url)];
     proxy.freeze(direction);
     const statements = [1, 2, 3].map(async () => busy.query('SELECT').catch(() => {}));
@@ -167,8 +167,8 @@ test.each(['both', 'to-server', 'to-client'] as const)(
 );
 
 test('answers what it was asked before it closes, and nothing after', async () => {
-  await using stage = await setupStage();
-  const session = await stage.session();
+  await using fixture = await setupSessions();
+  const session = await fixture.session();
   const answers = Promise.all([session.query('SELECT pg_sleep(0.05)'), session.query('SELECT 1 AS n')]);
   let lost = false;
   session.onLost = () => (lost = true);
@@ -179,12 +179,12 @@ test('answers what it was asked before it closes, and nothing after', async () =
 });
 
 test('connects to the first host that answers, in the time for all', async () => {
-  await using stage = await setupStage();
+  await using fixture = await setupSessions();
   const silent = createServer(() => {}).listen(0, '127.0.0.1');
   onTestFinished(() => void silent.close());
   await once(silent, 'listening');
   const { port } = silent.address() as { port: number };
-  const url = new URL(stage.database.url);
+  const url = new URL(fixture.database.url);
   const hosts = `127.0.0.1:1,127.0.0.1:${port},${url.hostname}:${url.port}`;
   const session = await connect(`postgres://${url.username}:${url.password}@${hosts}${url.pathname}`, 6000);
   expect(session.endpoint.port).toBe(Number(url.port));
@@ -223,10 +223,10 @@ describe('a server that asks for a password', () => {
 });
 
 test('leaves nothing behind when it fails to connect', async () => {
-  await using stage = await setupStage();
+  await using fixture = await setupSessions();
   const proxy = await proxied();
   proxy.freeze('to-client');
-  await expect(connect(proxy.url(stage.database.url), 200)).rejects.toMatchObject({ code: 'ERR_CONNECT' });
+  await expect(connect(proxy.url(fixture.database.url), 200)).rejects.toMatchObject({ code: 'ERR_CONNECT' });
   proxy.thaw();
   await until(() => proxy.connections.length === 0);
 });

@@ -1,8 +1,8 @@
 /** Which functions in the internal schema are an input's: by their names, and by the line that says whose they are. */
 import { readFile, readdir } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
-import type { TestDatabase } from '../support/database.ts';
-import { application, input } from '../support/watched.ts';
+import { type TestDatabase } from '../support/database.ts';
+import { setupApplication, installationOf } from '../support/setup-installation.ts';
 
 const functionsIn = async (database: TestDatabase): Promise<string[]> => {
   const rows = await database.query<{ name: string }>(
@@ -15,7 +15,7 @@ const GOLDEN = new URL('../golden/', import.meta.url).pathname;
 
 /** What version 0.1.0 installed for an input named `golden`, in a database with the golden files' tables. */
 async function installedByVersion1(): Promise<TestDatabase> {
-  const database = await application(await readFile(`${GOLDEN}/application.sql`, 'utf8'));
+  const database = await setupApplication(await readFile(`${GOLDEN}/application.sql`, 'utf8'));
   await database.query('CREATE SCHEMA postgres_input');
   const files = (await readdir(`${GOLDEN}/v1`)).filter(
     (name) => name !== 'schema.sql' && !name.includes('.of-'),
@@ -36,8 +36,10 @@ describe('functions that lost their table', () => {
     { ids: [`it's "$body$\n-- \\`, `it's "$body$\n-- \\\n`], tables: ['t', 'u'] },
   ];
   test.each(PAIRS)('are removed with their own input: $ids', async ({ ids, tables }) => {
-    const database = await application(tables.map((table) => `CREATE TABLE ${table} (id int);`).join(''));
-    const [one, other] = ids.map((name) => input(database, { name }));
+    const database = await setupApplication(
+      tables.map((table) => `CREATE TABLE ${table} (id int);`).join(''),
+    );
+    const [one, other] = ids.map((name) => installationOf(database, { name }));
     await one!.install();
     const ofOne = await functionsIn(database);
     await other!.install();
@@ -59,8 +61,8 @@ describe('functions that lost their table', () => {
 
   test('are removed if version 0.1.0 made them', async () => {
     const database = await installedByVersion1();
-    const { install } = input(database, { name: 'golden' });
-    const other = input(database, { name: 'golden_2' });
+    const { install } = installationOf(database, { name: 'golden' });
+    const other = installationOf(database, { name: 'golden_2' });
     await other.install();
     await database.query('DROP TABLE orders; ALTER TABLE notes RENAME TO remarks');
     const before = await functionsIn(database);
@@ -77,7 +79,7 @@ describe('functions that lost their table', () => {
 
 test('what version 0.1.0 installed goes on logging, is read, and becomes of this version without a new trigger', async () => {
   const database = await installedByVersion1();
-  const { install, plan, changes } = input(database, { name: 'golden' });
+  const { install, plan, changes } = installationOf(database, { name: 'golden' });
   const triggers = () => database.query('SELECT oid, tgname FROM pg_trigger ORDER BY oid');
   const before = await triggers();
   const note = `INSERT INTO notes SELECT 'x' FROM generate_series(1, 60)`;
@@ -96,8 +98,8 @@ test('what version 0.1.0 installed goes on logging, is read, and becomes of this
 });
 
 test('a function of somebody else stays, whatever it writes and says', async () => {
-  const database = await application('CREATE TABLE t (id int PRIMARY KEY)');
-  const { install, uninstall, names } = input(database);
+  const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
+  const { install, uninstall, names } = installationOf(database);
   await install();
   const [ours] = await database.query(`SELECT prosrc FROM pg_proc WHERE proname = $1`, [
     names.recordFunction('public', 't', 'insert').name,

@@ -17,7 +17,7 @@ import { TRIGGER_EVENTS, type TriggerEvent, namesOf } from '../../src/schema/nam
 import { sharedFunctions } from '../../src/schema/shared-functions.ts';
 import { candidateTables, chooseTables, type CandidateTable, type Table } from '../../src/schema/tables.ts';
 import { createTrigger, recordFunction } from '../../src/schema/trigger-function.ts';
-import { application, input } from '../support/watched.ts';
+import { setupApplication, installationOf } from '../support/setup-installation.ts';
 
 const golden = (path: string) => new URL(`../golden/${path}`, import.meta.url).pathname;
 const names = namesOf('golden', 'postgres_input');
@@ -48,8 +48,8 @@ describe('the trigger functions', () => {
   const tables = new Map<string, Table>();
 
   beforeAll(async () => {
-    const database = await application(await readFile(golden('application.sql'), 'utf8'));
-    const { settings } = input(database);
+    const database = await setupApplication(await readFile(golden('application.sql'), 'utf8'));
+    const { settings } = installationOf(database);
     const candidates = await withSession(settings, (session) =>
       session.query<CandidateTable>(candidateTables, [settings.schemas]),
     );

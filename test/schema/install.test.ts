@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import type { TestDatabase } from '../support/database.ts';
+import { type TestDatabase, createRole } from '../support/database.ts';
 import { originalTriggers } from '../support/original.ts';
-import { application, createRole, input, setup } from '../support/watched.ts';
+import { setupApplication, installationOf, setupInstallation } from '../support/setup-installation.ts';
 
 /** Tells of every row of the catalog that installing could touch, and of every version of it. */
 const catalog = (database: TestDatabase) =>
@@ -24,7 +24,7 @@ const TABLES = `
 
 describe('installing again', () => {
   test('changes nothing in the catalog, and plans nothing', async () => {
-    const { database, install, plan } = await setup(TABLES, { schemas: ['public', 'app'] });
+    const { database, install, plan } = await setupInstallation(TABLES, { schemas: ['public', 'app'] });
     const before = await catalog(database);
     expect((await plan()).steps).toEqual([]);
     const installation = await install();
@@ -37,7 +37,7 @@ describe('installing again', () => {
   });
 
   test('from a role, or into a database, with other settings finds the same', async () => {
-    const database = await application(TABLES);
+    const database = await setupApplication(TABLES);
     const { role, url } = await createRole(database, 'SUPERUSER');
     await database.query(`
       ALTER ROLE ${role} SET DateStyle = 'SQL, DMY'; ALTER ROLE ${role} SET quote_all_identifiers = on;
@@ -46,17 +46,17 @@ describe('installing again', () => {
       [database.url, url],
       [url, database.url],
     ]) {
-      await input(database, {}, first).install();
-      expect((await input(database, {}, second).plan()).steps).toEqual([]);
+      await installationOf(database, {}, first).install();
+      expect((await installationOf(database, {}, second).plan()).steps).toEqual([]);
       await database.query('INSERT INTO t VALUES (1); DELETE FROM t');
-      expect(await input(database).changes()).toEqual(['INSERT t 1', 'DELETE t 1']);
-      await input(database).uninstall();
+      expect(await installationOf(database).changes()).toEqual(['INSERT t 1', 'DELETE t 1']);
+      await installationOf(database).uninstall();
     }
   });
 
   test('five at once on an empty database', async () => {
-    const database = await application('CREATE TABLE t (id int PRIMARY KEY)');
-    const inputs = Array.from({ length: 5 }, () => input(database));
+    const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
+    const inputs = Array.from({ length: 5 }, () => installationOf(database));
     const installations = await Promise.all(inputs.map(({ install }) => install()));
     expect(installations).toEqual(inputs.map(() => ({ watched: ['t'], unwatchable: [], pending: [] })));
     await database.query('INSERT INTO t VALUES (1)');
@@ -64,8 +64,8 @@ describe('installing again', () => {
   });
 
   test('for several ids at once: each has its own triggers', async () => {
-    const database = await application('CREATE TABLE t (id int PRIMARY KEY)');
-    const inputs = ['a', 'b', 'a_b', 'b_t', 't'].map((name) => input(database, { name }));
+    const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
+    const inputs = ['a', 'b', 'a_b', 'b_t', 't'].map((name) => installationOf(database, { name }));
     await Promise.all(inputs.map(({ install }) => install()));
     await database.query('INSERT INTO t VALUES (1)');
     for (const { changes } of inputs) expect(await changes()).toEqual(['INSERT t 1']);
@@ -90,7 +90,9 @@ describe('brings back', () => {
     'the log': 'DROP TABLE postgres_input.log_postgres_input_test',
   };
   test.each(Object.entries(damages))('%s', async (_, damage) => {
-    const { database, install, plan, changes } = await setup('CREATE TABLE t (id int PRIMARY KEY, n int)');
+    const { database, install, plan, changes } = await setupInstallation(
+      'CREATE TABLE t (id int PRIMARY KEY, n int)',
+    );
     await database.query(damage);
     expect((await plan()).steps.length).toBeGreaterThan(0);
     await install();
@@ -111,8 +113,10 @@ describe('operations', () => {
       ['INSERT t 1', 'UPDATE t 1', 'INSERT t 2', 'INSERT t 3'],
     ],
   ] as const)('%j have logged %j', async (operations, expected) => {
-    const { database, changes, install } = await setup('CREATE TABLE t (id int PRIMARY KEY, n int)');
-    const narrowed = input(database, { operations: [...operations] });
+    const { database, changes, install } = await setupInstallation(
+      'CREATE TABLE t (id int PRIMARY KEY, n int)',
+    );
+    const narrowed = installationOf(database, { operations: [...operations] });
     await narrowed.install();
     expect((await narrowed.plan()).steps).toEqual([]);
     await database.query(`
@@ -127,10 +131,10 @@ describe('operations', () => {
 
 describe('taking over from the original', () => {
   test('misses no change and doubles none', async () => {
-    const database = await application(`
+    const database = await setupApplication(`
       CREATE TABLE a (id bigserial PRIMARY KEY); CREATE TABLE b (id bigserial PRIMARY KEY);
       ${originalTriggers('test', ['a', 'b'])}`);
-    const { install, rows } = input(database);
+    const { install, rows } = installationOf(database);
     const listener = await database.client();
     const seen: string[] = [];
     listener.on('notification', ({ payload }) => {
@@ -160,7 +164,7 @@ describe('taking over from the original', () => {
   });
 
   test('leaves nothing of it but its table', async () => {
-    const database = await application(`
+    const database = await setupApplication(`
       CREATE SCHEMA app;
       CREATE TABLE t (id int PRIMARY KEY);
       CREATE TABLE app.t (id int PRIMARY KEY);
@@ -169,7 +173,7 @@ describe('taking over from the original', () => {
       CREATE TRIGGER t_test_trigger AFTER DELETE ON app.t FOR EACH ROW EXECUTE FUNCTION process_record_test();
       CREATE FUNCTION process_record_other() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
       CREATE TRIGGER t_other_trigger AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION process_record_other()`);
-    const { install, plan, changes } = input(database);
+    const { install, plan, changes } = installationOf(database);
     await install();
     expect((await plan()).steps).toEqual([]);
     expect(
@@ -183,14 +187,14 @@ describe('taking over from the original', () => {
   });
 
   test('says which of its triggers somebody else has to drop', async () => {
-    const database = await application(`
+    const database = await setupApplication(`
       CREATE TABLE mine (id int PRIMARY KEY); CREATE TABLE theirs (id int PRIMARY KEY);
       ${originalTriggers('test', ['mine', 'theirs'])}`);
     const { role, url } = await createRole(database);
     await database.query(`
       GRANT CREATE ON DATABASE ${database.name} TO ${role};
       ALTER TABLE mine OWNER TO ${role}; GRANT TRIGGER ON theirs TO ${role}`);
-    const { install, plan } = input(database, {}, url);
+    const { install, plan } = installationOf(database, {}, url);
     const { watched, unwatchable } = await install();
     expect(watched).toEqual(['mine']);
     expect(unwatchable).toEqual([

@@ -18,7 +18,7 @@ import {
   writtenRow,
   writtenRowSql,
 } from '../../src/schema/log-layout.ts';
-import { application } from '../support/watched.ts';
+import { setupApplication } from '../support/setup-installation.ts';
 
 type Made = [
   seq: string,
@@ -120,7 +120,7 @@ describe('SQL and TypeScript agree', () => {
 
   /** A log without the rest of an input. */
   async function createLog() {
-    const database = await application();
+    const database = await setupApplication();
     const client = await database.client({ types: { getTypeParser: () => String } });
     await client.query(
       `SET TimeZone = 'UTC'; CREATE SEQUENCE "numbers"; CREATE TABLE "log" (${logColumns({ name: 'numbers', sql: '"numbers"' })})`,

@@ -1,7 +1,7 @@
 /** The sequence that numbers the log's rows never falls, whatever a DBA does to the tables: a number names one change. */
 import { expect, test } from 'vitest';
 import { VERSION, migrate, migrationsFrom } from '../../src/schema/migrations.ts';
-import { setup } from '../support/watched.ts';
+import { setupInstallation } from '../support/setup-installation.ts';
 
 /** The script of PostgreSQL's wiki, "Fixing Sequences", and the same by the catalog's own function. */
 const FIX_ALL_SEQUENCES = `
@@ -25,7 +25,7 @@ test.each([
   ['a script that sets all sequences to what their tables hold', FIX_ALL_SEQUENCES],
   ['TRUNCATE ... RESTART IDENTITY', 'TRUNCATE postgres_input.log_postgres_input_test RESTART IDENTITY'],
 ])('%s leaves it alone', async (_, script) => {
-  const { database, names, rows } = await setup('CREATE TABLE t (id serial PRIMARY KEY)');
+  const { database, names, rows } = await setupInstallation('CREATE TABLE t (id serial PRIMARY KEY)');
   // What version 2 left.
   await database.query(`
     ALTER SEQUENCE ${names.logSequence.sql} OWNED BY ${names.logTable.sql}.seq;
@@ -39,7 +39,9 @@ test.each([
 });
 
 test('goes on where it was after somebody has dropped the log', async () => {
-  const { database, names, rows, install, uninstall } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
+  const { database, names, rows, install, uninstall } = await setupInstallation(
+    'CREATE TABLE t (id int PRIMARY KEY)',
+  );
   await database.query('INSERT INTO t VALUES (1)');
   const [before] = await rows();
   await database.query(`DROP TABLE ${names.logTable.sql}`);

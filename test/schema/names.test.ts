@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { quoteIdentifier, quoteLiteral } from '../../src/postgres/quoting.ts';
 import { INTERNAL_TABLES, TRIGGER_EVENTS, type Names, locationOf, namesOf } from '../../src/schema/names.ts';
-import { application } from '../support/watched.ts';
+import { setupApplication } from '../support/setup-installation.ts';
 
 /** Everything that an input gives a name, and what that name must be told apart from. */
 const allOf = (names: Names, tables: readonly (readonly [schema: string, table: string])[]): string[] => [
@@ -90,7 +90,7 @@ describe('names', () => {
 });
 
 test('quotes what PostgreSQL reads back', async () => {
-  const database = await application();
+  const database = await setupApplication();
   const texts = fc.sample(
     fc.string({
       unit: fc.constantFrom('a', "'", '"', '\\', '$', '%', '\n', '☃'),

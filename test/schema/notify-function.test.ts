@@ -3,11 +3,15 @@ import { readPayload } from '../../src/capture/notification.ts';
 import { MAX_SIGNED } from '../../src/schema/wire-format.ts';
 import { type TestDatabase, createDatabase } from '../support/database.ts';
 import { startServer } from '../support/server.ts';
+import {
+  type InstallationFixture,
+  installationOf,
+  setupInstallation,
+} from '../support/setup-installation.ts';
 import { until } from '../support/until.ts';
-import { type Watched, input, setup } from '../support/watched.ts';
 
 /** Somebody who is asleep, and hears what the triggers send: `[]`, or `INSERT t 1` for each change of a signed payload. */
-async function asleep(database: TestDatabase, { names }: Watched) {
+async function asleep(database: TestDatabase, { names }: InstallationFixture) {
   const ear = await database.client();
   onTestFinished(() => ear.end());
   const [secret] = await database.query<{ key: Buffer }>(`SELECT key FROM ${names.secretTable.sql}`);
@@ -33,20 +37,20 @@ async function asleep(database: TestDatabase, { names }: Watched) {
 
 describe('a transaction that makes many changes, one statement each', () => {
   test('sends a bounded number of payloads with changes, and one more that says: look in the log', async () => {
-    const { database, ...watched } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
-    const { heard } = await asleep(database, watched);
+    const { database, ...fixture } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
+    const { heard } = await asleep(database, fixture);
     await database.query('DO $$ BEGIN FOR i IN 1..3000 LOOP INSERT INTO t VALUES (i); END LOOP; END $$');
     const all = await heard();
     expect(all).toHaveLength(MAX_SIGNED + 1);
     expect(all).toEqual([...Array.from({ length: MAX_SIGNED }, (_, i) => `create t ${i + 1}`), 'look']);
     await database.query('INSERT INTO t VALUES (0)');
     expect(await heard()).toEqual(['create t 0']);
-    expect(await watched.changes()).toHaveLength(3001);
+    expect(await fixture.changes()).toHaveLength(3001);
   });
 
   test('counts no payloads that a rollback to a savepoint has taken back', async () => {
-    const { database, ...watched } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
-    const { heard } = await asleep(database, watched);
+    const { database, ...fixture } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
+    const { heard } = await asleep(database, fixture);
     const insert = (from: number, to: number) =>
       Array.from({ length: to - from + 1 }, (_, i) => `INSERT INTO t VALUES (${from + i})`).join(';');
     await database.query(
@@ -58,8 +62,8 @@ describe('a transaction that makes many changes, one statement each', () => {
   });
 
   test('whatever the application has written into the setting that counts', async () => {
-    const { database, ...watched } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
-    const { heard } = await asleep(database, watched);
+    const { database, ...fixture } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
+    const { heard } = await asleep(database, fixture);
     const client = await database.client();
     for (const value of ['-1', 'x', 'é'.repeat(100)]) {
       await client.query(`SELECT set_config('postgres_input.signed_so_far', $1, false)`, [value]);
@@ -82,9 +86,9 @@ describe.each(['asleep', 'awake'])(
       const client = await database.client();
       await client.query(`BEGIN ISOLATION LEVEL ${level}; SELECT`);
       await client.query('SELECT count(*) FROM t');
-      const watched = input(database);
-      await watched.install();
-      const ear = state === 'asleep' ? await asleep(database, watched) : null;
+      const fixture = installationOf(database);
+      await fixture.install();
+      const ear = state === 'asleep' ? await asleep(database, fixture) : null;
 
       await client.query('INSERT INTO t VALUES (1), (2)');
       await client.query('INSERT INTO t SELECT generate_series(101, 300)');
@@ -101,7 +105,7 @@ describe.each(['asleep', 'awake'])(
 
       // The transaction does not see the secret, with which changes are signed.
       expect(await ear?.heard()).toEqual(ear ? ['look'] : undefined);
-      const changes = await watched.changes();
+      const changes = await fixture.changes();
       expect(changes.filter((change) => !/ t \d{3}$/.test(change))).toEqual([
         'INSERT t 1',
         'INSERT t 2',
@@ -125,9 +129,9 @@ test('leaves one entry in pg_stat_statements, and no ids in it', async () => {
   });
   await using database = await createDatabase(server.url());
   await database.query('CREATE EXTENSION pg_stat_statements; CREATE TABLE t (id int PRIMARY KEY)');
-  const watched = input(database);
-  await watched.install();
-  const { heard } = await asleep(database, watched);
+  const fixture = installationOf(database);
+  await fixture.install();
+  const { heard } = await asleep(database, fixture);
   await database.query('SELECT pg_stat_statements_reset()');
   for (let id = 1; id <= 20; id++) await database.query('INSERT INTO t VALUES ($1)', [id]);
   expect(await heard()).toHaveLength(20);
@@ -138,10 +142,10 @@ test('leaves one entry in pg_stat_statements, and no ids in it', async () => {
 });
 
 test('works for an owner who may not execute pg_notify', async () => {
-  const { database, ...watched } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
-  const { heard } = await asleep(database, watched);
+  const { database, ...fixture } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
+  const { heard } = await asleep(database, fixture);
   const role = `owner_${database.name}`;
-  const { secretTable, notifyFunction } = watched.names;
+  const { secretTable, notifyFunction } = fixture.names;
   await database.query(`
     REVOKE ALL ON FUNCTION pg_notify(text, text) FROM PUBLIC;
     CREATE ROLE ${role}; GRANT USAGE ON SCHEMA postgres_input TO ${role};

@@ -7,7 +7,8 @@
  */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { majorVersion, setup } from '../support/watched.ts';
+import { majorVersion } from '../support/database.ts';
+import { setupInstallation } from '../support/setup-installation.ts';
 
 const key = fc.integer({ min: 1, max: 8 });
 const keys = fc.uniqueArray(key, { minLength: 1, maxLength: 4 });
@@ -72,7 +73,7 @@ test.each([
   'the last event of a key agrees with the table, by statements %s',
   { timeout: 120_000 },
   async (_, schema, all) => {
-    const { database, changes } = await setup(schema);
+    const { database, changes } = await setupInstallation(schema);
     const kinds = [
       ...plain,
       ...(all ? mixed : []),

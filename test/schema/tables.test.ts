@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { quoteIdentifier, quoteLiteral } from '../../src/postgres/quoting.ts';
-import type { TestDatabase } from '../support/database.ts';
+import { type TestDatabase, majorVersion } from '../support/database.ts';
 import { HOSTILE, OUR_OWN } from '../support/hostile-names.ts';
 import { KEYS, TABLES_WITH_KEYS, keyTable } from '../support/keys.ts';
-import { application, input, majorVersion, setup } from '../support/watched.ts';
+import { setupApplication, installationOf, setupInstallation } from '../support/setup-installation.ts';
 
 /** What the roles, databases and sessions of applications set, and other settings that values are printed by. */
 const WRITERS: Record<string, string> = {
@@ -34,7 +34,7 @@ async function printed(database: TestDatabase, type: string): Promise<string[]> 
 
 describe('the key of a row is logged as PostgreSQL prints it', () => {
   test('for every type, whatever the writer has set', async () => {
-    const { database, rows } = await setup(TABLES_WITH_KEYS);
+    const { database, rows } = await setupInstallation(TABLES_WITH_KEYS);
     const plain = await database.client();
     const other = await database.client();
     for (const [name, value] of Object.entries(WRITERS))
@@ -64,7 +64,7 @@ describe('the key of a row is logged as PostgreSQL prints it', () => {
   });
 
   test('which are all types of the server that can be one', async () => {
-    const database = await application(TABLES_WITH_KEYS);
+    const database = await setupApplication(TABLES_WITH_KEYS);
     const untested = await database.query(`
       SELECT t.oid::regtype::text AS type
       FROM pg_opclass o JOIN pg_am a ON a.oid = o.opcmethod AND a.amname = 'btree' JOIN pg_type t ON t.oid = o.opcintype
@@ -76,7 +76,7 @@ describe('the key of a row is logged as PostgreSQL prints it', () => {
   });
 
   test('as id, and as key only its columns, where the table has a column id besides', async () => {
-    const { database, rows } = await setup(`
+    const { database, rows } = await setupInstallation(`
       CREATE TABLE only_id (id int, n int);
       CREATE TABLE two (id date, code int PRIMARY KEY);
       CREATE TABLE composite (b text, a int, id int GENERATED ALWAYS AS (a * 2) STORED, PRIMARY KEY (a, b) INCLUDE (id));
@@ -102,7 +102,7 @@ describe('the key of a row is logged as PostgreSQL prints it', () => {
   });
 
   test('as a JSON array of its values in the order of the key, if it has several and there is no column id', async () => {
-    const { database, rows } = await setup(`
+    const { database, rows } = await setupInstallation(`
       CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level1', deterministic = false);
       CREATE TABLE t (c text COLLATE loose, b text COLLATE "C", a numeric, d text, PRIMARY KEY (d, a, b, c));
       CREATE TABLE no_key (n int)`);
@@ -120,12 +120,12 @@ describe('the key of a row is logged as PostgreSQL prints it', () => {
   });
 
   test('with a period in it, without overlaps', async ({ skip }) => {
-    const { database, rows } = await setup('CREATE EXTENSION btree_gist');
+    const { database, rows } = await setupInstallation('CREATE EXTENSION btree_gist');
     if ((await majorVersion(database)) < 18) skip('there are no such keys');
     await database.query(
       'CREATE TABLE room (number int, during daterange, n int, PRIMARY KEY (number, during WITHOUT OVERLAPS))',
     );
-    await input(database).install();
+    await installationOf(database).install();
     await database.query(`INSERT INTO room VALUES (1, '[2026-01-01,2026-01-05]'); UPDATE room SET n = 1`);
     const key = { number: '1', during: '[2026-01-01,2026-01-06)' };
     expect(await rows()).toMatchObject([
@@ -135,11 +135,11 @@ describe('the key of a row is logged as PostgreSQL prints it', () => {
   });
 
   test('without a column id that is computed at every reading', async ({ skip }) => {
-    const { database, rows } = await setup('');
+    const { database, rows } = await setupInstallation('');
     if ((await majorVersion(database)) < 18) skip('there are no such columns');
     await database.query(`
       CREATE TABLE t (code int PRIMARY KEY, id int GENERATED ALWAYS AS (code * 2) VIRTUAL)`);
-    await input(database).install();
+    await installationOf(database).install();
     await database.query('INSERT INTO t VALUES (1); UPDATE t SET code = 2; DELETE FROM t');
     expect((await rows()).map(({ op, id, key }) => [op, id, key])).toEqual([
       ['INSERT', '1', 'code'],
@@ -152,7 +152,7 @@ describe('the key of a row is logged as PostgreSQL prints it', () => {
 
 describe('whatever it is called', () => {
   test('a table, its schema and its key', async () => {
-    const { database, rows } = await setup(
+    const { database, rows } = await setupInstallation(
       HOSTILE.map((name) => {
         const quoted = quoteIdentifier(name);
         return `
@@ -192,7 +192,7 @@ describe('whatever it is called', () => {
   test('all columns of one key', async () => {
     const columns = OUR_OWN;
     const quoted = columns.map(quoteIdentifier);
-    const { database, rows } = await setup(`
+    const { database, rows } = await setupInstallation(`
       CREATE TABLE t (${quoted.map((name) => `${name} text`).join()}, PRIMARY KEY (${quoted.join()}))`);
     await database.query(`INSERT INTO t VALUES (${columns.map(quoteLiteral).join()})`);
     await database.query('ALTER TABLE t RENAME location TO renamed; UPDATE t SET step = NULL WHERE false');
@@ -221,10 +221,10 @@ describe('whatever it is called', () => {
       'ñ☃',
     ];
     names.push('x'.repeat(200), 'x'.repeat(201), '😀'.repeat(50));
-    const { database } = await setup(
+    const { database } = await setupInstallation(
       'CREATE TABLE b_c (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY)',
     );
-    const inputs = names.map((name) => input(database, { name }));
+    const inputs = names.map((name) => installationOf(database, { name }));
     for (const each of inputs)
       expect.soft(await each.install()).toEqual({ watched: ['b_c', 'c'], unwatchable: [], pending: [] });
     await database.query('INSERT INTO b_c VALUES (1); UPDATE c SET id = 1; TRUNCATE c');
@@ -237,7 +237,7 @@ describe('whatever it is called', () => {
 
 describe('watches', () => {
   test('ordinary and partitioned tables of the chosen schemas, and nothing else', async () => {
-    const database = await application(`
+    const database = await setupApplication(`
       CREATE SCHEMA app; CREATE SCHEMA "Other Schema"; CREATE SCHEMA unwatched;
       CREATE TABLE t (id int PRIMARY KEY);
       CREATE UNLOGGED TABLE fast (id int PRIMARY KEY);
@@ -250,7 +250,9 @@ describe('watches', () => {
       CREATE FOREIGN TABLE f (id int) SERVER files OPTIONS (filename '/dev/null');
       CREATE TEMPORARY TABLE passing (id int PRIMARY KEY);
       CREATE TABLE secret_postgres_input_other (id int PRIMARY KEY)`);
-    const { install, changes } = input(database, { schemas: ['public', 'app', 'Other Schema', 'missing'] });
+    const { install, changes } = installationOf(database, {
+      schemas: ['public', 'app', 'Other Schema', 'missing'],
+    });
     expect(await install()).toEqual({
       watched: ['Other Schema.t', 'app.t', 'fast', 't'],
       unwatchable: [],
@@ -264,7 +266,7 @@ describe('watches', () => {
   });
 
   test('what is written through views and rules', async () => {
-    const { database, changes } = await setup(`
+    const { database, changes } = await setupInstallation(`
       CREATE TABLE t (id int PRIMARY KEY, n int);
       CREATE TABLE copy (id int PRIMARY KEY);
       CREATE RULE copy AS ON INSERT TO t DO ALSO INSERT INTO copy VALUES (new.id);
@@ -294,26 +296,26 @@ describe('watches', () => {
     ],
     [{ exclude: ['*'] }, []],
   ])('of the tables, those that %j lets pass', async (tables, expected) => {
-    const database = await application(`
+    const database = await setupApplication(`
       CREATE SCHEMA app;
       CREATE TABLE orders (id int PRIMARY KEY); CREATE TABLE o_ders (id int PRIMARY KEY);
       CREATE TABLE log (id int PRIMARY KEY);
       CREATE TABLE app.orders (id int, day date) PARTITION BY RANGE (day);
       CREATE TABLE app.later PARTITION OF app.orders DEFAULT;
       CREATE TABLE app.items (id int PRIMARY KEY)`);
-    const { watched } = await input(database, { schemas: ['public', 'app'], tables }).plan();
+    const { watched } = await installationOf(database, { schemas: ['public', 'app'], tables }).plan();
     expect(watched.toSorted()).toEqual(expected.toSorted());
   });
 
   test('in no time, whatever the pattern', async () => {
     const name = 'a'.repeat(63);
-    const database = await application(`CREATE TABLE ${name} (id int PRIMARY KEY)`);
+    const database = await setupApplication(`CREATE TABLE ${name} (id int PRIMARY KEY)`);
     const exclude = [`${'*'.repeat(50)}b`, `${'*a'.repeat(50)}*b`, 'x'.repeat(200), '(a*)*('];
-    expect((await input(database, { tables: { exclude } }).plan()).watched).toEqual([name]);
+    expect((await installationOf(database, { tables: { exclude } }).plan()).watched).toEqual([name]);
   });
 
   test('a partition where its root is watched, in whichever schema it lies', async () => {
-    const { database, changes } = await setup(`
+    const { database, changes } = await setupInstallation(`
       CREATE SCHEMA parts;
       CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id);
       CREATE TABLE parts.t1 PARTITION OF t FOR VALUES FROM (0) TO (10);
@@ -326,9 +328,12 @@ describe('watches', () => {
   });
 
   test('also where the internal objects are', async () => {
-    const { database, changes, install, uninstall } = await setup('CREATE TABLE t (id int PRIMARY KEY)', {
-      internalSchema: 'public',
-    });
+    const { database, changes, install, uninstall } = await setupInstallation(
+      'CREATE TABLE t (id int PRIMARY KEY)',
+      {
+        internalSchema: 'public',
+      },
+    );
     await database.query('INSERT INTO t VALUES (1)');
     expect(await changes()).toEqual(['INSERT t 1']);
     expect((await install()).watched).toEqual(['t']);
@@ -341,7 +346,7 @@ describe('watches', () => {
   });
 
   test('no table of which a foreign table is a part, and says so: it could not be written to', async () => {
-    const database = await application(`
+    const database = await setupApplication(`
       CREATE EXTENSION postgres_fdw;
       CREATE SERVER self FOREIGN DATA WRAPPER postgres_fdw OPTIONS (dbname 'replaced');
       DO $$ BEGIN
@@ -355,7 +360,7 @@ describe('watches', () => {
       CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10);
       CREATE TABLE parent (id int PRIMARY KEY, n int);
       CREATE FOREIGN TABLE child () INHERITS (parent) SERVER self OPTIONS (schema_name 'away', table_name 'remote')`);
-    const { install, plan, changes } = input(database);
+    const { install, plan, changes } = installationOf(database);
     expect(await install()).toMatchObject({ watched: ['ordinary', 't'], unwatchable: [{ table: 'parent' }] });
     await database.query(`
       CREATE FOREIGN TABLE t2 PARTITION OF t FOR VALUES FROM (10) TO (20) SERVER self

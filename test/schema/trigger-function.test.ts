@@ -1,9 +1,10 @@
 import { describe, expect, inject, test } from 'vitest';
-import { input, majorVersion, setup } from '../support/watched.ts';
+import { majorVersion } from '../support/database.ts';
+import { installationOf, setupInstallation } from '../support/setup-installation.ts';
 
 describe('logs one change for every row that a statement changes', () => {
   test('for plain statements, in the order in which they ran', async () => {
-    const { database, changes } = await setup('CREATE TABLE t (id int PRIMARY KEY, n int)');
+    const { database, changes } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY, n int)');
     await database.query('INSERT INTO t VALUES (1), (2), (3)');
     expect(await changes()).toEqual(['INSERT t 1', 'INSERT t 2', 'INSERT t 3']);
     await database.query('UPDATE t SET n = 1 WHERE id < 3');
@@ -15,7 +16,7 @@ describe('logs one change for every row that a statement changes', () => {
   });
 
   test('three updates of one row in one transaction are three', async () => {
-    const { database, rows } = await setup(
+    const { database, rows } = await setupInstallation(
       'CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1)',
     );
     await database.query('BEGIN; UPDATE t SET n = 1; UPDATE t SET n = 2; UPDATE t SET n = 3; COMMIT');
@@ -25,7 +26,7 @@ describe('logs one change for every row that a statement changes', () => {
   });
 
   test('all with one time, which is when it was written', async () => {
-    const { database, rows } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
+    const { database, rows } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
     const client = await database.client();
     await client.query('BEGIN');
     const now = async () => (await client.query('SELECT clock_timestamp() AS now')).rows[0].now as Date;
@@ -40,14 +41,14 @@ describe('logs one change for every row that a statement changes', () => {
   });
 
   test('for COPY', async () => {
-    const { database, changes } = await setup('CREATE TABLE t (id int PRIMARY KEY, n text)');
+    const { database, changes } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY, n text)');
     // COPY FROM the server's own output needs no further package: its program echoes rows.
     await database.query(`COPY t FROM PROGRAM 'printf "1\\ta\\n2\\tb\\n"'`);
     expect(await changes()).toEqual(['INSERT t 1', 'INSERT t 2']);
   });
 
   test('for INSERT ... ON CONFLICT, both ways', async () => {
-    const { database, changes } = await setup(
+    const { database, changes } = await setupInstallation(
       'CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1)',
     );
     await database.query('INSERT INTO t VALUES (1, 1), (2, 2) ON CONFLICT DO NOTHING');
@@ -59,7 +60,7 @@ describe('logs one change for every row that a statement changes', () => {
   });
 
   test('for MERGE', async ({ skip }) => {
-    const { database, changes } = await setup(
+    const { database, changes } = await setupInstallation(
       'CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)',
     );
     if ((await majorVersion(database)) < 15) skip('there is no MERGE');
@@ -72,7 +73,7 @@ describe('logs one change for every row that a statement changes', () => {
   });
 
   test('for data-modifying CTEs', async () => {
-    const { database, changes } = await setup(`
+    const { database, changes } = await setupInstallation(`
       CREATE TABLE t (id int PRIMARY KEY, n int);
       CREATE TABLE archive (id int PRIMARY KEY, n int);
       INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)`);
@@ -91,7 +92,7 @@ describe('logs one change for every row that a statement changes', () => {
   });
 
   test('for cascades, each row once', async () => {
-    const { database, changes } = await setup(`
+    const { database, changes } = await setupInstallation(`
       CREATE TABLE customer (id int PRIMARY KEY);
       CREATE TABLE "order" (id int PRIMARY KEY, customer int REFERENCES customer ON DELETE CASCADE ON UPDATE CASCADE,
         seller int REFERENCES customer ON DELETE SET NULL, agent int REFERENCES customer ON DELETE SET DEFAULT);
@@ -114,7 +115,7 @@ describe('logs one change for every row that a statement changes', () => {
   });
 
   test('for a tree that is deleted by its root', async () => {
-    const { database, changes } = await setup(`
+    const { database, changes } = await setupInstallation(`
       CREATE TABLE t (id int PRIMARY KEY, parent int REFERENCES t ON DELETE CASCADE ON UPDATE CASCADE);
       INSERT INTO t VALUES (1, NULL), (2, 1), (3, 2), (4, NULL), (5, 4)`);
     await database.query('DELETE FROM t WHERE id = 1');
@@ -124,7 +125,7 @@ describe('logs one change for every row that a statement changes', () => {
   });
 
   test('for a statement of a million rows', { timeout: 240_000 }, async () => {
-    const { database } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
+    const { database } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
     await database.query('INSERT INTO t SELECT generate_series(1, 1000000)');
     const [logged] = await database.query(`
       SELECT count(*)::int AS count, sum(one::int)::int8 AS sum, count(DISTINCT at)::int AS times
@@ -134,7 +135,7 @@ describe('logs one change for every row that a statement changes', () => {
   });
 
   test('for an update of many rows, in a session whose plan was made for one', async () => {
-    const { database, rows } = await setup(`
+    const { database, rows } = await setupInstallation(`
       CREATE TABLE t (id int PRIMARY KEY, n int) WITH (fillfactor = 50);
       INSERT INTO t SELECT i, 0 FROM generate_series(1, 30000) i`);
     const client = await database.client();
@@ -150,7 +151,7 @@ describe('logs one change for every row that a statement changes', () => {
 
 describe('a changed key', () => {
   test('leaves under the old and comes under the new', async () => {
-    const { database, changes } = await setup('CREATE TABLE t (id int PRIMARY KEY, n int)');
+    const { database, changes } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY, n int)');
     await database.query('INSERT INTO t VALUES (1), (2)');
     await changes();
     await database.query('UPDATE t SET id = 9 WHERE id = 1');
@@ -162,7 +163,7 @@ describe('a changed key', () => {
   });
 
   test('that went to another row is an update of both', async () => {
-    const { database, changes } = await setup(`
+    const { database, changes } = await setupInstallation(`
       CREATE TABLE t (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, name text);
       INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c')`);
     await database.query('UPDATE t SET id = 3 - id WHERE id < 3');
@@ -172,7 +173,7 @@ describe('a changed key', () => {
   });
 
   test('is told apart letter by letter, whatever the collation takes for equal', async () => {
-    const { database, changes } = await setup(`
+    const { database, changes } = await setupInstallation(`
       CREATE COLLATION anycase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
       CREATE TABLE t (id text COLLATE anycase PRIMARY KEY); INSERT INTO t VALUES ('a')`);
     await database.query(`UPDATE t SET id = 'A'`);
@@ -180,7 +181,7 @@ describe('a changed key', () => {
   });
 
   test('of which the column id is no part', async () => {
-    const { database, rows } = await setup(`
+    const { database, rows } = await setupInstallation(`
       CREATE TABLE t (id int, tenant int PRIMARY KEY); INSERT INTO t VALUES (5, 1), (NULL, 2)`);
     await database.query('UPDATE t SET tenant = 3 WHERE tenant = 1');
     await database.query('UPDATE t SET id = 6 WHERE tenant = 3');
@@ -195,7 +196,7 @@ describe('a changed key', () => {
   });
 
   test('is followed through cascades within one table', async () => {
-    const { database, changes } = await setup(`
+    const { database, changes } = await setupInstallation(`
       CREATE TABLE t (id int PRIMARY KEY, parent int REFERENCES t ON UPDATE CASCADE);
       INSERT INTO t VALUES (1, NULL), (2, 1)`);
     await database.query('UPDATE t SET id = id + 10');
@@ -210,7 +211,7 @@ describe('a changed key', () => {
       ['DELETE t 1', 'UPDATE t 9'],
     ],
   ] as const)('is reported to an input for %j as %j', async (operations, expected) => {
-    const { database, changes } = await setup(
+    const { database, changes } = await setupInstallation(
       'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)',
       {
         operations: [...operations],
@@ -227,7 +228,7 @@ describe('TRUNCATE', () => {
     'SET enable_indexscan = off',
     'SET enable_indexscan = off; SET plan_cache_mode = force_generic_plan',
   ])('looks at the end of the log only, however much waits there (%s)', async (settings) => {
-    const { database } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
+    const { database } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
     await database.query('INSERT INTO t SELECT generate_series(1, 20000)');
     const client = await database.client();
     await client.query(`${settings}; BEGIN; TRUNCATE t`);
@@ -239,7 +240,7 @@ describe('TRUNCATE', () => {
   });
 
   test('is one change', async () => {
-    const { database, rows } = await setup(
+    const { database, rows } = await setupInstallation(
       'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2)',
     );
     await database.query('TRUNCATE t');
@@ -247,7 +248,7 @@ describe('TRUNCATE', () => {
   });
 
   test('is one for each table that goes with it', async () => {
-    const { database, changes } = await setup(`
+    const { database, changes } = await setupInstallation(`
       CREATE TABLE a (id int PRIMARY KEY);
       CREATE TABLE b (id int PRIMARY KEY REFERENCES a);
       CREATE TABLE c (id int PRIMARY KEY)`);
@@ -273,7 +274,7 @@ describe('TRUNCATE', () => {
     CREATE TABLE item22 PARTITION OF item2 FOR VALUES FROM (15) TO (20)`;
 
   test('is one for a partitioned table, however it comes to it', async () => {
-    const { database, changes } = await setup(partitioned);
+    const { database, changes } = await setupInstallation(partitioned);
     await database.query('TRUNCATE item');
     expect(await changes()).toEqual(['TRUNCATE item *']);
     await database.query('TRUNCATE customer CASCADE');
@@ -285,7 +286,7 @@ describe('TRUNCATE', () => {
   });
 
   test('of a partition alone names the partition', async () => {
-    const { database, changes } = await setup(partitioned);
+    const { database, changes } = await setupInstallation(partitioned);
     await database.query('TRUNCATE item21');
     expect(await changes()).toEqual(['TRUNCATE item21 *']);
     await database.query('TRUNCATE item1, item2');
@@ -301,7 +302,7 @@ describe('TRUNCATE', () => {
   });
 
   test('of a partition, after that of its root was rolled back, or did not last', async () => {
-    const { database, changes } = await setup(partitioned);
+    const { database, changes } = await setupInstallation(partitioned);
     await database.query('BEGIN; SAVEPOINT a; TRUNCATE item; ROLLBACK TO a; TRUNCATE item1; COMMIT');
     expect(await changes()).toEqual(['TRUNCATE item1 *']);
     await database.query('TRUNCATE item; INSERT INTO item VALUES (1)');
@@ -310,8 +311,8 @@ describe('TRUNCATE', () => {
   });
 
   test('is one for each input', async () => {
-    const { database, changes } = await setup(partitioned);
-    const other = input(database, { name: 'other' });
+    const { database, changes } = await setupInstallation(partitioned);
+    const other = installationOf(database, { name: 'other' });
     await other.install();
     await database.query('TRUNCATE item');
     expect(await changes()).toEqual(['TRUNCATE item *']);
@@ -319,7 +320,7 @@ describe('TRUNCATE', () => {
   });
 
   test('whatever the application has written into the setting that remembers it', async () => {
-    const { database, changes, names } = await setup(partitioned);
+    const { database, changes, names } = await setupInstallation(partitioned);
     const client = await database.client();
     for (const value of ['', ' ', 'x', '1 {', '0 0']) {
       await client.query('SELECT set_config($1, $2, false)', [names.truncationsSetting, value]);
@@ -329,7 +330,7 @@ describe('TRUNCATE', () => {
   });
 
   test('of tables of their own at the same time does not clash in SERIALIZABLE transactions', async () => {
-    const { database, changes } = await setup(`
+    const { database, changes } = await setupInstallation(`
       CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)`);
     const [one, two] = [await database.client(), await database.client()];
     for (let round = 0; round < 5; round++) {
@@ -346,7 +347,7 @@ describe('TRUNCATE', () => {
   });
 
   test('is another one after a change, in one transaction', async () => {
-    const { database, changes } = await setup(partitioned);
+    const { database, changes } = await setupInstallation(partitioned);
     await database.query(
       'BEGIN; TRUNCATE item; INSERT INTO item VALUES (1); TRUNCATE item1, "order"; COMMIT',
     );
@@ -367,7 +368,7 @@ describe('a column id of any length', () => {
   const long = 1_000_001;
 
   test('is empty above a megabyte, and the change is logged', async () => {
-    const { database, rows } = await setup(`
+    const { database, rows } = await setupInstallation(`
       CREATE TABLE keyless (id text, n int); CREATE TABLE bytes (id bytea);
       CREATE TABLE wide (id text, tenant int PRIMARY KEY, n int);
       ALTER TABLE wide ALTER id SET STORAGE EXTERNAL`);
@@ -407,7 +408,7 @@ describe('partitions and inheritance', () => {
     CREATE TABLE event_2b PARTITION OF event_2 DEFAULT`;
 
   test('a partition is its root, through whichever of them it is written', async () => {
-    const { database, changes, rows } = await setup(partitioned);
+    const { database, changes, rows } = await setupInstallation(partitioned);
     await database.query(`INSERT INTO event VALUES ('2026-01-05', 1), ('2026-02-05', 1), ('2026-02-05', 2)`);
     expect((await rows()).map(({ tbl, id, key }) => [tbl, id, key])).toEqual([
       ['event', '1', { day: '2026-01-05', id: '1' }],
@@ -421,7 +422,7 @@ describe('partitions and inheritance', () => {
   });
 
   test('a row that moves to another partition leaves and comes', async () => {
-    const { database, rows } = await setup(partitioned);
+    const { database, rows } = await setupInstallation(partitioned);
     await database.query(`INSERT INTO event VALUES ('2026-01-05', 1), ('2026-02-05', 2)`);
     await rows();
     await database.query(`UPDATE event SET day = '2026-02-07' WHERE id = 1`);
@@ -435,7 +436,7 @@ describe('partitions and inheritance', () => {
   });
 
   test('a row that moves and keeps its key is updated', async () => {
-    const { database, changes } = await setup(`
+    const { database, changes } = await setupInstallation(`
       CREATE TABLE t (id int, region text) PARTITION BY LIST (region);
       CREATE TABLE t_a PARTITION OF t FOR VALUES IN ('a');
       CREATE TABLE t_b PARTITION OF t FOR VALUES IN ('b');
@@ -445,7 +446,7 @@ describe('partitions and inheritance', () => {
   });
 
   test('rows of child tables are logged under the table that was written to', async () => {
-    const { database, changes } = await setup(`
+    const { database, changes } = await setupInstallation(`
       CREATE TABLE parent (id int PRIMARY KEY, n int);
       CREATE TABLE child (more int) INHERITS (parent)`);
     // Nothing keeps a child's keys from being the parent's.
@@ -466,7 +467,7 @@ describe('partitions and inheritance', () => {
 
 describe('transactions', () => {
   test('log what is committed, and nothing else', async () => {
-    const { database, changes } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
+    const { database, changes } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
     await database.query(`
       BEGIN;
       INSERT INTO t VALUES (1);
@@ -479,7 +480,7 @@ describe('transactions', () => {
   });
 
   test.runIf(inject('preparedTransactions'))('may be prepared while nobody is asleep', async () => {
-    const { database, changes } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
+    const { database, changes } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
     const name = database.name;
     await database.query(`BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION '${name}_1'`);
     await database.query(`BEGIN; INSERT INTO t VALUES (2); PREPARE TRANSACTION '${name}_2'`);
@@ -493,7 +494,7 @@ describe('transactions', () => {
   test.each(['READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE'])(
     'of level %s do not clash in the log',
     async (level) => {
-      const { database, changes } = await setup(
+      const { database, changes } = await setupInstallation(
         'CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)',
       );
       const [one, two] = [await database.client(), await database.client()];
@@ -514,7 +515,7 @@ describe('transactions', () => {
   );
 
   test('in which triggers are off log nothing', async () => {
-    const { database, changes } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
+    const { database, changes } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
     await database.query(
       'BEGIN; SET LOCAL session_replication_role = replica; INSERT INTO t VALUES (1); COMMIT',
     );
@@ -524,12 +525,14 @@ describe('transactions', () => {
 });
 
 test('takes no subtransaction, of which every statement would use one up', async () => {
-  const { database } = await setup('CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE u (n int)');
+  const { database } = await setupInstallation(
+    'CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE u (n int)',
+  );
   const write =
     'INSERT INTO t VALUES (1); UPDATE t SET n = 1; DELETE FROM t; TRUNCATE t; INSERT INTO u VALUES (1)';
   await database.query(write);
   const reader = await database.client();
-  await reader.query('SELECT pg_advisory_lock($1)', [input(database).names.sleepKey]);
+  await reader.query('SELECT pg_advisory_lock($1)', [installationOf(database).names.sleepKey]);
   await database.query(write);
   await reader.end();
   expect(
@@ -540,7 +543,7 @@ test('takes no subtransaction, of which every statement would use one up', async
 });
 
 test('reads no other column than the key, so that wide rows stay where they are', async () => {
-  const { database } = await setup(`
+  const { database } = await setupInstallation(`
     CREATE TABLE t (id int PRIMARY KEY, n int, wide text);
     ALTER TABLE t ALTER wide SET STORAGE EXTERNAL`);
   const toastRead = async (changes: number) => {

@@ -3,9 +3,9 @@ import { execFile, spawnSync } from 'node:child_process';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { newPostgresInput } from '../../src/index.ts';
-import type { TestDatabase } from '../support/database.ts';
+import { type TestDatabase, createRole, majorVersion } from '../support/database.ts';
 import { originalTriggers } from '../support/original.ts';
-import { application, createRole, input, majorVersion, setup } from '../support/watched.ts';
+import { setupApplication, installationOf, setupInstallation } from '../support/setup-installation.ts';
 
 const APPLICATION = `
   CREATE SCHEMA app;
@@ -51,11 +51,11 @@ async function dump(database: TestDatabase): Promise<string> {
 
 describe('uninstalling', () => {
   test('leaves the schema as it was', async () => {
-    const database = await application(APPLICATION);
+    const database = await setupApplication(APPLICATION);
     const canDump = dumpVersion >= (await majorVersion(database));
     const before = await schemaOf(database);
     const dumpBefore = canDump && (await dump(database));
-    const { install, uninstall } = input(database, { schemas: ['public', 'app'] });
+    const { install, uninstall } = installationOf(database, { schemas: ['public', 'app'] });
     for (let time = 1; time <= 2; time++) {
       await install();
       expect(await schemaOf(database)).not.toEqual(before);
@@ -71,13 +71,13 @@ describe('uninstalling', () => {
   });
 
   test('of one input leaves the others', async () => {
-    const { database, install, uninstall } = await setup(APPLICATION);
+    const { database, install, uninstall } = await setupInstallation(APPLICATION);
     const before = await schemaOf(database);
     // Names that begin alike, and one that is in its own schema.
     const others = [
-      input(database, { name: 'test_2' }),
-      input(database, { name: 'te' }),
-      input(database, { name: 'far', internalSchema: 'public' }),
+      installationOf(database, { name: 'test_2' }),
+      installationOf(database, { name: 'te' }),
+      installationOf(database, { name: 'far', internalSchema: 'public' }),
     ];
     for (const other of others) await other.install();
     await uninstall();
@@ -89,13 +89,13 @@ describe('uninstalling', () => {
   });
 
   test('removes what is left of tables that were renamed, moved, detached or excluded', async () => {
-    const database = await application(APPLICATION);
+    const database = await setupApplication(APPLICATION);
     const before = await schemaOf(database);
-    await input(database, { schemas: ['public', 'app'] }).install();
+    await installationOf(database, { schemas: ['public', 'app'] }).install();
     await database.query(`
       ALTER TABLE t RENAME TO s; ALTER TABLE root DETACH PARTITION part; CREATE SCHEMA hidden;
       ALTER TABLE app."Two Words" SET SCHEMA hidden; ALTER TABLE s RENAME id TO code`);
-    await input(database, { tables: { include: ['nothing'] } }).uninstall();
+    await installationOf(database, { tables: { include: ['nothing'] } }).uninstall();
     await database.query(`
       ALTER TABLE s RENAME TO t; ALTER TABLE root ATTACH PARTITION part DEFAULT;
       ALTER TABLE hidden."Two Words" SET SCHEMA app; DROP SCHEMA hidden; ALTER TABLE t RENAME code TO id`);
@@ -103,9 +103,11 @@ describe('uninstalling', () => {
   });
 
   test('leaves a schema that it did not make, and one that holds something else', async () => {
-    const database = await application('CREATE SCHEMA postgres_input; CREATE TABLE t (id int PRIMARY KEY)');
+    const database = await setupApplication(
+      'CREATE SCHEMA postgres_input; CREATE TABLE t (id int PRIMARY KEY)',
+    );
     const before = await schemaOf(database);
-    const { install, uninstall } = input(database);
+    const { install, uninstall } = installationOf(database);
     await install();
     await uninstall();
     expect(await schemaOf(database)).toEqual(before);
@@ -118,17 +120,17 @@ describe('uninstalling', () => {
   });
 
   test('does not bring the original back, nor touch one of another id', async () => {
-    const database = await application(`
+    const database = await setupApplication(`
       CREATE TABLE t (id int PRIMARY KEY);
       ${originalTriggers('other', ['t'])} ${originalTriggers('test', ['t'])}`);
-    const { install, uninstall } = input(database);
+    const { install, uninstall } = installationOf(database);
     await install();
     await uninstall();
     expect(await database.query('SELECT tgname FROM pg_trigger')).toEqual([{ tgname: 't_other_trigger' }]);
   });
 
   test('takes everything along although the log is not empty, nodes have run and transactions are open', async () => {
-    const database = await application('CREATE TABLE t (id int PRIMARY KEY)');
+    const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
     const before = await schemaOf(database);
     await using watcher = await newPostgresInput(
       { name: 'test', type: 'postgres', connectionString: database.url },
@@ -154,21 +156,21 @@ describe('uninstalling', () => {
   });
 
   test('says what it could not remove, and can be called again', async () => {
-    const database = await application(
+    const database = await setupApplication(
       'CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY)',
     );
     const { role, url } = await createRole(database);
     await database.query(`
       GRANT CREATE ON DATABASE ${database.name} TO ${role}; GRANT TRIGGER ON t TO ${role}; ALTER TABLE u OWNER TO ${role}`);
     const before = await schemaOf(database);
-    const { install, uninstall } = input(database, {}, url);
+    const { install, uninstall } = installationOf(database, {}, url);
     await install();
     await expect(uninstall()).rejects.toMatchObject({
       code: 'ERR_INSTALL',
       message: expect.stringContaining('triggers remain on t;'),
     });
     await database.query('INSERT INTO t VALUES (1)');
-    await input(database).uninstall();
+    await installationOf(database).uninstall();
     expect(await schemaOf(database)).toEqual(before);
   });
 });

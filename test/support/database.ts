@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
-import { afterAll, inject, type RunnerTask } from 'vitest';
+import { afterAll, inject, onTestFinished, type RunnerTask } from 'vitest';
 
 export interface TestDatabase extends AsyncDisposable {
   readonly name: string;
@@ -14,8 +14,8 @@ export interface TestDatabase extends AsyncDisposable {
 const undropped = new Set<TestDatabase>();
 
 /**
- * A database of one's own on the test server. Whoever does not dispose of it sooner loses it when the test file ends,
- * except after a failure: then it stays, to be looked into.
+ * Creates an empty database on the test server. A test may dispose of its database; otherwise the database is dropped when the
+ * test file ends, unless a test in the file has failed: then the database stays, to be looked into.
  */
 export async function createDatabase(adminUrl: string = inject('adminUrl')): Promise<TestDatabase> {
   const name = `test_${randomBytes(6).toString('hex')}`;
@@ -47,6 +47,29 @@ export async function createDatabase(adminUrl: string = inject('adminUrl')): Pro
   };
   undropped.add(database);
   return database;
+}
+
+let roles = 0;
+
+/** A role that may log in and do nothing else, with the URL that it connects by. It is dropped when the test ends. */
+export async function createRole(
+  database: TestDatabase,
+  attributes = 'NOSUPERUSER',
+): Promise<{ role: string; url: string }> {
+  const role = `${database.name}_role_${roles++}`;
+  await database.query(`CREATE ROLE ${role} LOGIN ${attributes}`);
+  onTestFinished(async () => {
+    await database.query(`DROP OWNED BY ${role} CASCADE; DROP ROLE ${role}`);
+  });
+  const url = new URL(database.url);
+  url.username = role;
+  return { role, url: url.href };
+}
+
+/** The server's major version. */
+export async function majorVersion(database: TestDatabase): Promise<number> {
+  const [row] = await database.query("SELECT current_setting('server_version_num')::int / 10000 AS major");
+  return row.major;
 }
 
 afterAll(async ({}, file) => {

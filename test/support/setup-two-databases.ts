@@ -1,3 +1,4 @@
+/** Compares a watched database with one that is not: for tests that the application notices nothing. README.md here compares the setups. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { expect } from 'vitest';
@@ -5,10 +6,10 @@ import { type PostgresInput, newPostgresInput } from '../../src/index.ts';
 import { createDatabase, type TestDatabase } from './database.ts';
 
 /**
- * Two databases with the same history, of which one is watched. Whatever is done to both must come out the same, and
- * bring exactly the events that it should.
+ * Two databases with the same history; an input watches one. Every statement runs in both and must have the same outcome in
+ * both, and the input must deliver exactly the events of the statement.
  */
-export interface Twins extends AsyncDisposable {
+export interface TwoDatabasesFixture extends AsyncDisposable {
   readonly watched: TestDatabase;
   readonly plain: TestDatabase;
   readonly input: PostgresInput;
@@ -30,7 +31,7 @@ export interface Twins extends AsyncDisposable {
 
 const PATIENCE = 20_000;
 
-export async function createTwins(script: string): Promise<Twins> {
+export async function setupTwoDatabases(script: string): Promise<TwoDatabasesFixture> {
   const [watched, plain] = await Promise.all([createDatabase(), createDatabase()]);
   const [ourClient, theirClient] = await Promise.all([watched.client(), plain.client()]);
   for (const client of [ourClient, theirClient])
@@ -56,7 +57,7 @@ export async function createTwins(script: string): Promise<Twins> {
     return `${value.location} ${value.operation} ${value.id}`;
   }
 
-  const twins: Twins = {
+  const fixture: TwoDatabasesFixture = {
     watched,
     plain,
     input,
@@ -76,7 +77,7 @@ export async function createTwins(script: string): Promise<Twins> {
         .poll(async () => (await input.status()).watched, { timeout: PATIENCE })
         .toEqual(expect.arrayContaining(tables)),
     async drain() {
-      await twins.run('DELETE FROM the_end; INSERT INTO the_end VALUES (2)');
+      await fixture.run('DELETE FROM the_end; INSERT INTO the_end VALUES (2)');
       while (!['the_end create 2', 'no event'].includes(await event()));
     },
     async events(count) {
@@ -89,15 +90,15 @@ export async function createTwins(script: string): Promise<Twins> {
       expect(ours).toEqual(theirs);
     },
     async expectNoMore() {
-      await twins.run('INSERT INTO the_end VALUES (1); DELETE FROM the_end WHERE id = 1');
-      expect(await twins.events(2)).toEqual(['the_end create 1', 'the_end delete 1']);
+      await fixture.run('INSERT INTO the_end VALUES (1); DELETE FROM the_end WHERE id = 1');
+      expect(await fixture.events(2)).toEqual(['the_end create 1', 'the_end delete 1']);
     },
     async [Symbol.asyncDispose]() {
       await input[Symbol.asyncDispose]();
       await Promise.all([watched[Symbol.asyncDispose](), plain[Symbol.asyncDispose]()]);
     },
   };
-  return twins;
+  return fixture;
 }
 
 const settled = <Result>(work: Promise<Result>) =>

@@ -1,4 +1,5 @@
-import { expect, onTestFinished } from 'vitest';
+/** Installs triggers and reads what they log: for tests of schema/, without any node. README.md here compares the setups. */
+import { expect } from 'vitest';
 import type { Installation } from '../../src/api/installation.ts';
 import type { PostgresInputOptions } from '../../src/api/options.ts';
 import type { InputConfig } from '../../src/api/orchestrator.ts';
@@ -10,8 +11,8 @@ import { type Names, namesOf } from '../../src/schema/names.ts';
 import { type Plan, plan } from '../../src/schema/plan.ts';
 import { type TestDatabase, createDatabase } from './database.ts';
 
-/** One input's view of a database, without its reader: what installs, and what the triggers then log. */
-export interface Watched {
+/** What one input installs in a database, and the changes that its triggers log. No node runs. */
+export interface InstallationFixture {
   readonly settings: Settings;
   readonly names: Names;
   readonly install: () => Promise<Installation>;
@@ -39,7 +40,7 @@ export type WatchOptions = PostgresInputOptions & Partial<Pick<InputConfig, 'nam
 let shared: TestDatabase | undefined;
 
 /** The test file's database, emptied, with these tables in it. */
-export async function application(schema = ''): Promise<TestDatabase> {
+export async function setupApplication(schema = ''): Promise<TestDatabase> {
   shared ??= await createDatabase();
   await shared.query(`
     DO $$ DECLARE name text; BEGIN
@@ -53,7 +54,11 @@ export async function application(schema = ''): Promise<TestDatabase> {
 }
 
 /** An input named `test` that has not been installed. `url`: who it connects as. */
-export function input(database: TestDatabase, options: WatchOptions = {}, url = database.url): Watched {
+export function installationOf(
+  database: TestDatabase,
+  options: WatchOptions = {},
+  url = database.url,
+): InstallationFixture {
   const { name = 'test', operations = [], ...rest } = options;
   const settings = parseConfig(
     { name, type: 'postgres', connectionString: url, operations },
@@ -79,37 +84,14 @@ export function input(database: TestDatabase, options: WatchOptions = {}, url = 
 }
 
 /** These tables, watched by an input named `test`. */
-export async function setup(
+export async function setupInstallation(
   schema: string,
   options: WatchOptions = {},
-): Promise<Watched & { database: TestDatabase }> {
-  const database = await application(schema);
-  const watched = input(database, options);
-  const { unwatchable, pending } = await watched.install();
+): Promise<InstallationFixture & { database: TestDatabase }> {
+  const database = await setupApplication(schema);
+  const fixture = installationOf(database, options);
+  const { unwatchable, pending } = await fixture.install();
   expect({ unwatchable, pending }).toEqual({ unwatchable: [], pending: [] });
-  await watched.changes();
-  return { database, ...watched };
-}
-
-let roles = 0;
-
-/** A role that may log in and do nothing else, dropped with the test: its name, and how it connects. */
-export async function createRole(
-  database: TestDatabase,
-  attributes = 'NOSUPERUSER',
-): Promise<{ role: string; url: string }> {
-  const role = `${database.name}_role_${roles++}`;
-  await database.query(`CREATE ROLE ${role} LOGIN ${attributes}`);
-  onTestFinished(async () => {
-    await database.query(`DROP OWNED BY ${role} CASCADE; DROP ROLE ${role}`);
-  });
-  const url = new URL(database.url);
-  url.username = role;
-  return { role, url: url.href };
-}
-
-/** The server's major version. */
-export async function majorVersion(database: TestDatabase): Promise<number> {
-  const [row] = await database.query("SELECT current_setting('server_version_num')::int / 10000 AS major");
-  return row.major;
+  await fixture.changes();
+  return { database, ...fixture };
 }

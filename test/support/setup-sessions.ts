@@ -1,3 +1,4 @@
+/** Installs an input and opens sessions: for tests of one module that speaks to the server. README.md here compares the setups. */
 import { type Settings, parseConfig } from '../../src/config/settings.ts';
 import type { PostgresInputOptions } from '../../src/index.ts';
 import { Session } from '../../src/postgres/session.ts';
@@ -6,15 +7,15 @@ import { type Names, namesOf } from '../../src/schema/names.ts';
 import { PATIENT } from './consumer.ts';
 import { type TestDatabase, createDatabase } from './database.ts';
 
-/** A database in which an input named `test` is installed, and sessions on it: for tests of a single stage. */
-export interface Stage extends AsyncDisposable {
+/** A database in which an input named `test` is installed, and sessions on it. */
+export interface SessionsFixture extends AsyncDisposable {
   readonly database: TestDatabase;
   readonly settings: Settings;
   readonly names: Names;
   session(options?: { url?: string; statementTimeout?: number }): Promise<Session>;
 }
 
-export async function setupStage(options: PostgresInputOptions = {}): Promise<Stage> {
+export async function setupSessions(options: PostgresInputOptions = {}): Promise<SessionsFixture> {
   const database = await createDatabase();
   await database.query('CREATE TABLE items (id int PRIMARY KEY, value int)');
   const sessions: Session[] = [];
@@ -22,7 +23,7 @@ export async function setupStage(options: PostgresInputOptions = {}): Promise<St
     parseConfig({ name: 'test', type: 'postgres', connectionString: url }, { ...PATIENT, ...options });
   const settings = settingsFor(database.url);
   const names = namesOf(settings.id, settings.internalSchema);
-  const stage: Stage = {
+  const fixture: SessionsFixture = {
     database,
     settings,
     names,
@@ -40,6 +41,6 @@ export async function setupStage(options: PostgresInputOptions = {}): Promise<St
       await database[Symbol.asyncDispose]();
     },
   };
-  await install(await stage.session(), settings, names);
-  return stage;
+  await install(await fixture.session(), settings, names);
+  return fixture;
 }

@@ -22,7 +22,7 @@ export const NEWER = 99;
 const PROGRAM = new URL('../../src/cli.ts', import.meta.url).pathname;
 
 /** A database with the tables `orders` and `lines`, and ways to run commands on it. */
-export async function setup() {
+export async function setupCommands() {
   const database = await createDatabase();
   await database.query(
     'CREATE TABLE orders (id int PRIMARY KEY); CREATE TABLE lines (o int, n int, PRIMARY KEY (o, n))',

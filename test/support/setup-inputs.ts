@@ -1,0 +1,40 @@
+/** Takes a whole input, with its nodes: for tests of what an application sees. README.md here compares the setups. */
+import { inject } from 'vitest';
+import { type PostgresInput, type PostgresInputOptions, newPostgresInput } from '../../src/index.ts';
+import { PATIENT } from './consumer.ts';
+import { type TestDatabase, createDatabase } from './database.ts';
+
+export interface InputsFixture extends AsyncDisposable {
+  readonly database: TestDatabase;
+  /** An input on the database; closed with the fixture. */
+  input(options?: PostgresInputOptions, config?: { name?: string; url?: string }): Promise<PostgresInput>;
+}
+
+/** A database with a table `items (id, value)`, and inputs named `test-input` on it. */
+export async function setupInputs(adminUrl: string = inject('adminUrl')): Promise<InputsFixture> {
+  const database = await createDatabase(adminUrl);
+  const inputs: PostgresInput[] = [];
+  await database.query('CREATE TABLE items (id int PRIMARY KEY, value int)');
+  return {
+    database,
+    async input(options = {}, { name = 'test-input', url = database.url } = {}) {
+      const config = { name, type: 'postgres', connectionString: url };
+      const input = await newPostgresInput(config, { ...PATIENT, ...options });
+      inputs.push(input);
+      return input;
+    },
+    async [Symbol.asyncDispose]() {
+      await Promise.all(inputs.map((input) => input[Symbol.asyncDispose]()));
+      await database[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** How many connections the inputs of this database have. */
+export async function connections(database: TestDatabase): Promise<number> {
+  const [row] = await database.query<{ n: number }>(
+    `SELECT count(*)::int AS n FROM pg_stat_activity
+     WHERE datname = current_database() AND application_name LIKE 'dapper-postgres-input%'`,
+  );
+  return row!.n;
+}
