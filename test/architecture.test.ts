@@ -48,12 +48,12 @@ function isForbidden({ file, imported }: Import): boolean {
   return NEVER[from]?.includes(to) ?? false;
 }
 
-test('no file imports from a room that its own must not know', () => {
+test('no file imports from a folder that its own folder must not know', () => {
   const forbidden = imports.filter(isForbidden).map(({ file, imported }) => `${file} -> ${imported}`);
   expect(forbidden.toSorted()).toEqual(KNOWN.toSorted());
 });
 
-test('the imports are found', () => {
+test('the test finds the imports of a file', () => {
   expect(imports).toContainEqual({ file: LISTENER, imported: 'pg-listen' });
   expect(imports).toContainEqual({ file: 'capture/notification.ts', imported: 'capture/change.ts' });
   const targets = new Set(imports.map(({ imported }) => roomOf(imported)));

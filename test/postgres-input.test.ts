@@ -60,7 +60,7 @@ async function acknowledgeSlowly(
 }
 
 describe('newPostgresInput', () => {
-  test('connects, and keeps nothing', async () => {
+  test('connects, and keeps no connection', async () => {
     await using fixture = await setupInputs();
     const input = await fixture.input();
     expect(input).toMatchObject({ id: 'test_input', state: 'idle' });
@@ -167,7 +167,7 @@ describe('an iteration', () => {
 });
 
 describe('close()', () => {
-  test('before handle() leaves nothing to handle', async () => {
+  test('before handle() makes handle() fail', async () => {
     await using fixture = await setupInputs();
     const input = await fixture.input();
     await input.close();
@@ -185,7 +185,7 @@ describe('close()', () => {
     await until(async () => (await connections(fixture.database)) === 0);
   });
 
-  test.each(['standby', 'active'] as const)('while %s ends those who wait', async (state) => {
+  test.each(['standby', 'active'] as const)('while %s ends the pulls that wait', async (state) => {
     await using fixture = await setupInputs();
     const [first, second] = [await fixture.input(), await fixture.input()];
     void new Consumer(first);
@@ -205,7 +205,7 @@ describe('close()', () => {
     await expectAllReleased(fixture.database);
   });
 
-  test('inside the loop: the next pull acknowledges, and ends', async () => {
+  test('inside the loop lets the next pull acknowledge and end', async () => {
     await using fixture = await setupInputs();
     const input = await fixture.input();
     const seen: string[] = [];
@@ -224,7 +224,7 @@ describe('close()', () => {
     await expectAllReleased(fixture.database);
   });
 
-  test('with an event in hand that nobody comes back for ends after the time of a lease', async () => {
+  test('ends after lease.duration if no pull follows an event in hand', async () => {
     await using fixture = await setupInputs();
     const input = await fixture.input({ lease: { duration: 1200, renewInterval: 300, margin: 300 } });
     const events = input.handle();
@@ -261,7 +261,7 @@ describe('close()', () => {
     await reaches(next, 'active');
   });
 
-  test('wakes the standbys, however seldom they look by themselves', async () => {
+  test('wakes the standbys, however long their poll interval', async () => {
     await using fixture = await setupInputs();
     const lease = { duration: 120_000, pollInterval: 60_000 };
     const [first, second] = [await fixture.input({ lease }), await fixture.input({ lease })];
@@ -311,7 +311,7 @@ describe('leaving the loop', () => {
     },
   );
 
-  test('before the first pull lets everything go', async () => {
+  test('before the first pull releases everything', async () => {
     await using fixture = await setupInputs();
     const input = await fixture.input();
     const events = input.handle();
@@ -348,7 +348,7 @@ describe('a signal', () => {
   });
 
   test.each(['early', 'standby', 'active'] as const)(
-    'aborted %s rejects whoever waits, after the lease is released',
+    'aborted %s rejects the pull that waits, after the lease is released',
     async (when) => {
       await using fixture = await setupInputs();
       const [other, input] = [await fixture.input(), await fixture.input()];
@@ -492,7 +492,7 @@ describe('garbage on the channel', () => {
     expect(await backlog(fixture.database)).toEqual([]);
   });
 
-  test("is skipped and counted when foreign notifications are to be ignored, as are somebody's own", async () => {
+  test('is skipped and counted with foreignNotifications: ignore, as is a notification by hand', async () => {
     await using fixture = await setupInputs();
     const input = await fixture.input({ foreignNotifications: 'ignore' });
     const consumer = new Consumer(input);
@@ -590,7 +590,7 @@ describe('a database that goes away', () => {
     },
   );
 
-  test('altogether ends the iteration, and the input can be used when it is back', async () => {
+  test('by all connections ends the iteration, and the input works again afterwards', async () => {
     await using server = await startServer();
     await using fixture = await setupInputs(server.url());
     const [first, second] = [await fixture.input(), await fixture.input()];
@@ -620,7 +620,7 @@ describe('a database that goes away', () => {
     await server.start();
   });
 
-  test('before close() or inside it does not make that throw', async () => {
+  test('before or during close() does not make close() throw', async () => {
     await using server = await startServer();
     await using fixture = await setupInputs(server.url());
     const input = await fixture.input();

@@ -12,7 +12,7 @@ import {
 } from '../../src/index.ts';
 import { createDatabase } from '../support/database.ts';
 
-describe('to the compiler', () => {
+describe('the type contract', () => {
   test('newPostgresInput is a NewInputFunc', () => {
     expectTypeOf(newPostgresInput).toExtend<NewInputFunc>();
     expectTypeOf<Parameters<NewInputFunc>>().toEqualTypeOf<[config: InputConfig]>();
@@ -21,14 +21,14 @@ describe('to the compiler', () => {
     expectTypeOf(newPostgresInput).toBeCallableWith({ name: 'a', type: 'postgres', connectionString: '' });
   });
 
-  test('what it makes is an Input, and its events are Events', () => {
+  test('its result is an Input, and its events are Events', () => {
     expectTypeOf<PostgresInput>().toExtend<Input & AsyncDisposable>();
     expectTypeOf<ChangeEvent>().toExtend<Event>();
     expectTypeOf<ReturnType<PostgresInput['handle']>>().toExtend<AsyncIterable<Event>>();
     expectTypeOf<ReturnType<PostgresInput['handle']>>().toExtend<AsyncIterableIterator<ChangeEvent>>();
   });
 
-  test('the contract is spelled like this', () => {
+  test('the types of the contract have exactly these members', () => {
     expectTypeOf<Operation>().toEqualTypeOf<'unknown' | 'create' | 'read' | 'update' | 'delete'>();
     expectTypeOf<Event>().toEqualTypeOf<{
       location: string;

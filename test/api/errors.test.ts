@@ -61,7 +61,7 @@ describe('PostgresInputError', () => {
     ['a number', 7, 7],
     ['null', null, null],
     ['an object', { password: 'hunter2' }, undefined],
-  ])('takes %s for a cause', (_, cause, kept) => {
+  ])('keeps %s as the cause', (_, cause, kept) => {
     expect(new PostgresInputError('ERR_CONNECT', '', { cause, secrets: ['hunter2'] }).cause).toEqual(kept);
   });
 });

@@ -57,7 +57,7 @@ async function setup(mayReadSequence: boolean) {
 for (const mayReadSequence of [true, false]) {
   const who = mayReadSequence ? 'its owner' : 'a role that may not read the sequence';
 
-  test(`reads, as ${who}, what a transaction younger than all that had ended wrote before them`, async () => {
+  test(`a pass as ${who} reads a low sequence of a transaction that began after all others and commits last`, async () => {
     const { write, pass, begin, commit } = await setup(mayReadSequence);
     expect(await pass()).toEqual([]);
     const older = await begin();
@@ -71,7 +71,7 @@ for (const mayReadSequence of [true, false]) {
     expect(await pass()).toEqual([]);
   });
 
-  test(`reads, as ${who}, the same when the first pass has seen it, and others have ended in between`, async () => {
+  test(`a pass as ${who} reads that sequence also when the first pass saw the transaction open and others have ended since`, async () => {
     const { write, pass, begin, commit } = await setup(mayReadSequence);
     const [oldest, older, younger] = [await begin(), await begin(), await begin()];
     await write(younger, 'a');

@@ -53,7 +53,7 @@ const logged = async ({ database, names }: SessionsFixture) => {
 };
 
 describe('a pass', () => {
-  test('brings changes in the order of their sequences, with everything that is known of them', async () => {
+  test('delivers changes in the order of their sequences, with all fields', async () => {
     const { fixture, log } = await setup();
     await fixture.database.query(
       `INSERT INTO items VALUES (7); UPDATE items SET value = 1; DELETE FROM items`,
@@ -75,7 +75,7 @@ describe('a pass', () => {
     expect(sequences).toEqual(sequences.toSorted((a, b) => Number(a - b)));
   });
 
-  test.each([1, 3, 4, 5, 100])('brings nothing twice and nothing too little in pages of %i', async (rows) => {
+  test.each([1, 3, 4, 5, 100])('delivers each change exactly once in pages of %i', async (rows) => {
     const { fixture, log } = await setup();
     const writer = await fixture.database.client();
     expect(await pass(log, rows)).toEqual([]);
@@ -87,7 +87,7 @@ describe('a pass', () => {
     expect(await pass(log, rows)).toEqual([]);
   });
 
-  test('does not wait for an open transaction, whose low sequences come when it has committed', async () => {
+  test('does not wait for an open transaction; a later pass reads its lower sequences', async () => {
     const { fixture, log, open } = await setup();
     const [slow, other] = [await fixture.database.client(), await fixture.database.client()];
     await slow.query('BEGIN');
@@ -108,7 +108,7 @@ describe('a pass', () => {
     expect(ids(await pass(open(), 2))).toEqual(['1', '2', '3', '4', '5', '6', '16']);
   });
 
-  test('leaves to the next what commits while it is under way, also below what it has read', async () => {
+  test('leaves a change that commits during the pass to the next pass, also below the sequences already read', async () => {
     const { fixture, log } = await setup();
     const [slow, other] = [await fixture.database.client(), await fixture.database.client()];
     await slow.query('BEGIN');
@@ -122,7 +122,7 @@ describe('a pass', () => {
     expect(ids(await pass(log, 2))).toEqual(['1', '5', '6']);
   });
 
-  test('brings what several late transactions wrote, in whatever order they end', async () => {
+  test('delivers the changes of several late transactions, in whatever order they end', async () => {
     const { fixture, log } = await setup();
     const writers = await Promise.all([1, 2, 3, 4].map(() => fixture.database.client()));
     for (const [n, writer] of writers.entries()) {
@@ -138,7 +138,7 @@ describe('a pass', () => {
   });
 
   test.runIf(inject('preparedTransactions'))(
-    'brings a prepared transaction when that is committed, and what its savepoints kept',
+    'delivers a prepared transaction once it is committed, with the changes of its savepoints',
     async () => {
       const { fixture, log } = await setup();
       const writer = await fixture.database.client();
@@ -154,7 +154,7 @@ describe('a pass', () => {
     },
   );
 
-  test('ends a page with the row whose text brings it to its weight', async () => {
+  test('ends a page with the row whose text fills it', async () => {
     const { fixture, log } = await setup();
     // 25 texts of 200 kB weigh 49 each, and every fifth one is as long when it is printed as JSON in the key.
     await fixture.database.query(`
@@ -181,7 +181,7 @@ describe('a pass', () => {
     expect(ids((await log.readPage(1)).changes)).toEqual(['x'.repeat(900_000)]);
   });
 
-  test('brings the sink no more changes at once than a page has, however they are packed', async () => {
+  test('never gives the sink more changes at once than a page holds, packed or not', async () => {
     const { fixture, log } = await setup();
     for (const count of [1999, 100, 1]) {
       await fixture.database.query('INSERT INTO items SELECT $1 * 10000 + generate_series(1, $1::int)', [
@@ -220,7 +220,7 @@ describe('a pass', () => {
     ]);
   });
 
-  test('that is the first brings also what was restored from another cluster', async () => {
+  test('delivers rows restored from another cluster, if it is the first pass', async () => {
     const { fixture, log } = await setup();
     await fixture.database.query('INSERT INTO items VALUES (1), (2)');
     await fixture.database.query(
@@ -230,7 +230,7 @@ describe('a pass', () => {
     expect(await pass(log)).toEqual([]);
   });
 
-  test('that is the first brings it once and in order, also when the own xids pass the restored ones meanwhile', async () => {
+  test("delivers restored rows once and in order, also when the cluster's own transaction ids pass the restored ones", async () => {
     const { fixture, log } = await setup();
     const { database, names } = fixture;
     const [early, late] = [await database.client(), await database.client()];
@@ -263,7 +263,7 @@ describe('a pass', () => {
     expect(await pass(log)).toEqual([]);
   });
 
-  test('knows which transactions it covers', async () => {
+  test('tells which transactions it covers', async () => {
     const { fixture, log } = await setup();
     const writer = await fixture.database.client();
     const xidNow = async () => {
@@ -281,7 +281,7 @@ describe('a pass', () => {
     expect(log.covers(xid)).toBe(true);
   });
 
-  test('goes on from where a statement came whose time was over', async () => {
+  test('goes on where a statement stopped that ran out of time', async () => {
     const { fixture, open } = await setup();
     const skipTo = (row: number) =>
       fixture.database.query(`SELECT setval('${fixture.names.logSequence.sql}', ${row})`);
@@ -319,83 +319,88 @@ describe('a pass', () => {
   test.each([
     ['whatever is open meanwhile', undefined, 1],
     ['also when every statement has its time over soon', 0, 40_000],
-  ])('brings each committed change once and those of a row in order, %s', async (_, patience, increment) => {
-    const { fixture, open, acknowledgements } = await setup();
-    await fixture.database.query(`ALTER SEQUENCE ${fixture.names.logSequence.sql} INCREMENT BY ${increment}`);
-    const log = open(patience);
-    let seed = 20_260_131;
-    const random = (below: number) => (seed = (seed * 48_271) % 2_147_483_647) % below;
-    const writers = await Promise.all(
-      Array.from({ length: 6 }, async () => ({
-        client: await fixture.database.client(),
-        open: false,
-        wrote: [] as string[],
-      })),
-    );
-    // Each writer has rows of its own, so that none waits for another; value is what was written how many times.
-    await fixture.database.query('INSERT INTO items SELECT n, 0 FROM generate_series(0, 899) n');
-    const committed = new Map<string, number>();
-    const expected: string[] = [];
-    const seen: Change[] = [...(await pass(log, 7))];
-    seen.length = 0;
-    let acknowledged = 0;
-    for (let step = 0; step < 400; step++) {
-      const n = random(writers.length);
-      const writer = writers[n]!;
-      switch (random(5)) {
-        case 0:
-          seen.push(
-            ...(random(2) === 0
-              ? await pass(log, 1 + random(9))
-              : (await log.readPage(1 + random(9))).changes),
-          );
-          break;
-        case 1:
-          if (!writer.open) break;
-          if (random(4) === 0) await writer.client.query('ROLLBACK');
-          else {
-            await writer.client.query('COMMIT');
-            expected.push(...writer.wrote);
-            for (const id of writer.wrote) committed.set(id, (committed.get(id) ?? 0) + 1);
+  ])(
+    'delivers each committed change once and the changes of a row in order, %s',
+    async (_, patience, increment) => {
+      const { fixture, open, acknowledgements } = await setup();
+      await fixture.database.query(
+        `ALTER SEQUENCE ${fixture.names.logSequence.sql} INCREMENT BY ${increment}`,
+      );
+      const log = open(patience);
+      let seed = 20_260_131;
+      const random = (below: number) => (seed = (seed * 48_271) % 2_147_483_647) % below;
+      const writers = await Promise.all(
+        Array.from({ length: 6 }, async () => ({
+          client: await fixture.database.client(),
+          open: false,
+          wrote: [] as string[],
+        })),
+      );
+      // Each writer has rows of its own, so that none waits for another; value is what was written how many times.
+      await fixture.database.query('INSERT INTO items SELECT n, 0 FROM generate_series(0, 899) n');
+      const committed = new Map<string, number>();
+      const expected: string[] = [];
+      const seen: Change[] = [...(await pass(log, 7))];
+      seen.length = 0;
+      let acknowledged = 0;
+      for (let step = 0; step < 400; step++) {
+        const n = random(writers.length);
+        const writer = writers[n]!;
+        switch (random(5)) {
+          case 0:
+            seen.push(
+              ...(random(2) === 0
+                ? await pass(log, 1 + random(9))
+                : (await log.readPage(1 + random(9))).changes),
+            );
+            break;
+          case 1:
+            if (!writer.open) break;
+            if (random(4) === 0) await writer.client.query('ROLLBACK');
+            else {
+              await writer.client.query('COMMIT');
+              expected.push(...writer.wrote);
+              for (const id of writer.wrote) committed.set(id, (committed.get(id) ?? 0) + 1);
+            }
+            writer.open = false;
+            writer.wrote = [];
+            break;
+          case 2:
+            // Of rows that hold many changes, all or some.
+            for (const { sequence } of seen.slice(acknowledged))
+              if (random(9) < 8) acknowledgements.acknowledgeSoon(sequence!);
+            acknowledged = seen.length;
+            await acknowledgements.flush();
+            break;
+          default: {
+            if (!writer.open) await writer.client.query('BEGIN');
+            writer.open = true;
+            const first = 150 * n + random(3);
+            const last = first + (random(5) === 0 ? 51 + random(90) : 0);
+            await writer.client.query('UPDATE items SET value = value + 1 WHERE id BETWEEN $1 AND $2', [
+              first,
+              last,
+            ]);
+            for (let id = first; id <= last; id++) writer.wrote.push(String(id));
           }
-          writer.open = false;
-          writer.wrote = [];
-          break;
-        case 2:
-          // Of rows that hold many changes, all or some.
-          for (const { sequence } of seen.slice(acknowledged))
-            if (random(9) < 8) acknowledgements.acknowledgeSoon(sequence!);
-          acknowledged = seen.length;
-          await acknowledgements.flush();
-          break;
-        default: {
-          if (!writer.open) await writer.client.query('BEGIN');
-          writer.open = true;
-          const first = 150 * n + random(3);
-          const last = first + (random(5) === 0 ? 51 + random(90) : 0);
-          await writer.client.query('UPDATE items SET value = value + 1 WHERE id BETWEEN $1 AND $2', [
-            first,
-            last,
-          ]);
-          for (let id = first; id <= last; id++) writer.wrote.push(String(id));
         }
       }
-    }
-    for (const { client, open } of writers) if (open) await client.query('ROLLBACK');
-    // The one that may be under way, and one that sees everything.
-    seen.push(...(await pass(log, 5)), ...(await pass(log, 5)));
-    expect(seen).toHaveLength(expected.length);
-    expect(new Set(seen.map(({ sequence }) => sequence)).size).toBe(seen.length);
-    for (const [id, count] of committed) {
-      const sequences = seen.filter((change) => change.id === id).map(({ sequence }) => BigInt(sequence!));
-      expect(sequences).toHaveLength(count);
-      expect(sequences).toEqual(sequences.toSorted((a, b) => Number(a - b)));
-    }
-  });
+      for (const { client, open } of writers) if (open) await client.query('ROLLBACK');
+      // The one that may be under way, and one that sees everything.
+      seen.push(...(await pass(log, 5)), ...(await pass(log, 5)));
+      expect(seen).toHaveLength(expected.length);
+      expect(new Set(seen.map(({ sequence }) => sequence)).size).toBe(seen.length);
+      for (const [id, count] of committed) {
+        const sequences = seen.filter((change) => change.id === id).map(({ sequence }) => BigInt(sequence!));
+        expect(sequences).toHaveLength(count);
+        expect(sequences).toEqual(sequences.toSorted((a, b) => Number(a - b)));
+      }
+    },
+  );
 });
 
 describe('acknowledging', () => {
-  test('goes in few statements, one at a time, however fast it is asked for', async () => {
+  test('takes few statements, one at a time, however many calls there are', async () => {
     const { fixture, log, acknowledgements, session } = await setup();
     await fixture.database.query('INSERT INTO items SELECT generate_series(1, 1000)');
     const changes = await pass(log, 1000);
@@ -421,7 +426,7 @@ describe('acknowledging', () => {
     await acknowledgements.flush();
   });
 
-  test('resolves when the change is gone, and does so again', async () => {
+  test('resolves when the change is deleted, also when repeated', async () => {
     const { fixture, log, acknowledgements } = await setup();
     await fixture.database.query('INSERT INTO items VALUES (1), (2), (3)');
     const [first, second, third] = await pass(log);
@@ -435,7 +440,7 @@ describe('acknowledging', () => {
     expect(await logged(fixture)).toEqual([]);
   });
 
-  test('does nothing for one who has lost the lease, and tells those who want to know', async () => {
+  test('does nothing for a node that has lost the lease, and rejects', async () => {
     const { fixture, log, acknowledgements, failures } = await setup();
     await fixture.database.query('INSERT INTO items VALUES (1), (2)');
     const [first, second] = await pass(log);
@@ -451,7 +456,7 @@ describe('acknowledging', () => {
     expect(failures).toEqual([]); // to lose the lease is none
   });
 
-  test('keeps anybody from claiming the lease as long as its statement runs', async () => {
+  test('blocks claims of the lease while its statement runs', async () => {
     const { fixture, log, acknowledgements } = await setup();
     await fixture.database.query('INSERT INTO items VALUES (1)');
     const [change] = await pass(log);
@@ -476,7 +481,7 @@ describe('acknowledging', () => {
     expect(await logged(fixture)).toEqual([]);
   });
 
-  describe('what an open transaction has', () => {
+  describe('a change that an open transaction holds', () => {
     async function contended() {
       const bundle = await setup();
       await bundle.fixture.database.query('INSERT INTO items VALUES (1), (2), (3), (4)');
@@ -490,7 +495,7 @@ describe('acknowledging', () => {
       return { ...bundle, sequences, other, acknowledged, isSettled: () => settled };
     }
 
-    test('keeps neither the others nor the lease', async () => {
+    test('delays neither other changes nor the renewal of the lease', async () => {
       const { fixture, acknowledgements, sequences, other, acknowledged, isSettled, failures } =
         await contended();
       await acknowledgements.acknowledge(sequences[1]);
@@ -504,7 +509,7 @@ describe('acknowledging', () => {
       expect(failures).toEqual([]);
     });
 
-    test.each(['COMMIT', 'ROLLBACK'])('is gone after its %s, and acknowledged then', async (end) => {
+    test.each(['COMMIT', 'ROLLBACK'])('is acknowledged after the %s of that transaction', async (end) => {
       const { fixture, other, acknowledged, isSettled } = await contended();
       await fixture.database.query('INSERT INTO items VALUES (5)');
       expect(isSettled()).toBe(false);
@@ -513,7 +518,7 @@ describe('acknowledging', () => {
       expect(await logged(fixture)).toEqual(['2', '3', '4', '5']);
     });
 
-    test('comes again when the lease is released before', async () => {
+    test('comes again when the lease is released first', async () => {
       const { fixture, lease, acknowledgements, other, acknowledged, failures } = await contended();
       await acknowledgements.flush();
       await lease.release();
@@ -524,7 +529,7 @@ describe('acknowledging', () => {
     });
   });
 
-  test('that fails although the lease is held is told, for what it names would come again', async () => {
+  test('rejects when its statement fails although the lease is held', async () => {
     const { fixture, log, acknowledgements, failures } = await setup();
     await fixture.database.query('INSERT INTO items VALUES (1)');
     const [change] = await pass(log);
@@ -543,7 +548,7 @@ describe("acknowledging in a transaction of the caller's", () => {
     return { ...bundle, event, client: await bundle.fixture.database.client() };
   }
 
-  test('happens if and only if that commits', async () => {
+  test('takes effect if and only if the transaction commits', async () => {
     const { fixture, event, client, inSession } = await handedOut();
     for (const [end, left] of [
       ['ROLLBACK', ['1']],
@@ -557,7 +562,7 @@ describe("acknowledging in a transaction of the caller's", () => {
     }
   });
 
-  test('is refused when it has been acknowledged elsewhere, or will be', async () => {
+  test('is refused for a change that is acknowledged elsewhere, or that another node has', async () => {
     const { fixture, event, client, inSession } = await handedOut();
     await client.query('BEGIN');
     const late = { ...event, fencingToken: '0' };
@@ -582,7 +587,7 @@ describe('a statement that changes many rows', () => {
     return row.rows as number;
   };
 
-  test('is logged in few rows, and read as what it did', async () => {
+  test('is logged in few rows, and read as one change for each changed row', async () => {
     const { fixture, log, session } = await setup();
     await many(fixture, 1, 250);
     await fixture.database.query('UPDATE items SET id = -id WHERE id <= 60');
@@ -626,7 +631,7 @@ describe('a statement that changes many rows', () => {
     expect(await rowsOfLog(fixture)).toBe(0);
   });
 
-  test('is read to its end also where part of it was acknowledged and nothing came after it', async () => {
+  test('is read to its end when a part of it is acknowledged and no change follows', async () => {
     const { fixture, open, log, acknowledgements } = await setup();
     // Its row is the last one of a window.
     await fixture.database.query(`SELECT setval('${fixture.names.logSequence.sql}', ${100_000 - 1})`);
@@ -636,7 +641,7 @@ describe('a statement that changes many rows', () => {
     for (const rows of [10, 99, 1000]) expect(await pass(open(), rows)).toHaveLength(99);
   });
 
-  test('goes on in the same pass behind what was read, when that was acknowledged in part', async () => {
+  test('is read further in the same pass when the part already read is acknowledged', async () => {
     const { fixture, log, acknowledgements } = await setup();
     await many(fixture, 1, 300);
     const { changes } = await log.readPage(10);
@@ -646,7 +651,7 @@ describe('a statement that changes many rows', () => {
     expect(ids(await pass(log))[0]).toBe('101');
   });
 
-  test('is not held up, nor forgotten, by another transaction that has a row of it', async () => {
+  test('is neither delayed nor forgotten when another transaction holds one of its rows', async () => {
     const { fixture, log, acknowledgements } = await setup();
     await many(fixture, 1, 200);
     const changes = await pass(log);
@@ -678,7 +683,7 @@ describe('a statement that changes many rows', () => {
     });
   });
 
-  test('makes a transaction that has an older snapshot begin anew', async () => {
+  test('fails the acknowledgement in a transaction with an older snapshot, so that it is retried', async () => {
     const { fixture, log, lease, inSession } = await setup();
     await many(fixture, 1, 100);
     const [event] = (await pass(log)).map((change) => eventOf(change, 'test', lease.token));
@@ -695,7 +700,7 @@ describe('a statement that changes many rows', () => {
     expect(await logged(fixture)).toHaveLength(99);
   });
 
-  test('is not acknowledged as a whole for one of its changes, should it be packed still', async () => {
+  test('is never acknowledged as a whole for one of its changes', async () => {
     const { fixture, log, lease } = await setup();
     await many(fixture, 1, 100);
     const [event] = (await pass(log)).map((change) => eventOf(change, 'test', lease.token));
@@ -710,7 +715,7 @@ describe('a statement that changes many rows', () => {
     expect(await rowsOfLog(fixture)).toBe(1);
   });
 
-  test('is acknowledged also when it is unpacked meanwhile, by another session', async () => {
+  test('is acknowledged also when another session unpacks it meanwhile', async () => {
     const { fixture, log, acknowledgements, session } = await setup();
     await many(fixture, 1, 100);
     const [first, second] = await pass(log);
@@ -730,7 +735,7 @@ describe('a statement that changes many rows', () => {
     expect(await rowsOfLog(fixture)).toBe(99);
   });
 
-  test('is not read again where its page ended in time, and within it', async () => {
+  test('is not read again from its start when a page ends inside of it', async () => {
     const { fixture, open, acknowledgements } = await setup();
     // It begins where a window ends.
     await fixture.database.query(`SELECT setval('${fixture.names.logSequence.sql}', ${100_000 - 1})`);
@@ -743,7 +748,7 @@ describe('a statement that changes many rows', () => {
     expect(await pass(log, 1000)).toEqual([]);
   });
 
-  test('stays as it is for one who has lost the lease', async () => {
+  test('is left as it is by a node that has lost the lease', async () => {
     const { fixture, log, acknowledgements } = await setup();
     await many(fixture, 1, 100);
     const [first] = await pass(log);

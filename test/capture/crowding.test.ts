@@ -30,7 +30,7 @@ async function sleeping() {
   return { input, consumer, clients };
 }
 
-test('transactions that notify at the same time wake the reader, however slow they make each other', async () => {
+test('transactions that notify at the same time wake the reader, also when they slow each other down', async () => {
   const { input, consumer, clients } = await sleeping();
   let awake = false;
   input.once('awake', () => (awake = true));
@@ -40,7 +40,7 @@ test('transactions that notify at the same time wake the reader, however slow th
   expect(new Set(consumer.ids).size).toBe(written);
 });
 
-test('transactions that notify one after the other leave a reader asleep', async () => {
+test('transactions that notify one after the other leave the reader asleep', async () => {
   const { input, consumer, clients } = await sleeping();
   let awake = false;
   input.once('awake', () => (awake = true));

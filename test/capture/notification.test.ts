@@ -18,7 +18,7 @@ const change = {
   version: 3,
 };
 
-describe('a payload by hand', () => {
+describe('a payload made by hand', () => {
   test.each([
     ['INSERT', 'create'],
     ['update', 'update'],
@@ -54,7 +54,7 @@ describe('a payload by hand', () => {
     expect(read(`{"tbl":"items","op":"INSERT","id":${written}}`)).toMatchObject({ change: { id } });
   });
 
-  test('has its own id, and not one that stands elsewhere in the text', () => {
+  test('has the id of its own member "id", not one that stands elsewhere in the text', () => {
     const text = '{"more":{"id":5},"tbl":"\\"id\\":6","id" : 9007199254740993,"op":"INSERT"}';
     expect(read(text)).toMatchObject({ change: { id: '9007199254740993', location: '"id":6' } });
   });
@@ -89,7 +89,7 @@ describe('a payload by hand', () => {
     });
   });
 
-  test('that is garbage is shown in part', () => {
+  test('that is garbage is shortened in the error', () => {
     expect(read('x'.repeat(5000))).toHaveProperty('error.message', expect.stringContaining('xxx…'));
     expect(read('x'.repeat(5000))).toHaveProperty(
       'error.message.length',
@@ -98,8 +98,8 @@ describe('a payload by hand', () => {
   });
 });
 
-describe("a payload of our triggers'", () => {
-  test('is all changes of a statement, and their transaction', () => {
+describe('a payload of a trigger', () => {
+  test('holds all changes of a statement, and their transaction', () => {
     const second = { ...change, seq: '2', id: '["a",1]', op: 'DELETE', key: { a: 'a', b: '1' } };
     const body = [change, second].map((c) => JSON.stringify(c)).join();
     expect(read(signed(body))).toEqual({
@@ -131,23 +131,23 @@ describe("a payload of our triggers'", () => {
     });
   });
 
-  test('of version 1 tells no version: the number alone names its changes', () => {
+  test('of version 1 has no version: a sequence of it is the number alone', () => {
     const { version: _, ...old } = change;
     expect(read(signed(JSON.stringify(old)))).toMatchObject({
       changes: [{ sequence: change.seq, stamp: '' }],
     });
   });
 
-  test('may say that its transaction is not the only one about to notify', () => {
+  test('may be marked as crowded', () => {
     const crowded = signed(JSON.stringify(change)).replace('"}', '","crowded":true}');
     expect(read(crowded)).toMatchObject({ kind: 'changes', xid: 757n, crowded: true });
   });
 
-  test('may say no more than that there is something in the log', () => {
+  test('may only tell the reader to look in the log', () => {
     expect(read('[]')).toEqual({ kind: 'look' });
   });
 
-  test('of a version that says it otherwise sends us to the log', () => {
+  test('of an unknown form tells the reader to look in the log', () => {
     expect(read(signed('{"seq":"1","what":"is this"}'))).toEqual({ kind: 'look' });
     expect(read(signed('{}'))).toEqual({ kind: 'look' });
   });

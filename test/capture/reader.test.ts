@@ -93,8 +93,8 @@ async function allIds({ database, consumer }: Fixture): Promise<number[]> {
   return consumer.ids.slice(0, -1).map(Number);
 }
 
-describe('asleep', () => {
-  test('it hands out what is notified without a query', async () => {
+describe('a reader that is asleep', () => {
+  test('hands out a notified change without a query', async () => {
     const { database, consumer, payloads } = await setup();
     const queries = vi.spyOn(Session.prototype, 'eachRow');
     onTestFinished(() => queries.mockRestore());
@@ -116,7 +116,7 @@ describe('asleep', () => {
     });
   });
 
-  test('it tells of a change what it tells of it awake', async () => {
+  test('gives a change the same fields as when it is awake', async () => {
     const name = `"T ""1"" é"`;
     const prepare = `CREATE TABLE ${name} (a text, b timestamptz, v int, PRIMARY KEY (a, b)); CREATE TABLE keyless (v int)`;
     const fixture = await setup({}, { prepare });
@@ -147,7 +147,7 @@ describe('asleep', () => {
   test.each([
     [50, /^\[\{"mac":"[0-9a-f]{64}"\},\{.*\}\]$/],
     [51, /^\[\]$/],
-  ])('it gets %i changes of one statement by a payload like %s', async (count, form) => {
+  ])('gets %i changes of one statement by a payload like %s', async (count, form) => {
     const fixture = await setup();
     const ids = Array.from({ length: count }, (_, n) => n + 1);
     await insert(fixture.database, ...ids);
@@ -157,7 +157,7 @@ describe('asleep', () => {
     expect(await allIds(fixture)).toEqual(ids);
   });
 
-  test('it gets payloads of nearly 8000 bytes, and what would be longer by the log', async () => {
+  test('gets payloads of nearly 8000 bytes, and longer ones by the log', async () => {
     const fixture = await setup({}, { prepare: 'CREATE TABLE long (id text PRIMARY KEY)' });
     const { database, consumer, payloads } = fixture;
     let sleeps = 0;
@@ -180,8 +180,8 @@ describe('asleep', () => {
   });
 });
 
-describe('nobody is notified', () => {
-  test('while the reader is awake, or gone', async () => {
+describe('the reader', () => {
+  test('is not notified while it is awake, or gone', async () => {
     const fixture = await setup();
     const { database, input, consumer, payloads } = fixture;
     const release = await keepAwake(fixture);
@@ -198,7 +198,7 @@ describe('nobody is notified', () => {
   });
 });
 
-test('awake with nothing to read, it looks ever more seldom, at last every 50 ms', async () => {
+test('waits longer after every empty pass, up to 50 ms', async () => {
   const fixture = await setup();
   const release = await keepAwake(fixture);
   const passes: number[] = [];
@@ -218,7 +218,7 @@ test('awake with nothing to read, it looks ever more seldom, at last every 50 ms
 });
 
 describe('a transaction', () => {
-  test('that was asleep with the reader and ends with it awake comes once, by the log', async () => {
+  test('that begins while the reader is asleep and ends while it is awake comes once, by the log', async () => {
     const fixture = await setup();
     const { database, consumer } = fixture;
     const writer = await transaction(database);
@@ -233,7 +233,7 @@ describe('a transaction', () => {
     expect(await allIds(fixture)).toEqual([11, 1, 2]);
   });
 
-  test('that began in one sleep and ends in a later one comes once, by its notification', async () => {
+  test('that begins in one sleep and ends in a later one comes once, by its notification', async () => {
     const fixture = await setup();
     const { database, consumer } = fixture;
     const writer = await transaction(database);
@@ -258,7 +258,7 @@ describe('a transaction', () => {
     expect(await allIds(fixture)).toEqual([11, 12, 13, 1, 2]);
   });
 
-  test('that was told to be quiet keeps the reader awake until it ends, and delays nobody', async () => {
+  test('that does not notify keeps the reader awake until it ends, and delays no other', async () => {
     const fixture = await setup();
     const { database, consumer, input } = fixture;
     const release = await keepAwake(fixture);
@@ -321,7 +321,7 @@ describe('a transaction', () => {
   );
 });
 
-describe('on the way to sleep', () => {
+describe('a reader that turns to sleep', () => {
   /** The same behind a proxy, whose second connection is the listener's. */
   async function setupBehindProxy(each?: (event: ChangeEvent) => unknown) {
     const { hostname, port } = new URL(inject('adminUrl'));
@@ -338,7 +338,7 @@ describe('on the way to sleep', () => {
     return { fixture, proxy, freeze };
   }
 
-  test('what was notified before the marker and is read comes once, and so does what is notified after it', async () => {
+  test('hands out once the changes notified before its marker and those notified after it', async () => {
     const { fixture, proxy, freeze } = await setupBehindProxy();
     const { database, consumer } = fixture;
     // Both are told to notify, in this sleep.
@@ -364,7 +364,7 @@ describe('on the way to sleep', () => {
     expect(ids.toSorted((a, b) => a - b)).toEqual([1, 2, 3, 4]);
   });
 
-  test('what is notified while pages of the same transaction are still to be read comes once', async () => {
+  test('hands out once a change notified while pages of its transaction remain to be read', async () => {
     const hold = new Wakeup();
     const { fixture, proxy, freeze } = await setupBehindProxy(({ id }) =>
       id === '1' ? hold.wait(Infinity, new AbortController().signal) : undefined,
@@ -387,7 +387,7 @@ describe('on the way to sleep', () => {
     expect(await allIds(fixture)).toEqual(Array.from({ length: 9000 }, (_, n) => n + 1));
   });
 
-  test("a row's changes keep their order, of which the first is read and the second is notified before that", async () => {
+  test('keeps the order of two changes of a row when the second is notified before the first is read', async () => {
     const { database, input, consumer } = await setup();
     const query = Reflect.get(Session.prototype, 'query');
     const eachRow = Reflect.get(Session.prototype, 'eachRow');
@@ -425,7 +425,7 @@ describe('on the way to sleep', () => {
     expect(consumer.events.map(({ operation }) => operation)).toEqual(['create', 'update']);
   });
 
-  test('notifications in masses are not held: it turns back, and what they told of comes once', async () => {
+  test('turns back when too many notifications arrive, and hands out their changes once', async () => {
     const { fixture, proxy, freeze } = await setupBehindProxy();
     const { database, consumer } = fixture;
     // A statement each, told to notify, in this sleep; a single transaction would not announce so many.
@@ -446,7 +446,7 @@ describe('on the way to sleep', () => {
     expect(await allIds(fixture)).toEqual(ids);
   });
 
-  test('a node that does not hear itself ends, for it is deaf', async () => {
+  test('ends the node when its own marker does not arrive', async () => {
     const fixture = await setupInputs();
     onTestFinished(() => fixture[Symbol.asyncDispose]());
     const input = await fixture.input({ lease: { duration: 2000, margin: 500, renewInterval: 250 } });
@@ -461,7 +461,7 @@ describe('on the way to sleep', () => {
   });
 });
 
-describe('somebody else', () => {
+describe('anybody on the channel', () => {
   /** A payload of our triggers'. */
   async function recorded(fixture: Fixture): Promise<string> {
     await insert(fixture.database, 1);
@@ -470,7 +470,7 @@ describe('somebody else', () => {
     return fixture.payloads.pop()!;
   }
 
-  test('who sends a payload again is not believed, neither in the same sleep nor later', async () => {
+  test('gets no event by sending a payload again, in the same sleep or later', async () => {
     const fixture = await setup();
     const { database, input } = fixture;
     const payload = await recorded(fixture);
@@ -494,7 +494,7 @@ describe('somebody else', () => {
     expect(consumer.ids).toEqual(['-2']);
   });
 
-  test('who says "look" costs a look and no more', async () => {
+  test('causes no repeated event by the payload []', async () => {
     const fixture = await setup();
     await insert(fixture.database, 1);
     await fixture.database.query(`NOTIFY test_input, '[]'`);
@@ -503,7 +503,7 @@ describe('somebody else', () => {
     expect(await allIds(fixture)).toEqual([1, 2]);
   });
 
-  test('who forges a payload is not believed, and is counted', async () => {
+  test('gets no event by a forged payload, which is counted', async () => {
     const fixture = await setup();
     const { database, input, payloads } = fixture;
     const payload = await recorded(fixture);
@@ -528,7 +528,7 @@ describe('somebody else', () => {
     expect(await input.status()).toMatchObject({ forgedNotifications: 5, ignoredNotifications: 0 });
   });
 
-  test('a signature that the reader does not know makes it look, and not for every one', async () => {
+  test('makes the reader look in the log by unknown signatures, but not once for each', async () => {
     const fixture = await setup();
     const { database, input, consumer } = fixture;
     await recorded(fixture);
@@ -550,7 +550,7 @@ describe('somebody else', () => {
   });
 });
 
-test('a consumer that is slow gets everything, in order, once, and no more is read than there is room for', async () => {
+test('a slow consumer gets every change once and in order, and the reader reads no more than the queue has room for', async () => {
   const hold = new Wakeup();
   const each = ({ id }: ChangeEvent) =>
     id === '1' ? hold.wait(Infinity, new AbortController().signal) : undefined;
@@ -577,7 +577,7 @@ test('a consumer that is slow gets everything, in order, once, and no more is re
   expect(leastRoom).toBeGreaterThanOrEqual(0);
 });
 
-test('what others announce by hand, in masses, pushes no change of ours out', async () => {
+test('masses of foreign notifications push out no logged change', async () => {
   const hold = new Wakeup();
   const each = ({ id }: ChangeEvent) =>
     id === '1' ? hold.wait(Infinity, new AbortController().signal) : undefined;
@@ -601,7 +601,7 @@ test('what others announce by hand, in masses, pushes no change of ours out', as
   ]);
 });
 
-test('of what others announce by hand, no more waits for a slow consumer than memory is meant to hold', async () => {
+test('caps queued foreign notifications at 10,000', async () => {
   const { database, input, consumer } = await setup(
     { lease: { duration: 120_000, renewInterval: 30_000 } },
     { each: () => new Wakeup().wait(Infinity, new AbortController().signal) },
@@ -623,7 +623,7 @@ test('of what others announce by hand, no more waits for a slow consumer than me
   expect(await input.status()).toMatchObject({ ignoredNotifications: 100 });
 });
 
-test('between sleep and wake, under a load that swings, nothing is lost, repeated or out of order', async () => {
+test('nothing is lost, repeated or reordered while a changing load puts the reader to sleep and wakes it', async () => {
   const fixture = await setup();
   const { database, consumer, input } = fixture;
   let sleeping = true;

@@ -5,7 +5,7 @@ import { Sleeping } from '../../src/capture/sleeping.ts';
 import { WriteRate } from '../../src/capture/write-rate.ts';
 import { setupSessions } from '../support/setup-sessions.ts';
 
-test('a notification queue that is filled by others while the reader takes the lock keeps it awake, without the lock', async () => {
+test('a notification queue that fills up while the reader takes the sleep lock keeps the reader awake, without the lock', async () => {
   await using fixture = await setupSessions();
   const { names, database } = fixture;
   const session = await fixture.session();

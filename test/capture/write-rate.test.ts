@@ -9,7 +9,7 @@ beforeEach(() => {
   onTestFinished(() => spy.mockRestore());
 });
 
-test('nothing written is quiet, and read again soon', () => {
+test('no changes are quiet, and the next pass follows soon', () => {
   const rate = new WriteRate();
   expect([rate.isQuiet, rate.isBusy, rate.pause]).toEqual([true, false, 2]);
 });
@@ -26,7 +26,7 @@ test('is quiet below 8 changes, busy above 32, and neither in between', () => {
   expect([rate.isQuiet, rate.isBusy]).toEqual([false, true]);
 });
 
-test('changes count less and less: by a factor of e every 50 ms', () => {
+test('changes count less by a factor of e every 50 ms', () => {
   const rate = new WriteRate();
   rate.add(33);
   clock.now += 2;
@@ -37,7 +37,7 @@ test('changes count less and less: by a factor of e every 50 ms', () => {
   expect(rate.isQuiet).toBe(true);
 });
 
-test('what was written before is added to, as far as it still counts', () => {
+test('new changes are added to the decayed count of the earlier ones', () => {
   const rate = new WriteRate();
   rate.add(20 * Math.E);
   clock.now += 50;

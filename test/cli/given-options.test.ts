@@ -35,7 +35,7 @@ async function setup() {
 const difference = (option: string, installed: string[], wanted: string[]) => ({ option, installed, wanted });
 
 describe('an option that is not given', () => {
-  it('is the one of the installation, for every command', async () => {
+  it('has the stored value of the installation, for every command', async () => {
     const { database, run, runJson, stored, triggers } = await setup();
     expect(await stored()).toEqual(STORED);
     const before = ['notes: delete insert truncate', 'orders: delete insert truncate'];
@@ -64,7 +64,7 @@ describe('an option that is not given', () => {
     expect(await run(['uninstall', '--name', 'my-input'])).toMatchObject({ code: 0, err: '' });
   });
 
-  it('is the one of the installation for the node that tail is', async () => {
+  it('has the stored value of the installation in a node that tail starts', async () => {
     const { database, startTail, runJson, stored } = await setup();
     const { child, err, next } = await startTail('--name', 'my-input', '--join');
     await database.query('INSERT INTO lines VALUES (1, 1); INSERT INTO orders VALUES (1)');

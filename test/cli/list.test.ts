@@ -24,7 +24,7 @@ const idle = {
 };
 
 describe('list', () => {
-  it('tells of every input, in whatever internal schema', async () => {
+  it('shows every input, in whatever internal schema', async () => {
     const { database, run, runJson, installOld, makeNewer } = await setupCommands();
     expect(await runJson('list')).toEqual({ inputs: [] });
     expect((await run(['list'])).out).toBe('no input is installed in this database\n');
@@ -81,7 +81,7 @@ describe('list', () => {
     await ended;
   });
 
-  it('has exit code 3 if changes get old and no node is active', async () => {
+  it('exits with 3 if changes get old and no node is active', async () => {
     const { database, run } = await setupCommands();
     await run(['install', '--name', 'gone', '--internal-schema', 'elsewhere']);
     await database.query('INSERT INTO orders VALUES (1)');

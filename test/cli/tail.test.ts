@@ -37,7 +37,7 @@ describe('tail', { timeout: 120_000 }, () => {
     expect(await internalObjects()).toEqual([]);
   });
 
-  it('prints what was asked for only, and leaves nothing behind at Ctrl-C', async () => {
+  it('prints only the chosen tables and operations, and leaves nothing behind at Ctrl-C', async () => {
     const { database, startTail, internalObjects } = await setupCommands();
     const { child, next } = await startTail('--table', 'orders', '--operation', 'delete,update');
     await database.query(`INSERT INTO lines VALUES (1, 1); DELETE FROM lines;
@@ -58,7 +58,7 @@ describe('tail', { timeout: 120_000 }, () => {
     expect(await internalObjects()).toEqual([]);
   });
 
-  it('ends when told to although its reader has stalled', async () => {
+  it('ends at a signal although its reader has stalled', async () => {
     const { database, runJson, start, internalObjects } = await setupCommands();
     const { child, err } = start(['tail']);
     await expect.poll(err, { timeout: 60_000 }).toContain('tail: active');
@@ -90,7 +90,7 @@ describe('tail', { timeout: 120_000 }, () => {
     expect((await runJson('status', '--name', 'x')).backlog).toBe(0);
   });
 
-  it('keeps an input that it was given a name for', async () => {
+  it('keeps an input that was given by name', async () => {
     const { database, startTail } = await setupCommands();
     const { child } = await startTail('--name', 'audit', '--table', 'orders');
     child.kill('SIGTERM');

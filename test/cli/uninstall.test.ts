@@ -95,7 +95,7 @@ describe('uninstall', () => {
     expect(await internalObjects()).toEqual(before.filter((name) => !gone.includes(name)));
   });
 
-  it('refuses if changes would be lost, unless told to', async () => {
+  it('refuses if changes would be lost, unless --yes is given', async () => {
     const { database, run, internalObjects } = await setupCommands();
     for (const yes of ['--yes', '-y']) {
       await run(['install', '--name', 'x']);
@@ -116,7 +116,7 @@ describe('uninstall', () => {
     }
   });
 
-  it('keeps changes that arrive after it has counted them, unless told to lose them', async () => {
+  it('keeps changes that arrive after it has counted them, unless --yes is given', async () => {
     const { database, run, runJson, startTail, internalObjects } = await setupCommands();
     await run(['install', '--name', 'x']);
     const writer = await database.client();
@@ -142,7 +142,7 @@ describe('uninstall', () => {
     expect(await internalObjects()).toEqual([]);
   });
 
-  it('loses changes that arrive meanwhile if told to', async () => {
+  it('loses changes that arrive meanwhile if --yes is given', async () => {
     const { database, run, internalObjects } = await setupCommands();
     await run(['install', '--name', 'x']);
     const writer = await database.client();
@@ -156,25 +156,30 @@ describe('uninstall', () => {
     expect(await internalObjects()).toEqual([]);
   });
 
-  it.each(['0.1.0', 'a newer version'])('refuses the same with objects of %s', async (version) => {
-    const { database, run, installOld, makeNewer, internalObjects } = await setupCommands();
-    if (version === '0.1.0') await installOld('x');
-    else {
-      await run(['install', '--name', 'x']);
-      await makeNewer('x');
-    }
-    const writer = await database.client();
-    await writer.query('BEGIN; INSERT INTO orders VALUES (1)');
-    const uninstalled = run(['uninstall', '--name', 'x', '--lock-timeout', '60000']);
-    await expect
-      .poll(() => database.query(`SELECT FROM pg_locks WHERE NOT granted AND relation = 'orders'::regclass`))
-      .toHaveLength(1);
-    await writer.query('COMMIT');
-    expect(await uninstalled).toMatchObject({
-      code: 1,
-      err: expect.stringContaining('changes arrived meanwhile'),
-    });
-    expect(await run(['uninstall', '--yes', '--name', 'x'])).toMatchObject({ code: 0 });
-    expect(await internalObjects()).toEqual([]);
-  });
+  it.each(['0.1.0', 'a newer version'])(
+    'refuses to lose changes also with objects of %s',
+    async (version) => {
+      const { database, run, installOld, makeNewer, internalObjects } = await setupCommands();
+      if (version === '0.1.0') await installOld('x');
+      else {
+        await run(['install', '--name', 'x']);
+        await makeNewer('x');
+      }
+      const writer = await database.client();
+      await writer.query('BEGIN; INSERT INTO orders VALUES (1)');
+      const uninstalled = run(['uninstall', '--name', 'x', '--lock-timeout', '60000']);
+      await expect
+        .poll(() =>
+          database.query(`SELECT FROM pg_locks WHERE NOT granted AND relation = 'orders'::regclass`),
+        )
+        .toHaveLength(1);
+      await writer.query('COMMIT');
+      expect(await uninstalled).toMatchObject({
+        code: 1,
+        err: expect.stringContaining('changes arrived meanwhile'),
+      });
+      expect(await run(['uninstall', '--yes', '--name', 'x'])).toMatchObject({ code: 0 });
+      expect(await internalObjects()).toEqual([]);
+    },
+  );
 });

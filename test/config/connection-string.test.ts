@@ -121,7 +121,7 @@ describe('keyword/value pairs', () => {
   });
 });
 
-describe('any text comes back as it was', () => {
+describe('any text survives', () => {
   const text = fc.string({ unit: 'binary', minLength: 1 }).filter((value) => !value.includes('\0'));
 
   test('quoted in pairs', () => {
@@ -256,13 +256,13 @@ describe('sslmode', () => {
     expect(refusal(text)?.message).toContain(message);
   });
 
-  test('leaves candidates that pg takes, as often as it likes', () => {
+  test('leaves candidates that pg can use repeatedly', () => {
     const [config] = parseConnectionString(`sslmode=require sslcert=${cert} sslkey=${key}`).candidates;
     expect(() => [new pg.Client(config), new pg.Client(config)]).not.toThrow();
   });
 });
 
-describe('what is wrong is named', () => {
+describe('an error names the mistake', () => {
   test.each([
     ['', 'is empty'],
     [' \n', 'is empty'],
@@ -313,7 +313,7 @@ describe('what is wrong is named', () => {
 });
 
 describe('a password is not shown', () => {
-  test('whatever is mistyped', () => {
+  test('by the error for any mistyped string', () => {
     const good = [
       'postgres://app:hunter2@db:5432,db2/shop?sslmode=disable&connect_timeout=2',
       "host=db port=5432 user=app password='hunter2' dbname=shop sslmode=disable",
@@ -332,7 +332,7 @@ describe('a password is not shown', () => {
     );
   });
 
-  test('when a candidate or a client made of it is printed', () => {
+  test('by printing a candidate or a client that uses it', () => {
     const { candidates } = parseConnectionString('postgres://app:hunter2@h');
     expect(everything(candidates)).not.toContain('hunter2');
     expect(inspect(new pg.Client(candidates[0]), { depth: null })).not.toContain('hunter2');

@@ -76,7 +76,7 @@ describe('the config', () => {
     expect(settings.lease).toEqual({ duration: 9000, renewInterval: 1000, margin: 1000, pollInterval: 250 });
   });
 
-  test.each([[undefined], [[]]])('means every operation by the list %j', (operations) => {
+  test.each([[undefined], [[]]])('reads the list %j as every operation', (operations) => {
     expect(parseConfig({ ...CONFIG, operations }).operations).toEqual(
       new Set(['create', 'read', 'update', 'delete']),
     );
@@ -133,14 +133,14 @@ describe('the config', () => {
     },
   );
 
-  test('leaves what is wrong with the connection string to its own error', () => {
+  test('leaves a wrong connection string to its own error', () => {
     expect(refusal({ ...CONFIG, connectionString: '' })?.code).toBe('ERR_CONNECTION_STRING');
     expect(refusal({ ...CONFIG, connectionString: 'password=hunter2 hots=h' })?.code).toBe(
       'ERR_CONNECTION_STRING',
     );
   });
 
-  test('is told of every violation at once', () => {
+  test('is refused with every violation at once', () => {
     const config = { name: '', connection_string: 7, operation: ['upsert'] };
     expect(
       problems(config, { lockTimout: 5, maxInFlight: 0 }).map((problem) => problem.split(': ')[0]),
@@ -216,7 +216,7 @@ describe('the options', () => {
     ]);
   });
 
-  test('are what Settings holds, filled in', () => {
+  test('are the fields of Settings, filled in', () => {
     expectTypeOf<Settings>().toExtend<{ lease: Required<NonNullable<PostgresInputOptions['lease']>> }>();
     expectTypeOf<Settings['connectTimeout']>().toEqualTypeOf<number>();
   });

@@ -42,7 +42,7 @@ async function isSettled(promise: Promise<unknown>): Promise<boolean> {
   return (await Promise.race([promise.catch(() => {}), Promise.resolve(marker)])) !== marker;
 }
 
-test('hands out in order, to those who asked before there was anything and to those who ask later', async () => {
+test('hands out events in order, to pulls that wait and to later pulls', async () => {
   const { queue, delivery } = setup();
   const early = [queue.next(), queue.next(), queue.next()];
   delivery.push(changes(2));
@@ -50,7 +50,7 @@ test('hands out in order, to those who asked before there was anything and to th
   expect(ids(await Promise.all([...early, queue.next()]))).toEqual(['1', '2', '3', '4']);
 });
 
-test('acknowledges with every pull what is in hand, once', async () => {
+test('acknowledges the events in hand once, with the next pull', async () => {
   const { queue, delivery, bundle } = setup();
   const first = queue.next();
   const second = queue.next();
@@ -66,7 +66,7 @@ test('acknowledges with every pull what is in hand, once', async () => {
   expect(bundle.acknowledged).toEqual(['1', '2', '3']);
 });
 
-test('answers every call that is under way with automatic acknowledgement, however many there are', async () => {
+test('answers all concurrent pulls with automatic acknowledgement', async () => {
   const { queue, delivery, bundle } = setup({ maxInFlight: 2 });
   const pulls = Array.from({ length: 5 }, () => queue.next());
   delivery.push(changes(5));
@@ -76,7 +76,7 @@ test('answers every call that is under way with automatic acknowledgement, howev
   expect(bundle.acknowledged).toEqual(['1', '2', '3', '4', '5']);
 });
 
-test('acknowledges nothing by itself when that is done by hand, and bounds what is in hand', async () => {
+test('acknowledges nothing by itself in manual mode, and bounds the events in hand', async () => {
   const { queue, delivery, bundle } = setup({ ack: 'manual', maxInFlight: 2 });
   delivery.push(changes(4));
   const pulls = [queue.next(), queue.next(), queue.next(), queue.next()];
@@ -92,7 +92,7 @@ test('acknowledges nothing by itself when that is done by hand, and bounds what 
   expect(bundle.acknowledged).toEqual([]);
 });
 
-test('hands out nothing while it may not, and goes on when it may again', async () => {
+test('hands out nothing while paused, and goes on afterwards', async () => {
   const { queue, delivery, bundle } = setup();
   bundle.trusted = false;
   delivery.push(changes(1));
@@ -103,7 +103,7 @@ test('hands out nothing while it may not, and goes on when it may again', async 
   expect(ids([await pull])).toEqual(['1']);
 });
 
-test('tells of room when enough has been taken', async () => {
+test('signals room when enough events are taken', async () => {
   const { queue, delivery } = setup();
   const capacity = delivery.room;
   delivery.push(changes(capacity));
@@ -118,7 +118,7 @@ test('tells of room when enough has been taken', async () => {
   }
 });
 
-test('counts long texts as more changes, and has room again for what was taken of them', async () => {
+test('counts long texts as more changes, and has room again once they are taken', async () => {
   const { queue, delivery } = setup();
   const capacity = delivery.room;
   const long = (sequence: string) =>
@@ -136,7 +136,7 @@ test('counts long texts as more changes, and has room again for what was taken o
   await room;
 });
 
-test('tells of room as soon as nothing is left, whatever was left over', async () => {
+test('signals room as soon as it is empty', async () => {
   for (const length of [1, 999, 1000, 1001, 2001, 2999]) {
     const { queue, delivery } = setup({ maxInFlight: 1, ack: 'manual' });
     delivery.push(changes(length));
@@ -147,7 +147,7 @@ test('tells of room as soon as nothing is left, whatever was left over', async (
   }
 });
 
-test('stops waiting for room, and for what is in hand, on demand', async () => {
+test('stops waiting for room, or for events in hand, when the signal aborts', async () => {
   const { queue, delivery } = setup();
   delivery.push(changes(delivery.room));
   const stop = new AbortController();
@@ -159,7 +159,7 @@ test('stops waiting for room, and for what is in hand, on demand', async () => {
   expect(queue.inHand).toBe(1);
 });
 
-test('knows when nothing is in hand any more, and waits no longer than it is told', async () => {
+test('waits until nothing is in hand, at most for the given time', async () => {
   const { queue, delivery } = setup();
   await delivery.settled(60_000, never);
   delivery.push(changes(1));
@@ -172,7 +172,7 @@ test('knows when nothing is in hand any more, and waits no longer than it is tol
   await settled;
 });
 
-test('a delivery that is stopped hands out nothing, and what is in hand can be acknowledged', async () => {
+test('a stopped delivery hands out nothing, and the events in hand can still be acknowledged', async () => {
   const { queue, delivery, bundle } = setup();
   delivery.push(changes(2));
   await queue.next();
@@ -185,7 +185,7 @@ test('a delivery that is stopped hands out nothing, and what is in hand can be a
   expect(await pull).toEqual(DONE);
 });
 
-test('a delivery that has forgotten neither waits for what was in hand nor acknowledges it with the next pull', async () => {
+test('a delivery that forgot its events neither waits for them nor acknowledges them with the next pull', async () => {
   const { queue, delivery, bundle } = setup();
   delivery.push(changes(3));
   await queue.next();
@@ -198,7 +198,7 @@ test('a delivery that has forgotten neither waits for what was in hand nor ackno
   expect(bundle.acknowledged).toEqual([]);
 });
 
-test('a new term has a delivery of its own, with nothing of the one before', async () => {
+test('a new term has a delivery of its own, with no event of the last term', async () => {
   const { queue, delivery, open, bundle } = setup();
   delivery.push(changes(2));
   await queue.next();
@@ -213,7 +213,7 @@ test('a new term has a delivery of its own, with nothing of the one before', asy
   expect(bundle.acknowledged).toEqual([]);
 });
 
-test('between two terms, and before the first, whoever asks waits', async () => {
+test('pulls wait before the first term and between two terms', async () => {
   const queue = new EventQueue({ ack: 'auto', maxInFlight: 1, leave: async () => {} });
   const pull = queue.next();
   expect(await isSettled(pull)).toBe(false);
@@ -223,7 +223,7 @@ test('between two terms, and before the first, whoever asks waits', async () => 
   expect(await pull).toEqual(DONE);
 });
 
-test('ends for everybody who waits, and for everybody who asks later', async () => {
+test('ends all waiting pulls, and all later ones', async () => {
   const { queue, delivery } = setup();
   const early = [queue.next(), queue.next()];
   queue.end();
@@ -246,7 +246,7 @@ test.each([
   expect(await pulls[1]).toEqual(DONE);
 });
 
-test('leaves on return, also while somebody waits', async () => {
+test('ends on return, also while a pull waits', async () => {
   const { queue, bundle } = setup();
   const pull = queue.next();
   expect(await queue.return()).toEqual(DONE);
@@ -256,14 +256,14 @@ test('leaves on return, also while somebody waits', async () => {
   expect(bundle.left).toBeGreaterThan(0);
 });
 
-test('throws no error at somebody who has left', async () => {
+test('throws no error after return', async () => {
   const { queue } = setup();
   queue.end(new Error('meanwhile'));
   expect(await queue.return()).toEqual(DONE);
   expect(await queue.next()).toEqual(DONE);
 });
 
-test('leaves on throw, and throws that', async () => {
+test('ends on throw, and rejects with its error', async () => {
   const { queue, bundle } = setup();
   const error = new Error('out');
   await expect(queue.throw(error)).rejects.toBe(error);

@@ -26,7 +26,7 @@ test('tells whether an event that is removed was in hand', () => {
   expect(inHand.size).toBe(1);
 });
 
-test('removes all, each told once, the oldest first', () => {
+test('removes all events, the oldest first', () => {
   const inHand = holding('10', '9', '11');
   const told: string[] = [];
   inHand.removeAll((sequence) => told.push(sequence));
@@ -35,7 +35,7 @@ test('removes all, each told once, the oldest first', () => {
   expect(inHand.size).toBe(0);
 });
 
-test('is empty at once when nothing is in hand', async () => {
+test('a wait ends at once when nothing is in hand', async () => {
   await expect(new InHand().empty(Infinity, never)).resolves.toBeUndefined();
 });
 
@@ -54,7 +54,7 @@ test.each([
   expect(empty.isResolved).toBe(true);
 });
 
-test('is waited for until the limit, or until the signal aborts', async () => {
+test('a wait ends at its limit, or when the signal aborts', async () => {
   const inHand = holding('1');
   await inHand.empty(5, never);
   await inHand.empty(0, never);
@@ -66,7 +66,7 @@ test('is waited for until the limit, or until the signal aborts', async () => {
   expect(inHand.size).toBe(1);
 });
 
-test('that was empty before, and is filled again, is waited for anew', async () => {
+test('a new wait lasts until events that were added later are removed', async () => {
   const inHand = holding('1');
   inHand.remove('1');
   inHand.add('2');

@@ -88,7 +88,7 @@ describe('ack(event, client)', () => {
     return { fixture, input, events, event: event!, client: await fixture.database.client() };
   }
 
-  test('that is rolled back may be tried again, and else the event comes again', async () => {
+  test('can be repeated after a rollback; without that, the event comes again', async () => {
     const { fixture, input, events, event, client } = await handedOut();
     await client.query('BEGIN');
     await input.ack(event, client);
@@ -109,7 +109,7 @@ describe('ack(event, client)', () => {
     );
   });
 
-  test('that is rolled back may be followed by one without a transaction', async () => {
+  test('can be followed, after a rollback, by ack(event)', async () => {
     const { input, event, client } = await handedOut();
     await client.query('BEGIN');
     await input.ack(event, client);
@@ -142,7 +142,7 @@ describe('ack(event, client)', () => {
   });
 
   test.each([1, 60])(
-    'works on another input of the same id, and for events by hand does nothing, after a statement of %i rows',
+    'works on another input of the same id, and does nothing for events made by hand, after a statement of %i rows',
     async (changes) => {
       const { fixture, input, event, client } = await handedOut('manual', changes);
       const config = { name: 'test-input', type: 'postgres', connectionString: fixture.database.url };
@@ -207,7 +207,7 @@ describe('ack(event, client)', () => {
     expect(await input.status()).toMatchObject({ inFlight: 1, backlog: 2 });
   });
 
-  test('still open when the input is closed keeps the event from coming again elsewhere', async () => {
+  test('in a transaction still open when the input is closed keeps the event from coming again elsewhere', async () => {
     const { fixture, input, events, event, client } = await handedOut();
     const next = await fixture.input();
     const consumer = new Consumer(next);
@@ -244,7 +244,7 @@ describe('ack(event, client)', () => {
     expect(performance.now() - began).toBeLessThan(4000); // the lease has 5000
   });
 
-  test('still open when its node has lost the connection holds nobody up', async () => {
+  test('in a transaction still open when its node loses the connection delays no other node', async () => {
     const { fixture, input, event, client } = await handedOut();
     const next = await fixture.input();
     const consumer = new Consumer(next);
@@ -265,7 +265,7 @@ describe('ack(event, client)', () => {
     expect(next.state).toBe('active');
   });
 
-  test('still open when the consumer leaves does not keep it', async () => {
+  test('in a transaction still open when the consumer leaves does not keep the node', async () => {
     const { input, events, event, client } = await handedOut('auto');
     await client.query('BEGIN');
     await input.ack(event, client);

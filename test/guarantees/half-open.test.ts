@@ -31,7 +31,7 @@ function freeze(proxy: Proxy, connection: (typeof CONNECTIONS)[number], directio
 /** A heartbeat of the listener is due after 2 s at most, and has 1.8 s; a renewal after 1 s, and has 2 s. */
 const FOUND = 6000;
 
-test('an active node finds out, gives up, and another takes over', async () => {
+test('an active node with a half-open connection gives up, and another takes over', async () => {
   await using fixture = await setupInputs();
   await Promise.all(
     cases.map(async ({ connection, direction, name }) => {
@@ -60,7 +60,7 @@ test('an active node finds out, gives up, and another takes over', async () => {
   );
 }, 60_000);
 
-test('a standby finds out, comes back with reconnect, and takes over', async () => {
+test('a standby with a half-open connection reconnects, and takes over', async () => {
   await using fixture = await setupInputs();
   await Promise.all(
     cases.map(async ({ connection, direction, name }) => {

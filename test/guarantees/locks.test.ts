@@ -56,7 +56,7 @@ const deadlocks = async (database: TestDatabase) => {
 };
 
 describe('installing', () => {
-  test('lets a transaction be that holds a table, and does what else there is to do', async () => {
+  test('leaves alone a transaction that locks a table, and installs on the other tables', async () => {
     const database = await setupApplication(
       'CREATE TABLE held (id serial PRIMARY KEY); CREATE TABLE free (id serial PRIMARY KEY)',
     );
@@ -80,7 +80,7 @@ describe('installing', () => {
     expect(await install()).toMatchObject({ watched: ['free', 'held'], pending: [] });
   });
 
-  test('tries again at once what is held for a moment', async () => {
+  test('tries a table again at once that is locked for a moment', async () => {
     const database = await setupApplication('CREATE TABLE held (id serial PRIMARY KEY)');
     const holder = await database.client();
     await holder.query('BEGIN; INSERT INTO held DEFAULT VALUES');
@@ -92,7 +92,7 @@ describe('installing', () => {
     expect(await installing).toEqual({ watched: ['held'], unwatchable: [], pending: [] });
   });
 
-  test('tries again what was held, when it is active', async () => {
+  test('tries a locked table again once the node is active', async () => {
     const database = await setupApplication('CREATE TABLE held (id serial PRIMARY KEY)');
     const holder = await database.client();
     await holder.query('BEGIN; INSERT INTO held DEFAULT VALUES');
@@ -123,7 +123,7 @@ describe('installing', () => {
   test.each([
     ['', ''],
     [', over the original', 'original'],
-  ])('under 16 writers%s, makes none wait and deadlocks with none', async (_, kind) => {
+  ])('blocks none of 16 writers%s, and deadlocks with none', async (_, kind) => {
     const tables = ['a', 'b', 'c', 'd'];
     const database = await setupApplication(`
       ${tables.map((table) => `CREATE TABLE ${table} (id bigserial PRIMARY KEY);`).join('')}

@@ -60,7 +60,7 @@ function expectOrder(events: readonly ChangeEvent[]): void {
   expect(disordered).toEqual([]);
 }
 
-test('of twelve workers that ask, eight have an event, whichever is done first', async () => {
+test('twelve workers share eight events in hand, in whatever order they acknowledge', async () => {
   await using fixture = await setupInputs();
   const random = new Random(1);
   const input = await fixture.input({ maxInFlight: AT_ONCE, lease });
@@ -107,7 +107,7 @@ test('of twelve workers that ask, eight have an event, whichever is done first',
   );
 });
 
-test('a crash brings back just what was not acknowledged, with the sequences that it had', async () => {
+test('after a crash only the events not acknowledged come again, with their sequences', async () => {
   await using fixture = await setupInputs();
   const { database } = fixture;
   const random = new Random(2);
@@ -192,7 +192,7 @@ test('a crash brings back just what was not acknowledged, with the sequences tha
   expect(await database.query('SELECT FROM postgres_input.log_postgres_input_test_input')).toEqual([]);
 }, 120_000);
 
-test('a damaged event is refused and ends nothing', async () => {
+test('an altered event is refused, and the iteration goes on', async () => {
   await using fixture = await setupInputs();
   const input = await fixture.input();
   const consumer = new Consumer(input, { ack: 'manual' });

@@ -9,8 +9,8 @@ import { startNode, stopNodes } from '../support/node-process.ts';
 import { setupInputs } from '../support/setup-inputs.ts';
 import { until } from '../support/until.ts';
 
-describe('its test of the stream', () => {
-  test('five notifications by hand are five events, also of operations that were not asked for', async () => {
+describe("the original's test of the stream", () => {
+  test('five notifications by hand are five events, also of operations that the input does not watch', async () => {
     await using fixture = await setupInputs();
     const { database } = fixture;
     const config: InputConfig = {
@@ -71,7 +71,7 @@ describe('its test of the stream', () => {
   });
 });
 
-describe('its test of the constructor', () => {
+describe("the original's test of the constructor", () => {
   test.each([
     ['an invalid connection string', 'some bollocks', 'ERR_CONNECTION_STRING'],
     ['a failed connection', 'postgres://127.0.0.1:1/test', 'ERR_CONNECT'],
@@ -80,7 +80,7 @@ describe('its test of the constructor', () => {
     await expect(input).rejects.toMatchObject({ code });
   });
 
-  test('a listener that cannot be made is an error', async () => {
+  test('a listener that cannot connect is an error', async () => {
     await using fixture = await setupInputs();
     const { database } = fixture;
     const url = new URL(database.url);
@@ -101,7 +101,7 @@ describe('its test of the constructor', () => {
   });
 });
 
-describe('what it did wrong is right', () => {
+describe('a mistake of the original is avoided', () => {
   test('three instances make ten events of ten rows', async () => {
     await using fixture = await setupInputs();
     const inputs = await Promise.all([fixture.input(), fixture.input(), fixture.input()]);
@@ -118,7 +118,7 @@ describe('what it did wrong is right', () => {
     expect(inputs.filter((_, n) => consumers[n]!.ids.length > 0)).toHaveLength(1);
   });
 
-  test('what is written while nobody listens is delivered later', async () => {
+  test('changes written while nobody listens are delivered later', async () => {
     await using fixture = await setupInputs();
     const input = await fixture.input();
     const events = input.handle();
@@ -160,7 +160,7 @@ describe('what it did wrong is right', () => {
     },
   );
 
-  test('under kill -9 nothing is lost, and again comes only what was handed out and not acknowledged', async () => {
+  test('under kill -9 no change is lost, and only events not acknowledged come again', async () => {
     await using fixture = await setupInputs();
     const { database } = fixture;
     const nodes = [1, 2, 3].map(() => startNode({ url: database.url }));

@@ -113,7 +113,7 @@ test.each(['fast', 'immediate'] as const)('carries on after a restart of the ser
 });
 
 test.each(['the network is silent', 'the server is down'])(
-  'outlasts an outage without a loss, a storm of attempts or any noise: %s',
+  'an outage causes no loss, no storm of attempts and no output: %s',
   async (kind) => {
     const delays = outageSeconds > 0 ? { minDelay: 100, maxDelay: 10_000 } : quick;
     const { proxy, attempts, ...node } = await setup([server], outageSeconds > 0 ? true : quick, 500);
@@ -166,7 +166,7 @@ test.each(['the network is silent', 'the server is down'])(
 );
 
 test.each(['dead', 'silent'])(
-  'follows the primary to a replica that is promoted (the old one being %s)',
+  'follows the primary to a promoted replica (the old primary is %s)',
   async (state) => {
     await using primary = await startServer();
     await using replica = await startServer({ standbyOf: primary });
@@ -198,7 +198,7 @@ test.each(['dead', 'silent'])(
   240_000,
 );
 
-test('waits longer and longer also when it joins and fails right after, and begins anew when it has lasted', async () => {
+test('the delay also grows when the node joins and fails at once, and is reset after a node has lasted', async () => {
   const { write, received, attempts, direct, input } = await setup([server], { minDelay: 1, maxDelay: 2000 });
   await query(
     direct,

@@ -137,7 +137,7 @@ describe('the application', () => {
     expect(await database.query('SELECT * FROM evil.calls WHERE who <> $1', [role])).toEqual([]);
   });
 
-  test('needs no EXECUTE on pg_notify, nor does whoever installed', async () => {
+  test('needs no EXECUTE on pg_notify, nor does the role that installed', async () => {
     const database = await setupApplication();
     const [installer, writer] = [await createRole(database), await createRole(database)];
     await database.query(`
@@ -192,7 +192,7 @@ describe('internal objects', () => {
     SELECT f.proname, 'EXECUTE' FROM pg_proc f
     WHERE f.pronamespace = 'postgres_input'::regnamespace AND has_function_privilege($1, f.oid, 'EXECUTE')`;
 
-  test('are for nobody else, whatever the default privileges are', async () => {
+  test('can be used by no other role, whatever the default privileges are', async () => {
     const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
     const { role, url } = await createRole(database);
     const kinds = ['TABLES', 'SEQUENCES', 'FUNCTIONS', 'SCHEMAS'];
@@ -255,7 +255,7 @@ describe('internal objects', () => {
   });
 });
 
-describe('whoever installs', () => {
+describe('the role that installs', () => {
   test('is no superuser: owns the tables, and may create in the database', async () => {
     const database = await setupApplication();
     const { role, url } = await createRole(database);
@@ -304,7 +304,7 @@ describe('whoever installs', () => {
     expect(await next()).toBe('create t 1');
   });
 
-  test('is not the first: what another role installs for the same input writes with the rights of the first', async () => {
+  test('may be the second: triggers installed later write with the rights of the role that installed first', async () => {
     const database = await setupApplication(`
       CREATE SCHEMA postgres_input;
       CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY)`);
@@ -351,7 +351,7 @@ describe('whoever installs', () => {
     expect((await installationOf(database).install()).watched).toEqual(['t']);
   });
 
-  test('has TRIGGER on the table of another; what it may not watch is told, and stops nothing', async () => {
+  test('may have TRIGGER on the table of another role; a table that it may not watch is reported and stops nothing', async () => {
     const database = await setupApplication(`
       CREATE TABLE granted (id int PRIMARY KEY); CREATE TABLE theirs (id int PRIMARY KEY);
       CREATE SCHEMA closed; CREATE TABLE closed.t (id int PRIMARY KEY)`);
@@ -379,7 +379,7 @@ describe('whoever installs', () => {
     });
   });
 
-  test('is told what is missing', async () => {
+  test('learns from the error what is missing', async () => {
     const database = await setupApplication();
     const { url } = await createRole(database);
     const { events } = await run(url);
@@ -410,7 +410,7 @@ describe('a node that may do no DDL', () => {
     return { database, role, url };
   }
 
-  test('is given what the README says', async () => {
+  test('works with the grants of the README', async () => {
     const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
     const granted = grantTo('node', namesOf('sales', 'postgres_input')).map(
       (sql) => `${sql.replaceAll('"', '').replace(' TABLE ', ' ')};`,
@@ -510,7 +510,7 @@ describe('a node that may do no DDL', () => {
     expect(await database.query('SELECT FROM postgres_input.log_postgres_input_test')).toEqual([]);
   });
 
-  test('is told that a DBA has to install', async () => {
+  test('learns from the error that a DBA has to install', async () => {
     const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
     const { url } = await createRole(database);
     const { events } = await run(url, { install: false });
@@ -521,7 +521,7 @@ describe('a node that may do no DDL', () => {
   });
 });
 
-test('what an eavesdropper sends, or sends again, is never an event', async () => {
+test('a payload that an eavesdropper sends, or repeats, is never an event', async () => {
   const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
   const { url } = await createRole(database);
   const { watcher, next, asleep } = await run(database.url);

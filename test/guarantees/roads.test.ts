@@ -61,7 +61,7 @@ const logged = ({ settings, names }: InstallationFixture): Promise<Change[]> =>
     return changes;
   });
 
-describe('both roads bring the same', () => {
+describe('notification and log bring the same changes', () => {
   test('for keys of every type', async () => {
     const { database, ...fixture } = await setupInstallation(TABLES_WITH_KEYS);
     const reader = await sleeper(database, fixture);
@@ -76,7 +76,7 @@ describe('both roads bring the same', () => {
     for (const change of changes) expect(new Date(change.occurredAt!).getTime()).toBeCloseTo(Date.now(), -5);
   });
 
-  test('for names, composite keys, none, and TRUNCATE', async () => {
+  test('for names, composite keys, tables without a key, and TRUNCATE', async () => {
     const { database, ...fixture } = await setupInstallation(`
       CREATE TABLE composite (a text, b int, id int, PRIMARY KEY (a, b));
       CREATE TABLE none (n int);
@@ -155,7 +155,7 @@ describe('both roads bring the same', () => {
     );
   });
 
-  test('of one transaction, with its id: notified, read, packed and unpacked', async () => {
+  test('with the same transaction id, notified or read, packed or unpacked', async () => {
     const { database, ...fixture } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY, n int)');
     const reader = await sleeper(database, fixture);
     const secret = await secretOf(database, fixture);
@@ -190,7 +190,7 @@ describe('both roads bring the same', () => {
     expect(await logged(fixture)).toEqual(read);
   });
 
-  test('of a notification by hand, which has none', () => {
+  test('without a transaction id, for a notification by hand', () => {
     const payload = readPayload('{"tbl": "t", "id": "1", "op": "INSERT"}', Buffer.alloc(32));
     expect(payload).toMatchObject({ kind: 'foreign', change: { transaction: null } });
   });
@@ -272,7 +272,7 @@ describe('a notification', () => {
     expect(await reader.payloads()).toEqual(['[]']);
   }, 180_000);
 
-  test('is a different one for every statement: equal ones would be merged', async () => {
+  test('differs for every statement, because PostgreSQL merges equal ones', async () => {
     const { database, ...fixture } = await setupInstallation(
       'CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1)',
     );

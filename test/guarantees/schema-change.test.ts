@@ -196,7 +196,7 @@ const CASES: Record<string, Case> = {
   },
 };
 
-describe('the statements go on working, and discovery puts right what they log, when', () => {
+describe('statements go on working, and discovery repairs their logging, when', () => {
   test.each(Object.entries(CASES))(
     '%s',
     async (_, { tables, change, afterwards, logs, discovered = logs }) => {
@@ -292,7 +292,7 @@ test('the guard is asked once by each session, and again after a change of the t
   await expect.poll(calls).toEqual([{ calls: 2 }]);
 });
 
-test('the guard has an answer where nothing is left of what it is asked for, as in a restored database', async () => {
+test('the guard answers also where its table is gone, as in a restored database', async () => {
   const { database, names } = await setupInstallation(U);
   const guard = async (...values: unknown[]) => {
     const [row] = await database.query(`SELECT ${names.guardFunction.sql}($1, $2, $3, $4) AS stands`, values);
@@ -308,7 +308,7 @@ test('the guard has an answer where nothing is left of what it is asked for, as 
   for (const column of [1, 2, 3, 32000]) expect(await guard(t, null, [], column)).toBe(false);
 });
 
-test('what identifies a row is made of one view of the catalog, while others change it', async () => {
+test('the identity of a row comes from one snapshot of the catalog while others change it', async () => {
   const { database, settings } = await setupInstallation(U);
   const identity = () =>
     withSession(settings, async (session) => {

@@ -52,7 +52,7 @@ async function createEvil(database: TestDatabase): Promise<void> {
   await database.query(script);
 }
 
-test('a search_path that finds evil before PostgreSQL calls nothing of it', async () => {
+test('a hostile search_path makes us call no function of its schemas', async () => {
   const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
   await createEvil(database);
   const { role, url } = await createRole(database, 'SUPERUSER');

@@ -5,7 +5,7 @@ import { setupInputs } from '../support/setup-inputs.ts';
 import { until } from '../support/until.ts';
 
 test.each(['auto', 'manual'] as const)(
-  'a node that was frozen past its lease hands out nothing more of what it has, and rejoins, with ack: %s',
+  'a node frozen past its lease hands out no event of the lost term, and rejoins, with ack: %s',
   async (ack) => {
     await using fixture = await setupInputs();
     const { database } = fixture;

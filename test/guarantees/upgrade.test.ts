@@ -148,7 +148,7 @@ describe('a rolling deployment from 0.1.0, under writes', () => {
   });
 });
 
-test('what an old node hands out while a new one waits comes again under the same sequence', async () => {
+test("repeats an old node's event under the same sequence if a new node waited meanwhile", async () => {
   const { database, input, oldNode } = await setupUpgrade();
   await database.query('CREATE TABLE later (id int PRIMARY KEY)');
   const old = await oldNode({
@@ -345,7 +345,7 @@ describe('nodes whose options differ', () => {
     expect([...first.ids, ...second.ids]).toEqual(['1', '2']);
   });
 
-  test('a node removes what nobody wants any more when its term begins', async () => {
+  test('a node removes triggers that its options do not want when its term begins', async () => {
     const { database, input } = await setupUpgrade();
     const wide = await input(FAST);
     const first = new Consumer(wide);

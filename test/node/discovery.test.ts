@@ -20,7 +20,7 @@ function slowFingerprint(session: Session, ms: number) {
   return counter;
 }
 
-test('looks on a connection of its own where that takes long, for no renewal of the lease to wait', async () => {
+test('a slow discovery uses a connection of its own, so that no renewal of the lease waits', async () => {
   await using fixture = await setupSessions({ discoveryInterval: 20 });
   const watched: (readonly string[])[] = [];
   const others: Notice[] = [];

@@ -20,7 +20,7 @@ const isInStep = async (database: TestDatabase) => {
   return sleeping.length > 0;
 };
 
-test('close() does not wait for a step of the first installation that gets no answer', async () => {
+test('close() does not wait for an unanswered step of the first installation', async () => {
   await using fixture = await setupInputs();
   await endless(fixture.database);
   const input = await fixture.input();
@@ -30,7 +30,7 @@ test('close() does not wait for a step of the first installation that gets no an
   expect(await consumer.ended).toBeUndefined();
 }, 30_000);
 
-test('close() does not wait for such a step of an active node either, and tells of no failure', async () => {
+test('close() does not wait for an unanswered step of an active node, and reports no failure', async () => {
   await using fixture = await setupInputs();
   const input = await fixture.input({ discoveryInterval: 50 });
   const failures: unknown[] = [];
@@ -49,7 +49,7 @@ test('close() does not wait for such a step of an active node either, and tells 
   await reaches(next, 'active');
 }, 30_000);
 
-test('the lease is released before such a step has ended', async () => {
+test('the lease is released before an unanswered step has ended', async () => {
   await using fixture = await setupInputs();
   // Long: nothing else ends the step while the test lasts.
   const lease = { duration: 100_000, renewInterval: 30_000, pollInterval: 50 };

@@ -25,7 +25,7 @@ const untilBlocked = ({ database }: SessionsFixture) =>
     return waiting.length > 0;
   });
 
-test('is claimed by one of many, and a claim raises the token', async () => {
+test('one of many nodes claims the lease, and each claim raises the token', async () => {
   await using fixture = await setupSessions();
   const leases = await Promise.all(
     Array.from({ length: 10 }, async () => (await leaseOf(fixture, { pollInterval: 1 })).lease),
@@ -53,7 +53,7 @@ test('is claimed by one of many, and a claim raises the token', async () => {
   expect(tokens).toEqual([...new Set(tokens)].toSorted((a, b) => (a < b ? -1 : 1)));
 });
 
-test('is not claimed by who saw it free before another had it', async () => {
+test('a node that saw the lease free before another claimed it cannot claim it', async () => {
   await using fixture = await setupSessions();
   const [first, second] = [await leaseOf(fixture), await leaseOf(fixture, { pollInterval: 5 })];
   // The second is kept from claiming until the first has had the lease and given it up again.
@@ -70,7 +70,7 @@ test('is not claimed by who saw it free before another had it', async () => {
   expect(claims).toBe(2);
 });
 
-test('is not claimed by who saw it expired before its holder renewed it, be it late', async () => {
+test('a node that saw the lease expired before a late renewal cannot claim it', async () => {
   await using fixture = await setupSessions();
   const [first, second] = [
     await leaseOf(fixture),
@@ -95,7 +95,7 @@ test('is not claimed by who saw it expired before its holder renewed it, be it l
   expect(await row(fixture)).toMatchObject({ holder: first.lease.holder, token: first.lease.token });
 });
 
-test('released, it is taken over at once by who was told, and by nobody when it was not held', async () => {
+test('a release makes a standby claim at once; releasing a lease that is not held does nothing', async () => {
   await using fixture = await setupSessions();
   const [first, second] = [await leaseOf(fixture), await leaseOf(fixture)];
   const listener = await Listener.connect(second.session.endpoint, [fixture.names.nodeChannel], {
@@ -121,7 +121,7 @@ test('released, it is taken over at once by who was told, and by nobody when it 
   expect(await row(fixture)).toMatchObject({ holder: second.lease.holder, token: second.lease.token });
 });
 
-test('is taken over when the holder’s session is gone, long before it expires', async () => {
+test('a standby claims when the holder’s session is gone, long before expiry', async () => {
   await using fixture = await setupSessions();
   const [first, second] = [await leaseOf(fixture), await leaseOf(fixture, { pollInterval: 20 })];
   await first.lease.standBy(never);
@@ -132,7 +132,7 @@ test('is taken over when the holder’s session is gone, long before it expires'
   expect(BigInt(second.lease.token!)).toBeGreaterThan(BigInt(token));
 });
 
-test('is taken over when its process id belongs to a later session', async () => {
+test('a standby claims when the holder’s process id belongs to a later session', async () => {
   await using fixture = await setupSessions();
   const [first, second] = [await leaseOf(fixture), await leaseOf(fixture)];
   await first.lease.standBy(never);
@@ -142,7 +142,7 @@ test('is taken over when its process id belongs to a later session', async () =>
   expect(await second.lease.standBy(never)).toBe(true);
 });
 
-test('is taken over right at its expiry, and the one before can neither renew nor release it', async () => {
+test('a standby claims right at expiry, and the former holder can neither renew nor release', async () => {
   await using fixture = await setupSessions();
   const times = { duration: 800, margin: 100, renewInterval: 100 };
   const [first, second] = [
@@ -171,7 +171,7 @@ const setClock = ({ database, names }: SessionsFixture, ahead: string) =>
     CREATE TRIGGER jump BEFORE UPDATE ON ${names.lockTable.sql} FOR EACH ROW EXECUTE FUNCTION jump();
     UPDATE ${names.lockTable.sql} SET holder = holder`);
 
-test('is left to a holder that renews it, although the database’s clock was set forward and calls it expired', async () => {
+test('a holder that renews keeps the lease although the database’s clock was set forward', async () => {
   await using fixture = await setupSessions();
   const times = { duration: 30_000, renewInterval: 300, pollInterval: 10 };
   const [first, second] = [await leaseOf(fixture, times), await leaseOf(fixture, times)];
@@ -192,7 +192,7 @@ test('is left to a holder that renews it, although the database’s clock was se
   await takeover;
 });
 
-test('is taken over after its duration although the database’s clock was set back, and never calls it expired', async () => {
+test('a standby claims after the lease’s duration although the database’s clock was set back', async () => {
   await using fixture = await setupSessions();
   const times = { duration: 500, margin: 100, renewInterval: 100 };
   const [first, second] = [
@@ -206,7 +206,7 @@ test('is taken over after its duration although the database’s clock was set b
   expect(performance.now() - began).toBeGreaterThan(500);
 });
 
-test('is not claimed by who saw it unchanged for its duration before its holder renewed it', async () => {
+test('a node that saw the lease unchanged for its duration cannot claim it after a renewal', async () => {
   await using fixture = await setupSessions();
   const times = { duration: 200, margin: 50, renewInterval: 50, pollInterval: 5 };
   const [first, second] = [await leaseOf(fixture), await leaseOf(fixture, times)];
@@ -226,7 +226,7 @@ test('is not claimed by who saw it unchanged for its duration before its holder 
   expect(await row(fixture)).toMatchObject({ holder: first.lease.holder, token: first.lease.token });
 });
 
-test('has a token above the last one whatever the clock says, and is at least the time in microseconds', async () => {
+test('the token exceeds the last one, and is at least the time in microseconds', async () => {
   await using fixture = await setupSessions();
   const { lease } = await leaseOf(fixture);
   const before = BigInt(Date.now()) * 1000n;
@@ -238,7 +238,7 @@ test('has a token above the last one whatever the clock says, and is at least th
   expect(lease.token).toBe(String(2n ** 62n + 1n));
 });
 
-test('is renewed until it is lost to another, which is no error', async () => {
+test('the holder renews until another node has the lease, which is no error', async () => {
   await using fixture = await setupSessions();
   const { lease } = await leaseOf(fixture, { renewInterval: 10 });
   await lease.standBy(never);
@@ -256,7 +256,7 @@ test('is renewed until it is lost to another, which is no error', async () => {
   expect(await row(fixture)).toMatchObject({ holder: 'another', token: String(BigInt(token) + 1n) });
 });
 
-test('is renewed no more once the signal aborts', async () => {
+test('renewing stops when the signal aborts', async () => {
   await using fixture = await setupSessions();
   const { lease } = await leaseOf(fixture);
   const stop = new AbortController();
@@ -271,7 +271,7 @@ test.each([
   // The wall clock may be set back meanwhile; the monotonic one stands still while a machine is suspended.
   ['monotonic', { monotonic: 59_001, wall: -1e9 }],
   ['wall', { monotonic: 0, wall: 59_001 }],
-])('is trusted no longer than its duration less the margin, by the %s clock', async (_, ahead) => {
+])('the holder trusts the lease for its duration less the margin, by the %s clock', async (_, ahead) => {
   await using fixture = await setupSessions();
   const { lease } = await leaseOf(fixture);
   expect(lease.trusted).toBe(false);
@@ -287,7 +287,7 @@ test.each([
   expect(lease.trusted).toBe(true);
 });
 
-test('is trusted from the start of the attempt, not from its answer', async () => {
+test('trust counts from the start of a renewal, not from its answer', async () => {
   await using fixture = await setupSessions();
   const { lease } = await leaseOf(fixture, { duration: 1000, margin: 200, renewInterval: 100 });
   const blocker = await fixture.database.client();
@@ -301,7 +301,7 @@ test('is trusted from the start of the attempt, not from its answer', async () =
   expect(lease.trusted).toBe(false);
 });
 
-test('is lost when its renewal is answered too late, though the database has renewed it', async () => {
+test('the lease is lost when a renewal is answered too late, although the database has renewed it', async () => {
   await using fixture = await setupSessions();
   const { lease } = await leaseOf(fixture, { duration: 1000, margin: 200, renewInterval: 100 });
   const blocker = await fixture.database.client();
@@ -317,14 +317,14 @@ test('is lost when its renewal is answered too late, though the database has ren
   expect(lease.trusted).toBe(false);
 });
 
-test('a row that somebody removed is named', async () => {
+test('a lock row that somebody removed is named in the error', async () => {
   await using fixture = await setupSessions();
   const { lease } = await leaseOf(fixture);
   await fixture.database.query(`DELETE FROM ${fixture.names.lockTable.sql}`);
   await expect(lease.standBy(never)).rejects.toMatchObject({ code: 'ERR_INSTALL' });
 });
 
-test('waiting for it never looks at the change log, holds no snapshot, and ends at once', async () => {
+test('waiting for the lease reads no change log, holds no snapshot, and ends at once', async () => {
   await using fixture = await setupSessions();
   const [first, second] = [await leaseOf(fixture), await leaseOf(fixture, { pollInterval: 5 })];
   await first.lease.standBy(never);

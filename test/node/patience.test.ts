@@ -12,7 +12,7 @@ import { until } from '../support/until.ts';
 const LIMIT = 2000;
 
 // Thousands of tables, or a backlog of millions: a locked table stands for them here.
-test('reading the whole catalog or the whole log may take longer than the other statements of a node', async () => {
+test('reading the whole catalog or the whole log may take longer than other statements', async () => {
   await using database = await createDatabase();
   await database.query('CREATE TABLE t (id int PRIMARY KEY)');
   const settings = parseConfig({ name: 'x', type: 'postgres', connectionString: database.url });

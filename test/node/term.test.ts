@@ -78,7 +78,7 @@ test('an ending that waits is cut short when the session is lost', async () => {
   expect(await events.next()).toEqual(DONE);
 });
 
-test('dropped, an acknowledgement is in time as long as the lease is not released', async () => {
+test('an acknowledgement after a drop succeeds until the lease is released', async () => {
   const { database, input, events, event, abort } = await serving();
   abort.abort(new Error('enough'));
   await input.ack(event);

@@ -65,7 +65,7 @@ test('is lost, once and for good, when its session ends', async () => {
 
 describe('a listener that has gone deaf', () => {
   test.each(['both', 'to-server', 'to-client'] as const)(
-    'because it is frozen %s is found out',
+    'because the connection is frozen %s is detected',
     async (direction) => {
       const { proxy, lost } = await setup(['news'], 1000);
       await new Promise((resolve) => setTimeout(resolve, 2500)); // several signs of life were answered

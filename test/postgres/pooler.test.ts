@@ -217,7 +217,7 @@ describe.each(KINDS)('%s in session mode', (_kind, start) => {
   });
 });
 
-test('a server itself is asked by one connection alone, also behind a proxy', async () => {
+test('a server without a pooler is checked by one connection, also behind a proxy', async () => {
   const { hostname, port } = new URL(adminUrl);
   await using proxy = await startProxy(hostname, Number(port));
   await (await connect(proxy.url(adminUrl))).close();

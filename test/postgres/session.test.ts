@@ -65,7 +65,7 @@ test('has settings of its own, whatever role and database are set to, and prints
   await session.query('CREATE TABLE public.writable ()');
 });
 
-test('fails a statement alone whose row cannot be used', async () => {
+test('a row that cannot be used fails its own statement only', async () => {
   await using fixture = await setupSessions();
   const session = await fixture.session();
   const lost = vi.fn<() => void>();
@@ -89,7 +89,7 @@ test('waits for its commits to be flushed, whatever role and database are set to
   expect(await session.query('SHOW synchronous_commit')).toEqual([{ synchronous_commit: 'on' }]);
 });
 
-test('is lost, once, when a statement is not answered in time; what waits behind it fails at once', async () => {
+test('is lost, once, when a statement is not answered in time; the statements behind it fail at once', async () => {
   await using fixture = await setupSessions();
   const proxy = await proxied();
   const session = await connect(proxy.url(fixture.database.url));
@@ -106,22 +106,19 @@ test('is lost, once, when a statement is not answered in time; what waits behind
   expect(lost).toHaveLength(1);
 });
 
-test.each([undefined, 1200])(
-  'given up, a statement does not live on in the server (limit: %s)',
-  async (limit) => {
-    await using fixture = await setupSessions();
-    const proxy = await proxied();
-    const session = await connect(proxy.url(fixture.database.url));
-    const locker = await fixture.database.client();
-    await locker.query('BEGIN; LOCK TABLE items');
-    const locks = async () =>
-      (await fixture.database.query("SELECT FROM pg_locks WHERE relation = 'items'::regclass")).length;
-    const statement = session.query('SELECT FROM public.items', [], limit);
-    await until(async () => (await locks()) === 2);
-    await expect(statement).rejects.toMatchObject({ code: 'ERR_CONNECTION_LOST' });
-    await until(async () => (await locks()) === 1);
-  },
-);
+test.each([undefined, 1200])('a statement given up ends in the server too (limit: %s)', async (limit) => {
+  await using fixture = await setupSessions();
+  const proxy = await proxied();
+  const session = await connect(proxy.url(fixture.database.url));
+  const locker = await fixture.database.client();
+  await locker.query('BEGIN; LOCK TABLE items');
+  const locks = async () =>
+    (await fixture.database.query("SELECT FROM pg_locks WHERE relation = 'items'::regclass")).length;
+  const statement = session.query('SELECT FROM public.items', [], limit);
+  await until(async () => (await locks()) === 2);
+  await expect(statement).rejects.toMatchObject({ code: 'ERR_CONNECTION_LOST' });
+  await until(async () => (await locks()) === 1);
+});
 
 test('is lost when the server ends it, also while nothing is asked', async () => {
   await using fixture = await setupSessions();
@@ -166,7 +163,7 @@ test.each(['both', 'to-server', 'to-client'] as const)(
   },
 );
 
-test('answers what it was asked before it closes, and nothing after', async () => {
+test('answers statements asked before it closes, and none after', async () => {
   await using fixture = await setupSessions();
   const session = await fixture.session();
   const answers = Promise.all([session.query('SELECT pg_sleep(0.05)'), session.query('SELECT 1 AS n')]);
@@ -178,7 +175,7 @@ test('answers what it was asked before it closes, and nothing after', async () =
   expect(lost).toBe(false);
 });
 
-test('connects to the first host that answers, in the time for all', async () => {
+test('connects to the first host that answers, within one time limit for all hosts', async () => {
   await using fixture = await setupSessions();
   const silent = createServer(() => {}).listen(0, '127.0.0.1');
   onTestFinished(() => void silent.close());

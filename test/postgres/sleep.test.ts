@@ -7,7 +7,7 @@ const A_DAY = 86_400_000;
 /** How many timers keep the process alive. */
 const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
 
-test('lasts as long as it is told to', async () => {
+test('lasts for the given time', async () => {
   const began = performance.now();
   await sleep(20, new AbortController().signal);
   // A timer may fire up to a millisecond early.

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { Snapshot } from '../../src/postgres/snapshot.ts';
 
-test('sees what had ended when it was taken', () => {
+test('sees transactions that had ended when it was taken', () => {
   const snapshot = new Snapshot('10:20:10,15');
   const seen = [3n, 9n, 10n, 11n, 15n, 19n, 20n, 21n].filter((xid) => snapshot.sees(xid));
   expect(seen).toEqual([3n, 9n, 11n, 19n]);

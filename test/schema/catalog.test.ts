@@ -97,7 +97,7 @@ test('what version 0.1.0 installed goes on logging, is read, and becomes of this
   expect(await changes()).toEqual(['DELETE measurements 1', 'INSERT measurements 1']);
 });
 
-test('a function of somebody else stays, whatever it writes and says', async () => {
+test('a function of somebody else stays, whatever its body and comment are', async () => {
   const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
   const { install, uninstall, names } = installationOf(database);
   await install();

@@ -130,7 +130,7 @@ describe('operations', () => {
 });
 
 describe('taking over from the original', () => {
-  test('misses no change and doubles none', async () => {
+  test('misses no change and repeats none', async () => {
     const database = await setupApplication(`
       CREATE TABLE a (id bigserial PRIMARY KEY); CREATE TABLE b (id bigserial PRIMARY KEY);
       ${originalTriggers('test', ['a', 'b'])}`);
@@ -163,7 +163,7 @@ describe('taking over from the original', () => {
     expect([...seen, ...logged].toSorted()).toEqual(written.toSorted());
   });
 
-  test('leaves nothing of it but its table', async () => {
+  test("leaves only the original's table", async () => {
     const database = await setupApplication(`
       CREATE SCHEMA app;
       CREATE TABLE t (id int PRIMARY KEY);
@@ -186,7 +186,7 @@ describe('taking over from the original', () => {
     expect(await changes()).toEqual(['INSERT t 1']);
   });
 
-  test('says which of its triggers somebody else has to drop', async () => {
+  test("names the original's triggers that another role has to drop", async () => {
     const database = await setupApplication(`
       CREATE TABLE mine (id int PRIMARY KEY); CREATE TABLE theirs (id int PRIMARY KEY);
       ${originalTriggers('test', ['mine', 'theirs'])}`);

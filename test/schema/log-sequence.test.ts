@@ -24,7 +24,7 @@ END $$`;
 test.each([
   ['a script that sets all sequences to what their tables hold', FIX_ALL_SEQUENCES],
   ['TRUNCATE ... RESTART IDENTITY', 'TRUNCATE postgres_input.log_postgres_input_test RESTART IDENTITY'],
-])('%s leaves it alone', async (_, script) => {
+])('%s leaves the sequence alone', async (_, script) => {
   const { database, names, rows } = await setupInstallation('CREATE TABLE t (id serial PRIMARY KEY)');
   // What version 2 left.
   await database.query(`
@@ -38,7 +38,7 @@ test.each([
   expect(Number(after!.seq)).toBe(Number(before) + 1000);
 });
 
-test('goes on where it was after somebody has dropped the log', async () => {
+test('the sequence goes on where it was after somebody has dropped the log', async () => {
   const { database, names, rows, install, uninstall } = await setupInstallation(
     'CREATE TABLE t (id int PRIMARY KEY)',
   );

@@ -80,7 +80,7 @@ describe('names', () => {
     expect(namesOf('a', 'postgres_input').installKey).toBe('-5020700046085407012');
   });
 
-  test('of internal tables are known as such', () => {
+  test('of internal tables are recognised', () => {
     for (const id of ['a', 'x'.repeat(200), '表'.repeat(63)]) {
       const { lockTable, logTable, secretTable } = namesOf(id, 'postgres_input');
       for (const { name } of [lockTable, logTable, secretTable])
@@ -89,7 +89,7 @@ describe('names', () => {
   });
 });
 
-test('quotes what PostgreSQL reads back', async () => {
+test('quoted names are read back by PostgreSQL unchanged', async () => {
   const database = await setupApplication();
   const texts = fc.sample(
     fc.string({

@@ -36,7 +36,7 @@ async function asleep(database: TestDatabase, { names }: InstallationFixture) {
 }
 
 describe('a transaction that makes many changes, one statement each', () => {
-  test('sends a bounded number of payloads with changes, and one more that says: look in the log', async () => {
+  test('sends a bounded number of payloads with changes, and one more: look in the log', async () => {
     const { database, ...fixture } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
     const { heard } = await asleep(database, fixture);
     await database.query('DO $$ BEGIN FOR i IN 1..3000 LOOP INSERT INTO t VALUES (i); END LOOP; END $$');
@@ -61,7 +61,7 @@ describe('a transaction that makes many changes, one statement each', () => {
     expect(await heard()).toEqual([...Array.from({ length: MAX_SIGNED }, (_, i) => `create t ${i}`), 'look']);
   });
 
-  test('whatever the application has written into the setting that counts', async () => {
+  test('counts whatever the application has written into the setting', async () => {
     const { database, ...fixture } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
     const { heard } = await asleep(database, fixture);
     const client = await database.client();

@@ -63,7 +63,7 @@ describe('the key of a row is logged as PostgreSQL prints it', () => {
     }
   });
 
-  test('which are all types of the server that can be one', async () => {
+  test('for all types of the server that can be a key', async () => {
     const database = await setupApplication(TABLES_WITH_KEYS);
     const untested = await database.query(`
       SELECT t.oid::regtype::text AS type
@@ -150,7 +150,7 @@ describe('the key of a row is logged as PostgreSQL prints it', () => {
   });
 });
 
-describe('whatever it is called', () => {
+describe('any name works for', () => {
   test('a table, its schema and its key', async () => {
     const { database, rows } = await setupInstallation(
       HOSTILE.map((name) => {
@@ -307,7 +307,7 @@ describe('watches', () => {
     expect(watched.toSorted()).toEqual(expected.toSorted());
   });
 
-  test('in no time, whatever the pattern', async () => {
+  test('in a short time, whatever the pattern', async () => {
     const name = 'a'.repeat(63);
     const database = await setupApplication(`CREATE TABLE ${name} (id int PRIMARY KEY)`);
     const exclude = [`${'*'.repeat(50)}b`, `${'*a'.repeat(50)}*b`, 'x'.repeat(200), '(a*)*('];
@@ -345,7 +345,7 @@ describe('watches', () => {
     ).toEqual([{ relname: 't' }, { relname: 't_pkey' }]);
   });
 
-  test('no table of which a foreign table is a part, and says so: it could not be written to', async () => {
+  test('no table with a foreign table as a partition, and says why', async () => {
     const database = await setupApplication(`
       CREATE EXTENSION postgres_fdw;
       CREATE SERVER self FOREIGN DATA WRAPPER postgres_fdw OPTIONS (dbname 'replaced');

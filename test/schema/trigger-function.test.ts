@@ -15,7 +15,7 @@ describe('logs one change for every row that a statement changes', () => {
     expect(await changes()).toEqual([]);
   });
 
-  test('three updates of one row in one transaction are three', async () => {
+  test('for three updates of one row in one transaction', async () => {
     const { database, rows } = await setupInstallation(
       'CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1)',
     );
@@ -25,7 +25,7 @@ describe('logs one change for every row that a statement changes', () => {
     expect(new Set(logged.map(({ xid }) => xid)).size).toBe(1);
   });
 
-  test('all with one time, which is when it was written', async () => {
+  test('with the same time for all rows of the statement', async () => {
     const { database, rows } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
     const client = await database.client();
     await client.query('BEGIN');
@@ -150,7 +150,7 @@ describe('logs one change for every row that a statement changes', () => {
 });
 
 describe('a changed key', () => {
-  test('leaves under the old and comes under the new', async () => {
+  test('is a delete of the old key and a create of the new', async () => {
     const { database, changes } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY, n int)');
     await database.query('INSERT INTO t VALUES (1), (2)');
     await changes();
@@ -227,7 +227,7 @@ describe('TRUNCATE', () => {
     '',
     'SET enable_indexscan = off',
     'SET enable_indexscan = off; SET plan_cache_mode = force_generic_plan',
-  ])('looks at the end of the log only, however much waits there (%s)', async (settings) => {
+  ])('looks only at the end of the log, however many changes wait (%s)', async (settings) => {
     const { database } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
     await database.query('INSERT INTO t SELECT generate_series(1, 20000)');
     const client = await database.client();
@@ -346,7 +346,7 @@ describe('TRUNCATE', () => {
     expect(await changes()).toHaveLength(30);
   });
 
-  test('is another one after a change, in one transaction', async () => {
+  test('is logged again after a change in the same transaction', async () => {
     const { database, changes } = await setupInstallation(partitioned);
     await database.query(
       'BEGIN; TRUNCATE item; INSERT INTO item VALUES (1); TRUNCATE item1, "order"; COMMIT',
@@ -367,7 +367,7 @@ describe('TRUNCATE', () => {
 describe('a column id of any length', () => {
   const long = 1_000_001;
 
-  test('is empty above a megabyte, and the change is logged', async () => {
+  test('is logged as empty above a megabyte', async () => {
     const { database, rows } = await setupInstallation(`
       CREATE TABLE keyless (id text, n int); CREATE TABLE bytes (id bytea);
       CREATE TABLE wide (id text, tenant int PRIMARY KEY, n int);
@@ -421,7 +421,7 @@ describe('partitions and inheritance', () => {
     expect(await changes()).toEqual(['INSERT event 1', 'UPDATE event 1', 'DELETE event 1']);
   });
 
-  test('a row that moves to another partition leaves and comes', async () => {
+  test('a row that moves to another partition and changes its key is a delete and a create', async () => {
     const { database, rows } = await setupInstallation(partitioned);
     await database.query(`INSERT INTO event VALUES ('2026-01-05', 1), ('2026-02-05', 2)`);
     await rows();
@@ -435,7 +435,7 @@ describe('partitions and inheritance', () => {
     ]);
   });
 
-  test('a row that moves and keeps its key is updated', async () => {
+  test('a row that moves and keeps its key is an update', async () => {
     const { database, changes } = await setupInstallation(`
       CREATE TABLE t (id int, region text) PARTITION BY LIST (region);
       CREATE TABLE t_a PARTITION OF t FOR VALUES IN ('a');
@@ -479,7 +479,7 @@ describe('transactions', () => {
     expect(await changes()).toEqual(['INSERT t 1', 'INSERT t 3']);
   });
 
-  test.runIf(inject('preparedTransactions'))('may be prepared while nobody is asleep', async () => {
+  test.runIf(inject('preparedTransactions'))('may be prepared while no reader is asleep', async () => {
     const { database, changes } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
     const name = database.name;
     await database.query(`BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION '${name}_1'`);
@@ -524,7 +524,7 @@ describe('transactions', () => {
   });
 });
 
-test('takes no subtransaction, of which every statement would use one up', async () => {
+test('a trigger takes no subtransaction, which would use up a transaction id for each statement', async () => {
   const { database } = await setupInstallation(
     'CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE u (n int)',
   );

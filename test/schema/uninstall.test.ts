@@ -88,7 +88,7 @@ describe('uninstalling', () => {
     expect(await schemaOf(database)).toEqual(before);
   });
 
-  test('removes what is left of tables that were renamed, moved, detached or excluded', async () => {
+  test('removes the triggers of tables that were renamed, moved, detached or excluded', async () => {
     const database = await setupApplication(APPLICATION);
     const before = await schemaOf(database);
     await installationOf(database, { schemas: ['public', 'app'] }).install();
