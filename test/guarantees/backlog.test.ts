@@ -1,11 +1,11 @@
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { newPostgresInput } from '../../src/index.ts';
-import type { DrainTask, Drained } from '../backlog/consumer.ts';
-import type { HeavyDrained, HeavyTask } from '../backlog/heavy.ts';
 import { PATIENT } from '../support/consumer.ts';
 import { spawnNode } from '../support/processes.ts';
 import { type Server, startServer } from '../support/server.ts';
+import type { DrainTask, Drained } from './backlog/consumer.ts';
+import type { HeavyDrained, HeavyTask } from './backlog/heavy.ts';
 
 /** Each becomes four changes. */
 const rows = Number(process.env['BACKLOG_ROWS'] ?? 5000);
@@ -47,7 +47,7 @@ async function writeBacklog(): Promise<void> {
 
 async function drain(): Promise<Drained> {
   const task: DrainTask = { url: server.url(), rows, slow };
-  await using consumer = spawnNode<Drained>(new URL('../backlog/consumer.ts', import.meta.url), {
+  await using consumer = spawnNode<Drained>(new URL('./backlog/consumer.ts', import.meta.url), {
     args: [JSON.stringify(task)],
   });
   return await consumer.waitFor(() => true, 600_000);
@@ -80,7 +80,7 @@ test('needs no more memory for long ids: what waits is bounded by bytes', async 
     INSERT INTO postgres_input.log_postgres_input_backlog (at, tbl, id, op)
     SELECT now(), 't', left(repeat(md5(n::text), ${length / 32 + 1}), ${length}), 'INSERT' FROM generate_series(1, ${ids}) n`);
   const task: HeavyTask = { url: server.url(), events: ids, slow: 300 };
-  await using consumer = spawnNode<HeavyDrained>(new URL('../backlog/heavy.ts', import.meta.url), {
+  await using consumer = spawnNode<HeavyDrained>(new URL('./backlog/heavy.ts', import.meta.url), {
     args: [JSON.stringify(task)],
   });
   const { characters, rssGrowth } = await consumer.waitFor(() => true, 600_000);

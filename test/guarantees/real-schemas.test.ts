@@ -249,7 +249,7 @@ test.each([
 ])(
   '%s is the same with us as without us, and every change of it becomes an event',
   async (name, workload) => {
-    const script = await readFile(new URL(`../schemas/${name}.sql`, import.meta.url), 'utf8');
+    const script = await readFile(new URL(`./schemas/${name}.sql`, import.meta.url), 'utf8');
     await using fixture = await setupTwoDatabases(script);
     for (const [sql, result] of workload) {
       const [problem, events] = typeof result === 'string' ? [result, []] : ['no problem', result];

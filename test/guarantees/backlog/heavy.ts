@@ -1,6 +1,6 @@
 /** Drains a backlog of long ids with a consumer that is slow at first, and says what it cost in memory. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { newPostgresInput } from '../../src/index.ts';
+import { newPostgresInput } from '../../../src/index.ts';
 
 export interface HeavyTask {
   readonly url: string;

@@ -3,7 +3,7 @@
  * everything came, once and in order, how fast, and what it cost in memory.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { newPostgresInput } from '../../src/index.ts';
+import { newPostgresInput } from '../../../src/index.ts';
 
 export interface DrainTask {
   readonly url: string;
