@@ -515,10 +515,13 @@ describe('anybody on the channel', () => {
     ];
     let forged = 0;
     input.on('forged', () => forged++);
+    // The first one makes the reader look into the log.
+    const hasLooked = once(input, 'awake').then(() => once(input, 'asleep'));
     for (const forgery of forgeries) {
       expect(forgery).not.toBe(payload);
       await database.query(`SELECT pg_notify('test_input', $1)`, [forgery]);
     }
+    await hasLooked;
     const release = await keepAwake(fixture);
     await database.query(`SELECT pg_notify('test_input', $1)`, [forgeries[0]]);
     await until(() => forged === 5);

@@ -87,6 +87,8 @@ describe('brings back', () => {
     END $$`,
     'settings of a function': `ALTER FUNCTION postgres_input.notify_postgres_input_test RESET search_path`,
     'the whole schema': 'DROP SCHEMA postgres_input CASCADE',
+    'the lease': 'DELETE FROM postgres_input.lock_postgres_input_test',
+    'the secret': 'DELETE FROM postgres_input.secret_postgres_input_test',
     'the log': 'DROP TABLE postgres_input.log_postgres_input_test',
   };
   test.each(Object.entries(damages))('%s', async (_, damage) => {
@@ -204,6 +206,34 @@ describe('taking over from the original', () => {
     expect(steps).toEqual([]);
     for (const sql of barredSteps.flatMap((step) => step.sql)) await database.query(sql);
     await install();
+    expect((await plan()).steps).toEqual([]);
+  });
+});
+
+describe('a trigger of ours whose name is taken', () => {
+  test('by the application: the table is unwatchable, and nothing else, until the name is free', async () => {
+    const database = await setupApplication(`
+      CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY);
+      CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+      CREATE TRIGGER t_test_update_trigger AFTER UPDATE ON t FOR EACH ROW EXECUTE FUNCTION touch()`);
+    const { install, plan } = installationOf(database);
+    const found = { watched: ['u'], unwatchable: [{ table: 't', reason: expect.stringContaining('touch') }] };
+    expect(await install()).toEqual({ ...found, pending: [] });
+    expect(await plan()).toMatchObject({ ...found, steps: [], barredSteps: [] });
+    await database.query('ALTER TRIGGER t_test_update_trigger ON t RENAME TO touch');
+    expect(await install()).toEqual({ watched: ['t', 'u'], unwatchable: [], pending: [] });
+  });
+
+  test('by the same input in another internal schema', async () => {
+    const { database, plan } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
+    const other = installationOf(database, { internalSchema: 'elsewhere' });
+    expect(await other.install()).toEqual({
+      watched: [],
+      unwatchable: [{ table: 't', reason: expect.stringContaining('postgres_input.process_record') }],
+      pending: [],
+    });
+    expect((await plan()).steps).toEqual([]);
+    await other.uninstall();
     expect((await plan()).steps).toEqual([]);
   });
 });
