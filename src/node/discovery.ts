@@ -18,6 +18,7 @@ import type { Notify } from '../api/lifecycle-events.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
+import { AttemptSpacing } from '../schema/attempt-spacing.ts';
 import { catalogFingerprint, readOptions } from '../schema/catalog.ts';
 import { install } from '../schema/install.ts';
 import { NewerVersionError, RemovedError } from '../schema/migrations.ts';
@@ -39,6 +40,7 @@ export class Discovery {
   readonly #settings: Settings;
   readonly #names: Names;
   readonly #notify: Notify;
+  readonly #spacing = new AttemptSpacing();
   /** Of the catalog that was found in order; null when it was not. */
   #fingerprint: string | null = null;
   /** Whether the fingerprint takes so long that the active node's other work must not wait for it. */
@@ -155,7 +157,10 @@ export class Discovery {
     const { steps, watched, unwatchable, differences } = found;
     if (differences.length > 0) this.#notify('optionsDiffer', differences);
     if (steps.length === 0) return { watched, unwatchable, pending: [] };
-    if (this.#settings.install) return install(session, this.#settings, this.#names, { planner, signal });
+    if (this.#settings.install) {
+      const spacing = this.#spacing;
+      return install(session, this.#settings, this.#names, { planner, signal, spacing });
+    }
     if (steps.some((step) => step.essential)) {
       throw new PostgresInputError(
         'ERR_INSTALL',

@@ -1,26 +1,35 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Installation, UnwatchableTable } from '../api/installation.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Session } from '../postgres/session.ts';
 import { BUSY, isConnectionError } from '../postgres/sqlstates.ts';
+import { AttemptSpacing, pause } from './attempt-spacing.ts';
 import type { Names } from './names.ts';
 /**
  * Brings the database to the wanted state, and back.
  *
- * Each step runs in a transaction of its own, under a short lock_timeout, so that the application does not wait for DDL;
- * one that could not get its lock is tried again, by a new plan. A node that holds the lease runs them on a further
- * connection; at its start it has nothing yet that could wait.
+ * Each step runs in a transaction of its own, under a short lock_timeout, so that the application does not wait for DDL.
+ * A step that could not get its lock is tried again in the next round, by a new plan. Attempts keep a distance from each other
+ * (attempt-spacing.ts). The first round waits a millisecond for each table, so that a locked table does not delay the tables after it.
+ * Each later round waits longer, up to the option lockTimeout. After the last round, locked tables are left to a later call.
+ * A node that holds the lease runs the steps on a further connection; at its start it has nothing yet that could wait.
  */
 import { type Planner, plan } from './plan.ts';
 import { planRemoval } from './removal.ts';
 import type { Step } from './steps.ts';
 
-const ATTEMPTS = 20;
+/** Which share of lockTimeout an attempt on a table may wait, round by round; a millisecond at least. */
+const ROUNDS = [0, 1 / 16, 1 / 4, 1];
+const lastRound = ROUNDS.length - 1;
+
+/** How long what nothing works without is tried, and how long rounds after the first may take, in milliseconds. */
+const PATIENCE = 10_000;
 
 export interface InstallOptions {
   readonly planner?: Planner | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** That of earlier calls, which keeps the attempts of this call apart from theirs. */
+  readonly spacing?: AttemptSpacing | undefined;
   /** Called after each step, with the reason if the step failed. A step that was locked is tried again. */
   readonly onStep?: ((step: Step, failure: Error | null) => void) | undefined;
 }
@@ -34,16 +43,20 @@ export async function install(
   session: Session,
   settings: Settings,
   names: Names,
-  { planner, signal, onStep }: InstallOptions = {},
+  { planner, signal, spacing = new AttemptSpacing(), onStep }: InstallOptions = {},
 ): Promise<Installation> {
+  await spacing.rest(signal);
   return exclusively(session, names, signal, async () => {
-    for (let attempt = 1; ; attempt++) {
+    const deadline = performance.now() + PATIENCE;
+    for (let round = 0; ; round++) {
       const { steps, watched, unwatchable } = await plan(session, settings, names, planner);
-      const { busy, refused, failure } = await applyAll(session, settings, steps, { signal, onStep });
+      const attempts = { round, deadline, spacing, signal, onStep };
+      const { busy, refused, failure } = await applyAll(session, settings, steps, attempts);
       if (failure) throw installError(failure, settings);
-      if (busy.length === 0 || attempt === ATTEMPTS) {
-        const internal = busy.find(({ step }) => step.essential);
-        if (internal) throw stillLocked(internal.error, settings);
+      const internal = busy.find(({ step }) => step.essential);
+      const isOver = spacing.notBefore > deadline;
+      if (internal && isOver) throw stillLocked(internal.error, settings);
+      if (!internal && (busy.length === 0 || round >= lastRound || isOver)) {
         const without = new Set(refused.map(({ table }) => table));
         return {
           watched: watched.filter((table) => !without.has(table)),
@@ -51,7 +64,6 @@ export async function install(
           pending: busy.flatMap(({ step }) => step.table ?? []),
         };
       }
-      await delay(20 + Math.random() * 80);
     }
   });
 }
@@ -68,17 +80,20 @@ export async function uninstall(
   { mayLose = true }: { readonly mayLose?: boolean } = {},
 ): Promise<void> {
   await exclusively(session, names, undefined, async () => {
-    for (let attempt = 1; ; attempt++) {
+    const spacing = new AttemptSpacing();
+    const deadline = performance.now() + PATIENCE;
+    for (let round = 0; ; round++) {
       const { triggerSteps, objectSteps, hasLog } = await planRemoval(session, names);
-      let outcome = await applyAll(session, settings, triggerSteps);
+      const attempts = { round, deadline, spacing };
+      let outcome = await applyAll(session, settings, triggerSteps, attempts);
       if (isWhole(outcome)) {
         if (!mayLose && hasLog && (await holdsChanges(session, names))) throw changesArrived(settings);
-        outcome = await applyAll(session, settings, objectSteps);
+        outcome = await applyAll(session, settings, objectSteps, attempts);
       }
       const { busy, refused, failure } = outcome;
       if (failure) throw removalError(failure, settings);
       if (busy.length === 0 && refused.length === 0) return;
-      if (attempt === ATTEMPTS || refused.length > 0) {
+      if (spacing.notBefore > deadline || refused.length > 0) {
         const tables = [
           ...busy.flatMap(({ step }) => step.table ?? []),
           ...refused.map(({ table }) => table),
@@ -90,9 +105,15 @@ export async function uninstall(
           { retryable: refused.length === 0 },
         );
       }
-      await delay(20 + Math.random() * 80);
     }
   });
+}
+
+interface Attempts extends Pick<InstallOptions, 'signal' | 'onStep'> {
+  readonly round: number;
+  /** After it, only the first round goes on. */
+  readonly deadline: number;
+  readonly spacing: AttemptSpacing;
 }
 
 interface Outcome {
@@ -120,19 +141,29 @@ async function applyAll(
   session: Session,
   settings: Settings,
   steps: readonly Step[],
-  { signal, onStep }: Pick<InstallOptions, 'signal' | 'onStep'> = {},
+  { round, deadline, spacing, signal, onStep }: Attempts,
 ): Promise<Outcome> {
   const outcome: Outcome = { busy: [], refused: [], failure: null };
   const { busy, refused } = outcome;
   for (const step of steps) {
     if (step.essential && busy.length + refused.length > 0) break;
     signal?.throwIfAborted();
+    if (round > 0 && spacing.notBefore > deadline) {
+      busy.push({ step, error: new Error('its turn did not come') });
+      continue;
+    }
+    await spacing.rest(signal);
+    const began = performance.now();
+    const share = ROUNDS[step.essential ? lastRound : Math.min(round, lastRound)]!;
     try {
-      await apply(session, settings, step);
+      await apply(session, step, Math.max(1, Math.round(share * settings.lockTimeout)));
+      // Later rounds concern tables that were locked.
+      if (round > 0) spacing.noteAttempt(began);
       onStep?.(step, null);
     } catch (cause) {
       const error = cause as Error & { code?: string };
       if (isConnectionError(error)) throw error;
+      if (BUSY.has(error.code ?? '')) spacing.noteAttempt(began);
       onStep?.(step, error);
       if (BUSY.has(error.code ?? '')) busy.push({ step, error });
       else if (step.essential) outcome.failure = error;
@@ -145,7 +176,7 @@ async function applyAll(
 
 const INSTALL_TIMEOUT = 60_000;
 
-async function apply(session: Session, { lockTimeout }: Settings, { sql }: Step): Promise<void> {
+async function apply(session: Session, { sql }: Step, lockTimeout: number): Promise<void> {
   // As one simple query it is one round trip: no lock is held while something is on its way.
   const script = ['BEGIN', `SET LOCAL lock_timeout = ${lockTimeout}`, ...sql, 'COMMIT'].join(';\n');
   try {
@@ -177,7 +208,7 @@ async function exclusively<Result>(
         { retryable: true },
       );
     }
-    await delay(10 + Math.random() * 40);
+    await pause(10 + Math.random() * 40, signal);
   }
   try {
     return await work();
