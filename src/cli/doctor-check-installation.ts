@@ -92,6 +92,43 @@ export const drift: Check = ({ catalog, planning: { plan } }) => {
     : [problem('installation', `not as it should be: ${what}`, advice)];
 };
 
+/** Finds internal tables that a restore or a person has left incomplete. */
+export const internalTableParts: Check = async ({ session, names, catalog }) => {
+  const advice = 'end the nodes, run uninstall, then install';
+  const check = 'internal tables';
+  const emptied = catalog.emptied.map((table) =>
+    problem(check, `${table} has lost its row`, 'run install, or start a node'),
+  );
+  const [log] = await session.query<{ hasKey: boolean; lacking: string[] }>(
+    `SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = c.oid AND contype = 'p') AS "hasKey",
+       ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute
+         WHERE attrelid = c.oid AND attname IN ('seq', 'xid') AND NOT atthasdef ORDER BY attnum) AS lacking
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = $1 AND c.relname = $2`,
+    [names.schema, names.logTable.name],
+  );
+  const secured = await session.query<{ table: string }>(
+    `SELECT c.relname AS "table"
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.relrowsecurity ORDER BY 1`,
+    [names.schema, catalog.tables],
+  );
+  return [
+    ...emptied,
+    ...(log && !log.hasKey ? [problem(check, `${names.logTable.name} has no primary key`, advice)] : []),
+    ...(log?.lacking ?? []).map((column) =>
+      problem(check, `column ${column} of ${names.logTable.name} has no default`, advice),
+    ),
+    ...secured.map(({ table }) =>
+      problem(
+        check,
+        `row-level security is on for ${table}`,
+        `ALTER TABLE ${qualify(names.schema, table)} DISABLE ROW LEVEL SECURITY`,
+      ),
+    ),
+  ];
+};
+
 /** Finds internal tables that another version has made. */
 export const internalTables: Check = ({ state, names }) =>
   (state?.unreadable ?? []).map(({ table, reason }) =>

@@ -6,6 +6,7 @@ import { backlog, otherInputs } from './doctor-check-backlog.ts';
 import {
   drift,
   installedVersion,
+  internalTableParts,
   internalTables,
   leftovers,
   options,
@@ -23,6 +24,7 @@ const CHECKS: readonly Check[] = [
   installedVersion,
   options,
   drift,
+  internalTableParts,
   internalTables,
   tables,
   triggers,

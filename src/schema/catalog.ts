@@ -42,6 +42,8 @@ export interface Catalog {
   readonly optionsAreHidden: boolean;
   /** Those of the internal tables that exist. */
   readonly tables: string[];
+  /** Those that have lost the row that must be there; as far as the role in use may read them. */
+  readonly emptied: readonly string[];
   readonly functions: ExistingFunction[];
   readonly triggers: ExistingTrigger[];
   /** Whether the original's function exists, and the role in use may drop it. */
@@ -79,6 +81,8 @@ SELECT
   EXISTS (SELECT FROM internal WHERE relname = $6 AND 'size' <> ALL (columns)) AS "isOld",
   EXISTS (SELECT FROM internal WHERE relname = $8 AND 'options' = ANY (columns) AND has_table_privilege(oid, 'SELECT')
     AND has_schema_privilege(namespace, 'USAGE')) AS "tellsOptions",
+  (SELECT coalesce(json_agg(relname), '[]') FROM internal WHERE relname <> $6 AND has_table_privilege(oid, 'SELECT')
+    AND has_schema_privilege(namespace, 'USAGE')) AS readable,
   (SELECT coalesce(json_agg(json_build_object(
      'name', proname, 'arguments', arguments, 'settings', proconfig, 'certain', certain,
      'owner', pg_get_userbyid(proowner),
@@ -112,11 +116,13 @@ export const COMPARISON_TIMEOUT = 60_000;
 
 /** `certain`: the function itself says that it is this input's, and its table need not be known. */
 type Certain<Object> = Object & { readonly certain: boolean };
-interface Found extends Omit<Catalog, 'version' | 'options' | 'optionsAreHidden'> {
+interface Found extends Omit<Catalog, 'version' | 'options' | 'optionsAreHidden' | 'emptied'> {
   /** The default of the lock table's column `version`. */
   readonly lockVersion: number | null;
   readonly isOld: boolean;
   readonly tellsOptions: boolean;
+  /** The tables with a row that must be there, if the role in use may read them. */
+  readonly readable: string[];
   readonly functions: Certain<ExistingFunction>[];
   readonly triggers: Certain<ExistingTrigger>[];
 }
@@ -145,12 +151,29 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
   const used = new Set(triggers.map((trigger) => trigger.function));
   return {
     ...found,
+    emptied: await readEmptied(session, names, found.readable),
     version: found.tables.length === 0 ? null : found.isOld ? 0 : (found.lockVersion ?? 1),
     options: found.tellsOptions ? await readOptions(session, names) : null,
     optionsAreHidden: !found.tellsOptions,
     triggers,
     functions: found.functions.filter(({ certain, name }) => certain || used.has(name)),
   };
+}
+
+/** Which of the tables have lost the row that must be there. */
+async function readEmptied(
+  session: Session,
+  { lockTable, secretTable }: Names,
+  readable: readonly string[],
+): Promise<string[]> {
+  const emptied: string[] = [];
+  for (const { name, sql } of [lockTable, secretTable]) {
+    if (!readable.includes(name)) continue;
+    const condition = name === lockTable.name ? `WHERE resource = ${LEASE_RESOURCE}` : '';
+    const rows = await session.query(`SELECT FROM ${sql} ${condition}`);
+    if (rows.length === 0) emptied.push(name);
+  }
+  return emptied;
 }
 
 /** Under which options a node installed last. */

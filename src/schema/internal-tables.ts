@@ -72,7 +72,7 @@ export const createTables = (names: Names) => ({
   options jsonb,
   installation uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid()
 )`,
-    `INSERT INTO ${names.lockTable.sql} (resource) VALUES (${LEASE_RESOURCE})`,
+    leaseRow(names),
     forNobodyElse(names.lockTable),
   ],
   log: [
@@ -86,15 +86,23 @@ export const createTables = (names: Names) => ({
     forNobodyElse(names.logTable),
     `REVOKE ALL ON SEQUENCE ${names.logSequence.sql} FROM PUBLIC`,
   ],
-  // The key of HMAC-SHA256 (RFC 2104). The key's two padded forms are kept too: to make them for every call would cost too much.
   secret: [
     `CREATE TABLE ${names.secretTable.sql} (key bytea NOT NULL, inner_pad bytea NOT NULL, outer_pad bytea NOT NULL)`,
     forNobodyElse(names.secretTable),
-    `INSERT INTO ${names.secretTable.sql}
-SELECT s.key, ${padded(0x36)}, ${padded(0x5c)}
-FROM (SELECT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) AS key) s`,
+    secretRow(names),
   ],
 });
+
+// The rows that must be there. A dump of the schema alone brings the tables back without them.
+
+export const leaseRow = ({ lockTable }: Names): string =>
+  `INSERT INTO ${lockTable.sql} (resource) VALUES (${LEASE_RESOURCE}) ON CONFLICT DO NOTHING`;
+
+/** The key of HMAC-SHA256 (RFC 2104). The key's two padded forms are kept too: to make them for every call would cost too much. */
+export const secretRow = ({ secretTable }: Names): string => `INSERT INTO ${secretTable.sql}
+SELECT s.key, ${padded(0x36)}, ${padded(0x5c)}
+FROM (SELECT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) AS key) s
+WHERE NOT EXISTS (SELECT FROM ${secretTable.sql})`;
 
 /** Takes back what default privileges may have granted. */
 const forNobodyElse = ({ sql }: ObjectName): string => `REVOKE ALL ON TABLE ${sql} FROM PUBLIC`;

@@ -5,7 +5,7 @@ import { qualify } from '../postgres/quoting.ts';
 import type { Session } from '../postgres/session.ts';
 import { COMPARISON_TIMEOUT, type Catalog, readCatalog } from './catalog.ts';
 import { type Existing, indexed } from './existing.ts';
-import { createSchema, createTables, refuseForeignSchema } from './internal-tables.ts';
+import { createSchema, createTables, leaseRow, refuseForeignSchema, secretRow } from './internal-tables.ts';
 import {
   type Migration,
   NewerVersionError,
@@ -166,6 +166,8 @@ function internalStep(
     ...(missing(names.lockTable) ? tables.lock : []),
     ...(missing(names.logTable) ? tables.log : []),
     ...(missing(names.secretTable) ? tables.secret : []),
+    ...(existing.emptied.includes(names.lockTable.name) ? [leaseRow(names)] : []),
+    ...(existing.emptied.includes(names.secretTable.name) ? [secretRow(names)] : []),
     ...migrate(names, migrations),
     ...(functions === null
       ? []

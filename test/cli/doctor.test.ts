@@ -103,6 +103,51 @@ describe('doctor', () => {
     ]);
   });
 
+  it.each([
+    ['DELETE FROM lock', 'lock_postgres_input_x has lost its row -> run install, or start a node'],
+    ['DELETE FROM secret', 'secret_postgres_input_x has lost its row -> run install, or start a node'],
+    [
+      'ALTER TABLE log DROP CONSTRAINT log_postgres_input_x_pkey',
+      'log_postgres_input_x has no primary key -> end the nodes, run uninstall, then install',
+    ],
+    [
+      'ALTER TABLE log ALTER seq DROP DEFAULT',
+      'column seq of log_postgres_input_x has no default -> end the nodes, run uninstall, then install',
+    ],
+    [
+      'ALTER TABLE log ENABLE ROW LEVEL SECURITY',
+      'row-level security is on for log_postgres_input_x -> ALTER TABLE "postgres_input"."log_postgres_input_x" DISABLE ROW LEVEL SECURITY',
+    ],
+  ])('finds the damage of %s', async (damage, found) => {
+    const { database, run, problems } = await setup();
+    await run(['install', '--name', 'x']);
+    await database.query(damage.replace(/(lock|secret|log)(?= |$)/, 'postgres_input.$1_postgres_input_x'));
+    expect(await problems()).toContain(`internal tables: ${found}`);
+  });
+
+  it('has install, or the node that starts next, make whole what a dump of the schema alone left', async () => {
+    const { database, run, problems } = await setup();
+    await run(['install', '--name', 'x']);
+    const empty = () =>
+      database.query(`
+        DELETE FROM postgres_input.lock_postgres_input_x; DELETE FROM postgres_input.secret_postgres_input_x`);
+    const config = { name: 'x', type: 'postgres', connectionString: database.url };
+    for (const makeWhole of [() => run(['install', '--name', 'x']), async () => {}]) {
+      await empty();
+      await makeWhole();
+      const input = await newPostgresInput(config, { connectTimeout: 5000 });
+      const active = new Promise((resolve) => input.once('active', resolve));
+      const events = input.handle();
+      const next = events.next();
+      await active;
+      expect(await problems()).toEqual([]);
+      await database.query('INSERT INTO orders VALUES (1)');
+      expect((await next).value).toMatchObject({ location: 'orders', id: '1' });
+      await database.query('DELETE FROM orders');
+      await input.close();
+    }
+  });
+
   it('finds what differs from what should be', async () => {
     const { database, run, problems } = await setup();
     await run(['install', '--name', 'x']);

@@ -87,6 +87,8 @@ describe('brings back', () => {
     END $$`,
     'settings of a function': `ALTER FUNCTION postgres_input.notify_postgres_input_test RESET search_path`,
     'the whole schema': 'DROP SCHEMA postgres_input CASCADE',
+    'the lease': 'DELETE FROM postgres_input.lock_postgres_input_test',
+    'the secret': 'DELETE FROM postgres_input.secret_postgres_input_test',
     'the log': 'DROP TABLE postgres_input.log_postgres_input_test',
   };
   test.each(Object.entries(damages))('%s', async (_, damage) => {

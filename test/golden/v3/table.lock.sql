@@ -11,6 +11,6 @@ CREATE TABLE "postgres_input"."lock_postgres_input_golden" (
   installation uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid()
 );
 
-INSERT INTO "postgres_input"."lock_postgres_input_golden" (resource) VALUES (1);
+INSERT INTO "postgres_input"."lock_postgres_input_golden" (resource) VALUES (1) ON CONFLICT DO NOTHING;
 
 REVOKE ALL ON TABLE "postgres_input"."lock_postgres_input_golden" FROM PUBLIC;
