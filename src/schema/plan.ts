@@ -43,6 +43,7 @@ import {
   withFunctions,
 } from './table-step.ts';
 import { type CandidateTable, type Table, candidateTables, chooseTables } from './tables.ts';
+import { readClashes } from './trigger-clash.ts';
 
 /**
  * Who plans. `joining`: a node that starts; another one may be active. `rejoining`: the same, of a node that saw the input being removed:
@@ -110,16 +111,18 @@ export async function plan(
   const triggerSteps = tableSteps
     .map((step) => (migrations.length === 0 ? withFunctions(step) : step))
     .filter(({ sql }) => sql.length > 0);
+  const clashes = await readClashes(session, triggerSteps);
+  const isFree = ({ table }: TableStep): boolean => !clashes.has(table);
   // A table that a DBA has prepared is watched, whatever the role in use may do to it.
-  const barred = triggerSteps.filter(({ barred }) => barred !== undefined);
+  const barred = triggerSteps.filter((step) => step.barred !== undefined && isFree(step));
   const waiting = isWaiting ? tableSteps.filter(({ sql }) => sql.length > 0) : [];
-  const unwatched = new Set([...barred, ...waiting].map(({ table }) => table));
+  const unwatched = new Set([...clashes.keys(), ...[...barred, ...waiting].map(({ table }) => table)]);
   return {
     version: existing.version,
     differences: differing,
     steps: [
       internalStep(existing, names, migrations, isWaiting ? null : functions),
-      ...(isWaiting ? [] : triggerSteps.filter(({ barred }) => barred === undefined)),
+      ...(isWaiting ? [] : triggerSteps.filter((step) => step.barred === undefined && isFree(step))),
       ...(scope === 'everything' ? leftoverFunctionSteps(existing, names, tables, wanted) : []),
       ...(scope === 'additions' ? [] : [optionsStep(existing, names, own)]),
     ].filter(({ sql }) => sql.length > 0),
@@ -131,7 +134,11 @@ export async function plan(
           .map(({ location }) => location),
       ),
     ],
-    unwatchable: [...unwatchable, ...barred.map(({ table, barred }) => ({ table, reason: barred! }))],
+    unwatchable: [
+      ...unwatchable,
+      ...[...clashes].map(([table, reason]) => ({ table, reason })),
+      ...barred.map(({ table, barred }) => ({ table, reason: barred! })),
+    ],
   };
 }
 

@@ -21,6 +21,8 @@ export interface TableStep extends Step {
   readonly table: string;
   /** What replaces functions that are there. */
   readonly replaced: readonly string[];
+  /** The triggers that it creates under names that no trigger of ours on the table has. */
+  readonly created: readonly string[];
   /** Why the role in use may not do it. */
   readonly barred?: string;
 }
@@ -62,6 +64,9 @@ export function tableStep(
   const changesFunctions = outdated.some(({ sql }) => sql.length > 0);
   return {
     table: locationOf(table.schema, table.name),
+    created: absent
+      .map(({ event }) => names.trigger(table.name, event))
+      .filter((name) => !here.some(({ trigger }) => trigger === name)),
     replaced: outdated.filter(({ isThere }) => isThere).flatMap(({ sql }) => sql),
     sql: [
       ...outdated.filter(({ isThere }) => !isThere).flatMap(({ sql }) => sql),
@@ -96,6 +101,7 @@ export function leftoverTriggerSteps({ triggersOf }: Existing, tables: readonly 
 export const dropStep = (triggers: readonly ExistingTrigger[]): TableStep => ({
   table: locationOf(triggers[0]!.schema, triggers[0]!.table),
   replaced: [],
+  created: [],
   sql: triggers.map(dropTrigger),
   ...barrier(triggers[0]!, true),
 });

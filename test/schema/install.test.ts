@@ -209,3 +209,31 @@ describe('taking over from the original', () => {
     expect((await plan()).steps).toEqual([]);
   });
 });
+
+describe('a trigger of ours whose name is taken', () => {
+  test('by the application: the table is unwatchable, and nothing else, until the name is free', async () => {
+    const database = await application(`
+      CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY);
+      CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+      CREATE TRIGGER t_test_update_trigger AFTER UPDATE ON t FOR EACH ROW EXECUTE FUNCTION touch()`);
+    const { install, plan } = input(database);
+    const found = { watched: ['u'], unwatchable: [{ table: 't', reason: expect.stringContaining('touch') }] };
+    expect(await install()).toEqual({ ...found, pending: [] });
+    expect(await plan()).toMatchObject({ ...found, steps: [], barredSteps: [] });
+    await database.query('ALTER TRIGGER t_test_update_trigger ON t RENAME TO touch');
+    expect(await install()).toEqual({ watched: ['t', 'u'], unwatchable: [], pending: [] });
+  });
+
+  test('by the same input in another internal schema', async () => {
+    const { database, plan } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
+    const other = input(database, { internalSchema: 'elsewhere' });
+    expect(await other.install()).toEqual({
+      watched: [],
+      unwatchable: [{ table: 't', reason: expect.stringContaining('postgres_input.process_record') }],
+      pending: [],
+    });
+    expect((await plan()).steps).toEqual([]);
+    await other.uninstall();
+    expect((await plan()).steps).toEqual([]);
+  });
+});
