@@ -2,7 +2,7 @@ import { PostgresInputError } from '../api/errors.ts';
 import type { Installation, UnwatchableTable } from '../api/installation.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Session } from '../postgres/session.ts';
-import { BUSY, isConnectionError } from '../postgres/sqlstates.ts';
+import { BUSY, TRANSIENT, isConnectionError } from '../postgres/sqlstates.ts';
 import { AttemptSpacing, pause } from './attempt-spacing.ts';
 import type { Names } from './names.ts';
 /**
@@ -36,7 +36,7 @@ export interface InstallOptions {
 
 /**
  * Installs what is missing. Tables that stay locked are left pending.
- * @throws {PostgresInputError} ERR_INSTALL, retryable if the internal tables stayed locked; ERR_CONNECTION_LOST; the reason of
+ * @throws {PostgresInputError} ERR_INSTALL, retryable if the internal tables stayed locked, or the server lacked resources; ERR_CONNECTION_LOST; the reason of
  * `signal` when that aborts first
  */
 export async function install(
@@ -245,5 +245,5 @@ const installError = (cause: Error, { internalSchema, target }: Settings): Postg
     'ERR_INSTALL',
     `installing failed (${cause.message}): the role needs CREATE on the database or on schema ${internalSchema}; ` +
       'or have a DBA run the SQL that `plan` prints, and set the option install to false',
-    { cause, secrets: target.secrets },
+    { cause, retryable: TRANSIENT.test((cause as { code?: string }).code ?? ''), secrets: target.secrets },
   );

@@ -1,9 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test, vi } from 'vitest';
+import type { Installation } from '../../src/api/installation.ts';
 import type { Notice } from '../../src/api/lifecycle-events.ts';
+import { withSession } from '../../src/node/connect.ts';
 import { Discovery } from '../../src/node/discovery.ts';
 import type { Session } from '../../src/postgres/session.ts';
-import { setupSessions } from '../support/setup-sessions.ts';
+import { createDatabase, createRole } from '../support/database.ts';
+import { installationOf, setupApplication } from '../support/setup-installation.ts';
+import { type SessionsFixture, setupSessions } from '../support/setup-sessions.ts';
 import { until } from '../support/until.ts';
 
 /** Makes the fingerprint of the catalog take so many milliseconds, and counts how often it was asked for. */
@@ -41,4 +45,71 @@ test('a slow discovery uses a connection of its own, so that no renewal of the l
   expect(watched).toEqual([['items'], ['items', 'later']]);
   expect(others).toEqual([]);
   expect(counter.asked).toBe(0);
+});
+
+/** Refuses a kind of statement as long as the table `other.refusing` has a row: the catalog shows nothing of that. */
+const refuse = ({ database }: Pick<SessionsFixture, 'database'>, tag: string, sqlstate: string) =>
+  database.query(`
+    CREATE SCHEMA other; CREATE TABLE other.refusing (n int); INSERT INTO other.refusing VALUES (1);
+    CREATE FUNCTION other.refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+      IF EXISTS (SELECT FROM other.refusing) THEN RAISE 'not now' USING ERRCODE = '${sqlstate}'; END IF;
+    END $$;
+    CREATE EVENT TRIGGER refuse ON ddl_command_end WHEN TAG IN ('${tag}') EXECUTE FUNCTION other.refuse()`);
+
+test.each(['P0001', '42501', '53100', '53200'])(
+  'tries a table again whose step was refused with %s, though the catalog stays as it is',
+  async (sqlstate) => {
+    await using fixture = await setupSessions({ discoveryInterval: 10 });
+    await refuse(fixture, 'CREATE TRIGGER', sqlstate);
+    await fixture.database.query('CREATE TABLE later (id int PRIMARY KEY)');
+    const installed: Installation[] = [];
+    const discovery = new Discovery(fixture.settings, fixture.names, (...notice) => {
+      if (notice[0] === 'installed') installed.push(notice[1]);
+    });
+    const stop = new AbortController();
+    const watching = discovery.watch(await fixture.session(), stop.signal);
+    await until(() => installed.length > 2);
+    expect(installed.at(-1)).toMatchObject({
+      watched: ['items'],
+      unwatchable: [{ table: 'later', reason: 'not now' }],
+    });
+    await fixture.database.query('DELETE FROM other.refusing');
+    await until(() => installed.at(-1)!.watched.includes('later'));
+    stop.abort();
+    await watching;
+  },
+);
+
+test('notices that its role became a member of the role that owns a table', async () => {
+  const database = await setupApplication('CREATE TABLE items (id int PRIMARY KEY)');
+  const [{ role: owner }, { role, url }] = [await createRole(database), await createRole(database)];
+  await database.query(`
+    GRANT CREATE ON DATABASE ${database.name} TO ${role}; ALTER TABLE items OWNER TO ${owner}`);
+  const { settings, names } = installationOf(database, { discoveryInterval: 10 }, url);
+  const installed: Installation[] = [];
+  const discovery = new Discovery(settings, names, (...notice) => {
+    if (notice[0] === 'installed') installed.push(notice[1]);
+  });
+  const stop = new AbortController();
+  const watching = withSession(settings, (session) => discovery.watch(session, stop.signal));
+  await until(() => installed.length > 1);
+  expect(installed.at(-1)).toMatchObject({ watched: [], unwatchable: [{ table: 'items' }] });
+  await database.query(`GRANT ${owner} TO ${role}`);
+  await until(() => installed.at(-1)!.watched.includes('items'));
+  stop.abort();
+  await watching;
+});
+
+test('a node that starts outlasts a server that lacks resources for what nothing works without', async () => {
+  await using database = await createDatabase();
+  await refuse({ database }, 'CREATE TABLE', '53100');
+  const { settings, names } = installationOf(database);
+  const failures: unknown[] = [];
+  const discovery = new Discovery(settings, names, (...notice) => {
+    if (notice[0] !== 'discoveryFailed') return;
+    failures.push(notice[1]);
+    void database.query('DELETE FROM other.refusing');
+  });
+  await withSession(settings, (session) => discovery.join(session, 'joining', new AbortController().signal));
+  expect(failures[0]).toMatchObject({ code: 'ERR_INSTALL', retryable: true });
 });
