@@ -50,3 +50,17 @@ export const server: Check = async ({ session }) => {
   }
   return findings;
 };
+
+/** Finds publications that send the internal tables to subscribers, also before anything is installed. */
+export const publications: Check = async ({ session }) => {
+  const all = await session.query<{ name: string }>(
+    'SELECT pubname AS name FROM pg_catalog.pg_publication WHERE puballtables ORDER BY 1',
+  );
+  return all.map(({ name }) =>
+    note(
+      'publications',
+      `publication ${name} is FOR ALL TABLES, the internal ones too, of which one holds the secret of notifications`,
+      'a subscription fails where these tables are missing: publish the tables of the application by name or by schema',
+    ),
+  );
+};

@@ -96,7 +96,13 @@ const configSchema = z.object({
   name: text,
   type: text,
   connectionString: z.string('must be a string: a postgres:// URL or key=value pairs'),
-  operations: z.array(operation).nullish(),
+  operations: z
+    .array(operation)
+    .refine((operations) => operations.length === 0 || operations.some((each) => each !== 'read'), {
+      error:
+        "tells of no table, since no change of a row is a read: add 'create', 'update' or 'delete', or leave operations out",
+    })
+    .nullish(),
 });
 
 /** The spellings of config files, and the same keys as this package spells them. */

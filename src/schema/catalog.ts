@@ -23,6 +23,10 @@ export interface ExistingFunction {
   /** Of the body, SHA-256: there may be thousands of functions. */
   readonly digest: string | null;
   readonly settings: string[] | null;
+  /** As pg_proc.provolatile has it. */
+  readonly volatility: string;
+  /** As pg_get_function_result prints it. */
+  readonly returns: string;
   readonly owner: string;
   /** Of the package that made it; null for one of version 1, or of somebody else. */
   readonly version: number | null;
@@ -61,7 +65,7 @@ const existing: Statement = {
   name: 'catalog_existing',
   text: `
 WITH ours AS (
-  SELECT p.oid, p.proname, p.prosrc, p.proconfig, p.proowner, oidvectortypes(p.proargtypes) AS arguments,
+  SELECT p.oid, p.proname, p.prosrc, p.proconfig, p.proowner, p.provolatile, oidvectortypes(p.proargtypes) AS arguments,
     p.proname = ANY ($4) OR coalesce(${inputOf('p.prosrc')} = $9, strpos(p.prosrc, $3) > 0) AS certain
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
   WHERE n.nspname = $1 AND (p.proname = ANY ($4) OR (p.proname ~ $10 AND p.prorettype = 'trigger'::regtype))
@@ -85,7 +89,7 @@ SELECT
     AND has_schema_privilege(namespace, 'USAGE')) AS readable,
   (SELECT coalesce(json_agg(json_build_object(
      'name', proname, 'arguments', arguments, 'settings', proconfig, 'certain', certain,
-     'owner', pg_get_userbyid(proowner),
+     'owner', pg_get_userbyid(proowner), 'volatility', provolatile, 'returns', pg_get_function_result(oid),
      'version', substring(left(prosrc, 100), $7)::int,
      'digest', CASE WHEN certain THEN encode(sha256(convert_to(prosrc, 'UTF8')), 'hex') END)), '[]')
    FROM ours) AS functions,

@@ -178,7 +178,7 @@ function internalStep(
     ...migrate(names, migrations),
     ...(functions === null
       ? []
-      : sharedFunctions(names).flatMap((shared) => unlessCurrent(existing, shared))),
+      : sharedFunctions(names).flatMap((shared) => unlessCurrent(existing, names, shared))),
     ...(functions ?? []),
   ];
   return {

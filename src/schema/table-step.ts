@@ -7,7 +7,7 @@ import { type FunctionText, createFunction, replaceFunction, sourceOf } from './
 import type { Existing } from './existing.ts';
 import { VERSION } from './migrations.ts';
 import { type Names, type TriggerEvent, locationOf } from './names.ts';
-import { type Step, dropTrigger, isOriginal } from './steps.ts';
+import { type Step, dropFunction, dropTrigger, isOriginal } from './steps.ts';
 import type { Table } from './tables.ts';
 import { createTrigger, recordFunction } from './trigger-function.ts';
 /**
@@ -54,7 +54,7 @@ export function tableStep(
   const outdated = events
     .map(({ wantedFunction }) => wantedFunction)
     .filter((f) => !(scope === 'additions' && existing.functionOf.get(f.name)?.version === VERSION))
-    .map((f) => ({ isThere: existing.functionOf.has(f.name), sql: unlessCurrent(existing, f) }));
+    .map((f) => ({ isThere: existing.functionOf.has(f.name), sql: unlessCurrent(existing, names, f) }));
   const absent = events.filter(({ isServedBy }) => !here.some(isServedBy));
   const dropped = here.filter(
     (trigger) =>
@@ -124,13 +124,19 @@ function barrier(
  * the application's statements; or it might be allowed more than the log's owner is, who could make use of that by
  * a trigger of his own on the log.
  */
-export function unlessCurrent(existing: Existing, wanted: FunctionText): string[] {
+export function unlessCurrent(existing: Existing, names: Names, wanted: FunctionText): string[] {
   const found = existing.functionOf.get(wanted.name);
+  const returnsSame = found?.returns === wanted.returns.replace('TABLE (', 'TABLE(');
   const same =
-    found?.digest === createHash('sha256').update(sourceOf(wanted)).digest('hex') &&
+    returnsSame &&
+    found.volatility === (wanted.volatility === 'IMMUTABLE' ? 'i' : 'v') &&
+    found.digest === createHash('sha256').update(sourceOf(wanted)).digest('hex') &&
     JSON.stringify(found.settings) === JSON.stringify(wanted.settings) &&
     (existing.logOwner === null || found.owner === existing.logOwner);
   if (same) return [];
+  // PostgreSQL does not replace a function by one that returns something else.
+  if (found && !returnsSame)
+    return [dropFunction(names, found), ...createFunction(wanted, existing.logOwner)];
   const isOurs = found !== undefined && found.owner === existing.logOwner;
   return isOurs ? [replaceFunction(wanted)] : createFunction(wanted, existing.logOwner);
 }

@@ -148,6 +148,36 @@ describe('doctor', () => {
     }
   });
 
+  it('finds a publication of all tables, before installing as well as after it', async () => {
+    const { database, run } = await setup();
+    await database.query(
+      'CREATE PUBLICATION everything FOR ALL TABLES; CREATE PUBLICATION one FOR TABLE orders',
+    );
+    const note = /^note +publications: publication everything is FOR ALL TABLES/m;
+    expect((await run(['doctor', '--name', 'x'])).out).toMatch(note);
+    await run(['install', '--name', 'x']);
+    const { code, out } = await run(['doctor', '--name', 'x']);
+    expect(out).toMatch(note);
+    expect(out).not.toContain('publication one');
+    expect(code).toBe(0);
+  });
+
+  it('finds a foreign partition that was attached to a watched table', async () => {
+    const { database, run, problems } = await setup();
+    await database.query('CREATE TABLE root (id int PRIMARY KEY) PARTITION BY LIST (id)');
+    await run(['install', '--name', 'x']);
+    await database.query(`
+      CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere;
+      CREATE FOREIGN TABLE remote (id int NOT NULL) SERVER nowhere;
+      ALTER TABLE root DROP CONSTRAINT root_pkey; ALTER TABLE root ATTACH PARTITION remote FOR VALUES IN (1)`);
+    expect(await problems()).toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(/^installation: not as it should be: the triggers of root/),
+        expect.stringMatching(/^tables: root can't be watched -> a foreign table is a part of it/),
+      ]),
+    );
+  });
+
   it('finds what differs from what should be', async () => {
     const { database, run, problems } = await setup();
     await run(['install', '--name', 'x']);

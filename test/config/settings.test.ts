@@ -82,6 +82,12 @@ describe('the config', () => {
     );
   });
 
+  test.each([{ operations: ['read'] }, { operation: ['READ', 'read'] }])('refuses %j', (config) => {
+    expect(problems({ ...CONFIG, ...config })).toEqual([
+      "config.operations: tells of no table, since no change of a row is a read: add 'create', 'update' or 'delete', or leave operations out",
+    ]);
+  });
+
   test('takes two spellings of one key that agree, and refuses two that differ', () => {
     const same = {
       connection_string: CONFIG.connectionString,

@@ -86,6 +86,13 @@ describe('brings back', () => {
         FROM pg_proc WHERE proname LIKE 'process_record_test_t_delete_%');
     END $$`,
     'settings of a function': `ALTER FUNCTION postgres_input.notify_postgres_input_test RESET search_path`,
+    'the volatility of a function': `ALTER FUNCTION postgres_input.guard_postgres_input_test VOLATILE`,
+    'a function that returns something else': `DO $$ DECLARE source text; BEGIN
+      SELECT prosrc INTO source FROM pg_proc WHERE proname = 'notify_postgres_input_test';
+      DROP FUNCTION postgres_input.notify_postgres_input_test;
+      EXECUTE format('CREATE FUNCTION postgres_input.notify_postgres_input_test(body text) RETURNS text
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %L', source);
+    END $$`,
     'the whole schema': 'DROP SCHEMA postgres_input CASCADE',
     'the lease': 'DELETE FROM postgres_input.lock_postgres_input_test',
     'the secret': 'DELETE FROM postgres_input.secret_postgres_input_test',
@@ -109,7 +116,6 @@ describe('operations', () => {
     [['create'], ['INSERT t 1', 'INSERT t 3']],
     [['update'], ['UPDATE t 1', 'UPDATE t 2']],
     [['delete'], ['DELETE t 2', 'TRUNCATE t *']],
-    [['read'], []],
     [
       ['create', 'update'],
       ['INSERT t 1', 'UPDATE t 1', 'INSERT t 2', 'INSERT t 3'],
