@@ -218,11 +218,11 @@ describe('taking over from the original', () => {
 
 describe('a trigger of ours whose name is taken', () => {
   test('by the application: the table is unwatchable, and nothing else, until the name is free', async () => {
-    const database = await application(`
+    const database = await setupApplication(`
       CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY);
       CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
       CREATE TRIGGER t_test_update_trigger AFTER UPDATE ON t FOR EACH ROW EXECUTE FUNCTION touch()`);
-    const { install, plan } = input(database);
+    const { install, plan } = installationOf(database);
     const found = { watched: ['u'], unwatchable: [{ table: 't', reason: expect.stringContaining('touch') }] };
     expect(await install()).toEqual({ ...found, pending: [] });
     expect(await plan()).toMatchObject({ ...found, steps: [], barredSteps: [] });
@@ -231,8 +231,8 @@ describe('a trigger of ours whose name is taken', () => {
   });
 
   test('by the same input in another internal schema', async () => {
-    const { database, plan } = await setup('CREATE TABLE t (id int PRIMARY KEY)');
-    const other = input(database, { internalSchema: 'elsewhere' });
+    const { database, plan } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
+    const other = installationOf(database, { internalSchema: 'elsewhere' });
     expect(await other.install()).toEqual({
       watched: [],
       unwatchable: [{ table: 't', reason: expect.stringContaining('postgres_input.process_record') }],
