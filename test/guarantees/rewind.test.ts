@@ -273,7 +273,7 @@ describe('a node whose installation is removed', () => {
   async function removed() {
     const fixture = await setupInputs();
     onTestFinished(() => fixture[Symbol.asyncDispose]());
-    const options = { discoveryInterval: 50, lease: { renewInterval: 100, pollInterval: 20 } };
+    const options = { discoveryInterval: 50, lease: { renewInterval: 500, pollInterval: 20 } };
     const [active, standby] = [await fixture.input(options), await fixture.input(options)];
     const first = new Consumer(active);
     await reaches(active, 'active');
@@ -307,10 +307,7 @@ describe('a node whose installation is removed', () => {
     const fixture = await setupInputs();
     onTestFinished(() => fixture[Symbol.asyncDispose]());
     const rare = { lease: { duration: 60_000, renewInterval: 20_000, margin: 1000, pollInterval: 50_000 } };
-    const [active, standby] = [
-      await fixture.input({ lease: { renewInterval: 50 } }),
-      await fixture.input(rare),
-    ];
+    const [active, standby] = [await fixture.input(), await fixture.input(rare)];
     const first = new Consumer(active);
     await reaches(active, 'active');
     const second = new Consumer(standby, { reconnect: QUICK });
