@@ -16,17 +16,17 @@ export const rights: Check = async ({ session, names, catalog, planning }) => {
   );
   const [role] = await session.query<{ name: string; mayInstall: boolean; lacking: string[] }>(
     `SELECT current_user AS name,
-       pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')
-         OR EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1 AND pg_catalog.has_schema_privilege(oid, 'CREATE')) AS "mayInstall",
-       (SELECT coalesce(pg_catalog.json_agg(lacking.what), '[]') FROM (
-          SELECT 'USAGE on ' || nspname AS what FROM pg_catalog.pg_namespace
-          WHERE nspname = $1 AND NOT pg_catalog.has_schema_privilege(oid, 'USAGE')
+       has_database_privilege(current_database(), 'CREATE')
+         OR EXISTS (SELECT FROM pg_namespace WHERE nspname = $1 AND has_schema_privilege(oid, 'CREATE')) AS "mayInstall",
+       (SELECT coalesce(json_agg(lacking.what), '[]') FROM (
+          SELECT 'USAGE on ' || nspname AS what FROM pg_namespace
+          WHERE nspname = $1 AND NOT has_schema_privilege(oid, 'USAGE')
           UNION ALL
           SELECT w.privilege || ' on ' || c.relname
-          FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) w (name, privilege)
-          JOIN pg_catalog.pg_class c ON c.relname = w.name
-          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1
-          WHERE NOT pg_catalog.has_table_privilege(c.oid, w.privilege)
+          FROM ROWS FROM (unnest($2::text[]), unnest($3::text[])) w (name, privilege)
+          JOIN pg_class c ON c.relname = w.name
+          JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1
+          WHERE NOT has_table_privilege(c.oid, w.privilege)
         ) lacking) AS lacking`,
     [names.schema, wanted.map(({ name }) => name), wanted.map(({ privilege }) => privilege)],
   );
@@ -100,16 +100,16 @@ export const internalTableParts: Check = async ({ session, names, catalog }) => 
     problem(check, `${table} has lost its row`, 'run install, or start a node'),
   );
   const [log] = await session.query<{ hasKey: boolean; lacking: string[] }>(
-    `SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = c.oid AND contype = 'p') AS "hasKey",
-       ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute
+    `SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = c.oid AND contype = 'p') AS "hasKey",
+       ARRAY(SELECT attname::text FROM pg_attribute
          WHERE attrelid = c.oid AND attname IN ('seq', 'xid') AND NOT atthasdef ORDER BY attnum) AS lacking
-     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = $1 AND c.relname = $2`,
     [names.schema, names.logTable.name],
   );
   const secured = await session.query<{ table: string }>(
     `SELECT c.relname AS "table"
-     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.relrowsecurity ORDER BY 1`,
     [names.schema, catalog.tables],
   );
@@ -147,10 +147,10 @@ export const tables: Check = ({ planning: { plan } }) =>
 export const triggers: Check = async ({ session, catalog }) => {
   const disabled = await session.query<{ schema: string; table: string; trigger: string }>(
     `SELECT n.nspname AS schema, c.relname AS table, t.tgname AS trigger
-     FROM pg_catalog.pg_trigger t
-     JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
-     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-     JOIN pg_catalog.json_to_recordset($1::json) ours (schema text, "table" text, trigger text)
+     FROM pg_trigger t
+     JOIN pg_class c ON c.oid = t.tgrelid
+     JOIN pg_namespace n ON n.oid = c.relnamespace
+     JOIN json_to_recordset($1::json) ours (schema text, "table" text, trigger text)
        ON ours.schema = n.nspname AND ours."table" = c.relname AND ours.trigger = t.tgname
      WHERE t.tgenabled IN ('D', 'R')
      ORDER BY 1, 2, 3`,
@@ -177,7 +177,7 @@ export const leftovers: Check = async ({ session, names, catalog }) => {
       ),
     );
   const [lockTable] = await session.query(
-    `SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    `SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = 'public' AND n.nspname <> $1 AND c.relname = $2`,
     [names.schema, names.lockTable.name],
   );

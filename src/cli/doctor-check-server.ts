@@ -23,8 +23,8 @@ export const version: Check = async ({ session }) => {
 
 export const server: Check = async ({ session }) => {
   const [row] = await session.query<{ queue: number; prepared: number }>(
-    `SELECT pg_catalog.pg_notification_queue_usage()::float8 AS queue,
-       pg_catalog.current_setting('max_prepared_transactions')::int AS prepared`,
+    `SELECT pg_notification_queue_usage()::float8 AS queue,
+       current_setting('max_prepared_transactions')::int AS prepared`,
   );
   const { queue, prepared } = row!;
   const full = `${(queue * 100).toFixed(1)} % full`;
@@ -54,7 +54,7 @@ export const server: Check = async ({ session }) => {
 /** Finds publications that send the internal tables to subscribers, also before anything is installed. */
 export const publications: Check = async ({ session }) => {
   const all = await session.query<{ name: string }>(
-    'SELECT pubname AS name FROM pg_catalog.pg_publication WHERE puballtables ORDER BY 1',
+    'SELECT pubname AS name FROM pg_publication WHERE puballtables ORDER BY 1',
   );
   return all.map(({ name }) =>
     note(
