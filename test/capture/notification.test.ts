@@ -18,6 +18,15 @@ const change = {
   version: 3,
 };
 
+test('a key column called __proto__ is told like every other column', () => {
+  const key = '{"__proto__":"1","constructor":"2"}';
+  const body = JSON.stringify(change).replace('"key":"id"', `"key":${key}`);
+  const payload = read(signed(body));
+  expect(payload.kind).toBe('changes');
+  const [told] = payload.kind === 'changes' ? payload.changes : [];
+  expect(JSON.stringify(told?.key)).toBe(key);
+});
+
 describe('a payload made by hand', () => {
   test.each([
     ['INSERT', 'create'],
