@@ -2,16 +2,17 @@ import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import { Reader } from '../../src/capture/reader.ts';
 import { Delivery } from '../../src/delivery/delivery.ts';
 import type { ChangeEvent, PostgresInput, PostgresInputOptions } from '../../src/index.ts';
-import { Session } from '../../src/postgres/session.ts';
+import { quoteIdentifier } from '../../src/postgres/quoting.ts';
 import { Wakeup } from '../../src/postgres/wakeup.ts';
 import { namesOf } from '../../src/schema/names.ts';
-import { Consumer, once } from '../support/consumer.ts';
+import { Consumer, once, reaches } from '../support/consumer.ts';
 import { type TestDatabase } from '../support/database.ts';
 import { startProxy } from '../support/proxy.ts';
 import { setupInputs } from '../support/setup-inputs.ts';
+import { setupSessions } from '../support/setup-sessions.ts';
 import { until } from '../support/until.ts';
 
-const { sleepKey } = namesOf('test_input', 'postgres_input');
+const { sleepKey, nodeChannel } = namesOf('test_input', 'postgres_input');
 
 interface Fixture {
   readonly database: TestDatabase;
@@ -26,7 +27,12 @@ interface Fixture {
 /** An input that is asleep, whose events are taken. */
 async function setup(
   options: PostgresInputOptions = {},
-  how: { prepare?: string; url?: (direct: string) => string; each?: (event: ChangeEvent) => unknown } = {},
+  how: {
+    prepare?: string;
+    url?: (direct: string) => string;
+    each?: (event: ChangeEvent) => unknown;
+    ack?: 'manual';
+  } = {},
 ): Promise<Fixture> {
   const fixture = await setupInputs();
   onTestFinished(() => fixture[Symbol.asyncDispose]());
@@ -34,7 +40,7 @@ async function setup(
   if (how.prepare) await database.query(how.prepare);
   const input = await fixture.input(options, how.url ? { url: how.url(database.url) } : {});
   const asleep = once(input, 'asleep');
-  const consumer = new Consumer(input, {}, how.each);
+  const consumer = new Consumer(input, { ack: how.ack ?? 'auto' }, how.each);
   await asleep;
   const ear = await database.client();
   const payloads: string[] = [];
@@ -64,6 +70,28 @@ async function keepAwake({ database, input }: Fixture): Promise<() => Promise<vo
   };
 }
 
+/** With these, and without acknowledgements, the control session asks only what the reader does. */
+const QUIET: PostgresInputOptions = {
+  lease: { duration: 600_000, renewInterval: 200_000 },
+  discoveryInterval: 600_000,
+};
+
+/** When the active node's control session began its last statement. */
+async function lastStatement(database: TestDatabase): Promise<string> {
+  const [row] = await database.query(
+    `SELECT query_start::text AS began FROM pg_stat_activity
+     WHERE pid = (SELECT backend_pid FROM postgres_input.lock_postgres_input_test_input)`,
+  );
+  return row.began;
+}
+
+/** Waits until the node has heard all that was notified before: the forgery comes after it. Wakes a sleeping reader. */
+async function untilHeard({ database, input }: Fixture): Promise<void> {
+  const forged = new Promise<void>((resolve) => void input.once('forged', () => resolve()));
+  await database.query(`NOTIFY test_input, '[{"mac":"","is":"the end"}]'`);
+  await forged;
+}
+
 /** Waits until the reader has the sleep lock. */
 const untilLocked = (database: TestDatabase) =>
   until(async () => {
@@ -73,6 +101,18 @@ const untilLocked = (database: TestDatabase) =>
     );
     return locks.length > 0;
   });
+
+/** Waits until the reader has the sleep lock, knows so, and goes on to read the log. */
+async function untilTurning(database: TestDatabase): Promise<void> {
+  await untilLocked(database);
+  await until(async () => {
+    const trying = await database.query(
+      `SELECT FROM pg_stat_activity WHERE query LIKE '%pg_try_advisory_lock%'
+       AND pid = (SELECT backend_pid FROM postgres_input.lock_postgres_input_test_input)`,
+    );
+    return trying.length === 0;
+  });
+}
 
 const insert = ({ query }: Pick<TestDatabase, 'query'>, ...ids: number[]) =>
   query('INSERT INTO items SELECT unnest($1::int[])', [ids]);
@@ -95,13 +135,12 @@ async function allIds({ database, consumer }: Fixture): Promise<number[]> {
 
 describe('a reader that is asleep', () => {
   test('hands out a notified change without a query', async () => {
-    const { database, consumer, payloads } = await setup();
-    const queries = vi.spyOn(Session.prototype, 'eachRow');
-    onTestFinished(() => queries.mockRestore());
+    const { database, consumer, payloads } = await setup(QUIET, { ack: 'manual' });
+    const before = await lastStatement(database);
     await insert(database, 1, 2);
     await insert(database, 3);
     await consumer.count(3);
-    expect(queries).not.toHaveBeenCalled();
+    expect(await lastStatement(database)).toBe(before);
     await until(() => payloads.length === 2);
     expect(consumer.events[0]).toEqual({
       location: 'items',
@@ -199,20 +238,30 @@ describe('the reader', () => {
 });
 
 test('waits longer after every empty pass, up to 50 ms', async () => {
-  const fixture = await setup();
-  const release = await keepAwake(fixture);
+  await using fixture = await setupSessions();
+  const stop = new AbortController();
+  // A transaction that need not notify keeps the reader awake.
+  const client = await fixture.database.client();
+  await client.query('SELECT pg_advisory_lock_shared($1)', [fixture.names.sleepKey]);
   const passes: number[] = [];
-  const eachRow = Reflect.get(Session.prototype, 'eachRow');
-  const reading = vi.spyOn(Session.prototype, 'eachRow').mockImplementation(function (
-    this: Session,
-    ...args
-  ) {
-    passes.push(performance.now());
-    return eachRow.apply(this, args);
+  const reader = new Reader({
+    session: await fixture.session(),
+    names: fixture.names,
+    sink: {
+      room: 4000,
+      push: () => {},
+      async waitForRoom() {
+        passes.push(performance.now()); // it is asked before each page, and here each pass is one
+        if (passes.length === 15) stop.abort();
+      },
+    },
+    secret: Buffer.alloc(0),
+    foreignNotifications: 'accept',
+    markerTimeout: 60_000,
+    notify: () => {},
+    fail: () => {},
   });
-  onTestFinished(() => reading.mockRestore());
-  await until(() => passes.length >= 15);
-  await release();
+  await reader.run(stop.signal);
   // The pauses are 2, 6, 14, 30 and then 50 ms; a timer may fire a millisecond early.
   expect(passes[14]! - passes[4]!).toBeGreaterThan(10 * 49);
 });
@@ -234,7 +283,7 @@ describe('a transaction', () => {
   });
 
   test('that begins in one sleep and ends in a later one comes once, by its notification', async () => {
-    const fixture = await setup();
+    const fixture = await setup(QUIET, { ack: 'manual' });
     const { database, consumer } = fixture;
     const writer = await transaction(database);
     await insert(writer, 1);
@@ -246,12 +295,11 @@ describe('a transaction', () => {
     }
     await insert(database, 13);
     await consumer.count(3);
-    const queries = vi.spyOn(Session.prototype, 'eachRow');
-    onTestFinished(() => queries.mockRestore());
+    const before = await lastStatement(database);
     await insert(writer, 2);
     await writer.query('COMMIT');
     await consumer.count(5);
-    expect(queries).not.toHaveBeenCalled();
+    expect(await lastStatement(database)).toBe(before);
     await (
       await keepAwake(fixture)
     )();
@@ -377,52 +425,13 @@ describe('a reader that turns to sleep', () => {
     await writer.query('INSERT INTO items SELECT generate_series(2, 9000)'); // will not
     await writer.query('COMMIT');
     await consumer.count(1);
-    const heard = vi.spyOn(Reader.prototype, 'onNotification');
-    onTestFinished(() => heard.mockRestore());
+    const heard = untilHeard(fixture);
     proxy.thaw();
-    await until(() => heard.mock.calls.length > 0);
+    await heard;
     hold.wake();
     await consumer.count(9000);
     await release();
     expect(await allIds(fixture)).toEqual(Array.from({ length: 9000 }, (_, n) => n + 1));
-  });
-
-  test('keeps the order of two changes of a row when the second is notified before the first is read', async () => {
-    const { database, input, consumer } = await setup();
-    const query = Reflect.get(Session.prototype, 'query');
-    const eachRow = Reflect.get(Session.prototype, 'eachRow');
-    const heard = vi.spyOn(Reader.prototype, 'onNotification');
-    let turn: 'before' | 'locked' | 'over' = 'before';
-    const asking = vi.spyOn(Session.prototype, 'query').mockImplementation(async function (
-      this: Session,
-      ...args
-    ) {
-      const isTrying = typeof args[0] === 'object' && args[0].name === 'reader_fall_asleep';
-      if (isTrying && turn === 'before') {
-        await insert(database, 1); // nobody sleeps: it is in the log alone
-        turn = 'locked';
-      }
-      return (await query.apply(this, args)) as never;
-    });
-    const reading = vi.spyOn(Session.prototype, 'eachRow').mockImplementation(async function (
-      this: Session,
-      ...args
-    ) {
-      if (turn === 'locked') {
-        turn = 'over';
-        const before = heard.mock.calls.length;
-        await database.query('UPDATE items SET value = 1 WHERE id = 1');
-        await until(() => heard.mock.calls.length > before);
-      }
-      return (await eachRow.apply(this, args)) as never;
-    });
-    onTestFinished(() => [heard, asking, reading].forEach((spy) => spy.mockRestore()));
-    const asleep = once(input, 'asleep');
-    await database.query(`NOTIFY test_input, '[]'`);
-    await asleep;
-    await consumer.count(2);
-    expect(turn).toBe('over');
-    expect(consumer.events.map(({ operation }) => operation)).toEqual(['create', 'update']);
   });
 
   test('turns back when too many notifications arrive, and hands out their changes once', async () => {
@@ -436,13 +445,15 @@ describe('a reader that turns to sleep', () => {
     freeze();
     for (const writer of writers) await writer.query('COMMIT');
     await consumer.count(120);
+    const ear = await database.client();
+    let markers = 0;
+    ear.on('notification', () => markers++);
+    await ear.query(`LISTEN ${quoteIdentifier(nodeChannel)}`);
     const released = release();
-    await untilLocked(database);
-    const markers = vi.spyOn(Reader.prototype, 'onMarker');
-    onTestFinished(() => markers.mockRestore());
+    await untilTurning(database);
     proxy.thaw();
     await released;
-    expect(markers.mock.calls.length).toBeGreaterThan(1);
+    await until(() => markers > 1); // each attempt to fall asleep sends one
     expect(await allIds(fixture)).toEqual(ids);
   });
 
@@ -450,14 +461,30 @@ describe('a reader that turns to sleep', () => {
     const fixture = await setupInputs();
     onTestFinished(() => fixture[Symbol.asyncDispose]());
     const input = await fixture.input({ lease: { duration: 2000, margin: 500, renewInterval: 250 } });
-    const onMarker = vi.spyOn(Reader.prototype, 'onMarker').mockReturnValue();
-    onTestFinished(() => onMarker.mockRestore());
+    let isAsleep = false;
+    input.on('asleep', () => (isAsleep = true));
+    // From a certain moment on, the server loses what is notified on the nodes' channel, and no error tells so.
+    const client = await fixture.database.client();
+    await client.query(`
+      SET allow_system_table_mods = on;
+      CREATE SCHEMA faults; CREATE TABLE faults.begun ();
+      ALTER FUNCTION pg_catalog.pg_notify(text, text) RENAME TO pg_notify_in_earnest;
+      CREATE FUNCTION pg_catalog.pg_notify(text, text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+        IF $1 <> '${nodeChannel}' OR NOT EXISTS (SELECT FROM faults.begun) THEN
+          PERFORM pg_notify_in_earnest($1, $2);
+        END IF;
+      END $$;
+      SELECT pg_advisory_lock_shared(${sleepKey})`);
     const consumer = new Consumer(input);
+    await reaches(input, 'active');
+    await client.query(
+      `INSERT INTO faults.begun DEFAULT VALUES; SELECT pg_advisory_unlock_shared(${sleepKey})`,
+    );
     expect(await consumer.ended).toMatchObject({
       code: 'ERR_CONNECTION_LOST',
       message: expect.stringContaining('notifications no longer arrive'),
     });
-    expect(onMarker).toHaveBeenCalledOnce();
+    expect(isAsleep).toBe(false);
   });
 });
 
@@ -588,14 +615,12 @@ test('masses of foreign notifications push out no logged change', async () => {
   const { database, consumer } = fixture;
   await insert(database, 1);
   await consumer.count(1);
-  const heard = vi.spyOn(Reader.prototype, 'onNotification');
-  onTestFinished(() => heard.mockRestore());
   await database.query(
     `SELECT pg_notify('test_input', json_build_object('tbl', 'theirs', 'id', n, 'op', 'INSERT')::text)
      FROM generate_series(10001, 15000) n`,
   );
   await insert(database, 2);
-  await until(() => heard.mock.calls.length === 5001);
+  await untilHeard(fixture);
   hold.wake();
   await consumer.count(5002);
   expect(consumer.events.filter(({ location }) => location === 'items').map(({ id }) => id)).toEqual([
@@ -605,24 +630,24 @@ test('masses of foreign notifications push out no logged change', async () => {
 });
 
 test('caps queued foreign notifications at 10,000', async () => {
-  const { database, input, consumer } = await setup(
+  const fixture = await setup(
     { lease: { duration: 120_000, renewInterval: 30_000 } },
     { each: () => new Wakeup().wait(Infinity, new AbortController().signal) },
   );
+  const { database, input, consumer } = fixture;
   await insert(database, 1);
   await consumer.count(1);
-  const announce = (reader: Reader, from: number, to: number) => {
-    for (let id = from; id <= to; id++) reader.onNotification(JSON.stringify({ tbl: 't', id, op: 'INSERT' }));
-  };
-  const heard = vi.spyOn(Reader.prototype, 'onNotification');
-  onTestFinished(() => heard.mockRestore());
-  await database.query(`NOTIFY test_input, '{"tbl":"t","id":0,"op":"INSERT"}'`);
-  await until(() => heard.mock.contexts.length > 0);
-  const [reader] = heard.mock.contexts as [Reader];
-  heard.mockRestore();
-  announce(reader, 1, 13_999);
+  const announce = (from: number, to: number) =>
+    database.query(
+      `SELECT pg_notify('test_input', json_build_object('tbl', 't', 'id', n, 'op', 'INSERT')::text)
+       FROM generate_series($1::int, $2::int) n`,
+      [from, to],
+    );
+  await announce(0, 13_999);
+  await untilHeard(fixture);
   expect(await input.status()).toMatchObject({ ignoredNotifications: 0 });
-  announce(reader, 14_000, 14_099);
+  await announce(14_000, 14_099);
+  await untilHeard(fixture);
   expect(await input.status()).toMatchObject({ ignoredNotifications: 100 });
 });
 

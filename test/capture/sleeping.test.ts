@@ -1,9 +1,15 @@
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import type { Notice } from '../../src/api/lifecycle-events.ts';
-import type { Passes } from '../../src/capture/passes.ts';
-import { Sleeping } from '../../src/capture/sleeping.ts';
+import { readSecret } from '../../src/capture/capture.ts';
+import { ChangeLog } from '../../src/capture/change-log.ts';
+import { readPayload } from '../../src/capture/notification.ts';
+import { Passes } from '../../src/capture/passes.ts';
+import { type Announcement, Sleeping } from '../../src/capture/sleeping.ts';
 import { WriteRate } from '../../src/capture/write-rate.ts';
+import { Listener } from '../../src/postgres/listener.ts';
+import { Wakeup } from '../../src/postgres/wakeup.ts';
 import { setupSessions } from '../support/setup-sessions.ts';
+import { until } from '../support/until.ts';
 
 test('a notification queue that fills up while the reader takes the sleep lock keeps the reader awake, without the lock', async () => {
   await using fixture = await setupSessions();
@@ -38,4 +44,58 @@ test('a notification queue that fills up while the reader takes the sleep lock k
   ).toEqual([]);
   // Until the queue has been looked at again, the lock is not even tried: a writer might notify meanwhile.
   expect(await sleeping.sleep(signal)).toBe(false);
+});
+
+test('the order of two changes of a row is kept when the second is notified before the first is read', async () => {
+  await using fixture = await setupSessions();
+  const { names, database } = fixture;
+  const [session, secretReader] = [await fixture.session(), await fixture.session()];
+  const secret = await readSecret(secretReader, names);
+  const listener = await Listener.connect(session.endpoint, [names.channel, names.nodeChannel], {
+    applicationName: 'test',
+    connectTimeout: 15_000,
+    heartbeat: 20_000,
+  });
+  onTestFinished(() => listener.close());
+  const operations: string[] = [];
+  const announced = new Wakeup();
+  /** Lets a change be made and announced before the last page, when the reader has the lock and has not read the log. */
+  class GatedPasses extends Passes {
+    isTurning = false;
+    override async readPage() {
+      if (this.isTurning) {
+        const heard = announced.wait(Infinity, new AbortController().signal);
+        await database.query('UPDATE items SET value = 1 WHERE id = 1');
+        await heard;
+      }
+      return super.readPage();
+    }
+  }
+  const passes = new GatedPasses(new ChangeLog(session, names), {
+    room: 4000,
+    push: (changes) => void operations.push(...changes.map(({ operation }) => operation)),
+    waitForRoom: async () => {},
+  });
+  await passes.readAll(new AbortController().signal);
+  passes.isTurning = true;
+  await database.query('INSERT INTO items VALUES (1)'); // no reader sleeps, so it is in the log alone
+  const sleeping: Sleeping = new Sleeping({
+    session,
+    names,
+    passes,
+    writeRate: new WriteRate(),
+    markerTimeout: 10_000,
+    notify: () => {},
+  });
+  listener.onNotification = (channel, payload) => {
+    if (channel === names.nodeChannel) return sleeping.onMarker(payload);
+    sleeping.onAnnouncement(readPayload(payload, secret) as Announcement);
+    announced.wake();
+  };
+  const stop = new AbortController();
+  const asleep = sleeping.sleep(stop.signal);
+  await until(() => operations.length === 2);
+  stop.abort();
+  expect(await asleep).toBe(true);
+  expect(operations).toEqual(['create', 'update']);
 });
