@@ -26,6 +26,19 @@ const untilBlocked = ({ database }: SessionsFixture) =>
     return waiting.length > 0;
   });
 
+/** Waits until the sessions of the test have begun so many statements more. */
+async function untilPolled({ database }: SessionsFixture, count: number): Promise<void> {
+  const seen = new Set<string>();
+  await until(async () => {
+    const rows = await database.query(
+      `SELECT query_start::text AS began FROM pg_stat_activity
+       WHERE datname = current_database() AND application_name LIKE 'dapper%'`,
+    );
+    for (const { began } of rows) seen.add(began);
+    return seen.size > count + rows.length;
+  });
+}
+
 test('one of many nodes claims the lease, and each claim raises the token', async () => {
   await using fixture = await setupSessions();
   const leases = await Promise.all(
@@ -54,21 +67,30 @@ test('one of many nodes claims the lease, and each claim raises the token', asyn
   expect(tokens).toEqual([...new Set(tokens)].toSorted((a, b) => (a < b ? -1 : 1)));
 });
 
+/** Holds the lease's row until the returned function is called: a claim then waits, and has observed the row as it was before. */
+async function holdRow({ database, names }: SessionsFixture) {
+  const blocker = await database.client();
+  await blocker.query(`BEGIN; SELECT FROM ${names.lockTable.sql} FOR UPDATE`);
+  return (change: string) => blocker.query(`UPDATE ${names.lockTable.sql} SET ${change}; COMMIT`);
+}
+
 test('a node that saw the lease free before another claimed it cannot claim it', async () => {
   await using fixture = await setupSessions();
-  const [first, second] = [await leaseOf(fixture), await leaseOf(fixture, { pollInterval: 5 })];
-  // The second is kept from claiming until the first has had the lease and given it up again.
-  const query = second.session.query.bind(second.session);
-  let claims = 0;
-  vi.spyOn(second.session, 'query').mockImplementation(async (...args: Parameters<typeof query>) => {
-    if (typeof args[0] === 'object' && args[0].name === 'lease_claim' && ++claims === 1) {
-      await first.lease.standBy(never);
-      await first.lease.release();
-    }
-    return (await query(...args)) as never;
-  });
-  expect(await second.lease.standBy(never)).toBe(true);
-  expect(claims).toBe(2);
+  const { lease } = await leaseOf(fixture, { pollInterval: 5 });
+  const changeAndRelease = await holdRow(fixture);
+  const claimed = lease.standBy(never);
+  await untilBlocked(fixture);
+  // Another has the lease meanwhile.
+  await changeAndRelease(`
+    holder = 'another', token = token + 1, expires_at = clock_timestamp() + interval '1 min',
+    backend_pid = pg_backend_pid(),
+    backend_start = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())`);
+  await untilPolled(fixture, 3);
+  expect(await row(fixture)).toMatchObject({ holder: 'another' });
+  // And gives it up again.
+  await fixture.database.query(`UPDATE ${fixture.names.lockTable.sql} SET holder = NULL, expires_at = NULL`);
+  expect(await claimed).toBe(true);
+  expect(await row(fixture)).toMatchObject({ holder: lease.holder, token: lease.token });
 });
 
 test('a node that saw the lease expired before a late renewal cannot claim it', async () => {
@@ -78,21 +100,16 @@ test('a node that saw the lease expired before a late renewal cannot claim it', 
     await leaseOf(fixture, { pollInterval: 5, renewInterval: 5 }),
   ];
   await first.lease.standBy(never);
-  const expire = (interval: string) =>
-    fixture.database.query(
-      `UPDATE ${fixture.names.lockTable.sql} SET expires_at = clock_timestamp() + interval '${interval}'`,
-    );
-  await expire('-1 s');
+  await fixture.database.query(
+    `UPDATE ${fixture.names.lockTable.sql} SET expires_at = clock_timestamp() - interval '1 s'`,
+  );
+  const renewAndRelease = await holdRow(fixture);
   const stop = new AbortController();
-  const query = second.session.query.bind(second.session);
-  vi.spyOn(second.session, 'query').mockImplementation(async (...args: Parameters<typeof query>) => {
-    if (typeof args[0] === 'object' && args[0].name === 'lease_claim') {
-      await expire('1 min');
-      stop.abort();
-    }
-    return (await query(...args)) as never;
-  });
-  expect(await second.lease.standBy(stop.signal)).toBe(false);
+  const claimed = second.lease.standBy(stop.signal);
+  await untilBlocked(fixture);
+  stop.abort();
+  await renewAndRelease("expires_at = clock_timestamp() + interval '1 min'");
+  expect(await claimed).toBe(false);
   expect(await row(fixture)).toMatchObject({ holder: first.lease.holder, token: first.lease.token });
 });
 
@@ -163,6 +180,16 @@ test('a standby claims right at expiry, and the former holder can neither renew 
 });
 
 /** From now on the database's clock seems to be ahead by this much when it writes the expiry, and not when it judges it. */
+const setClock = ({ database, names }: SessionsFixture, ahead: string) =>
+  database.query(`
+    CREATE FUNCTION jump() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+      NEW.expires_at := NEW.expires_at + interval '${ahead}';
+      RETURN NEW;
+    END $$;
+    CREATE TRIGGER jump BEFORE UPDATE ON ${names.lockTable.sql} FOR EACH ROW EXECUTE FUNCTION jump();
+    UPDATE ${names.lockTable.sql} SET holder = holder`);
+
+/** From now on the database's clock seems to be ahead by this much when it writes the expiry, and not when it judges it. */
 /** How many statements of a session were seen so far, by the server's word; some run unseen between two looks. */
 async function statementsSeen(
   { database }: SessionsFixture,
@@ -179,15 +206,6 @@ async function statementsSeen(
     return begun.size - 1;
   };
 }
-
-const setClock = ({ database, names }: SessionsFixture, ahead: string) =>
-  database.query(`
-    CREATE FUNCTION jump() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-      NEW.expires_at := NEW.expires_at + interval '${ahead}';
-      RETURN NEW;
-    END $$;
-    CREATE TRIGGER jump BEFORE UPDATE ON ${names.lockTable.sql} FOR EACH ROW EXECUTE FUNCTION jump();
-    UPDATE ${names.lockTable.sql} SET holder = holder`);
 
 test('a holder that renews keeps the lease although the database’s clock was set forward', async () => {
   await using fixture = await setupSessions();
@@ -228,18 +246,13 @@ test('a node that saw the lease unchanged for its duration cannot claim it after
   const times = { duration: 200, margin: 50, renewInterval: 50, pollInterval: 5 };
   const [first, second] = [await leaseOf(fixture), await leaseOf(fixture, times)];
   await first.lease.standBy(never);
+  const renewAndRelease = await holdRow(fixture);
   const stop = new AbortController();
-  const query = second.session.query.bind(second.session);
-  vi.spyOn(second.session, 'query').mockImplementation(async (...args: Parameters<typeof query>) => {
-    if (typeof args[0] === 'object' && args[0].name === 'lease_claim') {
-      await fixture.database.query(
-        `UPDATE ${fixture.names.lockTable.sql} SET expires_at = clock_timestamp() + interval '1 min'`,
-      );
-      stop.abort();
-    }
-    return (await query(...args)) as never;
-  });
-  expect(await second.lease.standBy(stop.signal)).toBe(false);
+  const claimed = second.lease.standBy(stop.signal);
+  await untilBlocked(fixture);
+  stop.abort();
+  await renewAndRelease("expires_at = clock_timestamp() + interval '1 min'");
+  expect(await claimed).toBe(false);
   expect(await row(fixture)).toMatchObject({ holder: first.lease.holder, token: first.lease.token });
 });
 
@@ -348,9 +361,8 @@ test('waiting for the lease reads no change log, holds no snapshot, and ends at 
   const jealous = await fixture.database.client();
   await jealous.query(`BEGIN; LOCK TABLE ${fixture.names.logTable.sql}, items`);
   const stop = new AbortController();
-  const statements = await statementsSeen(fixture, second.session);
   const waiting = second.lease.standBy(stop.signal);
-  await until(async () => (await statements()) > 20);
+  await untilPolled(fixture, 20);
   const snapshots = await fixture.database.query(
     `SELECT FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND state <> 'active'
      AND datname = current_database() AND application_name LIKE 'dapper%'`,
