@@ -189,7 +189,6 @@ const setClock = ({ database, names }: SessionsFixture, ahead: string) =>
     CREATE TRIGGER jump BEFORE UPDATE ON ${names.lockTable.sql} FOR EACH ROW EXECUTE FUNCTION jump();
     UPDATE ${names.lockTable.sql} SET holder = holder`);
 
-/** From now on the database's clock seems to be ahead by this much when it writes the expiry, and not when it judges it. */
 /** How many statements of a session were seen so far, by the server's word; some run unseen between two looks. */
 async function statementsSeen(
   { database }: SessionsFixture,
