@@ -80,6 +80,7 @@ export class Discovery {
     let planner: Planner = 'claiming';
     while (!signal.aborted) {
       try {
+        if (this.#untilRetry !== null) this.#untilRetry--;
         if (this.#isLarge || !(await this.#isInOrder(session, planner))) {
           await withSession(this.#settings, (own) => this.ensureInstalled(own, planner, signal), [
             session.endpoint,
@@ -116,8 +117,12 @@ export class Discovery {
     }
   }
 
+  get #isRetryDue(): boolean {
+    return this.#untilRetry !== null && this.#untilRetry <= 0;
+  }
+
   async #isInOrder(session: Session, planner: Planner): Promise<boolean> {
-    if (this.#untilRetry !== null && --this.#untilRetry <= 0) return false;
+    if (this.#isRetryDue) return false;
     const fingerprint = await this.#takeFingerprint(session, session.timeout);
     if (fingerprint !== this.#fingerprint) return false;
     // The options of a node that joined and ended again do not show in the catalog.
@@ -132,8 +137,7 @@ export class Discovery {
     const began = performance.now();
     let fingerprint = await this.#takeFingerprint(session);
     this.#isLarge = performance.now() - began > LONG;
-    const isDue = this.#untilRetry !== null && this.#untilRetry <= 0;
-    if (fingerprint === this.#fingerprint && planner === 'holding' && !isDue) return;
+    if (fingerprint === this.#fingerprint && planner === 'holding' && !this.#isRetryDue) return;
     const installation = await this.#compare(session, planner, signal);
     let isInOrder = installation.pending.length === 0;
     if ((planner === 'joining' || planner === 'rejoining') && isInOrder) {

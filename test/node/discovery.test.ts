@@ -1,10 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { expect, test, vi } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import type { Installation } from '../../src/api/installation.ts';
 import type { Notice } from '../../src/api/lifecycle-events.ts';
 import { withSession } from '../../src/node/connect.ts';
 import { Discovery } from '../../src/node/discovery.ts';
-import type { Session } from '../../src/postgres/session.ts';
+import { Session } from '../../src/postgres/session.ts';
 import { createDatabase, createRole } from '../support/database.ts';
 import { installationOf, setupApplication } from '../support/setup-installation.ts';
 import { type SessionsFixture, setupSessions } from '../support/setup-sessions.ts';
@@ -13,13 +13,16 @@ import { until } from '../support/until.ts';
 /** Makes the fingerprint of the catalog take so many milliseconds, and counts how often it was asked for. */
 function slowFingerprint(session: Session, ms: number) {
   const counter = { asked: 0 };
-  const query = session.query.bind(session);
-  vi.spyOn(session, 'query').mockImplementation(async (...args: Parameters<typeof query>) => {
+  const query = Reflect.get<Session, 'query'>(session, 'query');
+  vi.spyOn(session, 'query').mockImplementation(async function (
+    this: Session,
+    ...args: Parameters<typeof query>
+  ) {
     if (typeof args[0] === 'object' && args[0].name === 'catalog_fingerprint') {
       counter.asked++;
       await delay(ms);
     }
-    return (await query(...args)) as never;
+    return (await query.apply(this, args)) as never;
   });
   return counter;
 }
@@ -79,6 +82,25 @@ test.each(['P0001', '42501', '53100', '53200'])(
     await watching;
   },
 );
+
+test('tries a refused table again also where the fingerprint takes long', async () => {
+  await using fixture = await setupSessions({ discoveryInterval: 10 });
+  await refuse(fixture, 'CREATE TRIGGER', '53100');
+  await fixture.database.query('CREATE TABLE later (id int PRIMARY KEY)');
+  slowFingerprint(Session.prototype, 101);
+  onTestFinished(() => void vi.restoreAllMocks());
+  const installed: Installation[] = [];
+  const discovery = new Discovery(fixture.settings, fixture.names, (...notice) => {
+    if (notice[0] === 'installed') installed.push(notice[1]);
+  });
+  const stop = new AbortController();
+  const watching = discovery.watch(await fixture.session(), stop.signal);
+  await until(() => installed.length > 0);
+  await fixture.database.query('DELETE FROM other.refusing');
+  await until(() => installed.at(-1)!.watched.includes('later'));
+  stop.abort();
+  await watching;
+});
 
 test('notices that its role became a member of the role that owns a table', async () => {
   const database = await setupApplication('CREATE TABLE items (id int PRIMARY KEY)');
