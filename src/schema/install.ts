@@ -199,7 +199,7 @@ async function exclusively<Result>(
     const [row] = await session.query<{ granted: boolean }>('SELECT pg_try_advisory_lock($1) AS granted', [
       names.installKey,
     ]);
-    if (row?.granted) break;
+    if (row?.granted || !(await isHeldByInstaller(session, names))) break;
     signal?.throwIfAborted();
     if (performance.now() > deadline) {
       throw new PostgresInputError(
@@ -215,6 +215,24 @@ async function exclusively<Result>(
   } finally {
     await session.query('SELECT pg_advisory_unlock($1)', [names.installKey]).catch(() => {});
   }
+}
+
+/**
+ * Whether a session has the install key whose role could install. Anybody who can connect can take the key, and would keep every node
+ * from starting. Two nodes that install at once do no harm: what one of them has made meets the other as a step that is tried again.
+ */
+async function isHeldByInstaller(session: Session, { installKey, schema }: Names): Promise<boolean> {
+  const held = await session.query(
+    `SELECT FROM pg_locks l
+     JOIN pg_stat_activity a ON a.pid = l.pid
+     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+       AND ((l.classid::bigint << 32) | l.objid::bigint) = $1
+       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND (has_database_privilege(a.usesysid, l.database, 'CREATE')
+         OR EXISTS (SELECT FROM pg_namespace WHERE nspname = $2 AND has_schema_privilege(a.usesysid, oid, 'CREATE')))`,
+    [installKey, schema],
+  );
+  return held.length > 0;
 }
 
 const changesArrived = ({ id }: Settings): PostgresInputError =>

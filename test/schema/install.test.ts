@@ -243,3 +243,30 @@ describe('a trigger of ours whose name is taken', () => {
     expect((await plan()).steps).toEqual([]);
   });
 });
+
+describe('the install key', () => {
+  test('means nothing in the hands of a role that could not install', async () => {
+    const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
+    const { url } = await createRole(database);
+    const { install, names } = installationOf(database);
+    const stranger = await database.client({ connectionString: url });
+    await stranger.query('SELECT pg_advisory_lock($1)', [names.installKey]);
+    expect(await install()).toMatchObject({ watched: ['t'] });
+    await stranger.end();
+  });
+
+  test.each(['pg_advisory_lock', 'pg_advisory_lock_shared'])('is waited for otherwise: %s', async (lock) => {
+    const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
+    const { install, names } = installationOf(database);
+    const other = await database.client();
+    await other.query(`SELECT ${lock}($1)`, [names.installKey]);
+    const state = { installed: false };
+    const installing = install().then(() => (state.installed = true));
+    const tries = `SELECT FROM pg_stat_activity
+      WHERE datname = current_database() AND strpos(query, 'pg_locks') > 0 AND pid <> pg_backend_pid()`;
+    await expect.poll(() => database.query(tries)).not.toHaveLength(0);
+    expect(state.installed).toBe(false);
+    await other.query('SELECT pg_advisory_unlock_all()');
+    await installing;
+  });
+});

@@ -3,8 +3,9 @@ import { execFile, spawnSync } from 'node:child_process';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { newPostgresInput } from '../../src/index.ts';
-import { type TestDatabase, createRole, majorVersion } from '../support/database.ts';
+import { type TestDatabase, createDatabase, createRole, majorVersion } from '../support/database.ts';
 import { originalTriggers } from '../support/original.ts';
+import { startServer } from '../support/server.ts';
 import { setupApplication, installationOf, setupInstallation } from '../support/setup-installation.ts';
 
 const APPLICATION = `
@@ -173,4 +174,25 @@ describe('uninstalling', () => {
     await installationOf(database).uninstall();
     expect(await schemaOf(database)).toEqual(before);
   });
+});
+
+test('of hundreds of tables fits into a server that has room for few locks', async () => {
+  await using server = await startServer({
+    settings: { max_locks_per_transaction: '10', max_connections: '20', max_prepared_transactions: '0' },
+  });
+  await using database = await createDatabase(server.url());
+  const tables = 400;
+  for (let n = 0; n < tables; n += 20) {
+    const some = Array.from({ length: 20 }, (_, i) => `CREATE TABLE t_${n + i} (id int)`);
+    await database.query(some.join(';'));
+  }
+  const { install, uninstall } = installationOf(database);
+  expect((await install()).watched).toHaveLength(tables);
+  // The functions of tables that were dropped are left over.
+  for (let n = 0; n < tables; n += 20) {
+    const some = Array.from({ length: 10 }, (_, i) => `DROP TABLE t_${n + i}`);
+    await database.query(some.join(';'));
+  }
+  await uninstall();
+  expect(await database.query("SELECT FROM pg_namespace WHERE nspname = 'postgres_input'")).toEqual([]);
 });
