@@ -3,6 +3,7 @@ import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
 import { runtimeGrants } from '../schema/grants.ts';
 import { VERSION } from '../schema/migrations.ts';
 import { locationOf } from '../schema/names.ts';
+import { repairs } from '../schema/repair.ts';
 import { summaryOf } from '../schema/steps.ts';
 import { type Check, ok, problem, problemFrom } from './doctor-finding.ts';
 import { changesOf } from './input-state.ts';
@@ -94,19 +95,7 @@ export const drift: Check = ({ catalog, planning: { plan } }) => {
 
 /** Finds internal tables that a restore or a person has left incomplete. */
 export const internalTableParts: Check = async ({ session, names, catalog }) => {
-  const advice = 'end the nodes, run uninstall, then install';
   const check = 'internal tables';
-  const emptied = catalog.emptied.map((table) =>
-    problem(check, `${table} has lost its row`, 'run install, or start a node'),
-  );
-  const [log] = await session.query<{ hasKey: boolean; lacking: string[] }>(
-    `SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = c.oid AND contype = 'p') AS "hasKey",
-       ARRAY(SELECT attname::text FROM pg_attribute
-         WHERE attrelid = c.oid AND attname IN ('seq', 'xid') AND NOT atthasdef ORDER BY attnum) AS lacking
-     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE n.nspname = $1 AND c.relname = $2`,
-    [names.schema, names.logTable.name],
-  );
   const secured = await session.query<{ table: string }>(
     `SELECT c.relname AS "table"
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -114,11 +103,7 @@ export const internalTableParts: Check = async ({ session, names, catalog }) => 
     [names.schema, catalog.tables],
   );
   return [
-    ...emptied,
-    ...(log && !log.hasKey ? [problem(check, `${names.logTable.name} has no primary key`, advice)] : []),
-    ...(log?.lacking ?? []).map((column) =>
-      problem(check, `column ${column} of ${names.logTable.name} has no default`, advice),
-    ),
+    ...repairs(catalog, names).map(({ lost }) => problem(check, lost, 'run install, or start a node')),
     ...secured.map(({ table }) =>
       problem(
         check,

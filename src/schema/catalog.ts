@@ -25,6 +25,10 @@ export interface ExistingFunction {
   readonly settings: string[] | null;
   /** As pg_proc.provolatile has it. */
   readonly volatility: string;
+  /** Whether it runs with the rights of its owner. */
+  readonly isDefiner: boolean;
+  /** Whether it returns NULL for an argument that is NULL, without being called. */
+  readonly isStrict: boolean;
   /** As pg_get_function_result prints it. */
   readonly returns: string;
   readonly owner: string;
@@ -48,6 +52,12 @@ export interface Catalog {
   readonly tables: string[];
   /** Those that have lost the row that must be there; as far as the role in use may read them. */
   readonly emptied: readonly string[];
+  /** Those that have a primary key as they are made, and none now. */
+  readonly keyless: readonly string[];
+  /** The columns of the internal tables that have no default, as they are made or now. */
+  readonly withoutDefault: readonly { readonly table: string; readonly column: string }[];
+  /** Whether the sequence of the log exists. */
+  readonly hasSequence: boolean;
   readonly functions: ExistingFunction[];
   readonly triggers: ExistingTrigger[];
   /** Whether the original's function exists, and the role in use may drop it. */
@@ -60,12 +70,12 @@ export interface Catalog {
 // line, and is this input's when it writes to the input's log.
 // $1: internal schema. $2: names of the internal tables. $3: how a function of version 1 writes to the log. $4: names of the shared functions.
 // $5: the original's function. $6: the log's name. $7: a regular expression that finds a function's version. $8: the lock table's name.
-// $9: the input's id, as JSON. $10: a regular expression that the names of trigger functions match.
+// $9: the input's id, as JSON. $10: a regular expression that the names of trigger functions match. $11: the log's sequence.
 const existing: Statement = {
   name: 'catalog_existing',
   text: `
 WITH ours AS (
-  SELECT p.oid, p.proname, p.prosrc, p.proconfig, p.proowner, p.provolatile, oidvectortypes(p.proargtypes) AS arguments,
+  SELECT p.oid, p.proname, p.prosrc, p.proconfig, p.proowner, p.provolatile, p.prosecdef, p.proisstrict, oidvectortypes(p.proargtypes) AS arguments,
     p.proname = ANY ($4) OR coalesce(${inputOf('p.prosrc')} = $9, strpos(p.prosrc, $3) > 0) AS certain
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
   WHERE n.nspname = $1 AND (p.proname = ANY ($4) OR (p.proname ~ $10 AND p.prorettype = 'trigger'::regtype))
@@ -86,10 +96,16 @@ SELECT
   EXISTS (SELECT FROM internal WHERE relname = $8 AND 'options' = ANY (columns) AND has_table_privilege(oid, 'SELECT')
     AND has_schema_privilege(namespace, 'USAGE')) AS "tellsOptions",
   (SELECT coalesce(json_agg(relname), '[]') FROM internal WHERE relname <> $6 AND has_table_privilege(oid, 'SELECT')
-    AND has_schema_privilege(namespace, 'USAGE')) AS readable,
+    AND has_schema_privilege(namespace, 'USAGE') AND NOT row_security_active(oid)) AS readable,
+  (SELECT coalesce(json_agg(relname), '[]') FROM internal
+   WHERE relname IN ($6, $8) AND NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = internal.oid AND contype = 'p')) AS keyless,
+  (SELECT coalesce(json_agg(json_build_object('table', relname, 'column', a.attname)), '[]') FROM internal
+   JOIN pg_attribute a ON a.attrelid = internal.oid AND a.attnum > 0 AND NOT a.attisdropped AND NOT a.atthasdef) AS "withoutDefault",
+  EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname = $11 AND c.relkind = 'S') AS "hasSequence",
   (SELECT coalesce(json_agg(json_build_object(
      'name', proname, 'arguments', arguments, 'settings', proconfig, 'certain', certain,
-     'owner', pg_get_userbyid(proowner), 'volatility', provolatile, 'returns', pg_get_function_result(oid),
+     'owner', pg_get_userbyid(proowner), 'volatility', provolatile, 'isDefiner', prosecdef, 'isStrict', proisstrict, 'returns', pg_get_function_result(oid),
      'version', substring(left(prosrc, 100), $7)::int,
      'digest', CASE WHEN certain THEN encode(sha256(convert_to(prosrc, 'UTF8')), 'hex') END)), '[]')
    FROM ours) AS functions,
@@ -144,6 +160,7 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
     names.lockTable.name,
     JSON.stringify(names.id),
     RECORD_FUNCTIONS,
+    names.logSequence.name,
   ];
   const [row] = await session.query<Found>(existing, values, COMPARISON_TIMEOUT);
   const found = row!;

@@ -35,8 +35,12 @@ const STRIDE_DIGITS = String(STRIDE).length - 1;
 if (10 ** STRIDE_DIGITS !== STRIDE || PACK >= STRIDE)
   throw new Error('STRIDE must be a power of ten, and greater than PACK');
 
+/** SQL: the sequence of a new row. */
+export const nextRow = (sequence: ObjectName): string =>
+  `nextval(${quoteLiteral(sequence.sql)}::regclass) * ${STRIDE}`;
+
 export const logColumns = (sequence: ObjectName): string => `
-  seq bigint PRIMARY KEY DEFAULT nextval(${quoteLiteral(sequence.sql)}::regclass) * ${STRIDE},
+  seq bigint PRIMARY KEY DEFAULT ${nextRow(sequence)},
   xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
   at timestamptz NOT NULL,
   tbl text NOT NULL,

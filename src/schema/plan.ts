@@ -5,7 +5,7 @@ import { qualify } from '../postgres/quoting.ts';
 import type { Session } from '../postgres/session.ts';
 import { COMPARISON_TIMEOUT, type Catalog, readCatalog } from './catalog.ts';
 import { type Existing, indexed } from './existing.ts';
-import { createSchema, createTables, leaseRow, refuseForeignSchema, secretRow } from './internal-tables.ts';
+import { createSchema, createTables, refuseForeignSchema } from './internal-tables.ts';
 import {
   type Migration,
   NewerVersionError,
@@ -16,6 +16,7 @@ import {
   tooOld,
 } from './migrations.ts';
 import { type Names, type TriggerEvent, locationOf } from './names.ts';
+import { repairs } from './repair.ts';
 import { sharedFunctions } from './shared-functions.ts';
 import { type Step, dropFunction, dropSteps } from './steps.ts';
 import { type StoredOptions, differences, optionsOf, storeOptions } from './stored-options.ts';
@@ -173,8 +174,7 @@ function internalStep(
     ...(missing(names.lockTable) ? tables.lock : []),
     ...(missing(names.logTable) ? tables.log : []),
     ...(missing(names.secretTable) ? tables.secret : []),
-    ...(existing.emptied.includes(names.lockTable.name) ? [leaseRow(names)] : []),
-    ...(existing.emptied.includes(names.secretTable.name) ? [secretRow(names)] : []),
+    ...repairs(existing, names).flatMap((repair) => repair.sql),
     ...migrate(names, migrations),
     ...(functions === null
       ? []

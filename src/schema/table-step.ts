@@ -129,6 +129,8 @@ export function unlessCurrent(existing: Existing, names: Names, wanted: Function
   const returnsSame = found?.returns === wanted.returns.replace('TABLE (', 'TABLE(');
   const same =
     returnsSame &&
+    found.isDefiner &&
+    !found.isStrict &&
     found.volatility === (wanted.volatility === 'IMMUTABLE' ? 'i' : 'v') &&
     found.digest === createHash('sha256').update(sourceOf(wanted)).digest('hex') &&
     JSON.stringify(found.settings) === JSON.stringify(wanted.settings) &&

@@ -108,11 +108,11 @@ describe('doctor', () => {
     ['DELETE FROM secret', 'secret_postgres_input_x has lost its row -> run install, or start a node'],
     [
       'ALTER TABLE log DROP CONSTRAINT log_postgres_input_x_pkey',
-      'log_postgres_input_x has no primary key -> end the nodes, run uninstall, then install',
+      'log_postgres_input_x has no primary key -> run install, or start a node',
     ],
     [
       'ALTER TABLE log ALTER seq DROP DEFAULT',
-      'column seq of log_postgres_input_x has no default -> end the nodes, run uninstall, then install',
+      'column seq of log_postgres_input_x has no default -> run install, or start a node',
     ],
     [
       'ALTER TABLE log ENABLE ROW LEVEL SECURITY',

@@ -100,6 +100,7 @@ test('tries a refused table again also where the fingerprint takes long', async 
   await until(() => installed.at(-1)!.watched.includes('later'));
   stop.abort();
   await watching;
+  expect(installed.at(-1)).toEqual({ watched: ['items', 'later'], unwatchable: [], pending: [] });
 });
 
 test('notices that its role became a member of the role that owns a table', async () => {
