@@ -47,7 +47,7 @@ test.each([
     'ALTER FUNCTION postgres_input.guard_postgres_input_test(oid, oid, text[], int) VOLATILE',
   ],
   [
-    'the rights of the owner',
+    'whose rights it has',
     'ALTER FUNCTION postgres_input.notify_postgres_input_test(text) SECURITY INVOKER',
   ],
   ['what it does with NULL', 'ALTER FUNCTION postgres_input.notify_postgres_input_test(text) STRICT'],
