@@ -46,10 +46,7 @@ test.each([
     'its volatility',
     'ALTER FUNCTION postgres_input.guard_postgres_input_test(oid, oid, text[], int) VOLATILE',
   ],
-  [
-    'whose rights it has',
-    'ALTER FUNCTION postgres_input.notify_postgres_input_test(text) SECURITY INVOKER',
-  ],
+  ['whose rights it has', 'ALTER FUNCTION postgres_input.notify_postgres_input_test(text) SECURITY INVOKER'],
   ['what it does with NULL', 'ALTER FUNCTION postgres_input.notify_postgres_input_test(text) STRICT'],
 ])('a function that was altered: %s', async (_, damage) => {
   const { database, install, plan } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
