@@ -1,5 +1,5 @@
-export type { ChangeEvent } from './api/change-event.ts';
-export type { HandleOptions, LeaseSettings, PostgresInputOptions } from './api/options.ts';
+export type { ChangeEvent, Row } from './api/change-event.ts';
+export type { HandleOptions, LeaseSettings, PostgresInputOptions, TypeParsers } from './api/options.ts';
 export type { Installation, UnwatchableTable } from './api/installation.ts';
 export type { InputState, InputStatus } from './api/status.ts';
 export { type ErrorCode, PostgresInputError } from './api/errors.ts';

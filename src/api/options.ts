@@ -12,6 +12,11 @@ export interface LeaseSettings {
   pollInterval: number;
 }
 
+/** Chooses the function that parses the text of a value, by the oid of its type. `pg.types` is one. */
+export interface TypeParsers {
+  getTypeParser(oid: number, format: 'text'): (text: string) => unknown;
+}
+
 /** The options beyond the config that all inputs share. Every one is optional. */
 export interface PostgresInputOptions {
   /**
@@ -26,6 +31,18 @@ export interface PostgresInputOptions {
    * not watched, and an empty `include` stands for all tables. Default: `{ include: [], exclude: [] }`.
    */
   tables?: { include?: string[]; exclude?: string[] };
+  /**
+   * What of the row an event carries: nothing; the row as it is after a create or update; or also the row as it was before an update or
+   * delete, and which columns differ. Default: `'none'`.
+   */
+  rows?: 'none' | 'after' | 'both';
+  /**
+   * How many bytes one side of a row may have as text. The event of a longer row comes without data, and says so in `dataOmitted`.
+   * Default: 1000000.
+   */
+  maxRowBytes?: number;
+  /** Parses values in `before` and `after`, as the option `types` of a client of node-postgres does. Default: `pg.types`. */
+  types?: TypeParsers;
   /** The schema for this package's own tables and functions. Default: `'postgres_input'`. */
   internalSchema?: string;
   /** Whether to install what is missing. Default: `true`. Set it to `false` if a DBA has run what `plan` prints. */

@@ -31,10 +31,11 @@ const columns = READ_COLUMNS.join(', ');
 /** A row of a page: the log's columns, and its text's weight beside that of its changes: null for little text. */
 export type PageRow = [...LogRow, text: number | null];
 
-export const weightOf = ([, , , , , , size, , text]: PageRow): number => (size ?? 1) + (text ?? 0);
+export const weightOf = (row: PageRow): number => (row[SIZE] ?? 1) + (row[READ_COLUMNS.length] ?? 0);
+const SIZE = READ_COLUMNS.indexOf('size') as 6;
 
 /** SQL: the weight of a row's text. The length of a text that is stored out of line is known without reading the text. */
-const TEXT = `(coalesce(octet_length(id), 0) + coalesce(octet_length(key), 0)) / ${TEXT_OF_A_CHANGE}`;
+const TEXT = `(${['id', 'key', 'before', 'after', 'context'].map((column) => `coalesce(octet_length(${column}), 0)`).join(' + ')}) / ${TEXT_OF_A_CHANGE}`;
 const WEIGHT = `(${CHANGES} + text)`;
 
 /**

@@ -1,6 +1,6 @@
 /** A change of a row. Notification and change log both bring a logged change as the same `Change`. */
 import type { Operation } from '../api/orchestrator.ts';
-import type { Key, MakeChange } from '../schema/log-layout.ts';
+import type { Details, Key, MakeChange } from '../schema/log-layout.ts';
 
 /** The values that the trigger functions write into the column `op`. */
 const OPERATIONS: ReadonlyMap<string, Operation> = new Map([
@@ -31,6 +31,8 @@ export class Change {
   readonly transaction: string | null;
   /** What the public sequence has after the number. */
   readonly stamp: string;
+  /** Null where neither the input asks for data nor the transaction says anything of itself. */
+  readonly details: Details | null;
 
   constructor(
     sequence: string | null,
@@ -41,6 +43,7 @@ export class Change {
     occurredAt: string | null,
     transaction: string | null,
     stamp: string,
+    details: Details | null,
   ) {
     this.sequence = sequence;
     this.location = location;
@@ -50,6 +53,7 @@ export class Change {
     this.occurredAt = occurredAt;
     this.transaction = transaction;
     this.stamp = stamp;
+    this.details = details;
   }
 
   /** 1 for a change of little text. */
@@ -57,14 +61,18 @@ export class Change {
     let text = this.id.length;
     // A key that is a string is the name of a column.
     if (typeof this.key === 'object') for (const column in this.key) text += this.key[column]!.length;
+    if (this.details) {
+      const { before, after, context } = this.details;
+      text += (before?.length ?? 0) + (after?.length ?? 0) + (context?.length ?? 0);
+    }
     return 1 + Math.floor(text / TEXT_OF_A_CHANGE);
   }
 }
 
 /** The change that a trigger function logged, whether a notification or the log brings it. */
-export const changeOf: MakeChange<Change> = (seq, at, tbl, id, op, key, xid, stamp) =>
-  new Change(seq, tbl, OPERATIONS.get(op) ?? 'unknown', id, key, at, xid, stamp);
+export const changeOf: MakeChange<Change> = (seq, at, tbl, id, op, key, xid, stamp, details) =>
+  new Change(seq, tbl, OPERATIONS.get(op) ?? 'unknown', id, key, at, xid, stamp, details);
 
 /** A change that somebody announced by hand: it is in no log. */
 export const foreignChange = (location: string, operation: Operation, id: string): Change =>
-  new Change(null, location, operation, id, null, null, null, '');
+  new Change(null, location, operation, id, null, null, null, '', null);

@@ -6,9 +6,10 @@
  * are not checked again.
  */
 import { isDeepStrictEqual } from 'node:util';
+import pg from 'pg';
 import { z } from 'zod';
 import { PostgresInputError } from '../api/errors.ts';
-import type { HandleOptions, PostgresInputOptions } from '../api/options.ts';
+import type { HandleOptions, PostgresInputOptions, TypeParsers } from '../api/options.ts';
 import { parseOperation, type Operation } from '../api/orchestrator.ts';
 import { parseConnectionString, type ConnectionTarget } from './connection-string.ts';
 
@@ -50,10 +51,19 @@ const lease = strict({
   error: 'renewInterval + margin must be less than duration, or the holder gives up before it has renewed',
 });
 
+const hasTypeParsers = (value: unknown): boolean =>
+  typeof (value as TypeParsers | null)?.getTypeParser === 'function';
+
 const optionsSchema = strict({
   connectTimeout: milliseconds.optional(),
   schemas: z.array(identifier).min(1, 'must name at least one schema').default(['public']),
   tables: strict({ include: z.array(text).default([]), exclude: z.array(text).default([]) }).prefault({}),
+  rows: z.enum(['none', 'after', 'both'], "must be 'none', 'after' or 'both'").default('none'),
+  // A string in JavaScript ends at half a gigabyte, and an event can have two sides.
+  maxRowBytes: wholeNumber(' of bytes', 100_000_000).default(1_000_000),
+  types: z
+    .custom<TypeParsers>(hasTypeParsers, 'must have a function getTypeParser, as pg.types does')
+    .default(pg.types),
   internalSchema: identifier
     .refine((name) => !name.startsWith('pg_'), 'must not begin with pg_, which PostgreSQL keeps for itself')
     .default('postgres_input'),

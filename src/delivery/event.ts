@@ -10,6 +10,24 @@ export const eventOf = (change: Change, trigger: string, fencingToken: string | 
   sequence: change.sequence === null ? null : change.sequence + change.stamp,
   key: typeof change.key === 'string' ? { [change.key]: change.id } : change.key,
   occurredAt: change.occurredAt,
+  before: null,
+  after: null,
+  changed: null,
+  dataOmitted: null,
   transaction: change.transaction,
+  origin: change.details?.origin ?? null,
+  context: contextOf(change),
+  attempt: 1,
   fencingToken,
 });
+
+/** Anybody can set the setting to anything. */
+function contextOf({ details }: Change): unknown {
+  const context = details?.context ?? null;
+  if (context === null) return null;
+  try {
+    return JSON.parse(context) as unknown;
+  } catch {
+    return context;
+  }
+}

@@ -1,6 +1,6 @@
 /** The DDL text of the internal schema and its tables. */
 import { quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
-import { logColumns } from './log-layout.ts';
+import { logColumnSettings, logColumns } from './log-layout.ts';
 import { VERSION } from './migrations.ts';
 import { LEASE_RESOURCE, type Names, type ObjectName } from './names.ts';
 
@@ -83,6 +83,7 @@ export const createTables = (names: Names) => ({
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
   autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000,
   vacuum_truncate = off, toast.vacuum_truncate = off)`,
+    ...logColumnSettings(names.logTable),
     forNobodyElse(names.logTable),
     `REVOKE ALL ON SEQUENCE ${names.logSequence.sql} FROM PUBLIC`,
   ],

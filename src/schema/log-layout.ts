@@ -17,6 +17,10 @@
  * with a space, and is never SQL's NULL. A column for it would take the log's strongest lock, which an open transaction of the application
  * can withhold for hours; and every version reads JSON with a space.
  *
+ * `before` and `after` are the row as it was and as it is, where the input asks for them: each is the text of a composite value, whose fields
+ * `shape` names. `shape` is the name of a shape in the table of shapes, the shape itself as JSON, or why there is no data although the
+ * input asks for it. A packed row has the texts of its changes one after the other. `origin` and `context` are what the transaction says of itself.
+ *
  * A `key` is SQL's NULL, the JSON string of the column that `id` was taken from, or a JSON object of columns and values: only
  * the array of a packed row begins with `[`.
  */
@@ -47,7 +51,30 @@ export const logColumns = (sequence: ObjectName): string => `
   id text NOT NULL,
   op text NOT NULL,
   key text,
-  size integer`;
+  size integer,
+  before text,
+  after text,
+  shape text,
+  origin text,
+  context text`;
+
+/** The columns that version 4 has added. */
+export const ADDED_COLUMNS = ['before', 'after', 'shape', 'origin', 'context'];
+
+/** The settings by which a transaction says of itself who writes and why. The columns `origin` and `context` have them as defaults. */
+export const TAGS = { origin: 'postgres_input.origin', context: 'postgres_input.context' } as const;
+
+/**
+ * What a column's definition can't say on every server. The log's own compression would cost as much as all else. A setting that was
+ * made for one transaction is an empty text in the session's later ones.
+ */
+export const logColumnSettings = ({ sql }: ObjectName): string[] => [
+  ...['before', 'after'].map((column) => `ALTER TABLE ${sql} ALTER COLUMN ${column} SET STORAGE EXTERNAL`),
+  ...Object.entries(TAGS).map(
+    ([column, setting]) =>
+      `ALTER TABLE ${sql} ALTER COLUMN ${column} SET DEFAULT nullif(pg_catalog.current_setting(${quoteLiteral(setting)}, true), '')`,
+  ),
+];
 
 // Sequences, in SQL and in TypeScript.
 
@@ -147,16 +174,22 @@ export const insertPacked = (
 // Unpacking, in SQL: what is not acknowledged is put back; and in TypeScript: what is read becomes changes.
 
 /** The columns of a single row, with those that an INSERT fills in by default. */
-const SINGLE_COLUMNS = 'seq, xid, at, tbl, id, op, key';
+export const SINGLE_COLUMNS = 'seq, xid, at, tbl, id, op, key, before, after, shape, origin, context';
+
+/** A regular expression for the text of one composite value. A quote within a quoted field is doubled, so that quotes come in pairs. */
+const COMPOSITE = quoteLiteral(String.raw`\((?:[^"()]|"[^"]*")*\)`);
 
 /** SQL: single rows, one for each change of the packed ones among `rows`, of which `condition` holds. */
 export const unpacked = (rows: string, condition = 'true'): string => `
   SELECT packed.seq + change.n AS seq, packed.xid, packed.at, packed.tbl, change.id, packed.op,
-    coalesce(change.key::text || CASE WHEN ${isMarked('packed.key')} THEN '${MARK}' ELSE '' END, packed.key) AS key
+    coalesce(change.key::text || CASE WHEN ${isMarked('packed.key')} THEN '${MARK}' ELSE '' END, packed.key) AS key,
+    change.before[1] AS before, change.after[1] AS after, packed.shape, packed.origin, packed.context
   FROM ${rows} packed, ROWS FROM (
     json_array_elements_text(packed.id::json),
-    json_array_elements(CASE WHEN packed.key LIKE '[%' THEN packed.key ELSE '[]' END::json)
-  ) WITH ORDINALITY change (id, key, n)
+    json_array_elements(CASE WHEN packed.key LIKE '[%' THEN packed.key ELSE '[]' END::json),
+    regexp_matches(packed.before, ${COMPOSITE}, 'g'),
+    regexp_matches(packed.after, ${COMPOSITE}, 'g')
+  ) WITH ORDINALITY change (id, key, before, after, n)
   WHERE packed.size IS NOT NULL AND ${condition}`;
 
 /** SQL: an INSERT of what `unpacked` yields, except the changes whose sequences are in the array `except`. */
@@ -174,9 +207,55 @@ export type LogRow = [
   key: string | null,
   size: number | null,
   xid: string,
+  before: string | null,
+  after: string | null,
+  shape: string | null,
+  origin: string | null,
+  context: string | null,
 ];
 
-export const READ_COLUMNS = ['seq', 'at', 'tbl', 'id', 'op', 'key', 'size', 'xid'] as const;
+export const READ_COLUMNS = [
+  'seq',
+  'at',
+  'tbl',
+  'id',
+  'op',
+  'key',
+  'size',
+  'xid',
+  'before',
+  'after',
+  'shape',
+  'origin',
+  'context',
+] as const;
+
+/** What most rows of the log do not have, as their columns hold it. */
+export interface Details {
+  readonly before: string | null;
+  readonly after: string | null;
+  readonly shape: string | null;
+  readonly origin: string | null;
+  readonly context: string | null;
+}
+
+/** The texts of composite values, of which these follow each other. */
+function cut(composites: string): string[] {
+  const texts: string[] = [];
+  let begin = 0;
+  let isQuoted = false;
+  for (let i = 0; i < composites.length; i++) {
+    const character = composites.charCodeAt(i);
+    if (character === QUOTE) isQuoted = !isQuoted;
+    else if (character === CLOSING && !isQuoted) {
+      texts.push(composites.slice(begin, i + 1));
+      begin = i + 1;
+    }
+  }
+  return texts;
+}
+const QUOTE = '"'.charCodeAt(0);
+const CLOSING = ')'.charCodeAt(0);
 
 /** A parsed key: a string is the name of the column that the id was taken from. */
 export type Key = string | Record<string, string> | null;
@@ -193,6 +272,7 @@ export type MakeChange<Made> = (
   xid: string,
   /** What the change's public sequence has after its number. */
   stamp: string,
+  details: Details | null,
 ) => Made;
 
 /** Reads the changes in rows of either form. */
@@ -212,9 +292,16 @@ export class Unpacker<Made> {
   }
 
   unpack(
-    [seq, printed, tbl, id, op, key, size, read]: readonly [...LogRow, ...unknown[]],
+    [seq, printed, tbl, id, op, key, size, read, before, after, shape, origin, context]: readonly [
+      ...LogRow,
+      ...unknown[],
+    ],
     into: Made[],
   ): void {
+    const details =
+      shape === null && origin === null && context === null
+        ? null
+        : { before, after, shape, origin, context };
     if (read !== this.#xid) this.#xid = read;
     const isMarked = key !== null && key.endsWith(MARK);
     if (printed !== this.#printed || isMarked !== this.#isMarked) {
@@ -227,17 +314,21 @@ export class Unpacker<Made> {
     const at = this.#at;
     const stamp = this.#stamp;
     if (size === null) {
-      into.push(this.#make(seq, at, tbl, id, op, this.#parseKey(key), xid, stamp));
+      into.push(this.#make(seq, at, tbl, id, op, this.#parseKey(key), xid, stamp, details));
       return;
     }
     const first = BigInt(seq) + 1n;
     const ids = JSON.parse(id) as string[];
     const keys = key?.startsWith('[') ? (JSON.parse(key) as Key[]) : null;
     const shared = keys ? null : this.#parseKey(key);
-    for (const [n, each] of ids.entries())
+    const befores = before === null ? null : cut(before);
+    const afters = after === null ? null : cut(after);
+    for (const [n, each] of ids.entries()) {
+      const own = details && { ...details, before: befores?.[n] ?? null, after: afters?.[n] ?? null };
       into.push(
-        this.#make(String(first + BigInt(n)), at, tbl, each, op, keys ? keys[n]! : shared, xid, stamp),
+        this.#make(String(first + BigInt(n)), at, tbl, each, op, keys ? keys[n]! : shared, xid, stamp, own),
       );
+    }
   }
 
   #parseKey(json: string | null): Key {

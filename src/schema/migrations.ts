@@ -24,10 +24,11 @@
  */
 import { PostgresInputError } from '../api/errors.ts';
 import { quoteLiteral } from '../postgres/quoting.ts';
+import { ADDED_COLUMNS, logColumnSettings } from './log-layout.ts';
 import type { Names } from './names.ts';
 
 /** What this package installs. */
-export const VERSION = 3;
+export const VERSION = 4;
 
 export interface Migration {
   readonly to: number;
@@ -68,6 +69,15 @@ const MIGRATIONS: readonly Migration[] = [
       `UPDATE ${names.lockTable.sql} SET installation = DEFAULT WHERE installation IS NULL`,
       `ALTER TABLE ${names.lockTable.sql} ALTER COLUMN installation SET NOT NULL`,
       disownSequence(names),
+    ],
+  },
+  {
+    to: 4,
+    summary: 'the log can hold the rows themselves, and what a transaction says of itself',
+    sql: ({ logTable }) => [
+      // The strongest lock, which waits for every open transaction that has written: it is tried for short moments, until there is none.
+      `ALTER TABLE ${logTable.sql} ${ADDED_COLUMNS.map((column) => `ADD COLUMN IF NOT EXISTS ${column} text`).join(', ')}`,
+      ...logColumnSettings(logTable),
     ],
   },
 ];

@@ -6,7 +6,8 @@
  *   [{"mac":"...","crowded":true},CHANGE,...]  The same; another transaction was about to notify too.
  *   {"tbl":"...","id":"...","op":"..."}        A change that somebody announces by hand.
  *
- * A CHANGE is the JSON of a single row of the log. The text between the header and the last bracket is the body. The mac is the
+ * A CHANGE is the JSON of a single row of the log. Anybody who can connect hears it: a row with data, or with what its transaction says
+ * of itself, is never announced but by `[]`. The text between the header and the last bracket is the body. The mac is the
  * body's HMAC-SHA256, with the key in the input's secret table, of the body's bytes in UTF-8.
  *
  * The trigger functions make the body, and the notify function the payload. A reader skips members of a CHANGE that it does not
@@ -40,7 +41,7 @@ export const announced = (insert: string): string => `WITH change AS (
     SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
       'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
       'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json, 'version', ${VERSION})::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
-    FROM (SELECT *, ${IS_LONG} AS long FROM change) c
+    FROM (SELECT *, ${IS_LONG} OR num_nonnulls(shape, origin, context) > 0 AS long FROM change) c
     HAVING count(*) > 0`;
 
 /**
@@ -139,7 +140,7 @@ export function announcedChanges<Made>(
   const at = `${changes[0].at}Z`;
   const stamp = version === undefined ? '' : stampOf(at);
   return {
-    changes: changes.map((c) => make(c.seq, at, c.tbl, c.id, c.op, c.key, xid, stamp)),
+    changes: changes.map((c) => make(c.seq, at, c.tbl, c.id, c.op, c.key, xid, stamp, null)),
     xid: BigInt(xid),
   };
 }

@@ -2,6 +2,7 @@ import { parse as parseToml } from 'smol-toml';
 import { describe, expect, expectTypeOf, test } from 'vitest';
 import {
   type ChangeEvent,
+  type Row,
   type Event,
   type Input,
   type InputConfig,
@@ -46,7 +47,14 @@ describe('the type contract', () => {
       sequence: string | null;
       key: Record<string, string> | null;
       occurredAt: string | null;
+      before: Row | null;
+      after: Row | null;
+      changed: readonly string[] | null;
+      dataOmitted: 'too-large' | 'unreadable' | null;
       transaction: string | null;
+      origin: string | null;
+      context: unknown;
+      attempt: number;
       fencingToken: string | null;
     }>();
   });

@@ -7,6 +7,7 @@ import { Wakeup } from '../../src/postgres/wakeup.ts';
 import { namesOf } from '../../src/schema/names.ts';
 import { Consumer, once, reaches } from '../support/consumer.ts';
 import { type TestDatabase } from '../support/database.ts';
+import { NO_DETAILS } from '../support/no-details.ts';
 import { startProxy } from '../support/proxy.ts';
 import { setupInputs } from '../support/setup-inputs.ts';
 import { setupSessions } from '../support/setup-sessions.ts';
@@ -151,6 +152,7 @@ describe('a reader that is asleep', () => {
       key: { id: '1' },
       occurredAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$/),
       transaction: expect.stringMatching(/^\d+$/),
+      ...NO_DETAILS,
       fencingToken: expect.stringMatching(/^\d{16}$/),
     });
   });

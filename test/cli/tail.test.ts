@@ -3,6 +3,7 @@ import { createInterface } from 'node:readline';
 import { describe, expect, it } from 'vitest';
 import { newPostgresInput } from '../../src/index.ts';
 import { createDatabase } from '../support/database.ts';
+import { NO_DETAILS } from '../support/no-details.ts';
 import { startServer } from '../support/server.ts';
 import { exitCode, setupCommands } from './commands.ts';
 
@@ -26,6 +27,7 @@ describe('tail', { timeout: 120_000 }, () => {
       key: { id: '7' },
       occurredAt: expect.stringMatching(/Z$/),
       transaction: expect.stringMatching(/^\d+$/),
+      ...NO_DETAILS,
       fencingToken: expect.stringMatching(/^\d{16}$/),
     });
     expect((await first).value).toMatchObject({ id: '7', trigger: 'x' });

@@ -4,7 +4,7 @@ import { Change } from '../../src/capture/change.ts';
 import { EventQueue, type EventQueueOptions } from '../../src/delivery/event-queue.ts';
 
 const change = (sequence: string | null) =>
-  new Change(sequence, 'items', 'create', sequence ?? 'by hand', null, null, null, '');
+  new Change(sequence, 'items', 'create', sequence ?? 'by hand', null, null, null, '', null);
 const changes = (count: number, from = 1) =>
   Array.from({ length: count }, (_, n) => change(String(from + n)));
 const ids = (results: readonly IteratorResult<ChangeEvent, undefined>[]) =>
@@ -122,7 +122,17 @@ test('counts long texts as more changes, and has room again once they are taken'
   const { queue, delivery } = setup();
   const capacity = delivery.room;
   const long = (sequence: string) =>
-    new Change(sequence, 'items', 'create', 'x'.repeat(400_000), { id: 'y'.repeat(9600) }, null, null, '');
+    new Change(
+      sequence,
+      'items',
+      'create',
+      'x'.repeat(400_000),
+      { id: 'y'.repeat(9600) },
+      null,
+      null,
+      '',
+      null,
+    );
   delivery.push([long('1'), long('2'), change('3')]);
   expect(delivery.room).toBe(capacity - 2 * 101 - 1);
   for (let n = 0; n < 3; n++) await queue.next();

@@ -30,11 +30,16 @@ type Made = [
   xid: string,
   stamp: string,
 ];
+type PlainRow = LogRow extends [...infer Row, unknown, unknown, unknown, unknown, unknown] ? Row : never;
 
-const unpack = (...rows: LogRow[]): Made[] => {
-  const unpacker = new Unpacker<Made>((...columns) => columns);
+/** What a row without details has in the other columns. */
+const NONE = [null, null, null, null, null] as const;
+
+/** Unpacks rows that have no details. */
+const unpack = (...rows: (PlainRow | LogRow)[]): Made[] => {
+  const unpacker = new Unpacker<Made>((...made) => made.slice(0, 8) as Made);
   const made: Made[] = [];
-  for (const row of rows) unpacker.unpack(row, made);
+  for (const row of rows) unpacker.unpack([...row.slice(0, 8), ...NONE] as unknown as LogRow, made);
   return made;
 };
 

@@ -5,8 +5,9 @@ import type { PostgresInputOptions } from '../../src/api/options.ts';
 import type { InputConfig } from '../../src/api/orchestrator.ts';
 import { type Settings, parseConfig } from '../../src/config/settings.ts';
 import { withSession } from '../../src/node/connect.ts';
+import { quoteLiteral } from '../../src/postgres/quoting.ts';
 import { install, uninstall } from '../../src/schema/install.ts';
-import { unpacked } from '../../src/schema/log-layout.ts';
+import { ADDED_COLUMNS, SINGLE_COLUMNS, unpacked } from '../../src/schema/log-layout.ts';
 import { type Names, namesOf } from '../../src/schema/names.ts';
 import { type Plan, plan } from '../../src/schema/plan.ts';
 import { type TestDatabase, createDatabase } from './database.ts';
@@ -33,6 +34,11 @@ export interface LoggedRow {
   id: string;
   op: string;
   key: unknown;
+  before: string | null;
+  after: string | null;
+  shape: string | null;
+  origin: string | null;
+  context: string | null;
 }
 
 export type WatchOptions = PostgresInputOptions & Partial<Pick<InputConfig, 'name' | 'operations'>>;
@@ -65,13 +71,21 @@ export function installationOf(
     { connectTimeout: 10_000, ...rest },
   );
   const names = namesOf(settings.id, settings.internalSchema);
-  const rows = () =>
-    database.query<LoggedRow>(`
-      WITH gone AS (DELETE FROM ${names.logTable.sql} RETURNING *)
-      SELECT seq, xid, at, tbl, id, op, key::json FROM (
-        SELECT seq, xid, at, tbl, id, op, key FROM gone WHERE size IS NULL
+  const rows = async () => {
+    const isOld =
+      (
+        await database.query(
+          `SELECT FROM pg_attribute WHERE attrelid = ${quoteLiteral(names.logTable.sql)}::regclass AND attname = 'shape'`,
+        )
+      ).length === 0;
+    return database.query<LoggedRow>(`
+      WITH deleted AS (DELETE FROM ${names.logTable.sql} RETURNING *),
+      gone AS (SELECT *${isOld ? `, ${ADDED_COLUMNS.map((column) => `NULL AS ${column}`).join(', ')}` : ''} FROM deleted)
+      SELECT ${SINGLE_COLUMNS.replace('key', 'key::json')} FROM (
+        SELECT ${SINGLE_COLUMNS} FROM gone WHERE size IS NULL
         UNION ALL ${unpacked('gone')}
       ) single ORDER BY seq`);
+  };
   return {
     settings,
     names,
