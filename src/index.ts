@@ -1,5 +1,5 @@
 export type { ChangeEvent, Row } from './api/change-event.ts';
-export type { HandleOptions, LeaseSettings, PostgresInputOptions, TypeParsers } from './api/options.ts';
+export type { HandleOptions, LeaseSettings, PostgresInputOptions, Tags, TypeParsers } from './api/options.ts';
 export type { Installation, UnwatchableTable } from './api/installation.ts';
 export type { InputState, InputStatus } from './api/status.ts';
 export { type ErrorCode, PostgresInputError } from './api/errors.ts';
@@ -12,4 +12,6 @@ export {
   type Operation,
   parseOperation,
 } from './api/orchestrator.ts';
+export { type CloudEvent, toCloudEvent } from './formats/cloud-event.ts';
+export { type DebeziumMessage, toDebezium } from './formats/debezium.ts';
 export { PostgresInput, newPostgresInput } from './postgres-input.ts';

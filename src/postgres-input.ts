@@ -13,11 +13,12 @@ import type { ChangeEvent } from './api/change-event.ts';
 import { PostgresInputError } from './api/errors.ts';
 import type { Installation } from './api/installation.ts';
 import type { LifecycleEvents, Notice } from './api/lifecycle-events.ts';
-import type { HandleOptions, PostgresInputOptions } from './api/options.ts';
+import type { HandleOptions, PostgresInputOptions, Tags } from './api/options.ts';
 import type { Input, InputConfig } from './api/orchestrator.ts';
 import type { InputState, InputStatus } from './api/status.ts';
 import { acknowledgeIn, leaseLost, namedBy } from './capture/acknowledgements.ts';
 import { proveTransaction } from './capture/callers-transaction.ts';
+import { tagTransaction } from './capture/tag.ts';
 import { type Settings, parseConfig, parseHandleOptions } from './config/settings.ts';
 import { tryConnecting, withSession } from './node/connect.ts';
 import { Iteration } from './node/iteration.ts';
@@ -108,7 +109,7 @@ export class PostgresInput implements Input, AsyncDisposable {
     if (event.sequence === null) return;
     const named = namedBy(event);
     if (client) {
-      await proveTransaction(client);
+      await proveTransaction(client, 'ack(event, client)');
       await acknowledgeIn(client, this.#names, named, (task) => withSession(this.#settings, task));
       this.#iteration?.queue.settle(named.seq);
     } else if (this.#iteration) {
@@ -116,6 +117,17 @@ export class PostgresInput implements Input, AsyncDisposable {
     } else {
       throw leaseLost();
     }
+  }
+
+  /**
+   * Says who writes, and why, for the rest of the client's transaction: events of its changes have it as `origin` and `context`. A
+   * handler that writes to watched tables tags its transactions, and knows its own changes by an `origin` that is this input's `id`.
+   * Plain SQL does the same: `SELECT set_config('postgres_input.origin', 'importer', true)`, and `postgres_input.context` with JSON.
+   * @throws {PostgresInputError} ERR_CONFIG_INVALID for tags that can't be kept, and for a pool or a client without an open transaction.
+   * Otherwise the client's own errors.
+   */
+  async tag(client: pg.ClientBase, { origin = this.id, ...tags }: Tags = {}): Promise<void> {
+    await tagTransaction(client, { ...tags, origin });
   }
 
   /**

@@ -62,6 +62,16 @@ export interface PostgresInputOptions {
   foreignNotifications?: 'accept' | 'ignore';
 }
 
+/** What a transaction says of itself, in the events of all its changes. */
+export interface Tags {
+  /** Who writes. Default: the input's id. At most 256 bytes. */
+  origin?: string;
+  /**
+   * Anything that can be written as JSON, in at most 8192 bytes. Null takes back what the transaction said before. Default: it stays as it is.
+   */
+  context?: unknown;
+}
+
 /** The options of `handle`. Every one is optional. */
 export interface HandleOptions {
   /** Ends the iteration, which rejects with the signal's reason after the lease is released. Default: none. */

@@ -1,6 +1,6 @@
 /**
  * Proves that a caller's client has a transaction open. Without one, an acknowledgement would be committed by itself, before what the caller
- * does for the event, and the event would be lost if that failed.
+ * does for the event, and the event would be lost if that failed; and tags would be gone before the next statement.
  */
 import type pg from 'pg';
 import { PostgresInputError } from '../api/errors.ts';
@@ -14,21 +14,23 @@ const PROOF = 'SAVEPOINT postgres_input; RELEASE SAVEPOINT postgres_input';
  * still be under way, and some clients do not know: then the server is asked.
  * @throws {PostgresInputError} ERR_CONFIG_INVALID. Otherwise the client's own errors.
  */
-export async function proveTransaction(client: pg.ClientBase | pg.Pool): Promise<void> {
+export async function proveTransaction(client: pg.ClientBase | pg.Pool, call: string): Promise<void> {
   // Each query of a pool may run on another connection.
-  if ('idleCount' in client) throw notInTransaction('a pool');
+  if ('idleCount' in client) throw notInTransaction('a pool', call);
   // A version of pg older than ours, or a wrapper, may not have the method.
   const known: Partial<pg.ClientBase> = client;
   if (known.getTransactionStatus?.() === 'T') return;
   try {
     await client.query(PROOF);
   } catch (error) {
-    throw isOutsideTransaction(error) ? notInTransaction('a client without an open transaction') : error;
+    throw isOutsideTransaction(error)
+      ? notInTransaction('a client without an open transaction', call)
+      : error;
   }
 }
 
-const notInTransaction = (what: string): PostgresInputError =>
+const notInTransaction = (what: string, call: string): PostgresInputError =>
   new PostgresInputError(
     'ERR_CONFIG_INVALID',
-    `the event would be acknowledged at once by ${what}: call BEGIN on a client before ack(event, client), or use ack(event)`,
+    `${call} is of use within a transaction alone, and was called with ${what}: call BEGIN on a client before`,
   );

@@ -1,0 +1,62 @@
+import { randomUUID } from 'node:crypto';
+import type { ChangeEvent } from '../api/change-event.ts';
+
+/** An event in the JSON format of CloudEvents 1.0 (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md). */
+export interface CloudEvent {
+  specversion: '1.0';
+  /** Unique for the source: the event's `sequence`. A notification that was sent by hand has none, and gets a random id. */
+  id: string;
+  source: string;
+  /** `dapper-postgres-input.create`, `.read`, `.update`, `.delete` or `.unknown`. */
+  type: string;
+  /** The table and the row's id: `orders/44528862`. */
+  subject: string;
+  /** When the change was written. */
+  time?: string;
+  datacontenttype: 'application/json';
+  data: Pick<
+    ChangeEvent,
+    | 'location'
+    | 'operation'
+    | 'id'
+    | 'key'
+    | 'before'
+    | 'after'
+    | 'changed'
+    | 'dataOmitted'
+    | 'transaction'
+    | 'origin'
+    | 'context'
+  >;
+  /** Events with one key are of one row, and their order matters (extension "partitioning"). */
+  partitionkey: string;
+  /** From the member of that name of the event's `context` (extension "distributed tracing"). */
+  traceparent?: string;
+  tracestate?: string;
+}
+
+/**
+ * The event as a CloudEvent, for whoever feeds consumers of these.
+ * @param source where it comes from: a URI reference that names the database, such as `/databases/sales`
+ */
+export function toCloudEvent(event: ChangeEvent, source: string): CloudEvent {
+  const { location, operation, id, key, before, after, changed, dataOmitted, transaction, origin, context } =
+    event;
+  const { traceparent, tracestate } = tracing(context);
+  return {
+    specversion: '1.0',
+    id: event.sequence ?? randomUUID(),
+    source,
+    type: `dapper-postgres-input.${operation}`,
+    subject: `${location}/${id}`,
+    ...(event.occurredAt !== null && { time: event.occurredAt }),
+    datacontenttype: 'application/json',
+    data: { location, operation, id, key, before, after, changed, dataOmitted, transaction, origin, context },
+    partitionkey: JSON.stringify([location, key ?? id]),
+    ...(typeof traceparent === 'string' && { traceparent }),
+    ...(typeof traceparent === 'string' && typeof tracestate === 'string' && { tracestate }),
+  };
+}
+
+const tracing = (context: unknown): { traceparent?: unknown; tracestate?: unknown } =>
+  typeof context === 'object' && context !== null ? context : {};
