@@ -9,7 +9,7 @@
  */
 import { EventEmitter, captureRejectionSymbol } from 'node:events';
 import type pg from 'pg';
-import type { ChangeEvent } from './api/change-event.ts';
+import type { ChangeEvent, ParkedEvent } from './api/change-event.ts';
 import { PostgresInputError } from './api/errors.ts';
 import type { Installation } from './api/installation.ts';
 import type { LifecycleEvents, Notice } from './api/lifecycle-events.ts';
@@ -18,8 +18,10 @@ import type { Input, InputConfig } from './api/orchestrator.ts';
 import type { InputState, InputStatus } from './api/status.ts';
 import { acknowledgeIn, leaseLost, namedBy } from './capture/acknowledgements.ts';
 import { proveTransaction } from './capture/callers-transaction.ts';
+import { checkedChoice, discardParked, listParked, redriveParked } from './capture/parked.ts';
 import { tagTransaction } from './capture/tag.ts';
-import { type Settings, parseConfig, parseHandleOptions } from './config/settings.ts';
+import { type Settings, parseConfig, parseHandleOptions, parseParkedOptions } from './config/settings.ts';
+import { eventOf } from './delivery/event.ts';
 import { tryConnecting, withSession } from './node/connect.ts';
 import { Iteration } from './node/iteration.ts';
 import { readStatus } from './node/status.ts';
@@ -111,7 +113,7 @@ export class PostgresInput implements Input, AsyncDisposable {
     if (client) {
       await proveTransaction(client, 'ack(event, client)');
       await acknowledgeIn(client, this.#names, named, (task) => withSession(this.#settings, task));
-      this.#iteration?.queue.settle(named.seq);
+      this.#iteration?.settle(named);
     } else if (this.#iteration) {
       await this.#iteration.acknowledge(named);
     } else {
@@ -146,6 +148,42 @@ export class PostgresInput implements Input, AsyncDisposable {
       pending: this.#installation?.pending ?? [],
       ...(await withSession(this.#settings, (session) => readStatus(session, this.#names))),
     };
+  }
+
+  /**
+   * The events that were parked, in the order of their sequences.
+   * @param options `limit`: how many at most. Default: 100. `after`: only those after this sequence. Default: from the first
+   * @throws {PostgresInputError} ERR_CONNECT, ERR_INSTALL, ERR_CONFIG_INVALID
+   */
+  async parked(options: { limit?: number; after?: string } = {}): Promise<ParkedEvent[]> {
+    const { limit, after } = parseParkedOptions(options);
+    const parked = await withSession(this.#settings, (session) =>
+      listParked(session, this.#names, { limit, after: after ?? null }),
+    );
+    return parked.map(({ change, ...details }) => ({
+      ...eventOf(change, this.id, null),
+      ...details,
+    }));
+  }
+
+  /**
+   * Puts parked events back: they come again with the sequence that they had, and as attempt 1. Returns how many that were.
+   * @param which their sequences, or `'all'`
+   * @throws {PostgresInputError} ERR_CONNECT, ERR_INSTALL, ERR_CONFIG_INVALID
+   */
+  async redrive(which: string[] | 'all'): Promise<number> {
+    const chosen = checkedChoice(which, 'redrive()');
+    return withSession(this.#settings, (session) => redriveParked(session, this.#names, chosen));
+  }
+
+  /**
+   * Drops parked events for good. Returns how many that were.
+   * @param which their sequences, or `'all'`
+   * @throws {PostgresInputError} ERR_CONNECT, ERR_INSTALL, ERR_CONFIG_INVALID
+   */
+  async discard(which: string[] | 'all'): Promise<number> {
+    const chosen = checkedChoice(which, 'discard()');
+    return withSession(this.#settings, (session) => discardParked(session, this.#names, chosen));
   }
 
   /** Calls `listener` for every lifecycle event of that name. */

@@ -36,3 +36,13 @@ export interface ChangeEvent extends Event {
   /** The lease's token under which this was handed out: a later holder's is greater. */
   fencingToken: string | null;
 }
+
+/** An event that was taken out of the way after it had failed. It is kept until it is redriven or discarded. */
+export interface ParkedEvent extends ChangeEvent {
+  /** How many times it failed. */
+  attempts: number;
+  /** What the last failure said. */
+  error: string;
+  /** When it was parked: ISO 8601, UTC. */
+  parkedAt: string;
+}

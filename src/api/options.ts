@@ -41,7 +41,7 @@ export interface PostgresInputOptions {
    * Default: 1000000.
    */
   maxRowBytes?: number;
-  /** Parses values in `before` and `after`, as the option `types` of a client of node-postgres does. Default: `pg.types`. */
+  /** Parses values in `before` and `after`, as the option `types` of a client of node-postgres does. Default: none, which stands for `pg.types`. */
   types?: TypeParsers;
   /** The schema for this package's own tables and functions. Default: `'postgres_input'`. */
   internalSchema?: string;

@@ -16,7 +16,7 @@ export interface AcknowledgementsSql {
 const LOCK_TIMEOUT = 50;
 
 /** The row of the lease, if this node holds it. The lock on it keeps claims out until the statement ends. $2: holder. $3: token. */
-const held = ({ sql }: ObjectName): string => `held AS MATERIALIZED (
+export const held = ({ sql }: ObjectName): string => `held AS MATERIALIZED (
   SELECT FROM ${sql} WHERE resource = ${LEASE_RESOURCE} AND holder = $2 AND token = $3 FOR SHARE
 )`;
 

@@ -15,7 +15,7 @@ import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
 import { LOCKED } from '../postgres/sqlstates.ts';
-import { type NamedChange, parseSequence, writtenRow } from '../schema/log-layout.ts';
+import { type NamedChange, parseSequence, redriven, writtenRow } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type AcknowledgementsSql, acknowledgementsSql } from './acknowledgements-sql.ts';
 
@@ -154,7 +154,7 @@ export class Acknowledgements {
 const array = (sequences: Iterable<string>): string => `{${[...sequences].join(',')}}`;
 
 /** The rows in which changes can be: the rows that were written with them, and the single rows that replaced these. */
-function rowsThatHold(sequences: readonly string[]): Iterable<string> {
+export function rowsThatHold(sequences: readonly string[]): Iterable<string> {
   const rows = new Set(sequences);
   for (const sequence of sequences) rows.add(writtenRow(sequence));
   return rows;
@@ -194,7 +194,7 @@ export async function acknowledgeIn(
   const { acknowledgeInTransaction, unpack } = acknowledgementsSql(names);
   const found = async (...rows: string[]) =>
     (await client.query(acknowledgeInTransaction.text, [array(rows), token, at])).rowCount !== 0;
-  if (await found(seq)) return;
+  if (await found(seq, redriven(seq))) return;
   const row = writtenRow(seq);
   if (row === seq) throw leaseLost();
   await inSession((session) => session.query(unpack, ['{}', array([row])]));

@@ -8,6 +8,7 @@ import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 import { Acknowledgements, type Hold } from './acknowledgements.ts';
+import { type Failures, FailureTable } from './failures.ts';
 import { Reader, type ReaderOptions } from './reader.ts';
 
 export interface Capture {
@@ -17,9 +18,14 @@ export interface Capture {
   onNotification(payload: string): void;
   /** To be called for every marker on the nodes' channel. */
   onMarker(marker: string): void;
+  /** To be called when somebody may have redriven parked changes. */
+  onRedriven(): void;
   /** To be called regularly with the share of the server's notification queue that is in use. */
   onQueueUsage(usage: number): void;
   readonly acknowledgements: Acknowledgements;
+  readonly failures: Failures;
+  /** The number under which the log has the change of a public sequence, whose number is given. */
+  numberOf(seq: string): string;
 }
 
 export interface CaptureOptions extends Omit<ReaderOptions, 'fail'> {
@@ -35,8 +41,11 @@ export function beginTerm(options: CaptureOptions): Capture {
     run: (signal) => reader.run(signal),
     onNotification: (payload) => reader.onNotification(payload),
     onMarker: (marker) => reader.onMarker(marker),
+    onRedriven: () => reader.onRedriven(),
     onQueueUsage: (usage) => reader.onQueueUsage(usage),
     acknowledgements: new Acknowledgements(session, names, hold, fail),
+    failures: new FailureTable(session, names, hold, (number) => reader.redriven.forget(number)),
+    numberOf: (seq) => reader.redriven.numberOf(seq),
   };
 }
 

@@ -9,6 +9,7 @@ export interface ChangeLogSql {
   readonly start: Statement;
   readonly firstPass: Statement;
   readonly nextPass: Statement;
+  readonly redriven: Statement;
   readonly backlog: Statement;
 }
 
@@ -150,6 +151,14 @@ SELECT coalesce(nullif(${drawn(names.logSequence)}, 0), (SELECT max(seq) FROM ${
       wanted: `pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass))
         AND NOT pg_visible_in_snapshot(xid, $9::pg_snapshot) AND NOT ${restored({ begun: '$10', drawn: '$11' })}`,
     }),
+  },
+  /** Changes that were redriven, which are single rows below zero: after number $1, the oldest first, $2 at most. */
+  redriven: {
+    name: 'log_redriven',
+    text: `
+SELECT ${READ_COLUMNS.map((column) => bounded[column] ?? column).join(', ')}, nullif(text, 0)
+FROM (SELECT *, ${TEXT} AS text FROM ${names.logTable.sql} WHERE seq < $1::bigint ORDER BY seq DESC LIMIT $2) redriven
+ORDER BY seq DESC`,
   },
   /** How many changes are in the log, and when the oldest was written. */
   backlog: {

@@ -26,6 +26,7 @@ import { ChangeLog } from './change-log.ts';
 import type { Change } from './change.ts';
 import { readPayload } from './notification.ts';
 import { PAGE, Passes } from './passes.ts';
+import { Redriven } from './redriven.ts';
 import type { Sink } from './sink.ts';
 import { Sleeping } from './sleeping.ts';
 import { WriteRate } from './write-rate.ts';
@@ -56,6 +57,9 @@ export class Reader {
   readonly #writeRate = new WriteRate();
   readonly #passes: Passes;
   readonly #sleeping: Sleeping;
+  readonly redriven: Redriven;
+  /** Whether redriven changes may wait in the log that were not read yet. */
+  #isRedriven = true;
   /** When a forged notification last made the reader look. */
   #forgeryLooked = -Infinity;
 
@@ -64,6 +68,7 @@ export class Reader {
     const { session, names, sink, markerTimeout, notify } = options;
     const passes = new Passes(new ChangeLog(session, names), sink);
     this.#passes = passes;
+    this.redriven = new Redriven(session, names, sink);
     this.#sleeping = new Sleeping({
       session,
       names,
@@ -79,6 +84,10 @@ export class Reader {
     let pause = 0;
     try {
       while (!signal.aborted) {
+        if (this.#isRedriven) {
+          this.#isRedriven = false;
+          await this.redriven.readAll(signal);
+        }
         const found = await this.#passes.readAll(signal);
         this.#writeRate.add(found);
         if (this.#writeRate.isQuiet && (await this.#sleeping.sleep(signal))) continue;
@@ -111,6 +120,12 @@ export class Reader {
         if (foreignNotifications === 'ignore') notify('ignored');
         else fail(payload.error);
     }
+  }
+
+  /** To be called when somebody may have redriven parked changes. */
+  onRedriven(): void {
+    this.#isRedriven = true;
+    this.#sleeping.onAnnouncement({ kind: 'look' });
   }
 
   /** To be called for every marker on the nodes' channel. */

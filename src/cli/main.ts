@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { PostgresInputError, redact } from '../api/errors.ts';
 import { parseConnectionString } from '../config/connection-string.ts';
 import { type Command, EXIT, type ExitCode } from './command.ts';
+import { discard } from './discard.ts';
 import { doctor } from './doctor.ts';
 import { helpOf, helpOfAll } from './help.ts';
 import { install } from './install.ts';
@@ -13,7 +14,9 @@ import { list } from './list.ts';
 import { migrate } from './migrate.ts';
 import { UsageError, parseValues } from './options.ts';
 import type { Io } from './output.ts';
+import { parked } from './parked.ts';
 import { plan } from './plan.ts';
+import { redrive } from './redrive.ts';
 import { status } from './status.ts';
 import { nearest } from './suggestion.ts';
 import { tail } from './tail.ts';
@@ -28,6 +31,9 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   status,
   doctor,
   tail,
+  parked,
+  redrive,
+  discard,
 };
 const ALL = Object.keys(COMMANDS).join(', ');
 

@@ -1,3 +1,4 @@
+import { countParked } from '../capture/parked.ts';
 import type { Catalog } from '../schema/catalog.ts';
 import { byTable } from '../schema/existing.ts';
 import { uninstall as removeAll } from '../schema/install.ts';
@@ -7,7 +8,7 @@ import { type Call, EXIT, command } from './command.ts';
 import { type InputState, changesOf, isUnreadable, readState } from './input-state.ts';
 import { givenInput, onInput } from './input.ts';
 import type { Options } from './options.ts';
-import { coloured, printJson, printRows, printable } from './output.ts';
+import { coloured, plural, printJson, printRows, printable } from './output.ts';
 
 const OPTIONS = {
   'dry-run': { type: 'boolean', help: 'list what would be removed, and remove nothing' },
@@ -31,7 +32,8 @@ has acknowledged.`,
         throw new Error(`nothing of input ${id} is installed in schema ${names.schema} of this database`);
       }
       const state = await readState({ session, names }, catalog.tables);
-      const objections = objectionsTo(state, names, values);
+      const parked = catalog.tables.includes(names.parkedTable.name) ? await countParked(session, names) : 0;
+      const objections = objectionsTo({ ...state, parked }, names, values);
       if (values['dry-run']) {
         if (values.json) printJson(io, { id, discarded: state.backlog, ...objects, objections });
         else printRows(io, [['input', id], ...rowsOf(objects, state, names), ...objections.map(refusal)]);
@@ -71,7 +73,7 @@ function objectsOf({ tables, functions, triggers }: Catalog, names: Names): Inst
 
 /** The reasons not to remove the input that no option has overruled. */
 function objectionsTo(
-  state: InputState,
+  state: InputState & { readonly parked: number },
   names: Names,
   { force, yes }: Call<typeof OPTIONS>['values'],
 ): string[] {
@@ -87,6 +89,11 @@ function objectionsTo(
   if (state.backlog > 0 && !yes) {
     objections.push(
       `${changesOf(state, names)} would be lost that nobody has acknowledged: let a node take them, or use --yes`,
+    );
+  }
+  if (state.parked > 0 && !yes) {
+    objections.push(
+      `${plural(state.parked, 'parked event')} would be lost: redrive or discard them, or use --yes`,
     );
   }
   return objections;

@@ -92,6 +92,14 @@ const handleSchema = strict({
     .default(null),
 } satisfies Record<keyof HandleOptions, z.ZodType>);
 
+const parkedSchema = strict({
+  limit: wholeNumber('', 100_000).default(100),
+  after: z
+    .string()
+    .regex(/^[1-9]\d*$/, 'must be the sequence of an event')
+    .optional(),
+});
+
 const operation = z.string().transform((value, context) => {
   try {
     return parseOperation(value);
@@ -176,6 +184,14 @@ export function parseHandleOptions(options: unknown): HandleSettings {
   const settings = check('handle', handleSchema, options, problems);
   if (settings !== undefined) return settings;
   throw invalid(['Please correct the options of handle():', ...problems]);
+}
+
+/** @throws PostgresInputError `ERR_CONFIG_INVALID`, listing every violation. */
+export function parseParkedOptions(options: unknown): z.output<typeof parkedSchema> {
+  const problems: string[] = [];
+  const settings = check('parked', parkedSchema, options, problems);
+  if (settings !== undefined) return settings;
+  throw invalid(['Please correct the options of parked():', ...problems]);
 }
 
 // The error has no cause: the list says it all, and zod's error could one day hold the connection string.

@@ -53,11 +53,6 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
     return this.#delivery;
   }
 
-  /** The consumer is done with this event, whether or not it is still in hand. */
-  settle(sequence: string): void {
-    this.#delivery?.settle(sequence);
-  }
-
   /** Ends the iteration: with an error, thrown once, or without. */
   end(error?: unknown): void {
     if (this.#end) return;

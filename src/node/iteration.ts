@@ -68,6 +68,11 @@ export class Iteration {
     }
   }
 
+  /** The consumer is done with this event, whether or not it is still in hand. */
+  settle({ seq }: NamedEvent): void {
+    this.#life?.term?.settle(seq);
+  }
+
   async #run(signal: AbortSignal | undefined, delays: Delays | null): Promise<void> {
     const abort = () => void this.end('dropped');
     signal?.addEventListener('abort', abort, { once: true });

@@ -127,6 +127,7 @@ export class Life {
     }
     const message = decodeNodeMessage(payload);
     if (message.kind === 'released') this.#lease.noticeRelease();
+    else if (message.kind === 'redriven') this.#term?.onRedriven();
     else this.#term?.onMarker(message.marker);
   }
 }

@@ -126,13 +126,24 @@ export class Term {
    * rolled back.
    */
   async acknowledge(seq: string): Promise<void> {
-    this.#delivery.settle(seq);
-    await this.#capture.acknowledgements.acknowledge(seq);
+    const number = this.#capture.numberOf(seq);
+    this.#delivery.settle(number);
+    await this.#capture.acknowledgements.acknowledge(number);
+  }
+
+  /** The consumer is done with an event of this term, which a transaction of its own has acknowledged. */
+  settle(seq: string): void {
+    this.#delivery.settle(this.#capture.numberOf(seq));
   }
 
   /** To be called for every notification on the input's channel. */
   onNotification(payload: string): void {
     if (!this.#ending) this.#capture.onNotification(payload);
+  }
+
+  /** To be called when somebody may have redriven parked changes. */
+  onRedriven(): void {
+    if (!this.#ending) this.#capture.onRedriven();
   }
 
   /** To be called for every marker on the nodes' channel. */

@@ -150,7 +150,9 @@ interface Found extends Omit<Catalog, 'version' | 'options' | 'optionsAreHidden'
 export async function readCatalog(session: Session, names: Names): Promise<Catalog> {
   const values = [
     names.schema,
-    [names.lockTable.name, names.logTable.name, names.secretTable.name],
+    [names.lockTable, names.logTable, names.secretTable, names.failedTable, names.parkedTable].map(
+      ({ name }) => name,
+    ),
     // The parenthesis belongs to it: the quoted name of log `a"b` begins like that of log `a`.
     `INSERT INTO ${names.logTable.sql} (`,
     sharedFunctions(names).map(({ name }) => name),

@@ -17,7 +17,15 @@ export const runtimeGrants = ({ schema, lockTable, logTable, logSequence, secret
   { privileges: ['SELECT'], on: 'TABLE', ...secretTable },
 ];
 
+/** What only a role needs under which events fail, are parked, redriven and discarded. */
+export const failureGrants = ({ failedTable, parkedTable }: Names): Grant[] =>
+  [failedTable, parkedTable].map((table) => ({
+    privileges: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
+    on: 'TABLE',
+    ...table,
+  }));
+
 export const grantTo = (role: string, names: Names): string[] =>
-  runtimeGrants(names).map(
+  [...runtimeGrants(names), ...failureGrants(names)].map(
     ({ privileges, on, sql }) => `GRANT ${privileges.join(', ')} ON ${on} ${sql} TO ${quoteIdentifier(role)}`,
   );

@@ -1,6 +1,6 @@
 /** The DDL text of the internal schema and its tables. */
 import { quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
-import { logColumnSettings, logColumns } from './log-layout.ts';
+import { SINGLE_ROW, logColumnSettings, logColumns } from './log-layout.ts';
 import { VERSION } from './migrations.ts';
 import { LEASE_RESOURCE, type Names, type ObjectName } from './names.ts';
 
@@ -91,6 +91,26 @@ export const createTables = (names: Names) => ({
     `CREATE TABLE ${names.secretTable.sql} (key bytea NOT NULL, inner_pad bytea NOT NULL, outer_pad bytea NOT NULL)`,
     forNobodyElse(names.secretTable),
     secretRow(names),
+  ],
+  failed: [
+    `CREATE TABLE ${names.failedTable.sql} (
+  sequence text PRIMARY KEY,
+  seq bigint NOT NULL,
+  attempts integer NOT NULL DEFAULT 0,
+  deaths integer NOT NULL DEFAULT 0,
+  error text,
+  next_at timestamptz
+)`,
+    forNobodyElse(names.failedTable),
+  ],
+  parked: [
+    `CREATE TABLE ${names.parkedTable.sql} (
+  sequence text PRIMARY KEY,${SINGLE_ROW},
+  attempts integer NOT NULL,
+  error text NOT NULL,
+  parked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+)`,
+    forNobodyElse(names.parkedTable),
   ],
 });
 

@@ -21,6 +21,8 @@
  * `shape` names. `shape` is the name of a shape in the table of shapes, the shape itself as JSON, or why there is no data although the
  * input asks for it. A packed row has the texts of its changes one after the other. `origin` and `context` are what the transaction says of itself.
  *
+ * A change that was parked and redriven is a single row under the negative of its sequence, where no pass over the log meets it.
+ *
  * A `key` is SQL's NULL, the JSON string of the column that `id` was taken from, or a JSON object of columns and values: only
  * the array of a packed row begins with `[`.
  */
@@ -178,6 +180,33 @@ export const SINGLE_COLUMNS = 'seq, xid, at, tbl, id, op, key, before, after, sh
 
 /** A regular expression for the text of one composite value. A quote within a quoted field is doubled, so that quotes come in pairs. */
 const COMPOSITE = quoteLiteral(String.raw`\((?:[^"()]|"[^"]*")*\)`);
+
+/** The types of these columns, for a table that keeps single rows. */
+export const SINGLE_ROW = `
+  seq bigint NOT NULL,
+  xid xid8 NOT NULL,
+  at timestamptz NOT NULL,
+  tbl text NOT NULL,
+  id text NOT NULL,
+  op text NOT NULL,
+  key text,
+  before text,
+  after text,
+  shape text,
+  origin text,
+  context text`;
+
+/** The number under which a change is in the log when it has been redriven. */
+export const redriven = (seq: string): string => `-${seq}`;
+export const redrivenSql = (seq: string): string => `-(${seq})`;
+
+/** The number that a change was written under. */
+export const original = (seq: string): string => (seq.startsWith('-') ? seq.slice(1) : seq);
+
+/** SQL: the public sequence of a single row. */
+export const publicSequenceSql = (seq: string, at: string, key: string): string =>
+  `${seq}::text || CASE WHEN ${isMarked(key)}
+    THEN lpad(trunc(extract(epoch FROM ${at}) * 1000000)::bigint::text, ${STAMP_DIGITS}, '0') ELSE '' END`;
 
 /** SQL: single rows, one for each change of the packed ones among `rows`, of which `condition` holds. */
 export const unpacked = (rows: string, condition = 'true'): string => `

@@ -73,7 +73,8 @@ const MIGRATIONS: readonly Migration[] = [
   },
   {
     to: 4,
-    summary: 'the log can hold the rows themselves, and what a transaction says of itself',
+    summary:
+      'the log can hold the rows themselves, and what a transaction says of itself; tables for changes that failed and that were parked',
     sql: ({ logTable }) => [
       // The strongest lock, which waits for every open transaction that has written: it is tried for short moments, until there is none.
       `ALTER TABLE ${logTable.sql} ${ADDED_COLUMNS.map((column) => `ADD COLUMN IF NOT EXISTS ${column} text`).join(', ')}`,

@@ -30,6 +30,10 @@ export interface Names {
   /** Numbers the rows of the log. */
   readonly logSequence: ObjectName;
   readonly secretTable: ObjectName;
+  /** What is known of changes that failed. */
+  readonly failedTable: ObjectName;
+  /** Changes that were taken out of the log since they failed. */
+  readonly parkedTable: ObjectName;
   /** Signs and sends a notification. */
   readonly notifyFunction: ObjectName;
   /** Returns what identifies a row of a table, as SQL expressions. */
@@ -61,7 +65,7 @@ export const LOCK_TABLE_PREFIX = 'lock_postgres_input_';
 export const RECORD_FUNCTIONS = '^process_record_.*_[0-9a-f]{10}$';
 
 /** Matches the names of the internal tables of all inputs, which are never watched. A PostgreSQL regular expression. */
-export const INTERNAL_TABLES = '^(lock|log|secret)_postgres_input_';
+export const INTERNAL_TABLES = '^(lock|log|secret|failed|parked)_postgres_input_';
 
 /** The column `resource` of the lock table's only row, the lease. */
 export const LEASE_RESOURCE = 1;
@@ -79,6 +83,8 @@ export function namesOf(id: string, schema: string): Names {
     logTable: object(shorten(`log_postgres_input_${id}`)),
     logSequence: object(shorten(`sequence_postgres_input_${id}`)),
     secretTable: object(shorten(`secret_postgres_input_${id}`)),
+    failedTable: object(shorten(`failed_postgres_input_${id}`)),
+    parkedTable: object(shorten(`parked_postgres_input_${id}`)),
     notifyFunction: object(shorten(`notify_postgres_input_${id}`)),
     identityFunction: object(shorten(`identity_postgres_input_${id}`)),
     guardFunction: object(shorten(`guard_postgres_input_${id}`)),

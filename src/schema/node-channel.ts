@@ -7,13 +7,13 @@
 export type NodeMessage =
   /** The lease was released: a standby may claim it now. */
   | { readonly kind: 'released' }
+  /** Changes were put back that had been parked: the active node reads them. */
+  | { readonly kind: 'redriven' }
   /** A node sends itself a marker, to learn whether notifications arrive and how far they have come. */
   | { readonly kind: 'marker'; readonly marker: string };
 
-const RELEASED = 'released';
-
 export const encodeNodeMessage = (message: NodeMessage): string =>
-  message.kind === 'released' ? RELEASED : message.marker;
+  message.kind === 'marker' ? message.marker : message.kind;
 
 export const decodeNodeMessage = (payload: string): NodeMessage =>
-  payload === RELEASED ? { kind: 'released' } : { kind: 'marker', marker: payload };
+  payload === 'released' || payload === 'redriven' ? { kind: payload } : { kind: 'marker', marker: payload };

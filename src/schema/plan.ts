@@ -174,6 +174,8 @@ function internalStep(
     ...(missing(names.lockTable) ? tables.lock : []),
     ...(missing(names.logTable) ? tables.log : []),
     ...(missing(names.secretTable) ? tables.secret : []),
+    ...(missing(names.failedTable) ? tables.failed : []),
+    ...(missing(names.parkedTable) ? tables.parked : []),
     ...repairs(existing, names).flatMap((repair) => repair.sql),
     ...migrate(names, migrations),
     ...(functions === null

@@ -63,6 +63,7 @@ describe('a pass', () => {
     expect(changes[0]).toEqual({
       sequence: expect.stringMatching(/^\d+$/),
       stamp: expect.stringMatching(/^\d{16}$/),
+      details: null,
       location: 'items',
       operation: 'create',
       id: '7',

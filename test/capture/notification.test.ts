@@ -45,6 +45,7 @@ describe('a payload made by hand', () => {
         occurredAt: null,
         transaction: null,
         stamp: '',
+        details: null,
       },
     });
   });
@@ -125,6 +126,7 @@ describe('a payload of a trigger', () => {
           occurredAt: '2026-01-31T12:00:00.123456Z',
           transaction: '757',
           stamp: '1769860800123456',
+          details: null,
         },
         {
           sequence: '2',
@@ -135,6 +137,7 @@ describe('a payload of a trigger', () => {
           occurredAt: '2026-01-31T12:00:00.123456Z',
           transaction: '757',
           stamp: '1769860800123456',
+          details: null,
         },
       ],
     });

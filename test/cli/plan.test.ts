@@ -142,8 +142,10 @@ describe('plan', () => {
       [role],
     );
     expect(grants.map(({ text }) => text)).toEqual([
+      'failed_postgres_input_x DELETE,INSERT,SELECT,UPDATE',
       'lock_postgres_input_x SELECT,UPDATE',
       'log_postgres_input_x DELETE,INSERT,SELECT,UPDATE',
+      'parked_postgres_input_x DELETE,INSERT,SELECT,UPDATE',
       'secret_postgres_input_x SELECT',
     ]);
     for (const [privilege, object] of [

@@ -81,7 +81,7 @@ describe('uninstall', () => {
       triggers: expect.any(Array),
       objections: [],
     });
-    const tables = ['lock_postgres_input_x', 'log_postgres_input_x', 'secret_postgres_input_x'];
+    const tables = ['failed', 'lock', 'log', 'parked', 'secret'].map((kind) => `${kind}_postgres_input_x`);
     expect(listed.tables.toSorted()).toEqual(tables);
     expect(listed.functions.toSorted()).toEqual(functions.map(({ name }) => name));
     expect(listed.triggers).toHaveLength(3);

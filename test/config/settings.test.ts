@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { inspect } from 'node:util';
 import { runInNewContext } from 'node:vm';
+import pg from 'pg';
 import { parse as parseToml } from 'smol-toml';
 import { describe, expect, expectTypeOf, test } from 'vitest';
 import { PostgresInputError } from '../../src/api/errors.ts';
@@ -44,6 +45,9 @@ describe('the config', () => {
       connectTimeout: 500,
       schemas: ['public'],
       tables: { include: [], exclude: [] },
+      rows: 'none',
+      maxRowBytes: 1_000_000,
+      types: pg.types,
       internalSchema: 'postgres_input',
       install: true,
       discoveryInterval: 5000,

@@ -228,7 +228,6 @@ test('pulls wait before the first term and between two terms', async () => {
   const pull = queue.next();
   expect(await isSettled(pull)).toBe(false);
   expect(queue.inHand).toBe(0);
-  queue.settle('1');
   queue.end();
   expect(await pull).toEqual(DONE);
 });

@@ -1,0 +1,144 @@
+/** The statements that keep what is known of changes that failed, and those that park, redrive and discard changes. */
+import { quoteLiteral } from '../postgres/quoting.ts';
+import type { Statement } from '../postgres/session.ts';
+import {
+  SINGLE_COLUMNS,
+  publicSequenceSql,
+  putBack,
+  redrivenSql,
+  unpacked,
+  writtenRowSql,
+} from '../schema/log-layout.ts';
+import type { Names } from '../schema/names.ts';
+import { encodeNodeMessage } from '../schema/node-channel.ts';
+import { held } from './acknowledgements-sql.ts';
+
+export interface FailuresSql {
+  readonly sweep: Statement;
+  readonly load: Statement;
+  readonly fail: Statement;
+  readonly suspect: Statement;
+  readonly clear: Statement;
+  readonly park: Statement;
+  readonly parked: Statement;
+  readonly countParked: Statement;
+  readonly redrive: Statement;
+  readonly discard: Statement;
+}
+
+/** Bare columns of the log, of which a redriven row has its change's number negated. */
+const columnsOf = (seq: string): string => SINGLE_COLUMNS.replace(/^seq\b/, seq);
+
+export const failuresSql = (names: Names): FailuresSql => {
+  const { logTable, lockTable, failedTable, parkedTable, nodeChannel } = names;
+  /** $1: public sequences; null for all. */
+  const chosen = '($1::text[] IS NULL OR sequence = ANY ($1::text[]))';
+  return {
+    /** Forgets changes that are no longer in the log. */
+    sweep: {
+      name: 'failed_sweep',
+      text: `
+DELETE FROM ${failedTable.sql} f
+WHERE NOT EXISTS (SELECT FROM ${logTable.sql} WHERE seq IN (f.seq, ${writtenRowSql('f.seq')}))`,
+    },
+    load: {
+      name: 'failed_load',
+      text: `
+SELECT sequence, seq::text, attempts, deaths, error,
+  coalesce(extract(epoch FROM next_at - clock_timestamp()) * 1000, 0)::float8 AS delay
+FROM ${failedTable.sql} ORDER BY seq`,
+    },
+    /** $1: public sequences. $2: holder. $3: token. $4: numbers. $5: attempts. $6: errors. $7: delays in milliseconds. Returns a row if the lease is held. */
+    fail: {
+      name: 'failed_fail',
+      text: `
+WITH ${held(lockTable)}, noted AS (
+  INSERT INTO ${failedTable.sql} (sequence, seq, attempts, error, next_at)
+  SELECT sequence, seq, attempts, error, clock_timestamp() + delay * interval '1 millisecond'
+  FROM unnest($1::text[], $4::bigint[], $5::integer[], $6::text[], $7::float8[]) f (sequence, seq, attempts, error, delay)
+  WHERE EXISTS (SELECT FROM held)
+  ON CONFLICT (sequence) DO UPDATE SET attempts = excluded.attempts, error = excluded.error, next_at = excluded.next_at
+)
+SELECT FROM held`,
+    },
+    /** $1: public sequences. $2: holder. $3: token. $4: numbers. Returns a row if the lease is held. */
+    suspect: {
+      name: 'failed_suspect',
+      text: `
+WITH ${held(lockTable)}, noted AS (
+  INSERT INTO ${failedTable.sql} (sequence, seq, deaths)
+  SELECT sequence, seq, 1 FROM unnest($1::text[], $4::bigint[]) f (sequence, seq)
+  WHERE EXISTS (SELECT FROM held)
+  ON CONFLICT (sequence) DO UPDATE SET deaths = ${failedTable.sql}.deaths + 1
+)
+SELECT FROM held`,
+    },
+    /** $1: public sequences. $2: holder. $3: token. They caused no death. Returns a row if the lease is held. */
+    clear: {
+      name: 'failed_clear',
+      text: `
+WITH ${held(lockTable)}, gone AS (
+  DELETE FROM ${failedTable.sql} WHERE sequence = ANY ($1::text[]) AND attempts = 0 AND EXISTS (SELECT FROM held)
+), cleared AS (
+  UPDATE ${failedTable.sql} SET deaths = 0
+  WHERE sequence = ANY ($1::text[]) AND attempts > 0 AND deaths > 0 AND EXISTS (SELECT FROM held)
+)
+SELECT FROM held`,
+    },
+    /**
+     * $1: the change's number, in an array. $2: holder. $3: token. $4: the rows that can hold it. $5: public sequence. $6: attempts. $7: error.
+     * Returns a row if the lease is held. The rest of a packed row is put back.
+     */
+    park: {
+      name: 'log_park',
+      text: `
+WITH ${held(lockTable)}, gone AS (
+  DELETE FROM ${logTable.sql} WHERE seq = ANY ($4::bigint[]) AND EXISTS (SELECT FROM held)
+  RETURNING *
+), rest AS (
+  ${putBack(logTable, 'gone', '$1::bigint[]')}
+), parked AS (
+  INSERT INTO ${parkedTable.sql} (sequence, ${SINGLE_COLUMNS}, attempts, error)
+  SELECT $5, ${SINGLE_COLUMNS}, $6, $7 FROM (
+    SELECT ${columnsOf('abs(seq) AS seq')} FROM gone WHERE size IS NULL AND seq = ANY ($1::bigint[])
+    UNION ALL ${unpacked('gone', 'packed.seq + change.n = ANY ($1::bigint[])')}
+  ) change
+  WHERE $5 = ${publicSequenceSql('seq', 'at', 'key')}
+  ON CONFLICT (sequence) DO NOTHING
+), forgotten AS (
+  DELETE FROM ${failedTable.sql} WHERE sequence = $5 AND EXISTS (SELECT FROM held)
+)
+SELECT FROM held`,
+    },
+    /** $1: how many. $2: after this public sequence; null for the first. */
+    parked: {
+      name: 'parked_list',
+      text: `
+SELECT seq::text, at, tbl, id, op, key, NULL::integer AS size, xid::text, before, after, shape, origin, context, attempts, error, parked_at
+FROM ${parkedTable.sql}
+WHERE $2::text IS NULL OR sequence::numeric > $2::numeric
+ORDER BY sequence::numeric LIMIT $1`,
+    },
+    countParked: { name: 'parked_count', text: `SELECT count(*)::int AS parked FROM ${parkedTable.sql}` },
+    /** $1: public sequences; null for all. Returns their number. */
+    redrive: {
+      name: 'parked_redrive',
+      text: `
+WITH chosen AS (
+  DELETE FROM ${parkedTable.sql} WHERE ${chosen} RETURNING *
+), redriven AS (
+  INSERT INTO ${logTable.sql} (${SINGLE_COLUMNS})
+  SELECT ${columnsOf(redrivenSql('seq'))} FROM chosen
+  RETURNING seq
+), told AS (
+  SELECT pg_notify(${quoteLiteral(nodeChannel)}, ${quoteLiteral(encodeNodeMessage({ kind: 'redriven' }))}) FROM redriven LIMIT 1
+)
+SELECT (SELECT count(*)::int FROM redriven) AS count, (SELECT count(*) FROM told) AS told`,
+    },
+    /** $1: public sequences; null for all. Returns their number. */
+    discard: {
+      name: 'parked_discard',
+      text: `WITH gone AS (DELETE FROM ${parkedTable.sql} WHERE ${chosen} RETURNING 1) SELECT count(*)::int AS count FROM gone`,
+    },
+  };
+};

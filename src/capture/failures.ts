@@ -1,0 +1,175 @@
+/**
+ * What is known of changes that failed, and the changes that were parked.
+ *
+ * A change that has never failed is in the log alone. After a failure a row in the table of failures has its attempts and its next time, so
+ * that another node goes on with them. The row is a note: it is written after the handler has failed, and what is lost with a node is
+ * at most one count. Rows of changes that are gone from the log are swept at the beginning of a term.
+ *
+ * To park a change moves it from the log to the table of parked changes. To redrive it moves it back, under the negative of its number:
+ * no pass meets it there, since passes begin above zero. The active node reads such rows at the beginning of its term, and when it is told. It
+ * knows by their numbers which of them it has read.
+ */
+import { PostgresInputError } from '../api/errors.ts';
+import type { Session } from '../postgres/session.ts';
+import { isMissing, isPrivilegeError } from '../postgres/sqlstates.ts';
+import { original } from '../schema/log-layout.ts';
+import type { Names } from '../schema/names.ts';
+import { type Hold, leaseLost, rowsThatHold } from './acknowledgements.ts';
+import { type FailuresSql, failuresSql } from './failures-sql.ts';
+
+/** A change in the log, as `Change` names it. */
+export interface LoggedChange {
+  readonly sequence: string;
+  readonly stamp: string;
+}
+
+export interface Failure extends LoggedChange {
+  /** How many times it failed. */
+  readonly attempts: number;
+  readonly error: string | null;
+  /** Milliseconds from now until it may come again; 0 or less: now. */
+  readonly delay: number;
+  /** How many times it was suspected, and its node died. */
+  readonly deaths: number;
+}
+
+export interface Failures {
+  /** All that is known, at the beginning of a term. */
+  load(): Promise<readonly Failure[]>;
+  /** Notes a failure. Those of one turn of the event loop go together. */
+  fail(
+    change: LoggedChange,
+    failure: { readonly error: string; readonly delay: number; readonly attempts: number },
+  ): Promise<void>;
+  /** Moves a change out of the log to the parked ones. */
+  park(change: LoggedChange, reason: { readonly error: string; readonly attempts: number }): Promise<void>;
+  /** To be called before suspects are handed out: each is counted as dead until it is cleared. */
+  suspect(changes: readonly LoggedChange[]): Promise<void>;
+  /** These killed no node. */
+  clear(changes: readonly LoggedChange[]): Promise<void>;
+}
+
+interface FailureRow {
+  readonly sequence: string;
+  readonly seq: string;
+  readonly attempts: number;
+  readonly deaths: number;
+  readonly error: string | null;
+  readonly delay: number;
+}
+
+interface Noted {
+  readonly change: LoggedChange;
+  readonly failure: { readonly error: string; readonly delay: number; readonly attempts: number };
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** Of an error's text, in characters: enough for a stack. */
+const MAX_ERROR = 10_000;
+
+/** The failures of an input, written under the lease. Every method throws ERR_LEASE_LOST, ERR_CONNECTION_LOST, and ERR_INSTALL where a right is missing. */
+export class FailureTable implements Failures {
+  readonly #session: Session;
+  readonly #hold: Hold;
+  readonly #sql: FailuresSql;
+  #gathering: Noted[] = [];
+
+  readonly #onParked: (sequence: string) => void;
+
+  /** `onParked` is called with the number of each change that was parked. */
+  constructor(session: Session, names: Names, hold: Hold, onParked: (sequence: string) => void = () => {}) {
+    this.#onParked = onParked;
+    this.#session = session;
+    this.#hold = hold;
+    this.#sql = failuresSql(names);
+  }
+
+  async load(): Promise<readonly Failure[]> {
+    await refusedClearly(() => this.#session.query(this.#sql.sweep));
+    const rows = await this.#session.query<FailureRow>(this.#sql.load);
+    return rows.map(({ sequence, seq, ...known }) => ({
+      ...known,
+      sequence: seq,
+      stamp: sequence.slice(original(seq).length),
+    }));
+  }
+
+  fail(change: LoggedChange, failure: Noted['failure']): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#gathering.push({ change, failure, resolve, reject });
+      if (this.#gathering.length === 1) setImmediate(() => void this.#noteAll());
+    });
+  }
+
+  async park(change: LoggedChange, { error, attempts }: { error: string; attempts: number }): Promise<void> {
+    const { sequence } = change;
+    await this.#write(this.#sql.park, [
+      [sequence],
+      [...rowsThatHold([sequence])],
+      nameOf(change),
+      attempts,
+      stored(error),
+    ]);
+    this.#onParked(sequence);
+  }
+
+  async suspect(changes: readonly LoggedChange[]): Promise<void> {
+    if (changes.length === 0) return;
+    await this.#write(this.#sql.suspect, [changes.map(nameOf), changes.map(({ sequence }) => sequence)]);
+  }
+
+  async clear(changes: readonly LoggedChange[]): Promise<void> {
+    if (changes.length > 0) await this.#write(this.#sql.clear, [changes.map(nameOf)]);
+  }
+
+  async #noteAll(): Promise<void> {
+    const noted = this.#gathering;
+    this.#gathering = [];
+    try {
+      await this.#write(this.#sql.fail, [
+        noted.map(({ change }) => nameOf(change)),
+        noted.map(({ change }) => change.sequence),
+        noted.map(({ failure }) => failure.attempts),
+        noted.map(({ failure }) => stored(failure.error)),
+        noted.map(({ failure }) => failure.delay),
+      ]);
+      for (const { resolve } of noted) resolve();
+    } catch (error) {
+      for (const { reject } of noted) reject(error);
+    }
+  }
+
+  /** Runs a statement whose second and third value are the lease's holder and token. */
+  async #write(
+    statement: FailuresSql[keyof FailuresSql],
+    [first, ...rest]: readonly unknown[],
+  ): Promise<void> {
+    const { holder, token } = this.#hold;
+    if (token === null) throw leaseLost();
+    const values = [first, holder, token, ...rest];
+    const [held] = await refusedClearly(() => this.#session.query(statement, values));
+    if (!held) throw leaseLost();
+  }
+}
+
+/** The public sequence. */
+const nameOf = ({ sequence, stamp }: LoggedChange): string => original(sequence) + stamp;
+
+/** PostgreSQL's text has no NUL. */
+const stored = (error: string): string => error.replaceAll('\0', '\uFFFD').slice(0, MAX_ERROR);
+
+/** @throws {PostgresInputError} ERR_INSTALL where the tables or the rights on them are missing */
+export async function refusedClearly<Result>(task: () => Promise<Result>): Promise<Result> {
+  try {
+    return await task();
+  } catch (cause) {
+    if (!isPrivilegeError(cause) && !isMissing(cause)) throw cause;
+    throw new PostgresInputError(
+      'ERR_INSTALL',
+      `failed and parked changes can't be kept (${(cause as Error).message}): install again, or have a DBA run what ` +
+        '`plan --grant-to` prints',
+      { cause },
+    );
+  }
+}

@@ -1,0 +1,56 @@
+/** Reads the changes that were put back after they had been parked. Their numbers are negative, so that no pass meets them. */
+import type { Session } from '../postgres/session.ts';
+import { Unpacker } from '../schema/log-layout.ts';
+import type { Names } from '../schema/names.ts';
+import { type PageRow, changeLogSql } from './change-log-sql.ts';
+import { type Change, changeOf } from './change.ts';
+import type { Sink } from './sink.ts';
+
+/** Rows at once. A page's text is bounded by that of what was handed out before and failed. */
+const PAGE = 100;
+
+export class Redriven {
+  readonly #session: Session;
+  readonly #sink: Sink;
+  readonly #names: Names;
+  readonly #unpacker = new Unpacker(changeOf);
+  /** The changes that were read in this term. One of them comes again only if it has been parked since. */
+  readonly #read = new Set<string>();
+
+  constructor(session: Session, names: Names, sink: Sink) {
+    this.#session = session;
+    this.#names = names;
+    this.#sink = sink;
+  }
+
+  /** Brings the redriven changes to the sink that were not brought before. Returns their number. */
+  async readAll(signal: AbortSignal): Promise<number> {
+    const { redriven } = changeLogSql(this.#names);
+    let found = 0;
+    for (let after = '0'; ;) {
+      await this.#sink.waitForRoom(PAGE, signal);
+      if (signal.aborted) return found;
+      const changes: Change[] = [];
+      await this.#session.eachRow(redriven, [after, PAGE], (row: PageRow) =>
+        this.#unpacker.unpack(row, changes),
+      );
+      const fresh = changes.filter(({ sequence }) => !this.#read.has(sequence!));
+      for (const { sequence } of fresh) this.#read.add(sequence!);
+      this.#sink.push(fresh);
+      found += fresh.length;
+      if (changes.length < PAGE) return found;
+      after = changes.at(-1)!.sequence!;
+    }
+  }
+
+  /** The number under which the log has the change with this one. */
+  numberOf(seq: string): string {
+    const number = `-${seq}`;
+    return this.#read.has(number) ? number : seq;
+  }
+
+  /** A parked change may be redriven again. */
+  forget(number: string): void {
+    this.#read.delete(number);
+  }
+}

@@ -1,0 +1,10 @@
+CREATE TABLE "postgres_input"."failed_postgres_input_golden" (
+  sequence text PRIMARY KEY,
+  seq bigint NOT NULL,
+  attempts integer NOT NULL DEFAULT 0,
+  deaths integer NOT NULL DEFAULT 0,
+  error text,
+  next_at timestamptz
+);
+
+REVOKE ALL ON TABLE "postgres_input"."failed_postgres_input_golden" FROM PUBLIC;
