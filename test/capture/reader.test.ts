@@ -1,9 +1,6 @@
 import { describe, expect, inject, onTestFinished, test } from 'vitest';
-import { readSecret } from '../../src/capture/capture.ts';
 import { Reader } from '../../src/capture/reader.ts';
-import { Delivery } from '../../src/delivery/delivery.ts';
 import type { ChangeEvent, PostgresInput, PostgresInputOptions } from '../../src/index.ts';
-import { Listener } from '../../src/postgres/listener.ts';
 import { quoteIdentifier } from '../../src/postgres/quoting.ts';
 import { Wakeup } from '../../src/postgres/wakeup.ts';
 import { namesOf } from '../../src/schema/names.ts';
@@ -120,12 +117,6 @@ async function untilTurning(database: TestDatabase): Promise<void> {
 
 const insert = ({ query }: Pick<TestDatabase, 'query'>, ...ids: number[]) =>
   query('INSERT INTO items SELECT unnest($1::int[])', [ids]);
-
-/** In statements of 50 rows: larger ones are packed. */
-async function insertMany(database: TestDatabase, first: number, last: number): Promise<void> {
-  for (let from = first; from <= last; from += 50)
-    await database.query('INSERT INTO items SELECT generate_series($1::int, $1::int + 49)', [from]);
-}
 
 /** A connection for a transaction. */
 async function transaction(database: TestDatabase): Promise<Pick<TestDatabase, 'query'>> {
@@ -596,73 +587,13 @@ test('a slow consumer gets every change once and in order', async () => {
   const { database, consumer } = await setup({}, { each });
   await insert(database, 1);
   await consumer.count(1);
-  await insertMany(database, 2, 9001);
+  for (let from = 2; from < 9002; from += 50) {
+    await database.query('INSERT INTO items SELECT generate_series($1::int, $1::int + 49)', [from]);
+  }
   await untilQueueIsFull(database);
   hold.wake();
   await consumer.count(9001);
   expect(consumer.ids).toEqual(Array.from({ length: 9001 }, (_, n) => String(n + 1)));
-});
-
-test('reads no more than the sink has room for', async () => {
-  await using fixture = await setupSessions();
-  const { names, database } = fixture;
-  const session = await fixture.session();
-  const delivery = new Delivery({
-    trigger: 'test',
-    fencingToken: '1',
-    maxInFlight: 9000,
-    mayHandOut: () => true,
-    acknowledge: () => {},
-    ready: () => {},
-  });
-  let [leastRoom, isWaiting, isAsleep] = [Infinity, false, false];
-  const reader = new Reader({
-    session,
-    names,
-    secret: await readSecret(session, names),
-    sink: {
-      get room() {
-        return delivery.room;
-      },
-      push(changes) {
-        delivery.push(changes);
-        leastRoom = Math.min(leastRoom, delivery.room);
-      },
-      async waitForRoom(weight, signal) {
-        isWaiting = delivery.room < weight;
-        await delivery.waitForRoom(weight, signal);
-      },
-    },
-    foreignNotifications: 'accept',
-    markerTimeout: 60_000,
-    notify: (...[notice]) => (isAsleep ||= notice === 'asleep'),
-    fail: () => {},
-  });
-  const listener = await Listener.connect(session.endpoint, [names.channel, names.nodeChannel], {
-    applicationName: 'test',
-    connectTimeout: 15_000,
-    heartbeat: 20_000,
-  });
-  onTestFinished(() => listener.close());
-  listener.onNotification = (channel, payload) => {
-    if (channel === names.channel) reader.onNotification(payload);
-    else reader.onMarker(payload);
-  };
-  const stop = new AbortController();
-  const reading = reader.run(stop.signal);
-  await until(() => isAsleep);
-  await insertMany(database, 1, 9000);
-  await until(() => isWaiting);
-  const ids: string[] = [];
-  await until(() => {
-    // A few at a time, so that the reader meets every amount of room.
-    for (let n = 0; n < 100 && delivery.canHandOut; n++) ids.push(delivery.handOut().id);
-    return ids.length >= 9000;
-  });
-  stop.abort();
-  await reading;
-  expect(ids).toEqual(Array.from({ length: 9000 }, (_, n) => String(n + 1)));
-  expect(leastRoom).toBeGreaterThanOrEqual(0);
 });
 
 test('masses of foreign notifications push out no logged change', async () => {
