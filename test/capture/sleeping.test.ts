@@ -8,6 +8,7 @@ import { type Announcement, Sleeping } from '../../src/capture/sleeping.ts';
 import { WriteRate } from '../../src/capture/write-rate.ts';
 import { Listener } from '../../src/postgres/listener.ts';
 import { Wakeup } from '../../src/postgres/wakeup.ts';
+import { replaceNotify } from '../support/replace-notify.ts';
 import { setupSessions } from '../support/setup-sessions.ts';
 import { until } from '../support/until.ts';
 
@@ -15,15 +16,13 @@ test('a notification queue that fills up while the reader takes the sleep lock k
   await using fixture = await setupSessions();
   const { names, database } = fixture;
   const session = await fixture.session();
-  const query = session.query.bind(session);
-  // The lock is taken for real; then the commit fails as it does when the queue is full.
-  session.query = async (statement, ...rest) => {
-    const rows = await query(statement, ...rest);
-    if (typeof statement === 'object' && statement.name === 'reader_fall_asleep') {
-      throw Object.assign(new Error('too many notifications in the NOTIFY queue'), { code: '54000' });
-    }
-    return rows as never;
-  };
+  // The lock is taken first; then notifying fails as a commit does when the queue is full.
+  await database.query('CREATE SEQUENCE attempts');
+  await replaceNotify(
+    database,
+    `PERFORM nextval('public.attempts');
+     RAISE 'too many notifications in the NOTIFY queue' USING ERRCODE = 'program_limit_exceeded';`,
+  );
   const heard: Notice[] = [];
   const sleeping = new Sleeping({
     session,
@@ -44,6 +43,7 @@ test('a notification queue that fills up while the reader takes the sleep lock k
   ).toEqual([]);
   // Until the queue has been looked at again, the lock is not even tried: a writer might notify meanwhile.
   expect(await sleeping.sleep(signal)).toBe(false);
+  expect(await database.query('SELECT last_value::int AS attempts FROM attempts')).toEqual([{ attempts: 1 }]);
 });
 
 test('the order of two changes of a row is kept when the second is notified before the first is read', async () => {

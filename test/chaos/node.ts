@@ -19,7 +19,7 @@ const report = (message: Report): void => void writeSync(journal, `${JSON.string
 
 function tell(message: Report): void {
   report(message);
-  process.send!(message);
+  if (process.connected) process.send!(message);
 }
 
 async function make(): Promise<PostgresInput> {

@@ -1,34 +1,44 @@
-import { setTimeout as delay } from 'node:timers/promises';
-import { expect, onTestFinished, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Installation } from '../../src/api/installation.ts';
 import type { Notice } from '../../src/api/lifecycle-events.ts';
 import { withSession } from '../../src/node/connect.ts';
 import { Discovery } from '../../src/node/discovery.ts';
-import { Session } from '../../src/postgres/session.ts';
-import { createDatabase, createRole } from '../support/database.ts';
+import type { Session } from '../../src/postgres/session.ts';
+import { type TestDatabase, createDatabase, createRole } from '../support/database.ts';
 import { installationOf, setupApplication } from '../support/setup-installation.ts';
 import { type SessionsFixture, setupSessions } from '../support/setup-sessions.ts';
 import { until } from '../support/until.ts';
 
-/** Makes the fingerprint of the catalog take so many milliseconds, and counts how often it was asked for. */
-function slowFingerprint(session: Session, ms: number) {
-  const counter = { asked: 0 };
-  const query = Reflect.get<Session, 'query'>(session, 'query');
-  vi.spyOn(session, 'query').mockImplementation(async function (
-    this: Session,
-    ...args: Parameters<typeof query>
-  ) {
-    if (typeof args[0] === 'object' && args[0].name === 'catalog_fingerprint') {
-      counter.asked++;
-      await delay(ms);
-    }
-    return (await query.apply(this, args)) as never;
-  });
-  return counter;
+/**
+ * Makes every fingerprint of the catalog take long, until `signal` aborts: a catalog table that the fingerprint reads is locked, and
+ * released when a fingerprint has waited for the lock for long enough, or anything else waits for the lock at all.
+ */
+async function slowFingerprints(database: TestDatabase, signal: AbortSignal): Promise<void> {
+  const locker = await database.client();
+  while (!signal.aborted) {
+    await locker.query('BEGIN; LOCK TABLE pg_catalog.pg_inherits');
+    await until(async () => {
+      const due = await database.query(
+        `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+         AND (query NOT LIKE '%AS fingerprint%' OR clock_timestamp() - query_start > interval '110 ms')`,
+      );
+      return signal.aborted || due.length > 0;
+    });
+    await locker.query('COMMIT');
+  }
+}
+
+/** Whether a session has ever asked for the fingerprint. */
+async function hasAsked(session: Session): Promise<boolean> {
+  const prepared = await session.query(
+    "SELECT FROM pg_prepared_statements WHERE name = 'catalog_fingerprint'",
+  );
+  return prepared.length > 0;
 }
 
 test('a slow discovery uses a connection of its own, so that no renewal of the lease waits', async () => {
   await using fixture = await setupSessions({ discoveryInterval: 20 });
+  const { database } = fixture;
   const watched: (readonly string[])[] = [];
   const others: Notice[] = [];
   const discovery = new Discovery(fixture.settings, fixture.names, (...notice) => {
@@ -36,18 +46,20 @@ test('a slow discovery uses a connection of its own, so that no renewal of the l
     else others.push(notice);
   });
   const stop = new AbortController();
+  const slowing = slowFingerprints(database, stop.signal);
   const [starting, control] = [await fixture.session(), await fixture.session()];
-  slowFingerprint(starting, 200);
   await discovery.join(starting, 'joining', stop.signal);
-  const counter = slowFingerprint(control, 0);
+  await database.query('CREATE TABLE later (id int PRIMARY KEY)');
   const watching = discovery.watch(control, stop.signal);
-  await fixture.database.query('CREATE TABLE later (id int PRIMARY KEY)');
   await until(() => watched.length > 1);
+  await database.query('CREATE TABLE more (id int PRIMARY KEY)');
+  await until(() => watched.length > 2);
   stop.abort();
-  await watching;
-  expect(watched).toEqual([['items'], ['items', 'later']]);
+  await Promise.all([watching, slowing]);
+  expect(watched).toEqual([['items'], ['items', 'later'], ['items', 'later', 'more']]);
   expect(others).toEqual([]);
-  expect(counter.asked).toBe(0);
+  expect(await hasAsked(starting)).toBe(true);
+  expect(await hasAsked(control)).toBe(false);
 });
 
 /** Refuses a kind of statement as long as the table `other.refusing` has a row: the catalog shows nothing of that. */
@@ -87,19 +99,18 @@ test('tries a refused table again also where the fingerprint takes long', async 
   await using fixture = await setupSessions({ discoveryInterval: 10 });
   await refuse(fixture, 'CREATE TRIGGER', '53100');
   await fixture.database.query('CREATE TABLE later (id int PRIMARY KEY)');
-  slowFingerprint(Session.prototype, 101);
-  onTestFinished(() => void vi.restoreAllMocks());
   const installed: Installation[] = [];
   const discovery = new Discovery(fixture.settings, fixture.names, (...notice) => {
     if (notice[0] === 'installed') installed.push(notice[1]);
   });
   const stop = new AbortController();
+  const slowing = slowFingerprints(fixture.database, stop.signal);
   const watching = discovery.watch(await fixture.session(), stop.signal);
   await until(() => installed.length > 0);
   await fixture.database.query('DELETE FROM other.refusing');
   await until(() => installed.at(-1)!.watched.includes('later'));
   stop.abort();
-  await watching;
+  await Promise.all([watching, slowing]);
   expect(installed.at(-1)).toEqual({ watched: ['items', 'later'], unwatchable: [], pending: [] });
 });
 

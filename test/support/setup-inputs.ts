@@ -3,6 +3,7 @@ import { inject } from 'vitest';
 import { type PostgresInput, type PostgresInputOptions, newPostgresInput } from '../../src/index.ts';
 import { PATIENT } from './consumer.ts';
 import { type TestDatabase, createDatabase } from './database.ts';
+import { until } from './until.ts';
 
 export interface InputsFixture extends AsyncDisposable {
   readonly database: TestDatabase;
@@ -38,3 +39,16 @@ export async function connections(database: TestDatabase): Promise<number> {
   );
   return row!.n;
 }
+
+/**
+ * Waits until the queue of the active node has no room for a page. While the reader is awake and has room, the control session gets a
+ * statement every 50 ms at least.
+ */
+export const untilQueueIsFull = (database: TestDatabase): Promise<void> =>
+  until(async () => {
+    const still = await database.query(
+      `SELECT FROM pg_stat_activity WHERE state = 'idle' AND clock_timestamp() - state_change > interval '200 ms'
+       AND pid = (SELECT backend_pid FROM postgres_input.lock_postgres_input_test_input)`,
+    );
+    return still.length > 0;
+  });
