@@ -1,7 +1,14 @@
 /** The statements that read the change log. */
 import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Statement } from '../postgres/session.ts';
-import { CHANGES, type LogRow, READ_COLUMNS, STRIDE, lastSequenceOfRow } from '../schema/log-layout.ts';
+import {
+  CHANGES,
+  IN_PLACE_OF_ADDED,
+  type LogRow,
+  READ_COLUMNS,
+  STRIDE,
+  lastSequenceOfRow,
+} from '../schema/log-layout.ts';
 import { type Names, type ObjectName } from '../schema/names.ts';
 import { TEXT_OF_A_CHANGE } from './change.ts';
 
@@ -90,18 +97,18 @@ FROM pass
 UNION ALL
 SELECT ${READ_COLUMNS.map((column) => bounded[column] ?? column).join(', ')}, nullif(text, 0) FROM (
   SELECT found.*, sum(${WEIGHT}) OVER (ROWS UNBOUNDED PRECEDING) AS weight FROM (
-    SELECT after, after + step AS upto, after > first
+    SELECT ${IN_PLACE_OF_ADDED}, below, below + step AS upto, below > first
       AND clock_timestamp() > statement_timestamp() + $3::float8 * interval '1 millisecond' AS late
-    FROM span, generate_series(first, last, step) after
+    FROM span, generate_series(first, last, step) below
     OFFSET 0
   ) w, LATERAL (
     (
       SELECT ${columns}, ${TEXT} AS text FROM ${logTable.sql}
-      WHERE NOT w.late AND seq > w.after AND seq <= w.upto AND ${wanted}
+      WHERE NOT w.late AND seq > w.below AND seq <= w.upto AND ${wanted}
       ORDER BY seq
     )
     UNION ALL
-    SELECT ${inPlaceOfRow({ seq: 'w.after' })}, 0 WHERE w.late
+    SELECT ${inPlaceOfRow({ seq: 'w.below' })}, 0 WHERE w.late
   ) found
   LIMIT $5
 ) page
@@ -156,8 +163,9 @@ SELECT coalesce(nullif(${drawn(names.logSequence)}, 0), (SELECT max(seq) FROM ${
   redriven: {
     name: 'log_redriven',
     text: `
-SELECT ${READ_COLUMNS.map((column) => bounded[column] ?? column).join(', ')}, nullif(text, 0)
-FROM (SELECT *, ${TEXT} AS text FROM ${names.logTable.sql} WHERE seq < $1::bigint ORDER BY seq DESC LIMIT $2) redriven
+SELECT ${READ_COLUMNS.map((column) => bounded[column] ?? `redriven.${column}`).join(', ')}, nullif(text, 0)
+FROM (SELECT ${IN_PLACE_OF_ADDED}) absent,
+  LATERAL (SELECT ${columns}, ${TEXT} AS text FROM ${names.logTable.sql} WHERE seq < $1::bigint ORDER BY seq DESC LIMIT $2) redriven
 ORDER BY seq DESC`,
   },
   /** How many changes are in the log, and when the oldest was written. */

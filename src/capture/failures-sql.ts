@@ -2,7 +2,9 @@
 import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Statement } from '../postgres/session.ts';
 import {
+  IN_PLACE_OF_ADDED,
   SINGLE_COLUMNS,
+  insertRows,
   publicSequenceSql,
   putBack,
   redrivenSql,
@@ -100,7 +102,8 @@ WITH ${held(lockTable)}, gone AS (
 ), parked AS (
   INSERT INTO ${parkedTable.sql} (sequence, ${SINGLE_COLUMNS}, attempts, error)
   SELECT $5, ${SINGLE_COLUMNS}, $6, $7 FROM (
-    SELECT ${columnsOf('abs(seq) AS seq')} FROM gone WHERE size IS NULL AND seq = ANY ($1::bigint[])
+    SELECT single.* FROM (SELECT ${IN_PLACE_OF_ADDED}) absent,
+      LATERAL (SELECT ${columnsOf('abs(seq) AS seq')} FROM gone WHERE size IS NULL AND seq = ANY ($1::bigint[])) single
     UNION ALL ${unpacked('gone', 'packed.seq + change.n = ANY ($1::bigint[])')}
   ) change
   WHERE $5 = ${publicSequenceSql('seq', 'at', 'key')}
@@ -127,8 +130,7 @@ ORDER BY sequence::numeric LIMIT $1`,
 WITH chosen AS (
   DELETE FROM ${parkedTable.sql} WHERE ${chosen} RETURNING *
 ), redriven AS (
-  INSERT INTO ${logTable.sql} (${SINGLE_COLUMNS})
-  SELECT ${columnsOf(redrivenSql('seq'))} FROM chosen
+  ${insertRows(logTable, `SELECT ${columnsOf(`${redrivenSql('seq')} AS seq`)} FROM chosen`)}
   RETURNING seq
 ), told AS (
   SELECT pg_notify(${quoteLiteral(nodeChannel)}, ${quoteLiteral(encodeNodeMessage({ kind: 'redriven' }))}) FROM redriven LIMIT 1

@@ -1,6 +1,7 @@
 /** What of ours, and of the original's, the database's catalog holds. */
 import type { Session, Statement } from '../postgres/session.ts';
 import { inputOf } from './create-function.ts';
+import { ADDED_COLUMNS } from './log-layout.ts';
 import { VERSION_LINE } from './migrations.ts';
 import { LEASE_RESOURCE, type Names, RECORD_FUNCTIONS, TRIGGER_EVENTS } from './names.ts';
 import { sharedFunctions } from './shared-functions.ts';
@@ -58,6 +59,8 @@ export interface Catalog {
   readonly withoutDefault: readonly { readonly table: string; readonly column: string }[];
   /** Whether the sequence of the log exists. */
   readonly hasSequence: boolean;
+  /** Whether the log has the columns that version 4 has added. */
+  readonly hasLogColumns: boolean;
   readonly functions: ExistingFunction[];
   readonly triggers: ExistingTrigger[];
   /** Whether the original's function exists, and the role in use may drop it. */
@@ -70,7 +73,7 @@ export interface Catalog {
 // line, and is this input's when it writes to the input's log.
 // $1: internal schema. $2: names of the internal tables. $3: how a function of version 1 writes to the log. $4: names of the shared functions.
 // $5: the original's function. $6: the log's name. $7: a regular expression that finds a function's version. $8: the lock table's name.
-// $9: the input's id, as JSON. $10: a regular expression that the names of trigger functions match. $11: the log's sequence.
+// $9: the input's id, as JSON. $10: a regular expression that the names of trigger functions match. $11: the log's sequence. $12: the columns that version 4 has added to the log.
 const existing: Statement = {
   name: 'catalog_existing',
   text: `
@@ -103,6 +106,7 @@ SELECT
    JOIN pg_attribute a ON a.attrelid = internal.oid AND a.attnum > 0 AND NOT a.attisdropped AND NOT a.atthasdef) AS "withoutDefault",
   EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname = $11 AND c.relkind = 'S') AS "hasSequence",
+  EXISTS (SELECT FROM internal WHERE relname = $6 AND columns @> $12::text[]) AS "hasLogColumns",
   (SELECT coalesce(json_agg(json_build_object(
      'name', proname, 'arguments', arguments, 'settings', proconfig, 'certain', certain,
      'owner', pg_get_userbyid(proowner), 'volatility', provolatile, 'isDefiner', prosecdef, 'isStrict', proisstrict, 'returns', pg_get_function_result(oid),
@@ -163,6 +167,7 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
     JSON.stringify(names.id),
     RECORD_FUNCTIONS,
     names.logSequence.name,
+    ADDED_COLUMNS,
   ];
   const [row] = await session.query<Found>(existing, values, COMPARISON_TIMEOUT);
   const found = row!;

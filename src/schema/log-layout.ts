@@ -60,8 +60,13 @@ export const logColumns = (sequence: ObjectName): string => `
   origin text,
   context text`;
 
-/** The columns that version 4 has added. */
+/**
+ * The columns that version 4 has added. A log of an earlier version may be without them for hours, while a transaction stays open that has
+ * written to it. A statement that reads them takes them, unqualified, from the log beside {@link IN_PLACE_OF_ADDED}: where the log has no such
+ * column, SQL takes it from there. PostgreSQL prepares the statement anew when the log has them.
+ */
 export const ADDED_COLUMNS = ['before', 'after', 'shape', 'origin', 'context'];
+export const IN_PLACE_OF_ADDED = ADDED_COLUMNS.map((column) => `NULL::text AS ${column}`).join(', ');
 
 /** The settings by which a transaction says of itself who writes and why. The columns `origin` and `context` have them as defaults. */
 export const TAGS = { origin: 'postgres_input.origin', context: 'postgres_input.context' } as const;
@@ -213,7 +218,8 @@ export const unpacked = (rows: string, condition = 'true'): string => `
   SELECT packed.seq + change.n AS seq, packed.xid, packed.at, packed.tbl, change.id, packed.op,
     coalesce(change.key::text || CASE WHEN ${isMarked('packed.key')} THEN '${MARK}' ELSE '' END, packed.key) AS key,
     change.before[1] AS before, change.after[1] AS after, packed.shape, packed.origin, packed.context
-  FROM ${rows} packed, ROWS FROM (
+  FROM (SELECT ${IN_PLACE_OF_ADDED}) absent,
+  LATERAL (SELECT ${SINGLE_COLUMNS}, size FROM ${rows}) packed, ROWS FROM (
     json_array_elements_text(packed.id::json),
     json_array_elements(CASE WHEN packed.key LIKE '[%' THEN packed.key ELSE '[]' END::json),
     regexp_matches(packed.before, ${COMPOSITE}, 'g'),
@@ -221,9 +227,13 @@ export const unpacked = (rows: string, condition = 'true'): string => `
   ) WITH ORDINALITY change (id, key, before, after, n)
   WHERE packed.size IS NOT NULL AND ${condition}`;
 
+/** SQL: an INSERT of single rows into the log, which names no column: the log may be without those that version 4 has added. */
+export const insertRows = (log: ObjectName, rows: string): string => `INSERT INTO ${log.sql}
+  SELECT restored.* FROM (${rows}) change, jsonb_populate_record(NULL::${log.sql}, to_jsonb(change)) restored`;
+
 /** SQL: an INSERT of what `unpacked` yields, except the changes whose sequences are in the array `except`. */
 export const putBack = (log: ObjectName, rows: string, except: string): string =>
-  `INSERT INTO ${log.sql} (${SINGLE_COLUMNS})${unpacked(rows, `packed.seq + change.n NOT IN (SELECT unnest(${except}))`)}
+  `${insertRows(log, unpacked(rows, `packed.seq + change.n NOT IN (SELECT unnest(${except}))`))}
   RETURNING seq`;
 
 /** A row as `READ_COLUMNS` brings it. */

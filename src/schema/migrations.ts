@@ -75,12 +75,19 @@ const MIGRATIONS: readonly Migration[] = [
     to: 4,
     summary:
       'the log can hold the rows themselves, and what a transaction says of itself; tables for changes that failed and that were parked',
-    sql: ({ logTable }) => [
-      // The strongest lock, which waits for every open transaction that has written: it is tried for short moments, until there is none.
-      `ALTER TABLE ${logTable.sql} ${ADDED_COLUMNS.map((column) => `ADD COLUMN IF NOT EXISTS ${column} text`).join(', ')}`,
-      ...logColumnSettings(logTable),
-    ],
+    // The tables are made as any that are missing, and the columns by a step of their own, `addLogColumns`.
+    sql: () => [],
   },
+];
+
+/**
+ * Adds the columns of version 4 to a log of an earlier one. That takes the log's strongest lock, which waits for every open transaction that
+ * has written to a watched table. So it is a step of its own, without which everything works that needs no such column, and that
+ * is tried again like the step of a locked table.
+ */
+export const addLogColumns = ({ logTable }: Names): string[] => [
+  `ALTER TABLE ${logTable.sql} ${ADDED_COLUMNS.map((column) => `ADD COLUMN IF NOT EXISTS ${column} text`).join(', ')}`,
+  ...logColumnSettings(logTable),
 ];
 
 /** The steps that lead from a version to this package's. */

@@ -11,6 +11,7 @@ import {
   NewerVersionError,
   RemovedError,
   VERSION,
+  addLogColumns,
   migrate,
   migrationsFrom,
   tooOld,
@@ -123,6 +124,7 @@ export async function plan(
     differences: differing,
     steps: [
       internalStep(existing, names, migrations, isWaiting ? null : functions),
+      logColumnsStep(existing, names),
       ...(isWaiting ? [] : triggerSteps.filter((step) => step.barred === undefined && isFree(step))),
       ...(scope === 'everything' ? leftoverFunctionSteps(existing, names, tables, wanted) : []),
       ...(scope === 'additions' ? [] : [optionsStep(existing, names, own)]),
@@ -192,6 +194,13 @@ function internalStep(
     sql: existing.schemaExists && sql.length > 0 ? [refuseForeignSchema(names), ...sql] : sql,
   };
 }
+
+/** The log counts as a table of the application here: it is tried again until its lock can be had, and pending meanwhile. */
+const logColumnsStep = ({ tables, hasLogColumns }: Catalog, names: Names): Step => ({
+  summary: 'the columns of the log for rows and for what transactions say of themselves',
+  table: locationOf(names.schema, names.logTable.name),
+  sql: hasLogColumns || !tables.includes(names.logTable.name) ? [] : addLogColumns(names),
+});
 
 /** Functions that no trigger needs. */
 function leftoverFunctionSteps(

@@ -5,7 +5,7 @@ import type { Names } from './names.ts';
 
 /** Statements that belong into one transaction. */
 export interface Step {
-  /** What the step is for, in words, if that is not a table. */
+  /** What the step is for, in words, if that is not the triggers of a table. */
   readonly summary?: string;
   /** The table of the application that it touches. */
   readonly table?: string;
@@ -26,8 +26,8 @@ export function dropSteps(sql: readonly string[], kind: Pick<Step, 'essential' |
 }
 
 /** What a step is for, in words. */
-export const summaryOf = ({ table, summary = 'internal objects' }: Pick<Step, 'table' | 'summary'>): string =>
-  table === undefined ? summary : `the triggers of ${table}`;
+export const summaryOf = ({ table, summary }: Pick<Step, 'table' | 'summary'>): string =>
+  summary ?? (table === undefined ? 'internal objects' : `the triggers of ${table}`);
 
 export const isOriginal = (t: ExistingTrigger, names: Names): boolean =>
   t.functionSchema === 'public' && t.function === names.originalFunction;
