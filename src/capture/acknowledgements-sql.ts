@@ -20,7 +20,8 @@ export const held = ({ sql }: ObjectName): string => `held AS MATERIALIZED (
   SELECT FROM ${sql} WHERE resource = ${LEASE_RESOURCE} AND holder = $2 AND token = $3 FOR SHARE
 )`;
 
-export const acknowledgementsSql = ({ logTable, lockTable }: Names): AcknowledgementsSql => ({
+/** `back` puts back the rest of packed rows. */
+export const acknowledgementsSql = ({ logTable, lockTable }: Names, back = putBack): AcknowledgementsSql => ({
   /**
    * $1: the sequences of the changes. $4: the sequences of the rows in which these changes are or were. Returns a row if the lease is
    * held. `found` may be lower than the number of changes: the statement does not see single rows that replaced a packed row after the
@@ -28,21 +29,21 @@ export const acknowledgementsSql = ({ logTable, lockTable }: Names): Acknowledge
    * lease's row locked.
    */
   acknowledge: {
-    name: 'log_acknowledge',
+    name: `log_acknowledge_${back.name}`,
     text: `
 WITH ${held(lockTable)}, gone AS (
   DELETE FROM ${logTable.sql} WHERE seq = ANY ($4::bigint[]) AND EXISTS (SELECT FROM held)
     AND (SELECT set_config('lock_timeout', '${LOCK_TIMEOUT}', true)) IS NOT NULL
   RETURNING *
 ), rest AS (
-  ${putBack(logTable, 'gone', '$1::bigint[]')}
+  ${back(logTable, 'gone', '$1::bigint[]')}
 )
 SELECT (SELECT coalesce(sum(${CHANGES}), 0) FROM gone)::int - (SELECT count(*) FROM rest)::int AS found
 FROM held`,
   },
   /** The same, but it skips the changes that other transactions have, and returns them. It needs the right to UPDATE. */
   acknowledgeUnlocked: {
-    name: 'log_acknowledge_unlocked',
+    name: `log_acknowledge_unlocked_${back.name}`,
     text: `
 WITH ${held(lockTable)}, free AS MATERIALIZED (
   SELECT seq FROM ${logTable.sql} WHERE seq = ANY ($4::bigint[]) AND EXISTS (SELECT FROM held)
@@ -51,7 +52,7 @@ WITH ${held(lockTable)}, free AS MATERIALIZED (
   DELETE FROM ${logTable.sql} WHERE seq = ANY (ARRAY(SELECT seq FROM free))
   RETURNING *
 ), rest AS (
-  ${putBack(logTable, 'gone', '$1::bigint[]')}
+  ${back(logTable, 'gone', '$1::bigint[]')}
 )
 SELECT ARRAY(
   SELECT named::text FROM unnest($1::bigint[]) named

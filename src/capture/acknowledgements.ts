@@ -14,8 +14,8 @@ import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
-import { LOCKED } from '../postgres/sqlstates.ts';
-import { type NamedChange, parseSequence, redriven, writtenRow } from '../schema/log-layout.ts';
+import { LOCKED, isColumnMissing } from '../postgres/sqlstates.ts';
+import { type NamedChange, parseSequence, putBackFast, redriven, writtenRow } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type AcknowledgementsSql, acknowledgementsSql } from './acknowledgements-sql.ts';
 
@@ -46,7 +46,8 @@ const RETRY = 20;
 export class Acknowledgements {
   readonly #session: Session;
   readonly #hold: Hold;
-  readonly #sql: AcknowledgementsSql;
+  #sql: AcknowledgementsSql;
+  readonly #names: Names;
   #gathering: Batch = { sequences: [], waiting: [] };
   #isAcknowledging = false;
   /** Whether another transaction had some of the changes that were acknowledged last. */
@@ -57,7 +58,8 @@ export class Acknowledgements {
   constructor(session: Session, names: Names, hold: Hold, fail: (error: unknown) => void) {
     this.#session = session;
     this.#hold = hold;
-    this.#sql = acknowledgementsSql(names);
+    this.#names = names;
+    this.#sql = acknowledgementsSql(names, putBackFast);
     this.#fail = fail;
   }
 
@@ -99,7 +101,7 @@ export class Acknowledgements {
       const { sequences, waiting } = this.#gathering;
       this.#gathering = { sequences: [], waiting: [] };
       try {
-        const locked = await this.#delete(sequences);
+        const locked = await this.#deleteFromAnyLog(sequences);
         this.#isContended = locked.length > 0;
         this.#gathering.sequences.push(...locked);
         for (const one of waiting) {
@@ -114,6 +116,17 @@ export class Acknowledgements {
       if (this.#isContended) await delay(RETRY);
     }
     this.#isAcknowledging = false;
+  }
+
+  /** The log may still be without the columns of version 4. */
+  async #deleteFromAnyLog(sequences: readonly string[]): Promise<readonly string[]> {
+    try {
+      return await this.#delete(sequences);
+    } catch (error) {
+      if (!isColumnMissing(error)) throw error;
+      this.#sql = acknowledgementsSql(this.#names);
+      return this.#delete(sequences);
+    }
   }
 
   /** Returns the sequences that other transactions have. */

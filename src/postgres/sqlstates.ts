@@ -83,6 +83,8 @@ const MISSING: ReadonlySet<string> = new Set([
   '3F000', // invalid_schema_name
 ]);
 
+const UNDEFINED_COLUMN = '42703';
+
 /** The SQLSTATE of a statement that the role in use may not run. */
 const INSUFFICIENT_PRIVILEGE = '42501';
 
@@ -96,6 +98,9 @@ export const isPrivilegeError = (error: unknown): boolean => sqlstateOf(error) =
 export const isQueueFull = (error: unknown): boolean => sqlstateOf(error) === QUEUE_FULL;
 
 export const isOutsideTransaction = (error: unknown): boolean => sqlstateOf(error) === NO_TRANSACTION;
+
+export const isColumnMissing = (error: unknown): boolean => sqlstateOf(error) === UNDEFINED_COLUMN;
+
 /** Whether the table that a statement names is not there. */
 export const isMissing = (error: unknown): boolean => MISSING.has(sqlstateOf(error));
 

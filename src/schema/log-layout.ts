@@ -231,9 +231,17 @@ export const unpacked = (rows: string, condition = 'true'): string => `
 export const insertRows = (log: ObjectName, rows: string): string => `INSERT INTO ${log.sql}
   SELECT restored.* FROM (${rows}) change, jsonb_populate_record(NULL::${log.sql}, to_jsonb(change)) restored`;
 
+const allBut = (rows: string, except: string): string =>
+  unpacked(rows, `packed.seq + change.n NOT IN (SELECT unnest(${except}))`);
+
 /** SQL: an INSERT of what `unpacked` yields, except the changes whose sequences are in the array `except`. */
 export const putBack = (log: ObjectName, rows: string, except: string): string =>
-  `${insertRows(log, unpacked(rows, `packed.seq + change.n NOT IN (SELECT unnest(${except}))`))}
+  `${insertRows(log, allBut(rows, except))}
+  RETURNING seq`;
+
+/** The same at a fourth of the cost, for a log that has the columns of version 4. */
+export const putBackFast = (log: ObjectName, rows: string, except: string): string =>
+  `INSERT INTO ${log.sql} (${SINGLE_COLUMNS})${allBut(rows, except)}
   RETURNING seq`;
 
 /** A row as `READ_COLUMNS` brings it. */
