@@ -146,6 +146,7 @@ export class PostgresInput implements Input, AsyncDisposable {
       watched: this.#installation?.watched ?? [],
       unwatchable: this.#installation?.unwatchable ?? [],
       pending: this.#installation?.pending ?? [],
+      ...(this.#installation?.publishedBy && { publishedBy: this.#installation.publishedBy }),
       ...(await withSession(this.#settings, (session) => readStatus(session, this.#names))),
     };
   }

@@ -6,6 +6,11 @@ export interface Installation {
   readonly unwatchable: readonly UnwatchableTable[];
   /** Tables whose lock could not be had yet: they come at the next discovery. */
   readonly pending: readonly string[];
+  /**
+   * The publications FOR ALL TABLES, if there are any: they publish the internal tables too, the secret of the notifications among
+   * them.
+   */
+  readonly publishedBy?: readonly string[];
 }
 
 export interface UnwatchableTable {

@@ -1,4 +1,5 @@
 /** Doctor's checks of the server: its version, and what goes on in it besides this package. */
+import { PUBLICATION_ADVICE, publicationProblem, publicationsOfAllTables } from '../schema/publications.ts';
 import { type Check, note, ok, problem } from './doctor-finding.ts';
 
 /** The major versions of PostgreSQL that the tests run on. */
@@ -52,15 +53,7 @@ export const server: Check = async ({ session }) => {
 };
 
 /** Finds publications that send the internal tables to subscribers, also before anything is installed. */
-export const publications: Check = async ({ session }) => {
-  const all = await session.query<{ name: string }>(
-    'SELECT pubname AS name FROM pg_publication WHERE puballtables ORDER BY 1',
+export const publications: Check = async ({ session }) =>
+  (await publicationsOfAllTables(session)).map((name) =>
+    note('publications', publicationProblem(name), PUBLICATION_ADVICE),
   );
-  return all.map(({ name }) =>
-    note(
-      'publications',
-      `publication ${name} is FOR ALL TABLES, the internal ones too, of which one holds the secret of notifications`,
-      'a subscription fails where these tables are missing: publish the tables of the application by name or by schema',
-    ),
-  );
-};

@@ -1,4 +1,5 @@
 import { install as installMissing } from '../schema/install.ts';
+import { PUBLICATION_ADVICE, publicationProblem } from '../schema/publications.ts';
 import { EXIT, command } from './command.ts';
 import { givenInput, onInput } from './input.ts';
 import { printJson, printRows, tableList } from './output.ts';
@@ -13,13 +14,23 @@ Exit code 3: some tables had to be left out; the output says why.`,
   async run(call) {
     const { values, io } = call;
     return onInput(givenInput(call), async ({ session, settings, names }) => {
-      const { watched, unwatchable, pending } = await installMissing(session, settings, names);
-      if (values.json) printJson(io, { id: settings.id, watched, unwatchable, pending });
+      const { watched, unwatchable, pending, publishedBy } = await installMissing(session, settings, names);
+      if (values.json)
+        printJson(io, {
+          id: settings.id,
+          watched,
+          unwatchable,
+          pending,
+          ...(publishedBy && { publishedBy }),
+        });
       else {
         printRows(io, [
           ['watched', tableList(watched)],
           ...unwatchable.map(({ table, reason }) => ['left out', `${table}: ${reason}`] as const),
           ...pending.map((table) => ['left out', `${table}: it stayed locked, run install again`] as const),
+          ...(publishedBy ?? []).map(
+            (name) => ['warning', `${publicationProblem(name)}: ${PUBLICATION_ADVICE}`] as const,
+          ),
         ]);
       }
       return unwatchable.length + pending.length === 0 ? EXIT.ok : EXIT.problems;

@@ -158,9 +158,10 @@ export class Discovery {
 
   async #compare(session: Session, planner: Planner, signal: AbortSignal): Promise<Installation> {
     const found = await plan(session, this.#settings, this.#names, planner);
-    const { steps, watched, unwatchable, differences } = found;
+    const { steps, differences, watched, unwatchable, publishedBy } = found;
     if (differences.length > 0) this.#notify('optionsDiffer', differences);
-    if (steps.length === 0) return { watched, unwatchable, pending: [] };
+    const published = publishedBy && { publishedBy };
+    if (steps.length === 0) return { watched, unwatchable, pending: [], ...published };
     if (this.#settings.install) {
       const spacing = this.#spacing;
       return install(session, this.#settings, this.#names, { planner, signal, spacing });
@@ -172,6 +173,6 @@ export class Discovery {
           'that `plan` prints',
       );
     }
-    return { watched, unwatchable, pending: steps.flatMap((step) => step.table ?? []) };
+    return { watched, unwatchable, pending: steps.flatMap((step) => step.table ?? []), ...published };
   }
 }

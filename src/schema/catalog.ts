@@ -236,6 +236,8 @@ WITH relation AS MATERIALIZED (
   UNION ALL
   SELECT p.xmin::text::bigint FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
   WHERE n.nspname = $2
+  UNION ALL
+  SELECT xmin::text::bigint FROM pg_publication WHERE puballtables
 )
 SELECT concat(count(*), ' ', sum(xmin)) AS fingerprint FROM version`,
 };

@@ -49,7 +49,7 @@ export async function install(
   return exclusively(session, names, signal, async () => {
     const deadline = performance.now() + PATIENCE;
     for (let round = 0; ; round++) {
-      const { steps, watched, unwatchable } = await plan(session, settings, names, planner);
+      const { steps, watched, unwatchable, publishedBy } = await plan(session, settings, names, planner);
       const attempts = { round, deadline, spacing, signal, onStep };
       const { busy, refused, failure } = await applyAll(session, settings, steps, attempts);
       if (failure) throw installError(failure, settings);
@@ -62,6 +62,7 @@ export async function install(
           watched: watched.filter((table) => !without.has(table)),
           unwatchable: [...unwatchable, ...refused],
           pending: busy.flatMap(({ step }) => step.table ?? []),
+          ...(publishedBy && { publishedBy }),
         };
       }
     }

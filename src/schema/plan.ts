@@ -17,6 +17,7 @@ import {
   tooOld,
 } from './migrations.ts';
 import { type Names, type TriggerEvent, locationOf } from './names.ts';
+import { publicationsOfAllTables } from './publications.ts';
 import { repairs } from './repair.ts';
 import { sharedFunctions } from './shared-functions.ts';
 import { type Step, dropFunction, dropSteps } from './steps.ts';
@@ -65,6 +66,8 @@ export interface Plan {
   /** Locations of the tables that are to be watched. */
   readonly watched: readonly string[];
   readonly unwatchable: readonly UnwatchableTable[];
+  /** The publications FOR ALL TABLES, if there are any: they publish the internal tables too. */
+  readonly publishedBy?: readonly string[];
 }
 
 /** Looking at so many takes some ten milliseconds. */
@@ -114,6 +117,7 @@ export async function plan(
     .map((step) => (migrations.length === 0 ? withFunctions(step) : step))
     .filter(({ sql }) => sql.length > 0);
   const clashes = await readClashes(session, triggerSteps);
+  const publications = await publicationsOfAllTables(session);
   const isFree = ({ table }: TableStep): boolean => !clashes.has(table);
   // A table that a DBA has prepared is watched, whatever the role in use may do to it.
   const barred = triggerSteps.filter((step) => step.barred !== undefined && isFree(step));
@@ -142,6 +146,7 @@ export async function plan(
       ...[...clashes].map(([table, reason]) => ({ table, reason })),
       ...barred.map(({ table, barred }) => ({ table, reason: barred! })),
     ],
+    ...(publications.length > 0 && { publishedBy: publications }),
   };
 }
 

@@ -54,6 +54,23 @@ describe('plan', () => {
     expect((await run(['doctor', '--name', 'x'])).code).toBe(0);
   });
 
+  it('warns of a publication of all tables before the first installation, and install does too', async () => {
+    const { database, run, runJson } = await setupCommands();
+    await database.query(
+      'CREATE PUBLICATION everything FOR ALL TABLES; CREATE PUBLICATION one FOR TABLE orders',
+    );
+    const { out, err } = await run(['plan', '--name', 'x']);
+    const warning = 'warning: publication everything is FOR ALL TABLES, the internal ones too';
+    expect(out).toContain(`-- ${warning}`);
+    expect(err).toContain(`dapper-postgres-input: ${warning}`);
+    expect(await runJson('plan', '--name', 'x')).toMatchObject({ publishedBy: ['everything'] });
+    expect((await run(['install', '--name', 'x'])).out).toMatch(/^warning +publication everything is/m);
+    expect(await runJson('install', '--name', 'x')).toMatchObject({ publishedBy: ['everything'] });
+    await database.query('DROP PUBLICATION everything');
+    expect((await run(['plan', '--name', 'x'])).out).toMatch(/^-- .* nothing to do\.\n$/);
+    expect(await runJson('install', '--name', 'x')).not.toHaveProperty('publishedBy');
+  });
+
   it('prints for a DBA what the role that asks may not do itself', async () => {
     const { database, run } = await setupCommands();
     const { url } = await createRole(database);
