@@ -114,6 +114,64 @@ test('tries a refused table again also where the fingerprint takes long', async 
   expect(installed.at(-1)).toEqual({ watched: ['items', 'later'], unwatchable: [], pending: [] });
 });
 
+test('tells of a publication of all tables when it is there at the start, and when one is made later', async () => {
+  await using fixture = await setupSessions({ discoveryInterval: 10 });
+  const { database, settings, names } = fixture;
+  const installed: Installation[] = [];
+  const discovery = new Discovery(settings, names, (...notice) => {
+    if (notice[0] === 'installed') installed.push(notice[1]);
+  });
+  const stop = new AbortController();
+  await database.query('CREATE PUBLICATION first FOR ALL TABLES');
+  await discovery.join(await fixture.session(), 'joining', stop.signal);
+  expect(installed).toEqual([{ watched: ['items'], unwatchable: [], pending: [], publishedBy: ['first'] }]);
+  const watching = discovery.watch(await fixture.session(), stop.signal);
+  await database.query('CREATE PUBLICATION later FOR ALL TABLES');
+  await until(() => installed.at(-1)!.publishedBy?.length === 2);
+  await database.query('DROP PUBLICATION first, later');
+  await until(() => installed.at(-1)!.publishedBy === undefined);
+  stop.abort();
+  await watching;
+});
+
+test('leaves a partitioned table at the next look after a foreign partition was attached: INSERT works again', async () => {
+  await using fixture = await setupSessions();
+  const { database, settings, names } = fixture;
+  await database.query(
+    'CREATE TABLE root (id int) PARTITION BY LIST (id); CREATE TABLE one PARTITION OF root FOR VALUES IN (1)',
+  );
+  const installed: Installation[] = [];
+  const discovery = new Discovery(settings, names, (...notice) => {
+    if (notice[0] === 'installed') installed.push(notice[1]);
+  });
+  const { signal } = new AbortController();
+  const session = await fixture.session();
+  const look = () => discovery.ensureInstalled(session, 'holding', signal);
+  await discovery.ensureInstalled(session, 'claiming', signal);
+  await database.query(`
+    CREATE EXTENSION postgres_fdw; CREATE SERVER self FOREIGN DATA WRAPPER postgres_fdw OPTIONS (dbname 'replaced');
+    DO $$ BEGIN
+      EXECUTE format('ALTER SERVER self OPTIONS (SET dbname %L, ADD port %L, ADD host %L)', current_database(),
+        current_setting('port'), split_part(current_setting('unix_socket_directories'), ',', 1));
+      EXECUTE format('CREATE USER MAPPING FOR CURRENT_USER SERVER self OPTIONS (user %L)', current_user);
+    END $$;
+    CREATE SCHEMA away; CREATE TABLE away.remote (id int);
+    CREATE FOREIGN TABLE remote (id int) SERVER self OPTIONS (schema_name 'away');
+    ALTER TABLE root ATTACH PARTITION remote FOR VALUES IN (2)`);
+  await expect(database.query('INSERT INTO root VALUES (2)')).rejects.toMatchObject({ code: '0A000' });
+  await look();
+  await database.query('INSERT INTO root VALUES (1), (2)');
+  await database.query('INSERT INTO one VALUES (1)');
+  expect(installed.at(-1)).toMatchObject({ watched: ['items', 'root'], unwatchable: [{ table: 'root' }] });
+  const logged = () => database.query(`SELECT tbl, op FROM ${names.logTable.sql} ORDER BY seq`);
+  // The local partition is still watched when it is written to directly, under the root's name.
+  expect(await logged()).toEqual([{ tbl: 'root', op: 'INSERT' }]);
+  await database.query('ALTER TABLE root DETACH PARTITION remote');
+  await look();
+  await database.query('INSERT INTO root VALUES (1)');
+  expect(await logged()).toHaveLength(2);
+});
+
 test('notices that its role became a member of the role that owns a table', async () => {
   const database = await setupApplication('CREATE TABLE items (id int PRIMARY KEY)');
   const [{ role: owner }, { role, url }] = [await createRole(database), await createRole(database)];
