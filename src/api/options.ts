@@ -60,6 +60,12 @@ export interface PostgresInputOptions {
    * garbage throws `ERR_PAYLOAD_INVALID`. With `'ignore'`, they are skipped and counted in `status()`. Default: `'accept'`.
    */
   foreignNotifications?: 'accept' | 'ignore';
+  /**
+   * What the triggers notify of while the reader is asleep. With `'changes'`, a notification has the changes of a statement, with the
+   * tables' names and the rows' keys, and every role that may connect can hear them. With `'bare'`, it says only that there are changes, and
+   * the active node reads them in the log: one query more for each. Default: `'changes'`.
+   */
+  notifications?: 'changes' | 'bare';
 }
 
 /** What a transaction says of itself, in the events of all its changes. */

@@ -45,6 +45,8 @@ export interface ReaderOptions {
   /** What our triggers sign their notifications with. */
   readonly secret: Buffer;
   readonly foreignNotifications: 'accept' | 'ignore';
+  /** What our triggers notify of. */
+  readonly notifications: 'changes' | 'bare';
   /** How long the marker may take; milliseconds. */
   readonly markerTimeout: number;
   readonly notify: Notify;
@@ -65,7 +67,7 @@ export class Reader {
 
   constructor(options: ReaderOptions) {
     this.#options = options;
-    const { session, names, sink, markerTimeout, notify } = options;
+    const { session, names, sink, notifications, markerTimeout, notify } = options;
     const passes = new Passes(new ChangeLog(session, names), sink);
     this.#passes = passes;
     this.redriven = new Redriven(session, names, sink);
@@ -74,6 +76,7 @@ export class Reader {
       names,
       passes,
       writeRate: this.#writeRate,
+      readsAsleep: notifications === 'bare',
       markerTimeout,
       notify,
     });

@@ -19,6 +19,10 @@
  * 4. From the lock on, announcements are held. After the pass and the marker they are taken, as are all that follow, except
  *    for transactions that the pass has read (passes.ts). The marker proves that notifications come through.
  *
+ * An announcement may say no more than "look". If these are rare, the reader wakes up. If the triggers send nothing else, the reader stays
+ * asleep and reads the log once: an announcement that arrives before that pass begins needs no other, since a listener hears of a
+ * transaction that every later snapshot sees; one that arrives during the pass is held until the pass has ended, as in turning.
+ *
  * The reader turns back when the log holds more than a page, when too much is announced to be held, or when an announcement
  * says no more than "look". If the marker does not arrive in time, the listener is deaf: the term fails.
  *
@@ -78,6 +82,8 @@ export interface SleepingOptions {
   readonly names: Names;
   readonly passes: Passes;
   readonly writeRate: WriteRate;
+  /** Whether the triggers announce nothing but "look", so that the reader stays asleep when it looks. */
+  readonly readsAsleep: boolean;
   /** How long the marker may take; milliseconds. */
   readonly markerTimeout: number;
   readonly notify: Notify;
@@ -85,7 +91,8 @@ export interface SleepingOptions {
 
 export class Sleeping {
   readonly #options: SleepingOptions;
-  #phase: 'awake' | 'turning' | 'asleep' = 'awake';
+  /** `looking`: asleep, and reading the log because an announcement said so. */
+  #phase: 'awake' | 'turning' | 'asleep' | 'looking' = 'awake';
   /** Whether this session holds the sleep lock. */
   #locked = false;
   /** The marker that is on its way. */
@@ -110,9 +117,16 @@ export class Sleeping {
     if (!this.#options.passes.hasRoom || this.#queueIsFilling || signal.aborted) return false;
     if (!(await this.#tryLock())) return false;
     const isAsleep = await this.#fallAsleep(signal);
-    while (this.#phase === 'asleep' && !signal.aborted) await this.#attention.wait(Infinity, signal);
+    while (this.#isAsleep && !signal.aborted) {
+      if (this.#phase === 'looking') await this.#look();
+      else await this.#attention.wait(Infinity, signal);
+    }
     await this.wakeUp();
     return isAsleep;
+  }
+
+  get #isAsleep(): boolean {
+    return this.#phase === 'asleep' || this.#phase === 'looking';
   }
 
   /** Gives the lock back, so that writers no longer notify. Does nothing when the reader is awake. */
@@ -157,10 +171,29 @@ export class Sleeping {
     if (signal.aborted || this.#phase !== 'turning') return false;
     this.#phase = 'asleep';
     notify('asleep');
+    this.#takeHeld();
+    return true;
+  }
+
+  /** A pass over the log, with the lock. */
+  async #look(): Promise<void> {
+    const { passes, writeRate } = this.#options;
+    if (!passes.hasRoom) return this.#stopTaking();
+    const { last, count } = await passes.readPage();
+    if (this.#phase !== 'looking') return;
+    // Another transaction has notified meanwhile.
+    const isCrowded = this.#held.length > 0;
+    writeRate.add(isCrowded ? CROWDED * count : count);
+    if (!last || writeRate.isBusy) return this.#stopTaking();
+    this.#phase = 'asleep';
+    this.#takeHeld();
+  }
+
+  /** Those that follow a "look" need not be taken: the next pass reads them. */
+  #takeHeld(): void {
     const held = this.#held;
     this.#held = [];
     for (const announcement of held) this.#take(announcement);
-    return true;
   }
 
   async #tryLock(): Promise<boolean> {
@@ -197,8 +230,12 @@ export class Sleeping {
 
   #take(announcement: Announcement): void {
     if (this.#phase !== 'asleep') return;
-    if (announcement.kind === 'look') return this.#stopTaking();
-    const { passes, writeRate } = this.#options;
+    const { passes, writeRate, readsAsleep } = this.#options;
+    if (announcement.kind === 'look') {
+      if (!readsAsleep) return this.#stopTaking();
+      this.#phase = 'looking';
+      return this.#attention.wake();
+    }
     const { changes, xid, crowded } = announcement;
     const taken = passes.takeNotified(changes, xid);
     if (taken === null) return this.#stopTaking();
@@ -207,7 +244,7 @@ export class Sleeping {
   }
 
   #stopTaking(): void {
-    if (this.#phase === 'asleep') this.#options.notify('awake');
+    if (this.#isAsleep) this.#options.notify('awake');
     this.#phase = 'awake';
     this.#attention.wake();
   }

@@ -9,6 +9,7 @@ import { type Names, namesOf } from '../schema/names.ts';
 import {
   type StoredOptions,
   differences as differencesOf,
+  keptOptions,
   optionsOf,
   withStoredOptions,
 } from '../schema/stored-options.ts';
@@ -49,6 +50,7 @@ const SPELLINGS = [
   ['include', 'include'],
   ['exclude', 'exclude'],
   ['operations', 'operation'],
+  ['notifications', 'notifications'],
 ] as const;
 
 /** @throws {UsageError | PostgresInputError} ERR_CONFIG_INVALID, ERR_CONNECTION_STRING */
@@ -60,6 +62,7 @@ export function givenInput({ values, connectionString, io }: Call, name = values
       schemas: values.schemas,
       tables: { include: values.include, exclude: values.exclude },
       internalSchema: values['internal-schema'],
+      notifications: values.notifications,
       lockTimeout: values['lock-timeout'] && Number(values['lock-timeout']),
     },
   );
@@ -118,7 +121,9 @@ export function spelt(option: string, value: unknown): string {
 }
 
 /** The stored options that are not empty. */
-export const allSpelt = (options: StoredOptions): string =>
-  SPELLINGS.filter(([option]) => options[option].length > 0)
-    .map(([option]) => spelt(option, options[option]))
+export const allSpelt = (options: StoredOptions): string => {
+  const kept = keptOptions(options);
+  return SPELLINGS.filter(([option]) => kept[option]?.length)
+    .map(([option]) => spelt(option, kept[option]))
     .join(' ');
+};

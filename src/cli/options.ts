@@ -59,6 +59,11 @@ export const COMMON = {
     value: 'LIST',
     help: 'of create, update and delete; default: those of the installation, else every one',
   },
+  notifications: {
+    type: 'string',
+    value: 'KIND',
+    help: 'changes, or bare: without keys, which any role could hear; default: that of the\ninstallation, else changes',
+  },
   'internal-schema': {
     type: 'string',
     value: 'NAME',

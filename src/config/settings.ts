@@ -73,6 +73,7 @@ const optionsSchema = strict({
   lease: lease.prefault({}),
   maxInFlight: wholeNumber('', 1_000_000).default(1000),
   foreignNotifications: z.enum(['accept', 'ignore']).default('accept'),
+  notifications: z.enum(['changes', 'bare']).default('changes'),
 } satisfies Record<keyof PostgresInputOptions, z.ZodType>);
 
 const reconnect = strict({

@@ -84,6 +84,7 @@ export class Term {
       sink: this.#delivery,
       hold: lease,
       foreignNotifications: settings.foreignNotifications,
+      notifications: settings.notifications,
       markerTimeout: 2 * settings.lease.renewInterval,
       notify,
       fail,

@@ -4,8 +4,8 @@ import { inputOf } from './create-function.ts';
 import { ADDED_COLUMNS } from './log-layout.ts';
 import { VERSION_LINE } from './migrations.ts';
 import { LEASE_RESOURCE, type Names, RECORD_FUNCTIONS, TRIGGER_EVENTS } from './names.ts';
-import { sharedFunctions } from './shared-functions.ts';
-import type { StoredOptions } from './stored-options.ts';
+import { sharedFunctionNames } from './shared-functions.ts';
+import { type StoredOptions, fromDatabase } from './stored-options.ts';
 
 export interface ExistingTrigger {
   readonly schema: string;
@@ -159,7 +159,7 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
     ),
     // The parenthesis belongs to it: the quoted name of log `a"b` begins like that of log `a`.
     `INSERT INTO ${names.logTable.sql} (`,
-    sharedFunctions(names).map(({ name }) => name),
+    sharedFunctionNames(names),
     names.originalFunction,
     names.logTable.name,
     VERSION_LINE,
@@ -212,7 +212,7 @@ export async function readOptions(
   const [row] = await session.query<{ options: StoredOptions | null }>(
     `SELECT options FROM ${lockTable.sql} WHERE resource = ${LEASE_RESOURCE}`,
   );
-  return row?.options ?? null;
+  return fromDatabase(row?.options ?? null);
 }
 
 // A changed row has a greater xmin than before, so every change of a row changes the sum of all xmin or their count.

@@ -19,7 +19,7 @@ import {
 import { type Names, type TriggerEvent, locationOf } from './names.ts';
 import { publicationsOfAllTables } from './publications.ts';
 import { repairs } from './repair.ts';
-import { sharedFunctions } from './shared-functions.ts';
+import { sharedFunctionNames, sharedFunctions } from './shared-functions.ts';
 import { type Step, dropFunction, dropSteps } from './steps.ts';
 import { type StoredOptions, differences, optionsOf, storeOptions } from './stored-options.ts';
 /**
@@ -113,6 +113,10 @@ export async function plan(
   const isWaiting = isJoining && settings.install && (await isOldNodeActive(session, existing, names));
   // Functions that are there already come to the new version together with the tables.
   const functions = migrations.length === 0 ? [] : tableSteps.flatMap(({ replaced }) => replaced);
+  // A node that finds the options of another node leaves the functions as the other one wants them.
+  const shared = sharedFunctions(names, settings.notifications)
+    .filter(({ name }) => !(scope === 'additions' && existing.functionOf.get(name)?.version === VERSION))
+    .flatMap((f) => unlessCurrent(existing, names, f));
   const triggerSteps = tableSteps
     .map((step) => (migrations.length === 0 ? withFunctions(step) : step))
     .filter(({ sql }) => sql.length > 0);
@@ -127,7 +131,7 @@ export async function plan(
     version: existing.version,
     differences: differing,
     steps: [
-      internalStep(existing, names, migrations, isWaiting ? null : functions),
+      internalStep(existing, names, migrations, isWaiting ? [] : [...shared, ...functions]),
       logColumnsStep(existing, names),
       ...(isWaiting ? [] : triggerSteps.filter((step) => step.barred === undefined && isFree(step))),
       ...(scope === 'everything' ? leftoverFunctionSteps(existing, names, tables, wanted) : []),
@@ -165,14 +169,14 @@ function refuseOtherVersions({ version, functions }: Catalog, id: string): void 
 }
 
 /**
- * Tables and the functions that they need at this version, in one transaction: no trigger meets a table that it does not know. `functions`
- * are those of triggers; null leaves the shared ones as they are too.
+ * Tables and the functions that they need at this version, in one transaction: no trigger meets a table that it does not know. `functions`:
+ * what makes or replaces them.
  */
 function internalStep(
   existing: Existing,
   names: Names,
   migrations: readonly Migration[],
-  functions: readonly string[] | null,
+  functions: readonly string[],
 ): Step {
   const tables = createTables(names);
   const missing = ({ name }: { name: string }) => !existing.tables.includes(name);
@@ -185,10 +189,7 @@ function internalStep(
     ...(missing(names.parkedTable) ? tables.parked : []),
     ...repairs(existing, names).flatMap((repair) => repair.sql),
     ...migrate(names, migrations),
-    ...(functions === null
-      ? []
-      : sharedFunctions(names).flatMap((shared) => unlessCurrent(existing, names, shared))),
-    ...(functions ?? []),
+    ...functions,
   ];
   return {
     essential: true,
@@ -215,7 +216,7 @@ function leftoverFunctionSteps(
   wanted: ReadonlySet<TriggerEvent>,
 ): Step[] {
   const kept = new Set([
-    ...sharedFunctions(names).map(({ name }) => name),
+    ...sharedFunctionNames(names),
     ...tables.flatMap((table) =>
       [...wanted].map((event) => names.recordFunction(table.schema, table.name, event).name),
     ),

@@ -1,16 +1,20 @@
 /** The DDL text of the functions that all triggers share. */
+import type { Settings } from '../config/settings.ts';
 import { quoteLiteral } from '../postgres/quoting.ts';
 import { type FunctionText, SEARCH_PATH } from './create-function.ts';
 import type { Names } from './names.ts';
 import { presentIdentity } from './row-identity.ts';
-import { payloadVariables, signPayload } from './wire-format.ts';
+import { BARE_PAYLOAD, payloadVariables, signPayload } from './wire-format.ts';
 
 /** The functions that all triggers share. */
-export const sharedFunctions = (names: Names): FunctionText[] => [
+export const sharedFunctions = (names: Names, notifications: Settings['notifications']): FunctionText[] => [
   identityFunction(names),
   guardFunction(names),
-  notifyFunction(names),
+  notifyFunction(names, notifications),
 ];
+
+export const sharedFunctionNames = ({ identityFunction, guardFunction, notifyFunction }: Names): string[] =>
+  [identityFunction, guardFunction, notifyFunction].map(({ name }) => name);
 
 /** Returns what identifies a row of a table now. */
 const identityFunction = (names: Names): FunctionText => ({
@@ -52,8 +56,9 @@ SELECT NOT EXISTS (
 /**
  * Signs changes and sends them. If the body is empty or too long, or the transaction has sent many payloads, it sends `[]`: look in the
  * log. The payload says whether another transaction is about to notify too: transactions that notify commit one after the other.
+ * Bare notifications are all `[]`, of which PostgreSQL sends one for each transaction.
  */
-const notifyFunction = (names: Names): FunctionText => ({
+const notifyFunction = (names: Names, notifications: Settings['notifications']): FunctionText => ({
   input: names.id,
   name: names.notifyFunction.name,
   signature: `${names.notifyFunction.sql}(body text)`,
@@ -63,8 +68,8 @@ const notifyFunction = (names: Names): FunctionText => ({
   // The function pg_notify has one plan, and one entry in pg_stat_statements. Somebody may have revoked it; the command NOTIFY needs no
   // privilege.
   body: `
-DECLARE${payloadVariables(`pg_try_advisory_xact_lock(${names.notifyingKey})`)}
-BEGIN${signPayload(names.secretTable)}
+DECLARE${notifications === 'bare' ? BARE_PAYLOAD : payloadVariables(`pg_try_advisory_xact_lock(${names.notifyingKey})`)}
+BEGIN${notifications === 'bare' ? '' : signPayload(names.secretTable)}
   IF has_function_privilege('pg_notify(text, text)'::regprocedure, 'EXECUTE') THEN
     PERFORM pg_notify(${quoteLiteral(names.channel)}, payload);
   ELSE

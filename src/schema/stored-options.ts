@@ -15,21 +15,30 @@ export interface StoredOptions {
   readonly include: readonly string[];
   readonly exclude: readonly string[];
   readonly operations: readonly string[];
+  readonly notifications: Settings['notifications'];
 }
 
+/** The values that are not kept. They are the defaults of options that earlier versions do not know. */
+const NOT_KEPT: Partial<StoredOptions> = { notifications: 'changes' };
+
+/** Options as they come out of the database. */
+export const fromDatabase = (kept: StoredOptions | null): StoredOptions | null =>
+  kept && { ...NOT_KEPT, ...kept };
+
 /** Lists are sorted: their order means nothing. */
-export const optionsOf = ({ name, schemas, tables, operations }: Settings): StoredOptions => ({
+export const optionsOf = ({ name, schemas, tables, operations, notifications }: Settings): StoredOptions => ({
   name,
   schemas: schemas.toSorted(),
   include: tables.include.toSorted(),
   exclude: tables.exclude.toSorted(),
   operations: [...operations].toSorted(),
+  notifications,
 });
 
 /** The settings with the options that the database keeps, except those that are `given`. The name is always the kept one. */
 export const withStoredOptions = (
   settings: Settings,
-  { name, schemas, include, exclude, operations }: StoredOptions,
+  { name, schemas, include, exclude, operations, notifications }: StoredOptions,
   given: ReadonlySet<keyof StoredOptions>,
 ): Settings => ({
   ...settings,
@@ -40,10 +49,17 @@ export const withStoredOptions = (
     exclude: given.has('exclude') ? settings.tables.exclude : [...exclude],
   },
   operations: given.has('operations') ? settings.operations : new Set(operations as readonly Operation[]),
+  notifications: given.has('notifications') ? settings.notifications : notifications,
 });
 
+/** Options as they are kept in the database. */
+export const keptOptions = (options: StoredOptions): Partial<StoredOptions> =>
+  Object.fromEntries(
+    Object.entries(options).filter(([option, value]) => NOT_KEPT[option as keyof StoredOptions] !== value),
+  );
+
 export const storeOptions = ({ lockTable }: Names, options: StoredOptions): string =>
-  `UPDATE ${lockTable.sql} SET options = ${quoteLiteral(JSON.stringify(options))}::jsonb`;
+  `UPDATE ${lockTable.sql} SET options = ${quoteLiteral(JSON.stringify(keptOptions(options)))}::jsonb`;
 
 /** In which options the installed ones are not the wanted ones. None where nothing has been kept. */
 export function differences(installed: StoredOptions | null, wanted: StoredOptions): OptionDifference[] {

@@ -53,9 +53,12 @@ export const MAX_SIGNED = 50;
 /** A setting with a dot for every payload with changes that the transaction has sent. A rollback to a savepoint restores the setting. */
 const SIGNED_SO_FAR = 'postgres_input.signed_so_far';
 
+/** The variable of a notify function that tells of no change. */
+export const BARE_PAYLOAD = `
+  payload text := '${LOOK}';`;
+
 /** The variables by which the notify function makes a payload of its argument `body`. `isAlone`: whether no other transaction is about to notify. */
-export const payloadVariables = (isAlone: string): string => `
-  payload text := '${LOOK}';
+export const payloadVariables = (isAlone: string): string => `${BARE_PAYLOAD}
   signed record;
   so_far text := coalesce(current_setting('${SIGNED_SO_FAR}', true), '');
   header text := CASE WHEN ${isAlone} THEN '"}' ELSE '","crowded":true}' END;`;

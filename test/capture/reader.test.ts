@@ -259,6 +259,7 @@ test('waits longer after every empty pass, up to 50 ms', async () => {
     },
     secret: Buffer.alloc(0),
     foreignNotifications: 'accept',
+    notifications: 'changes',
     markerTimeout: 60_000,
     notify: () => {},
     fail: () => {},
@@ -714,3 +715,52 @@ test('nothing is lost, repeated or reordered while a changing load puts the read
   expect(total).toBe(40 + sum);
   expect(total).toBeGreaterThan(1000);
 }, 120_000);
+
+describe('with bare notifications, a reader that is asleep', () => {
+  const BARE: PostgresInputOptions = { ...QUIET, notifications: 'bare' };
+
+  test('hands out changes of which a stranger who listens hears no key, and stays asleep', async () => {
+    const fixture = await setup(BARE, { prepare: 'CREATE TABLE texts (id text PRIMARY KEY)' });
+    const { database, input, consumer, payloads } = fixture;
+    let awoken = 0;
+    input.on('awake', () => awoken++);
+    const statements = [
+      'INSERT INTO items VALUES (1), (2)',
+      'UPDATE items SET value = 1 WHERE id = 1',
+      'UPDATE items SET id = 3 WHERE id = 1',
+      `INSERT INTO texts VALUES (repeat('x', 2000))`,
+      'DELETE FROM items WHERE id = 2',
+      'TRUNCATE items',
+    ];
+    const counts = [2, 3, 5, 6, 7, 8];
+    for (const [i, statement] of statements.entries()) {
+      await database.query(statement);
+      await until(() => consumer.events.length === counts[i]);
+    }
+    await until(() => payloads.length >= statements.length);
+    expect(payloads).toEqual(statements.map(() => '[]'));
+    expect(awoken).toBe(0);
+  });
+
+  test('hands out what many write at once, each change once', async () => {
+    const fixture = await setup(BARE);
+    const { database } = fixture;
+    const ids = Array.from({ length: 400 }, (_, i) => i + 1);
+    const writers = await Promise.all(Array.from({ length: 4 }, () => database.client()));
+    await Promise.all(
+      writers.map(async (writer, w) => {
+        for (const id of ids.filter((n) => n % 4 === w))
+          await writer.query('INSERT INTO items VALUES ($1)', [id]);
+      }),
+    );
+    expect((await allIds(fixture)).toSorted((a, b) => a - b)).toEqual(ids);
+  });
+
+  test('wakes up for a statement that changes many rows', async () => {
+    const fixture = await setup(BARE);
+    const awake = once(fixture.input, 'awake');
+    await fixture.database.query('INSERT INTO items SELECT generate_series(1, 5000)');
+    await awake;
+    await until(() => fixture.consumer.events.length === 5000);
+  });
+});

@@ -29,6 +29,7 @@ test('a notification queue that fills up while the reader takes the sleep lock k
     names,
     passes: { hasRoom: true } as Passes,
     writeRate: new WriteRate(),
+    readsAsleep: false,
     markerTimeout: 10_000,
     notify: (...notice) => heard.push(notice),
   });
@@ -84,6 +85,7 @@ test('the order of two changes of a row is kept when the second is notified befo
     names,
     passes,
     writeRate: new WriteRate(),
+    readsAsleep: false,
     markerTimeout: 10_000,
     notify: () => {},
   });
@@ -98,4 +100,61 @@ test('the order of two changes of a row is kept when the second is notified befo
   stop.abort();
   expect(await asleep).toBe(true);
   expect(operations).toEqual(['create', 'update']);
+});
+
+test('a change that is announced while the reader looks into the log, asleep, comes by a further look', async () => {
+  await using fixture = await setupSessions({ notifications: 'bare' });
+  const { names, database } = fixture;
+  const session = await fixture.session();
+  const listener = await Listener.connect(session.endpoint, [names.channel, names.nodeChannel], {
+    applicationName: 'test',
+    connectTimeout: 15_000,
+    heartbeat: 20_000,
+  });
+  onTestFinished(() => listener.close());
+  const operations: string[] = [];
+  const announced = new Wakeup();
+  const told: string[] = [];
+  /** Lets a change be made and announced after the page has been read, and before the reader has it. */
+  class GatedPasses extends Passes {
+    override async readPage() {
+      const page = await super.readPage();
+      if (page.count > 0 && operations.length === 1) {
+        await announced.wait(Infinity, new AbortController().signal); // the first one
+        await database.query('UPDATE items SET value = 1 WHERE id = 1');
+        await announced.wait(Infinity, new AbortController().signal);
+      }
+      return page;
+    }
+  }
+  const passes = new GatedPasses(new ChangeLog(session, names), {
+    room: 4000,
+    push: (changes) => void operations.push(...changes.map(({ operation }) => operation)),
+    waitForRoom: async () => {},
+  });
+  await passes.readAll(new AbortController().signal);
+  const sleeping: Sleeping = new Sleeping({
+    session,
+    names,
+    passes,
+    writeRate: new WriteRate(),
+    readsAsleep: true,
+    markerTimeout: 10_000,
+    notify: (...notice) => void told.push(notice[0]),
+  });
+  listener.onNotification = (channel, payload) => {
+    if (channel === names.nodeChannel) return sleeping.onMarker(payload);
+    expect(payload).toBe('[]');
+    sleeping.onAnnouncement({ kind: 'look' });
+    announced.wake();
+  };
+  const stop = new AbortController();
+  const asleep = sleeping.sleep(stop.signal);
+  await until(() => told.includes('asleep'));
+  await database.query('INSERT INTO items VALUES (1)');
+  await until(() => operations.length === 2);
+  expect(operations).toEqual(['create', 'update']);
+  expect(told).toEqual(['asleep']);
+  stop.abort();
+  expect(await asleep).toBe(true);
 });

@@ -124,9 +124,24 @@ describe('an option that is not given', () => {
     const { url } = await createRole(database);
     const { err } = await run(['plan', '--name', 'my-input', '--connection-string', url]);
     expect(err).toContain('this role may not read the options of input my_input');
-    const all = ['--include', '', ...INSTALLED];
+    const all = ['--include', '', '--notifications', 'changes', ...INSTALLED];
     const { out, err: none } = await run(['plan', '--name', 'my-input', '--connection-string', url, ...all]);
     expect({ out, err: none }).toEqual({ out: expect.stringContaining('nothing to do'), err: '' });
+  });
+});
+
+describe('the option notifications', () => {
+  it('is kept in the database if it is bare, and is that of the installation where it is not given', async () => {
+    const { run, runJson, stored } = await setup();
+    await run(['install', '--name', 'my-input', '--notifications', 'bare']);
+    expect(await stored()).toEqual({ ...STORED, notifications: 'bare' });
+    const doctor = await run(['doctor', '--name', 'my-input']);
+    expect(doctor.out).toMatch(/^ok +options: .* --notifications bare$/m);
+    expect(await runJson('plan', '--name', 'my-input')).toMatchObject({ steps: [] });
+    const { err } = await run(['plan', '--name', 'my-input', '--notifications', 'changes']);
+    expect(err).toContain('was installed with --notifications bare, and here it is --notifications changes');
+    await run(['install', '--name', 'my-input', '--notifications', 'changes']);
+    expect(await stored()).toEqual(STORED);
   });
 });
 

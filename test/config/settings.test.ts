@@ -55,6 +55,7 @@ describe('the config', () => {
       lease: { duration: 5000, renewInterval: 1000, margin: 1000, pollInterval: 250 },
       maxInFlight: 1000,
       foreignNotifications: 'accept',
+      notifications: 'changes',
     });
     expect(target.candidates).toMatchObject([{ host: 'db.example', user: 'app', database: 'shop' }]);
   });
@@ -178,6 +179,7 @@ describe('the options', () => {
       lease: { duration: 300, renewInterval: 100, margin: 199, pollInterval: 1 },
       maxInFlight: 1,
       foreignNotifications: 'ignore',
+      notifications: 'bare',
     } satisfies PostgresInputOptions;
     expect(parseConfig(CONFIG, options)).toMatchObject(options);
   });
@@ -212,6 +214,7 @@ describe('the options', () => {
     ],
     [{ maxInFlight: 0 }, 'options.maxInFlight: must be a whole number, from 1 to 1000000'],
     [{ install: 'no' }, 'options.install: Invalid input: expected boolean, received string'],
+    [{ notifications: 'none' }, 'options.notifications: Invalid option: expected one of "changes"|"bare"'],
     [
       { foreignNotifications: 'throw' },
       'options.foreignNotifications: Invalid option: expected one of "accept"|"ignore"',

@@ -3,7 +3,8 @@ import type { Installation } from '../../src/api/installation.ts';
 import type { Notice } from '../../src/api/lifecycle-events.ts';
 import { withSession } from '../../src/node/connect.ts';
 import { Discovery } from '../../src/node/discovery.ts';
-import type { Session } from '../../src/postgres/session.ts';
+import { Session } from '../../src/postgres/session.ts';
+import { type Planner, plan } from '../../src/schema/plan.ts';
 import { type TestDatabase, createDatabase, createRole } from '../support/database.ts';
 import { installationOf, setupApplication } from '../support/setup-installation.ts';
 import { type SessionsFixture, setupSessions } from '../support/setup-sessions.ts';
@@ -204,4 +205,15 @@ test('a node that starts outlasts a server that lacks resources for what nothing
   });
   await withSession(settings, (session) => discovery.join(session, 'joining', new AbortController().signal));
   expect(failures[0]).toMatchObject({ code: 'ERR_INSTALL', retryable: true });
+});
+
+test('leaves the notify function of another node, which wants bare notifications, until a term begins', async () => {
+  await using fixture = await setupSessions({ notifications: 'bare' });
+  const { settings, names } = fixture;
+  const session = await fixture.session();
+  const own = { ...settings, notifications: 'changes' as const };
+  const changes = async (planner: Planner) =>
+    (await plan(session, own, names, planner)).steps.some(({ essential }) => essential);
+  expect(await changes('holding')).toBe(false);
+  expect(await changes('claiming')).toBe(true);
 });

@@ -34,7 +34,12 @@ test.for(Object.entries(createTables(names)))('the internal table %s', async ([n
   await expect(script(statements)).toMatchFileSnapshot(file(`table.${name}`));
 });
 
-test.for(sharedFunctions(names))('the function $name that all triggers share', async (shared) => {
+test('the function that sends bare notifications', async () => {
+  const bare = sharedFunctions(names, 'bare').find(({ name }) => name === names.notifyFunction.name)!;
+  await expect(script(createFunction(bare, 'owner'))).toMatchFileSnapshot(file('function.notify.of-bare'));
+});
+
+test.for(sharedFunctions(names, 'changes'))('the function $name that all triggers share', async (shared) => {
   const [kind] = shared.name.split('_');
   await expect(script(createFunction(shared, 'owner'))).toMatchFileSnapshot(file(`function.${kind}`));
 });
