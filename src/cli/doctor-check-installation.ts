@@ -5,7 +5,7 @@ import { VERSION } from '../schema/migrations.ts';
 import { locationOf } from '../schema/names.ts';
 import { repairs } from '../schema/repair.ts';
 import { summaryOf } from '../schema/steps.ts';
-import { type Check, ok, problem, problemFrom } from './doctor-finding.ts';
+import { type Check, note, ok, problem, problemFrom } from './doctor-finding.ts';
 import { changesOf } from './input-state.ts';
 import { allSpelt, spelt } from './input.ts';
 import { plural } from './output.ts';
@@ -96,20 +96,26 @@ export const drift: Check = ({ catalog, planning: { plan } }) => {
 /** Finds internal tables that a restore or a person has left incomplete. */
 export const internalTableParts: Check = async ({ session, names, catalog }) => {
   const check = 'internal tables';
-  const secured = await session.query<{ table: string }>(
-    `SELECT c.relname AS "table"
+  const secured = await session.query<{ table: string; enabled: boolean }>(
+    `SELECT c.relname AS "table", c.relrowsecurity AS enabled
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.relrowsecurity ORDER BY 1`,
+     WHERE n.nspname = $1 AND c.relname = ANY ($2) AND (c.relrowsecurity OR c.relforcerowsecurity) ORDER BY 1`,
     [names.schema, catalog.tables],
   );
   return [
     ...repairs(catalog, names).map(({ lost }) => problem(check, lost, 'run install, or start a node')),
-    ...secured.map(({ table }) =>
-      problem(
-        check,
-        `row-level security is on for ${table}`,
-        `ALTER TABLE ${qualify(names.schema, table)} DISABLE ROW LEVEL SECURITY`,
-      ),
+    ...secured.map(({ table, enabled }) =>
+      enabled
+        ? problem(
+            check,
+            `row-level security is on for ${table}`,
+            `ALTER TABLE ${qualify(names.schema, table)} DISABLE ROW LEVEL SECURITY`,
+          )
+        : note(
+            check,
+            `row-level security is off for ${table} and set to bind its owner too: when somebody enables it, the triggers fail`,
+            `ALTER TABLE ${qualify(names.schema, table)} NO FORCE ROW LEVEL SECURITY`,
+          ),
     ),
   ];
 };

@@ -1,6 +1,7 @@
 /** Doctor's checks of the server: its version, and what goes on in it besides this package. */
 import { PUBLICATION_ADVICE, publicationProblem, publicationsOfAllTables } from '../schema/publications.ts';
 import { type Check, note, ok, problem } from './doctor-finding.ts';
+import { isUnreadable } from './input-state.ts';
 
 /** The major versions of PostgreSQL that the tests run on. */
 const OLDEST = 14;
@@ -50,6 +51,30 @@ export const server: Check = async ({ session }) => {
     );
   }
   return findings;
+};
+
+/**
+ * Finds a session that holds the sleep lock and is not the active node's. Anybody who may connect can take the lock: its key is the hash of
+ * known names, and PostgreSQL has no privileges for advisory locks. A transaction that shares the lock is a writer's.
+ */
+export const sleepLock: Check = async ({ session, names, state }) => {
+  if (!state || isUnreadable(state, names.lockTable)) return [];
+  const holders = await session.query<{ pid: number; role: string | null }>(
+    `SELECT l.pid, a.usename AS role FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+     WHERE l.locktype = 'advisory' AND l.granted AND l.mode = 'ExclusiveLock' AND l.objsubid = 1
+       AND ((l.classid::bigint << 32) | l.objid::bigint) = $1
+       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND NOT EXISTS (SELECT FROM ${names.lockTable.sql} WHERE backend_pid = l.pid)`,
+    [names.sleepKey],
+  );
+  return holders.map(({ pid, role }) =>
+    problem(
+      'sleep lock',
+      `the session with pid ${pid}, of role ${role ?? 'unknown'}, holds it and is not the active node: every commit to a watched table ` +
+        'notifies, the active node reads the log all the time, and PREPARE TRANSACTION fails',
+      'end that session, and restrict who may connect',
+    ),
+  );
 };
 
 /** Finds publications that send the internal tables to subscribers, also before anything is installed. */

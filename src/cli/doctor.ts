@@ -14,7 +14,7 @@ import {
   tables,
   triggers,
 } from './doctor-check-installation.ts';
-import { publications, server, version } from './doctor-check-server.ts';
+import { publications, server, sleepLock, version } from './doctor-check-server.ts';
 import { type Check, type Finding, examine, note, ok, problemFrom } from './doctor-finding.ts';
 import { type GivenInput, givenInput, onInput } from './input.ts';
 import { type Io, coloured, printJson, printable } from './output.ts';
@@ -33,6 +33,7 @@ const CHECKS: readonly Check[] = [
   backlog,
   otherInputs,
   server,
+  sleepLock,
   publications,
 ];
 

@@ -3,6 +3,7 @@ import { describe, expect, inject, it } from 'vitest';
 import { version } from '../../src/cli/doctor-check-server.ts';
 import type { Patient } from '../../src/cli/doctor-finding.ts';
 import { newPostgresInput } from '../../src/index.ts';
+import { namesOf } from '../../src/schema/names.ts';
 import { createDatabase, createRole } from '../support/database.ts';
 import { startPooler } from '../support/pooler.ts';
 import { startServer } from '../support/server.ts';
@@ -160,6 +161,45 @@ describe('doctor', () => {
     expect(out).toMatch(note);
     expect(out).not.toContain('publication one');
     expect(code).toBe(0);
+  });
+
+  it('finds a session that holds the sleep lock and is not the active node', async () => {
+    const { database, run, problems } = await setup();
+    const config = { name: 'x', type: 'postgres', connectionString: database.url };
+    await using input = await newPostgresInput(config, { connectTimeout: 10_000 });
+    const asleep = new Promise<void>((resolve) => void input.once('asleep', () => resolve()));
+    void input.handle();
+    await asleep;
+    expect(await problems()).toEqual([]);
+    await input.close();
+    const { role, url } = await createRole(database);
+    const stranger = await database.client({ connectionString: url });
+    const { sleepKey } = namesOf('x', 'postgres_input');
+    const [{ pid }] = (
+      await stranger.query('SELECT pg_advisory_lock($1), pg_backend_pid() AS pid', [sleepKey])
+    ).rows;
+    expect(await problems()).toEqual([
+      expect.stringMatching(
+        new RegExp(`^sleep lock: the session with pid ${pid}, of role ${role}, holds it`),
+      ),
+    ]);
+    await stranger.query('SELECT pg_advisory_unlock_all()');
+    expect((await run(['doctor', '--name', 'x'])).out).not.toContain('sleep lock');
+  });
+
+  it('notes row-level security that is forced on an internal table and not enabled', async () => {
+    const { database, run } = await setup();
+    await run(['install', '--name', 'x']);
+    for (const table of ['log', 'lock'].map((kind) => `${kind}_postgres_input_x`)) {
+      await database.query(`ALTER TABLE postgres_input.${table} FORCE ROW LEVEL SECURITY`);
+      const { code, out } = await run(['doctor', '--name', 'x']);
+      expect(out).toMatch(
+        new RegExp(`^note +internal tables: row-level security is off for ${table} and set to`, 'm'),
+      );
+      expect(code).toBe(0);
+      await database.query(`ALTER TABLE postgres_input.${table} NO FORCE ROW LEVEL SECURITY`);
+    }
+    expect((await run(['doctor', '--name', 'x'])).out).not.toContain('row-level');
   });
 
   it('finds a foreign partition that was attached to a watched table', async () => {

@@ -1,13 +1,16 @@
 /** The application never waits for our DDL longer than lock_timeout, and never at all for its own triggers. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, inject, onTestFinished, test } from 'vitest';
 import { newPostgresInput } from '../../src/index.ts';
 import { withSession } from '../../src/node/connect.ts';
 import { Discovery } from '../../src/node/discovery.ts';
 import { readStatus } from '../../src/node/status.ts';
 import { install } from '../../src/schema/install.ts';
-import { type TestDatabase } from '../support/database.ts';
+import { namesOf } from '../../src/schema/names.ts';
+import { Consumer, once } from '../support/consumer.ts';
+import { type TestDatabase, createRole } from '../support/database.ts';
 import { originalTriggers } from '../support/original.ts';
+import { setupInputs } from '../support/setup-inputs.ts';
 import { setupApplication, installationOf, setupInstallation } from '../support/setup-installation.ts';
 
 /**
@@ -231,4 +234,52 @@ test('vacuum of the log does not cut off its file, for which it would lock out w
   const before = await size();
   await database.query('VACUUM postgres_input.log_postgres_input_test');
   expect(await size()).toBe(before);
+});
+
+describe('a stranger who holds the sleep lock, which anybody who may connect can take,', () => {
+  async function hold(database: TestDatabase, key: string) {
+    const { url } = await createRole(database);
+    const client = await database.client({ connectionString: url });
+    await client.query('SELECT pg_advisory_lock($1)', [key]);
+    return client;
+  }
+
+  test.runIf(inject('preparedTransactions'))(
+    'makes PREPARE TRANSACTION fail though no node is active, until it is gone',
+    async () => {
+      const { database, names, changes } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)', {
+        name: 'held',
+      });
+      const stranger = await hold(database, names.sleepKey);
+      const prepare = () =>
+        database.query(`BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION '${database.name}'`);
+      await expect(prepare()).rejects.toMatchObject({ code: '0A000' });
+      await stranger.query('SELECT pg_advisory_unlock_all()');
+      await prepare();
+      await database.query(`COMMIT PREPARED '${database.name}'`);
+      expect(await changes()).toEqual(['INSERT t 1']);
+    },
+  );
+
+  test('keeps the reader awake and delays no change', async () => {
+    const fixture = await setupInputs();
+    onTestFinished(() => fixture[Symbol.asyncDispose]());
+    const { database } = fixture;
+    const input = await fixture.input({ discoveryInterval: 600_000 });
+    const { sleepKey } = namesOf('test_input', 'postgres_input');
+    const active = once(input, 'active');
+    let asleep = 0;
+    input.on('asleep', () => asleep++);
+    const stranger = await hold(database, sleepKey);
+    const consumer = new Consumer(input);
+    await active;
+    for (let id = 1; id <= 20; id++) {
+      await database.query('INSERT INTO items VALUES ($1)', [id]);
+      await consumer.count(id);
+    }
+    expect(asleep).toBe(0);
+    const sleeping = once(input, 'asleep');
+    await stranger.query('SELECT pg_advisory_unlock_all()');
+    await sleeping;
+  });
 });
