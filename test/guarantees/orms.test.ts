@@ -1,7 +1,8 @@
 import knex, { type Knex } from 'knex';
 import { DataSource, EntitySchema, type MigrationInterface, type QueryRunner } from 'typeorm';
 import { expect, test } from 'vitest';
-import { type TestDatabase } from '../support/database.ts';
+import { type TestDatabase, createRole } from '../support/database.ts';
+import { setupInstallation } from '../support/setup-installation.ts';
 import { setupTwoDatabases } from '../support/setup-two-databases.ts';
 
 /** Pools end before their database is dropped. */
@@ -480,4 +481,23 @@ test('TypeORM migrates, writes and takes back as it does without us', { timeout:
 
   await fixture.expectNoMore();
   await fixture.expectSameContents();
+});
+
+test('an introspection lists the internal tables to a role that may use their schema, and to no other', async () => {
+  const { database, names } = await setupInstallation('CREATE TABLE orders (id int PRIMARY KEY)');
+  const listedTo = async (connectionString: string) => {
+    const client = await database.client({ connectionString });
+    // The conditions of Kysely's PostgresIntrospector.
+    const { rows } = await client.query(`
+      SELECT ns.nspname || '.' || c.relname AS name FROM pg_class c JOIN pg_namespace ns ON ns.oid = c.relnamespace
+      WHERE c.relkind IN ('r', 'v', 'p', 'f') AND ns.nspname !~ '^pg_' AND ns.nspname <> 'information_schema'
+        AND has_schema_privilege(ns.nspname, 'USAGE')`);
+    return rows.map(({ name }) => name).toSorted();
+  };
+  const internal = [names.lockTable, names.logTable, names.secretTable].map(
+    ({ name }) => `postgres_input.${name}`,
+  );
+  expect(await listedTo(database.url)).toEqual([...internal.toSorted(), 'public.orders']);
+  const { url } = await createRole(database);
+  expect(await listedTo(url)).toEqual(['public.orders']);
 });
