@@ -1,5 +1,6 @@
 import { install as installMissing } from '../schema/install.ts';
 import { PUBLICATION_ADVICE, publicationProblem } from '../schema/publications.ts';
+import { type Step, summaryOf } from '../schema/steps.ts';
 import { EXIT, command } from './command.ts';
 import { givenInput, onInput } from './input.ts';
 import { printJson, printRows, tableList } from './output.ts';
@@ -14,13 +15,17 @@ Exit code 3: some tables had to be left out; the output says why.`,
   async run(call) {
     const { values, io } = call;
     return onInput(givenInput(call), async ({ session, settings, names }) => {
-      const { watched, unwatchable, pending, publishedBy } = await installMissing(session, settings, names);
+      const undone = new Map<string, string>();
+      const onUndone = (step: Step, { message }: Error) => void undone.set(summaryOf(step), message);
+      const installation = await installMissing(session, settings, names, { onUndone });
+      const { watched, unwatchable, pending, publishedBy } = installation;
       if (values.json)
         printJson(io, {
           id: settings.id,
           watched,
           unwatchable,
           pending,
+          ...(undone.size > 0 && { undone: Object.fromEntries(undone) }),
           ...(publishedBy && { publishedBy }),
         });
       else {
@@ -28,12 +33,13 @@ Exit code 3: some tables had to be left out; the output says why.`,
           ['watched', tableList(watched)],
           ...unwatchable.map(({ table, reason }) => ['left out', `${table}: ${reason}`] as const),
           ...pending.map((table) => ['left out', `${table}: it stayed locked, run install again`] as const),
+          ...[...undone].map(([step, reason]) => ['left out', `${step}: ${reason}`] as const),
           ...(publishedBy ?? []).map(
             (name) => ['warning', `${publicationProblem(name)}: ${PUBLICATION_ADVICE}`] as const,
           ),
         ]);
       }
-      return unwatchable.length + pending.length === 0 ? EXIT.ok : EXIT.problems;
+      return unwatchable.length + pending.length + undone.size === 0 ? EXIT.ok : EXIT.problems;
     });
   },
 });

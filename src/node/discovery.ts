@@ -5,8 +5,8 @@
  * no more than a fingerprint of the catalog, and compares only when that has changed; then on a connection of its own,
  * so that neither a renewal of the lease nor an acknowledgement waits for it. Where there are so many tables that the
  * fingerprint takes its time too, that is taken there as well. A comparison that fails is told and repeated: what is in place
- * goes on working. So is one that left a table unwatched, at growing distances: what bars a node from a table, such as a missing
- * right, need not show in the fingerprint.
+ * goes on working. So is one that left a table unwatched or a step undone, at growing distances: what bars a node from a table, such as a
+ * missing right, need not show in the fingerprint.
  *
  * A term looks at once: the node that was active before it may have been of an older version, or may have had other options.
  * A term ends when a newer version has been installed.
@@ -18,12 +18,14 @@ import type { Notify } from '../api/lifecycle-events.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
+import { isBusy } from '../postgres/sqlstates.ts';
 import { AttemptSpacing } from '../schema/attempt-spacing.ts';
 import { catalogFingerprint, readOptions } from '../schema/catalog.ts';
 import { install } from '../schema/install.ts';
 import { NewerVersionError, RemovedError } from '../schema/migrations.ts';
 import type { Names } from '../schema/names.ts';
 import { type Planner, plan } from '../schema/plan.ts';
+import { type Step, summaryOf } from '../schema/steps.ts';
 import { optionsOf } from '../schema/stored-options.ts';
 import { sessionOptions, withSession } from './connect.ts';
 
@@ -33,7 +35,7 @@ const LONG = 100;
 /** Between two attempts to get at internal tables that are locked, in milliseconds. */
 const RETRY = 1000;
 
-/** How many looks may pass at most until tables that could not be watched are tried again. */
+/** How many looks may pass at most until tables that could not be watched, and steps that were refused, are tried again. */
 const MAX_PATIENCE = 12;
 
 export class Discovery {
@@ -45,9 +47,11 @@ export class Discovery {
   #fingerprint: string | null = null;
   /** Whether the fingerprint takes so long that the active node's other work must not wait for it. */
   #isLarge = false;
-  /** Looks until tables that could not be watched are tried again; doubled by every attempt. */
+  /** Looks until tables that could not be watched, and steps that were refused, are tried again; doubled by every attempt. */
   #patience = 1;
-  /** How many of them are left; null when all tables are watched. */
+  /** Whether a step that concerns no table failed in the last comparison. */
+  #leavesSteps = false;
+  /** How many of them are left; null when all tables are watched and no step is left. */
   #untilRetry: number | null = null;
 
   constructor(settings: Settings, names: Names, notify: Notify) {
@@ -138,6 +142,7 @@ export class Discovery {
     let fingerprint = await this.#takeFingerprint(session);
     this.#isLarge = performance.now() - began > LONG;
     if (fingerprint === this.#fingerprint && planner === 'holding' && !this.#isRetryDue) return;
+    this.#leavesSteps = false;
     const installation = await this.#compare(session, planner, signal);
     let isInOrder = installation.pending.length === 0;
     if ((planner === 'joining' || planner === 'rejoining') && isInOrder) {
@@ -145,7 +150,7 @@ export class Discovery {
       fingerprint = await this.#takeFingerprint(session);
       isInOrder = (await plan(session, this.#settings, this.#names)).steps.length === 0;
     }
-    const isWhole = installation.unwatchable.length === 0;
+    const isWhole = installation.unwatchable.length === 0 && !this.#leavesSteps;
     this.#fingerprint = isInOrder ? fingerprint : null;
     this.#patience = isWhole ? 1 : Math.min(2 * this.#patience, MAX_PATIENCE);
     this.#untilRetry = isWhole ? null : this.#patience;
@@ -156,6 +161,14 @@ export class Discovery {
     return catalogFingerprint(session, this.#settings.schemas, this.#names, timeout);
   }
 
+  /** A step that concerns no table is no part of what `installed` tells. */
+  #onUndone(step: Step, failure: Error): void {
+    this.#leavesSteps = true;
+    if (isBusy(failure)) return;
+    const message = `${summaryOf(step)}: this step was refused (${failure.message}): it is tried again`;
+    this.#notify('discoveryFailed', new PostgresInputError('ERR_INSTALL', message, { cause: failure }));
+  }
+
   async #compare(session: Session, planner: Planner, signal: AbortSignal): Promise<Installation> {
     const found = await plan(session, this.#settings, this.#names, planner);
     const { steps, differences, watched, unwatchable, publishedBy } = found;
@@ -164,7 +177,12 @@ export class Discovery {
     if (steps.length === 0) return { watched, unwatchable, pending: [], ...published };
     if (this.#settings.install) {
       const spacing = this.#spacing;
-      return install(session, this.#settings, this.#names, { planner, signal, spacing });
+      return install(session, this.#settings, this.#names, {
+        planner,
+        signal,
+        spacing,
+        onUndone: (step, failure) => this.#onUndone(step, failure),
+      });
     }
     if (steps.some((step) => step.essential)) {
       throw new PostgresInputError(

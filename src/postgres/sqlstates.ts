@@ -55,7 +55,7 @@ export const LOCKED = '55P03';
 const QUEUE_FULL = '54000';
 
 /** SQLSTATEs of a step that may succeed a moment later, after planning again. */
-export const BUSY: ReadonlySet<string> = new Set([
+const BUSY: ReadonlySet<string> = new Set([
   '55P03', // lock_not_available: the lock_timeout
   '40P01', // deadlock_detected
   'XX000', // tuple concurrently updated
@@ -92,6 +92,8 @@ const INSUFFICIENT_PRIVILEGE = '42501';
 const NO_TRANSACTION = '25P01';
 
 const sqlstateOf = (error: unknown): string => (error as { code?: string } | null)?.code ?? '';
+
+export const isBusy = (error: unknown): boolean => BUSY.has(sqlstateOf(error));
 
 export const isPrivilegeError = (error: unknown): boolean => sqlstateOf(error) === INSUFFICIENT_PRIVILEGE;
 

@@ -2,7 +2,7 @@ import { PostgresInputError } from '../api/errors.ts';
 import type { Installation, UnwatchableTable } from '../api/installation.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Session } from '../postgres/session.ts';
-import { BUSY, TRANSIENT, isConnectionError } from '../postgres/sqlstates.ts';
+import { TRANSIENT, isBusy, isConnectionError } from '../postgres/sqlstates.ts';
 import { AttemptSpacing, pause } from './attempt-spacing.ts';
 import type { Names } from './names.ts';
 /**
@@ -32,6 +32,8 @@ export interface InstallOptions {
   readonly spacing?: AttemptSpacing | undefined;
   /** Called after each step, with the reason if the step failed. A step that was locked is tried again. */
   readonly onStep?: ((step: Step, failure: Error | null) => void) | undefined;
+  /** Called in the end for each step that concerns no table and was left undone, such as dropping functions that no trigger needs. */
+  readonly onUndone?: ((step: Step, failure: Error) => void) | undefined;
 }
 
 /**
@@ -43,7 +45,7 @@ export async function install(
   session: Session,
   settings: Settings,
   names: Names,
-  { planner, signal, spacing = new AttemptSpacing(), onStep }: InstallOptions = {},
+  { planner, signal, spacing = new AttemptSpacing(), onStep, onUndone }: InstallOptions = {},
 ): Promise<Installation> {
   await spacing.rest(signal);
   return exclusively(session, names, signal, async () => {
@@ -51,13 +53,15 @@ export async function install(
     for (let round = 0; ; round++) {
       const { steps, watched, unwatchable, publishedBy } = await plan(session, settings, names, planner);
       const attempts = { round, deadline, spacing, signal, onStep };
-      const { busy, refused, failure } = await applyAll(session, settings, steps, attempts);
+      const { busy, refused, undone, failure } = await applyAll(session, settings, steps, attempts);
       if (failure) throw installError(failure, settings);
       const internal = busy.find(({ step }) => step.essential);
       const isOver = spacing.notBefore > deadline;
       if (internal && isOver) throw stillLocked(internal.error, settings);
       if (!internal && (busy.length === 0 || round >= lastRound || isOver)) {
         const without = new Set(refused.map(({ table }) => table));
+        for (const { step, error } of [...undone, ...busy])
+          if (step.table === undefined) onUndone?.(step, error);
         return {
           watched: watched.filter((table) => !without.has(table)),
           unwatchable: [...unwatchable, ...refused],
@@ -120,6 +124,8 @@ interface Attempts extends Pick<InstallOptions, 'signal' | 'onStep'> {
 interface Outcome {
   readonly busy: { readonly step: Step; readonly error: Error }[];
   readonly refused: UnwatchableTable[];
+  /** Refused steps that concern no table, and that one can do without. */
+  readonly undone: { readonly step: Step; readonly error: Error }[];
   /** Why an essential step can't succeed. */
   failure: Error | null;
 }
@@ -144,8 +150,8 @@ async function applyAll(
   steps: readonly Step[],
   { round, deadline, spacing, signal, onStep }: Attempts,
 ): Promise<Outcome> {
-  const outcome: Outcome = { busy: [], refused: [], failure: null };
-  const { busy, refused } = outcome;
+  const outcome: Outcome = { busy: [], refused: [], undone: [], failure: null };
+  const { busy, refused, undone } = outcome;
   for (const step of steps) {
     if (step.essential && busy.length + refused.length > 0) break;
     signal?.throwIfAborted();
@@ -162,13 +168,14 @@ async function applyAll(
       if (round > 0) spacing.noteAttempt(began);
       onStep?.(step, null);
     } catch (cause) {
-      const error = cause as Error & { code?: string };
+      const error = cause as Error;
       if (isConnectionError(error)) throw error;
-      if (BUSY.has(error.code ?? '')) spacing.noteAttempt(began);
+      if (isBusy(error)) spacing.noteAttempt(began);
       onStep?.(step, error);
-      if (BUSY.has(error.code ?? '')) busy.push({ step, error });
+      if (isBusy(error)) busy.push({ step, error });
       else if (step.essential) outcome.failure = error;
       else if (step.table !== undefined) refused.push({ table: step.table, reason: error.message });
+      else undone.push({ step, error });
       if (step.essential) break;
     }
   }
@@ -243,13 +250,19 @@ const changesArrived = ({ id }: Settings): PostgresInputError =>
       'back and takes the changes; or run uninstall with --yes',
   );
 
-const removalError = (cause: Error, { id, target }: Settings): PostgresInputError =>
-  new PostgresInputError(
+const removalError = (cause: Error, { id, target }: Settings): PostgresInputError => {
+  const isTransient = TRANSIENT.test((cause as { code?: string }).code ?? '');
+  return new PostgresInputError(
     'ERR_INSTALL',
-    `removing the functions and tables of input ${id} failed (${cause.message}): what is left is removed by another call, as the role ` +
-      'that owns them',
-    { cause, secrets: target.secrets },
+    `removing the functions and tables of input ${id} failed (${cause.message}): what is left is removed by another call, ` +
+      (isTransient ? RESOURCES : 'as the role that owns them'),
+    { cause, retryable: isTransient, secrets: target.secrets },
   );
+};
+
+const RESOURCES =
+  'when the server has resources again; if its lock table is full (53200), raise max_locks_per_transaction, or end transactions that ' +
+  'hold many locks';
 
 const stillLocked = (cause: Error, { target, id }: Settings): PostgresInputError =>
   new PostgresInputError(

@@ -217,3 +217,30 @@ test('leaves the notify function of another node, which wants bare notifications
   expect(await changes('holding')).toBe(false);
   expect(await changes('claiming')).toBe(true);
 });
+
+test('tries a step again that concerns no table and was refused, though the catalog stays as it is, and tells of it', async () => {
+  await using fixture = await setupSessions({ discoveryInterval: 10 });
+  const { database, settings, names } = fixture;
+  await refuse(fixture, 'DROP FUNCTION', 'P0001');
+  await database.query('DROP TABLE items'); // the functions of its triggers are left over
+  const functions = () =>
+    database.query(
+      `SELECT FROM pg_proc WHERE pronamespace = 'postgres_input'::regnamespace AND proname ~ '^process_'`,
+    );
+  expect(await functions()).not.toEqual([]);
+  const failed: unknown[] = [];
+  const discovery = new Discovery(settings, names, (...notice) => {
+    if (notice[0] === 'discoveryFailed') failed.push(notice[1]);
+  });
+  const stop = new AbortController();
+  const watching = discovery.watch(await fixture.session(), stop.signal);
+  await until(() => failed.length > 2);
+  expect(failed[0]).toMatchObject({
+    code: 'ERR_INSTALL',
+    message: expect.stringMatching(/^functions that are left over: this step was refused \(not now\)/),
+  });
+  await database.query('DELETE FROM other.refusing');
+  await until(async () => (await functions()).length === 0);
+  stop.abort();
+  await watching;
+});
