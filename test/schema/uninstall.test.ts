@@ -196,3 +196,19 @@ test('of hundreds of tables fits into a server that has room for few locks', asy
   await uninstall();
   expect(await database.query("SELECT FROM pg_namespace WHERE nspname = 'postgres_input'")).toEqual([]);
 });
+
+test('says what helps where the server has no room for more locks, and can be called again', async () => {
+  const { database, uninstall } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
+  await database.query(`
+    CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+      RAISE 'out of shared memory' USING ERRCODE = '53200'; END $$;
+    CREATE EVENT TRIGGER refuse ON ddl_command_end WHEN TAG IN ('DROP FUNCTION') EXECUTE FUNCTION refuse()`);
+  await expect(uninstall()).rejects.toMatchObject({
+    code: 'ERR_INSTALL',
+    retryable: true,
+    message: expect.stringMatching(/\(out of shared memory\).*raise max_locks_per_transaction/),
+  });
+  await database.query('DROP EVENT TRIGGER refuse');
+  await uninstall();
+  expect(await database.query("SELECT FROM pg_namespace WHERE nspname = 'postgres_input'")).toEqual([]);
+});
