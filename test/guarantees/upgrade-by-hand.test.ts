@@ -97,3 +97,18 @@ test('a DBA who runs the plan of 0.1.0 brings its nodes back', async () => {
   old.send({ do: 'consume' });
   await old.waitFor((report) => report.is === 'event' && report.event.id === '1');
 });
+
+test('after uninstall by 0.1.0, its install works once the sequence is dropped that it left behind', async () => {
+  const { database, run, installOld } = await setup();
+  await run(['install', '--name', 'x']);
+  const uninstallOld = ['uninstall', '--name', 'x', '--connection-string', database.url];
+  await publishedCommand('0.1.0', uninstallOld);
+  // This version installs and uninstalls whether the sequence is there or not.
+  expect((await run(['install', '--name', 'x'])).code).toBe(0);
+  expect((await run(['doctor', '--name', 'x'])).code).toBe(0);
+  await publishedCommand('0.1.0', uninstallOld);
+  await database.query('DROP SEQUENCE postgres_input.sequence_postgres_input_x');
+  await installOld('x');
+  await database.query('INSERT INTO orders VALUES (1)');
+  expect(await database.query('SELECT FROM postgres_input.log_postgres_input_x')).toHaveLength(1);
+});
