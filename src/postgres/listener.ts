@@ -3,7 +3,8 @@
  *
  * - Trusted: nothing. A notification only saves time, since the log has every change.
  * - Deaf: the connection is asked for a sign of life every `heartbeat` and has to answer before the next one is due.
- *   A listener that fails to is lost.
+ *   A listener that fails to is lost. The sign is LISTEN or UNLISTEN on a channel for nothing else: pg-listen's own is a query that calls a
+ *   function, and the role's search_path may find another schema's function of that name.
  * - Lost: `onLost` is called, once, and the node's life ends, as it does when the session is lost. pg-listen would
  *   reconnect by itself and not know which notifications it has missed, so it is kept from trying.
  */
@@ -15,6 +16,8 @@ import { connectionLost } from './session.ts';
 
 // Node's default import of a CommonJS module is all of its exports.
 const createSubscriber = pgListen.default.default;
+
+const SIGN_OF_LIFE = 'dapper-postgres-input: sign of life';
 
 export interface ListenerOptions {
   readonly applicationName: string;
@@ -28,6 +31,7 @@ export class Listener {
   readonly #subscriber: ReturnType<typeof createSubscriber>;
   readonly #socket = new Socket();
   #closed = false;
+  #heartbeat: NodeJS.Timeout | undefined;
   onNotification: (channel: string, payload: string) => void = () => {};
   /** Called once, when the connection is lost before `close`. */
   onLost: (error: PostgresInputError) => void = () => {};
@@ -42,17 +46,14 @@ export class Listener {
     };
     this.#subscriber = createSubscriber(config, {
       parse: (payload: string) => payload,
-      paranoidChecking: options.heartbeat,
+      paranoidChecking: false,
       retryLimit: 1,
     });
     const { events, notifications } = this.#subscriber;
-    events.on('notification', ({ channel, payload }) => this.onNotification(channel, payload ?? ''));
-    events.on('error', (error) => {
-      if (this.#closed) return;
-      this.#closed = true;
-      this.#socket.destroy();
-      this.onLost(connectionLost(error));
+    events.on('notification', ({ channel, payload }) => {
+      if (channel !== SIGN_OF_LIFE) this.onNotification(channel, payload ?? '');
     });
+    events.on('error', (error) => this.#lose(error));
     // pg-listen also emits under the channel's name, and `error` is a possible one.
     notifications.on('error', () => {});
   }
@@ -67,6 +68,7 @@ export class Listener {
     try {
       await listener.#subscriber.connect();
       for (const channel of channels) await listener.#subscriber.listenTo(channel);
+      listener.#heartbeat = setInterval(() => void listener.#giveSignOfLife(), options.heartbeat);
       return listener;
     } catch (error) {
       await listener.close();
@@ -76,9 +78,28 @@ export class Listener {
     }
   }
 
+  async #giveSignOfLife(): Promise<void> {
+    const subscriber = this.#subscriber;
+    const isListening = subscriber.getSubscribedChannels().includes(SIGN_OF_LIFE);
+    try {
+      await (isListening ? subscriber.unlisten(SIGN_OF_LIFE) : subscriber.listenTo(SIGN_OF_LIFE));
+    } catch (error) {
+      this.#lose(error as Error);
+    }
+  }
+
+  #lose(error: Error): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#heartbeat);
+    this.#socket.destroy();
+    this.onLost(connectionLost(error));
+  }
+
   /** Hangs up. Never rejects. */
   async close(): Promise<void> {
     this.#closed = true;
+    clearInterval(this.#heartbeat);
     const hungUp = new Promise<void>((resolve) => {
       if (this.#socket.closed) resolve();
       else this.#socket.once('close', () => resolve());

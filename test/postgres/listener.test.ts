@@ -63,6 +63,29 @@ test('is lost, once and for good, when its session ends', async () => {
   expect(lost).toHaveLength(1);
 });
 
+test('calls no function of a schema that the search_path of its role finds before pg_catalog', async () => {
+  await using fixture = await setupSessions();
+  const { database } = fixture;
+  await database.query(`
+    CREATE SCHEMA evil; CREATE TABLE evil.called (n int);
+    CREATE FUNCTION evil.pg_backend_pid() RETURNS int LANGUAGE sql AS 'INSERT INTO evil.called VALUES (1) RETURNING n'`);
+  const config = { connectionString: database.url, options: '-c search_path=evil,pg_catalog' };
+  const listener = await Listener.connect(config, ['news'], {
+    applicationName: 'the listener',
+    connectTimeout: 15_000,
+    heartbeat: 300,
+  });
+  const commands = new Set<string>();
+  await until(async () => {
+    const [row] = await database.query(
+      `SELECT query FROM pg_stat_activity WHERE application_name = 'the listener' AND datname = current_database()`,
+    );
+    return commands.add(row.query).size >= 3; // that for the channel, and two signs of life
+  });
+  await listener.close();
+  expect(await database.query('SELECT FROM evil.called')).toEqual([]);
+});
+
 describe('a listener that has gone deaf', () => {
   test.each(['both', 'to-server', 'to-client'] as const)(
     'because the connection is frozen %s is detected',
