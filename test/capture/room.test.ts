@@ -40,6 +40,7 @@ async function readIntoDelivery() {
       },
     },
     foreignNotifications: 'accept',
+    notifications: 'changes',
     markerTimeout: 60_000,
     notify: (...[notice]) => {
       if (notice === 'asleep' || notice === 'awake') seen.isAsleep = notice === 'asleep';

@@ -492,11 +492,15 @@ test('an introspection lists the internal tables to a role that may use their sc
       SELECT ns.nspname || '.' || c.relname AS name FROM pg_class c JOIN pg_namespace ns ON ns.oid = c.relnamespace
       WHERE c.relkind IN ('r', 'v', 'p', 'f') AND ns.nspname !~ '^pg_' AND ns.nspname <> 'information_schema'
         AND has_schema_privilege(ns.nspname, 'USAGE')`);
-    return rows.map(({ name }) => name).toSorted();
+    return rows.map(({ name }): string => name).toSorted();
   };
-  const internal = [names.lockTable, names.logTable, names.secretTable].map(
-    ({ name }) => `postgres_input.${name}`,
-  );
+  const internal = [
+    names.lockTable,
+    names.logTable,
+    names.secretTable,
+    names.failedTable,
+    names.parkedTable,
+  ].map(({ name }) => `postgres_input.${name}`);
   expect(await listedTo(database.url)).toEqual([...internal.toSorted(), 'public.orders']);
   const { url } = await createRole(database);
   expect(await listedTo(url)).toEqual(['public.orders']);

@@ -3,7 +3,7 @@ import type { Installation } from '../../src/api/installation.ts';
 import type { Notice } from '../../src/api/lifecycle-events.ts';
 import { withSession } from '../../src/node/connect.ts';
 import { Discovery } from '../../src/node/discovery.ts';
-import { Session } from '../../src/postgres/session.ts';
+import type { Session } from '../../src/postgres/session.ts';
 import { type Planner, plan } from '../../src/schema/plan.ts';
 import { type TestDatabase, createDatabase, createRole } from '../support/database.ts';
 import { installationOf, setupApplication } from '../support/setup-installation.ts';
