@@ -7,6 +7,7 @@
 import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
+import { DATABASE_IDENTITY, type Signature } from '../schema/wire-format.ts';
 import { Acknowledgements, type Hold } from './acknowledgements.ts';
 import { type Failures, FailureTable } from './failures.ts';
 import { Reader, type ReaderOptions } from './reader.ts';
@@ -50,14 +51,16 @@ export function beginTerm(options: CaptureOptions): Capture {
 }
 
 /**
- * What the triggers sign their notifications with.
+ * How the triggers sign their notifications.
  * @throws {PostgresInputError} ERR_INSTALL
  */
-export async function readSecret(session: Session, names: Names): Promise<Buffer> {
-  const [row] = await session.query<{ key: Buffer }>(`SELECT key FROM ${names.secretTable.sql}`);
-  if (row) return row.key;
+export async function readSignature(session: Session, { secretTable }: Names): Promise<Signature> {
+  const [row] = await session.query<{ secret: Buffer; database: string }>(
+    `SELECT key AS secret, ${DATABASE_IDENTITY} AS database FROM ${secretTable.sql}`,
+  );
+  if (row) return row;
   throw new PostgresInputError(
     'ERR_INSTALL',
-    `${names.secretTable.sql} is empty: somebody removed its row; uninstall and install again`,
+    `${secretTable.sql} is empty: somebody removed its row; uninstall and install again`,
   );
 }

@@ -22,6 +22,7 @@ import type { PostgresInputError } from '../api/errors.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
+import type { Signature } from '../schema/wire-format.ts';
 import { ChangeLog } from './change-log.ts';
 import type { Change } from './change.ts';
 import { readPayload } from './notification.ts';
@@ -42,8 +43,8 @@ export interface ReaderOptions {
   readonly session: Session;
   readonly names: Names;
   readonly sink: Sink;
-  /** What our triggers sign their notifications with. */
-  readonly secret: Buffer;
+  /** How our triggers sign their notifications. */
+  readonly signature: Signature;
   readonly foreignNotifications: 'accept' | 'ignore';
   /** How long the marker may take; milliseconds. */
   readonly markerTimeout: number;
@@ -102,8 +103,8 @@ export class Reader {
 
   /** To be called for every notification on the input's channel. */
   onNotification(text: string): void {
-    const { secret, foreignNotifications, notify, fail } = this.#options;
-    const payload = readPayload(text, secret);
+    const { signature, foreignNotifications, notify, fail } = this.#options;
+    const payload = readPayload(text, signature);
     switch (payload.kind) {
       case 'changes':
       case 'look':
