@@ -21,8 +21,8 @@ export interface Capture {
   onMarker(marker: string): void;
   /** To be called when somebody may have redriven parked changes. */
   onRedriven(): void;
-  /** To be called regularly with the share of the server's notification queue that is in use. */
-  onQueueUsage(usage: number): void;
+  /** To be called with every renewal of the lease, and with the share of the server's notification queue that is in use. */
+  onRenewal(queueUsage: number): void;
   readonly acknowledgements: Acknowledgements;
   readonly failures: Failures;
   /** The number under which the log has the change of a public sequence, whose number is given. */
@@ -43,7 +43,7 @@ export function beginTerm(options: CaptureOptions): Capture {
     onNotification: (payload) => reader.onNotification(payload),
     onMarker: (marker) => reader.onMarker(marker),
     onRedriven: () => reader.onRedriven(),
-    onQueueUsage: (usage) => reader.onQueueUsage(usage),
+    onRenewal: (queueUsage) => void reader.onRenewal(queueUsage).catch(fail),
     acknowledgements: new Acknowledgements(session, names, hold, fail),
     failures: new FailureTable(session, names, hold, (number) => reader.redriven.forget(number)),
     numberOf: (seq) => reader.redriven.numberOf(seq),

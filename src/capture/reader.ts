@@ -25,6 +25,7 @@ import type { Names } from '../schema/names.ts';
 import type { Signature } from '../schema/wire-format.ts';
 import { ChangeLog } from './change-log.ts';
 import type { Change } from './change.ts';
+import { LogSequence } from './log-sequence.ts';
 import { readPayload } from './notification.ts';
 import { PAGE, Passes } from './passes.ts';
 import { Redriven } from './redriven.ts';
@@ -58,6 +59,7 @@ export class Reader {
   readonly #writeRate = new WriteRate();
   readonly #passes: Passes;
   readonly #sleeping: Sleeping;
+  readonly #sequence: LogSequence;
   readonly redriven: Redriven;
   /** Whether redriven changes may wait in the log that were not read yet. */
   #isRedriven = true;
@@ -67,7 +69,9 @@ export class Reader {
   constructor(options: ReaderOptions) {
     this.#options = options;
     const { session, names, sink, markerTimeout, notify } = options;
-    const passes = new Passes(new ChangeLog(session, names), sink);
+    const log = new ChangeLog(session, names);
+    this.#sequence = new LogSequence(session, names, log, notify);
+    const passes = new Passes(log, sink);
     this.#passes = passes;
     this.redriven = new Redriven(session, names, sink);
     this.#sleeping = new Sleeping({
@@ -134,9 +138,10 @@ export class Reader {
     this.#sleeping.onMarker(marker);
   }
 
-  /** To be called regularly with the share of the server's notification queue that is in use. */
-  onQueueUsage(usage: number): void {
-    this.#sleeping.onQueueUsage(usage);
+  /** To be called with every renewal of the lease, and with the share of the server's notification queue that is in use. */
+  async onRenewal(queueUsage: number): Promise<void> {
+    this.#sleeping.onQueueUsage(queueUsage);
+    if (await this.#sequence.look()) this.#sleeping.onAnnouncement({ kind: 'look' });
   }
 
   /** It may be authentic, if the secret is no longer the one that this term has read. Looking costs something: whoever forges could do so often. */

@@ -97,7 +97,7 @@ export class Term {
     const guarded = (task: Promise<void>) => task.catch(fail);
     const renewed = (queueUsage: number) => {
       queue.serve();
-      this.#capture.onQueueUsage(queueUsage);
+      this.#capture.onRenewal(queueUsage);
     };
     const holding = guarded(lease.hold(this.#holding.signal, renewed)).then(() => this.end('lost'));
     const watching = guarded(discovery.watch(session, this.#serving.signal));
