@@ -265,6 +265,7 @@ export class PostgresInput implements Input, AsyncDisposable {
       case 'asleep':
       case 'awake':
       case 'notificationQueue':
+      case 'sequenceReset':
       case 'optionsDiffer':
       case 'discoveryFailed':
         break;

@@ -21,6 +21,11 @@ export interface LifecycleEvents {
    * the queue is full, every commit in the cluster that notifies fails.
    */
   notificationQueue: [queue: { usage: number; isFilling: boolean }];
+  /**
+   * Somebody has set the sequence of the change log back, or to its end. Until it is put right, statements of the application may fail: the
+   * node has done so if it was `repaired`. Otherwise its role may not: doctor tells how to.
+   */
+  sequenceReset: [sequence: { repaired: boolean }];
   /** The triggers have been looked after: which tables are watched, and which are not, and why. */
   installed: [installation: Installation];
   /**

@@ -7,6 +7,7 @@
 import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
+import { DATABASE_IDENTITY, type Signature } from '../schema/wire-format.ts';
 import { Acknowledgements, type Hold } from './acknowledgements.ts';
 import { type Failures, FailureTable } from './failures.ts';
 import { Reader, type ReaderOptions } from './reader.ts';
@@ -20,8 +21,8 @@ export interface Capture {
   onMarker(marker: string): void;
   /** To be called when somebody may have redriven parked changes. */
   onRedriven(): void;
-  /** To be called regularly with the share of the server's notification queue that is in use. */
-  onQueueUsage(usage: number): void;
+  /** To be called with every renewal of the lease, and with the share of the server's notification queue that is in use. */
+  onRenewal(queueUsage: number): void;
   readonly acknowledgements: Acknowledgements;
   readonly failures: Failures;
   /** The number under which the log has the change of a public sequence, whose number is given. */
@@ -42,7 +43,7 @@ export function beginTerm(options: CaptureOptions): Capture {
     onNotification: (payload) => reader.onNotification(payload),
     onMarker: (marker) => reader.onMarker(marker),
     onRedriven: () => reader.onRedriven(),
-    onQueueUsage: (usage) => reader.onQueueUsage(usage),
+    onRenewal: (queueUsage) => void reader.onRenewal(queueUsage).catch(fail),
     acknowledgements: new Acknowledgements(session, names, hold, fail),
     failures: new FailureTable(session, names, hold, (number) => reader.redriven.forget(number)),
     numberOf: (seq) => reader.redriven.numberOf(seq),
@@ -50,14 +51,16 @@ export function beginTerm(options: CaptureOptions): Capture {
 }
 
 /**
- * What the triggers sign their notifications with.
+ * How the triggers sign their notifications.
  * @throws {PostgresInputError} ERR_INSTALL
  */
-export async function readSecret(session: Session, names: Names): Promise<Buffer> {
-  const [row] = await session.query<{ key: Buffer }>(`SELECT key FROM ${names.secretTable.sql}`);
-  if (row) return row.key;
+export async function readSignature(session: Session, { secretTable }: Names): Promise<Signature> {
+  const [row] = await session.query<{ secret: Buffer; database: string }>(
+    `SELECT key AS secret, ${DATABASE_IDENTITY} AS database FROM ${secretTable.sql}`,
+  );
+  if (row) return row;
   throw new PostgresInputError(
     'ERR_INSTALL',
-    `${names.secretTable.sql} is empty: somebody removed its row; uninstall and install again`,
+    `${secretTable.sql} is empty: somebody removed its row; uninstall and install again`,
   );
 }

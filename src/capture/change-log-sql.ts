@@ -5,6 +5,7 @@ import {
   CHANGES,
   IN_PLACE_OF_ADDED,
   type LogRow,
+  MAX_ROW,
   READ_COLUMNS,
   STRIDE,
   lastSequenceOfRow,
@@ -20,10 +21,13 @@ export interface ChangeLogSql {
   readonly backlog: Statement;
 }
 
-/** The highest sequence that any change logged so far can have, committed or not; 0 if the role may not know. */
-const drawn = ({ sql }: ObjectName): string => `(
+/**
+ * The highest sequence that any change logged since the numbers last fell can have, committed or not; 0 if the role may not know. A number
+ * so high that the sequence of its row is no bigint counts as the highest that is one.
+ */
+export const drawn = ({ sql }: ObjectName): string => `(
   SELECT coalesce(CASE WHEN has_sequence_privilege(log_seq, 'SELECT')
-    THEN ${lastSequenceOfRow('pg_sequence_last_value(log_seq)')} END, 0)
+    THEN ${lastSequenceOfRow(`least(coalesce(pg_sequence_last_value(log_seq), 0), ${MAX_ROW})`)} END, 0)
   FROM (SELECT to_regclass(${quoteLiteral(sql)})) s (log_seq)
 )`;
 
@@ -74,14 +78,15 @@ export const isMilestone = ([, at]: PageRow): boolean => (at as string | null) =
  *
  * The page's first row describes the pass. When a pass begins, it draws an xid, after its snapshot was taken and the sequence was read.
  * The statement steps window by window over rows that are deleted and not yet vacuumed. When its time is over, the page ends with a
- * row without a time, whose sequence is where the next statement goes on.
+ * row without a time, whose sequence is where the next statement goes on. The last window has no end, since changes may have higher
+ * sequences than the sequence's present number.
  */
 const page = (
   { logTable, logSequence }: Names,
   { after, wanted }: { after: string; wanted: string },
 ): string => `
 WITH pass AS MATERIALIZED (
-  SELECT coalesce($1::pg_snapshot, pg_current_snapshot()) AS snapshot,
+  SELECT coalesce($1::pg_snapshot, pg_current_snapshot()) AS snapshot, pg_current_snapshot() AS present,
     coalesce($2::bigint, ${drawn(logSequence)}) AS drawn
 ), span AS MATERIALIZED (
   SELECT first, CASE drawn WHEN 0 THEN first ELSE drawn - 1 END AS last,
@@ -97,7 +102,7 @@ FROM pass
 UNION ALL
 SELECT ${READ_COLUMNS.map((column) => bounded[column] ?? column).join(', ')}, nullif(text, 0) FROM (
   SELECT found.*, sum(${WEIGHT}) OVER (ROWS UNBOUNDED PRECEDING) AS weight FROM (
-    SELECT ${IN_PLACE_OF_ADDED}, below, below + step AS upto, below > first
+    SELECT ${IN_PLACE_OF_ADDED}, below, CASE WHEN below < last - step THEN below + step ELSE ${2n ** 63n - 1n} END AS upto, below > first
       AND clock_timestamp() > statement_timestamp() + $3::float8 * interval '1 millisecond' AS late
     FROM span, generate_series(first, last, step) below
     OFFSET 0
@@ -115,11 +120,12 @@ SELECT ${READ_COLUMNS.map((column) => bounded[column] ?? column).join(', ')}, nu
 WHERE weight - ${WEIGHT} < $4`;
 
 /**
- * Whether a row was restored from another cluster, whose xids say nothing here. `begun` and `drawn` are the xid and the highest sequence of the
- * moment at which reading began: a transaction of this cluster with a greater xid has greater sequences.
+ * Whether a row was restored from another cluster, whose xids say nothing here. `begun`, `drawn` and `at` are the xid, the highest sequence and
+ * the time of the moment at which reading began: a transaction of this cluster with a greater xid writes later, and has greater sequences
+ * unless the numbers have fallen.
  */
-const restored = ({ begun, drawn }: { begun: string; drawn: string }): string =>
-  `(xid > ${begun}::xid8 AND seq <= ${drawn}::bigint)`;
+const restored = ({ begun, drawn, at }: { begun: string; drawn: string; at: string }): string =>
+  `(xid > ${begun}::xid8 AND seq <= ${drawn}::bigint AND at <= ${at}::timestamptz)`;
 
 export const changeLogSql = (names: Names): ChangeLogSql => ({
   /**
@@ -130,33 +136,35 @@ export const changeLogSql = (names: Names): ChangeLogSql => ({
     name: 'log_start',
     text: `
 SELECT coalesce(nullif(${drawn(names.logSequence)}, 0), (SELECT max(seq) FROM ${names.logTable.sql}), 0)::text AS drawn,
-  pg_current_xact_id()::text AS xid`,
+  pg_current_xact_id()::text AS xid, clock_timestamp()::text AS at`,
   },
   /**
-   * A page of all rows that the snapshot sees, after sequence $6. $7 and $8: xid and highest sequence of the moment at which reading
-   * began, by which rows are known that were restored from another cluster. The snapshot can't tell of these, so they count as seen.
+   * A page of all rows that the snapshot sees, after sequence $6. $7, $8 and $9: xid, highest sequence and time of the moment at which
+   * reading began, by which rows are known that were restored from another cluster. The snapshot can't tell of these, so they count as seen.
+   * So do rows that are there although their transaction has not ended, or not begun.
    */
   firstPass: {
     name: 'log_first_pass',
     text: page(names, {
       after: '$6::bigint',
-      wanted: `(pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass)) OR ${restored({ begun: '$7', drawn: '$8' })})`,
+      wanted: `(pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass)) OR ${restored({ begun: '$7', drawn: '$8', at: '$9' })}
+        OR NOT pg_visible_in_snapshot(xid, (SELECT present FROM pass)))`,
     }),
   },
   /**
-   * A page of all rows that the snapshot sees and the previous pass's snapshot, $9, did not. It starts after sequence $6. It starts
-   * lower if a transaction in $7 has ended since: after the sequence at the same place in $8. The first pass has read the rows that were
-   * restored, which are known by $10 and $11.
+   * A page of all rows that the snapshot sees and the previous pass's snapshot, $12, did not. It starts after sequence $6. It starts
+   * lower if a transaction in $10 has ended since: after the sequence at the same place in $11. The first pass has read the rows that were
+   * restored, which are known by $7 to $9.
    */
   nextPass: {
     name: 'log_next_pass',
     text: page(names, {
       after: `least($6::bigint, (
-    SELECT min(late.after) FROM unnest($7::xid8[], $8::bigint[]) late (xid, after)
+    SELECT min(late.after) FROM unnest($10::xid8[], $11::bigint[]) late (xid, after)
     WHERE pg_visible_in_snapshot(late.xid, pass.snapshot)
   ))`,
       wanted: `pg_visible_in_snapshot(xid, (SELECT snapshot FROM pass))
-        AND NOT pg_visible_in_snapshot(xid, $9::pg_snapshot) AND NOT ${restored({ begun: '$10', drawn: '$11' })}`,
+        AND NOT pg_visible_in_snapshot(xid, $12::pg_snapshot) AND NOT ${restored({ begun: '$7', drawn: '$8', at: '$9' })}`,
     }),
   },
   /** Changes that were redriven, which are single rows below zero: after number $1, the oldest first, $2 at most. */

@@ -17,10 +17,12 @@
  * page ends with a row. The next page starts after the last change of that row.
  *
  * A log that was restored from another cluster holds xids of that cluster, about which a snapshot of this one says nothing. A row is known
- * as restored if its xid is greater than that of the moment at which reading began, and its sequence is not: a
- * transaction of this cluster that began later has greater sequences. The first pass reads such rows whatever its snapshot says, and later
- * passes leave them out. This is settled for the whole term, although the cluster's own xids reach the restored ones meanwhile. A
- * restored row whose xid is that of a transaction in progress when reading begins is read when that transaction has ended.
+ * as restored if its xid is greater than that of the moment at which reading began, and neither its sequence nor its time is: a
+ * transaction of this cluster that began later writes later. A row is also known as restored if it is there although its
+ * transaction has not ended. The first pass reads restored rows whatever its snapshot says, and later
+ * passes leave them out. This is settled for the whole term, although the cluster's own xids reach the restored ones meanwhile. One case
+ * can't be told from a change of this cluster: a restored row whose xid is that of a transaction that was in progress when reading began, and
+ * that ends before the first pass has come to the row. The next pass reads that row.
  *
  * Where a pass starts: after the highest sequence allocated when the previous pass started. It starts lower only if a transaction
  * that was open at that time has ended since, and no lower than where that transaction began. Only then does it step over rows
@@ -28,13 +30,19 @@
  * list, because they are younger than every transaction that had ended (a snapshot ends there, at its xmax, and not at the next
  * xid). Therefore each pass draws an xid itself: a transaction with a greater xid began later.
  *
+ * The sequence rises, unless somebody sets it back (log-sequence.ts). New changes then have sequences below the mark at which a pass would
+ * start. So a pass starts at the beginning of the log if the sequence is lower than it was known to be, or if a notification has brought
+ * a change whose sequence is below the mark although its transaction began later. The sequence may also have been set back a little, and
+ * have risen again before anybody looked: therefore a mark lies OVERLAP below the sequence that it stands for. The snapshots alone
+ * decide what a pass reads, so that nothing comes twice.
+ *
  * Where a pass ends: at the highest sequence allocated when it started. Below that, there may be millions of rows that are
  * acknowledged and can't be vacuumed, because somebody holds an old snapshot. A statement that has stepped over such rows for some
  * time returns how far it came. The next statement goes on from there, and the lease can be renewed in between.
  */
 import type { Session } from '../postgres/session.ts';
 import { Snapshot } from '../postgres/snapshot.ts';
-import { Unpacker } from '../schema/log-layout.ts';
+import { END_OF_NUMBERS, STRIDE, Unpacker, writtenRow } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import {
   type ChangeLogSql,
@@ -46,10 +54,16 @@ import {
 } from './change-log-sql.ts';
 import { type Change, changeOf } from './change.ts';
 
-/** A moment: all sequences allocated before it are up to `drawn`, and every transaction that began after it has an xid above `xid`. */
+/** A moment: every sequence allocated after it is above `drawn` unless the numbers fall, and every transaction that began after it has an xid above `xid`. */
 interface Start {
   readonly drawn: bigint;
   readonly xid: bigint;
+}
+
+/** The moment at which reading began. */
+interface Beginning extends Start {
+  /** As the server prints it, which is how it prints the times of rows too. */
+  readonly at: string;
 }
 
 interface Pass {
@@ -72,13 +86,16 @@ export interface Page {
   readonly last: boolean;
 }
 
+/** About as many numbers as busy writers draw from one pass to the next. */
+const OVERLAP = 200n * BigInt(STRIDE);
+
 export class ChangeLog {
   readonly #session: Session;
   readonly #sql: ChangeLogSql;
   readonly #patience: number;
 
   /** The moment at which reading began. */
-  #began: Start | null = null;
+  #began: Beginning | null = null;
   /** The last complete pass; before the first pass, the moment at which reading began. */
   #complete: { readonly start: Start; readonly snapshot: Snapshot | null } | null = null;
   /** The pass that is being read. */
@@ -87,6 +104,15 @@ export class ChangeLog {
   #late: ReadonlyMap<string, bigint> = new Map();
   /** The same sequence for open transactions that the snapshot could not list. */
   #unlistedAfter = 0n;
+
+  /** Rows that were restored, of transactions that ended or began afterwards: the numbers that were written with their changes. */
+  readonly #restored = new Set<string>();
+  /** The highest sequence that this term knows of, except those at the end of all numbers. */
+  #highest = 0n;
+  /** What the sequence was known to have allocated last. */
+  #allocated = 0n;
+  /** Whether changes may have lower sequences than the marks say. */
+  #numbersFell = false;
 
   /** The weight of a row of the last page, on average. */
   #perRow = 1;
@@ -104,55 +130,124 @@ export class ChangeLog {
     return this.#complete?.snapshot?.sees(xid) ?? false;
   }
 
+  /** The highest sequence that this term knows of, except those at the end of all numbers. */
+  get highest(): bigint {
+    return this.#highest;
+  }
+
+  /** To be called when the numbers have fallen: the next pass starts at the beginning of the log. */
+  noticeFall(): void {
+    this.#numbersFell = true;
+  }
+
+  /** To be called for the changes that a notification brought, which are those of one transaction. */
+  noticeNotified(changes: readonly Change[], xid: bigint): void {
+    const { drawn, xid: begun } = this.#complete?.start ?? { drawn: 0n, xid };
+    for (const { sequence } of changes) {
+      const number = BigInt(sequence!);
+      this.#noticeSequence(number);
+      if (number > this.#allocated) this.#allocated = number;
+      else if (number <= drawn && xid > begun) this.noticeFall();
+    }
+  }
+
   /**
    * The next page of the pass that is being read, else of a new pass. It ends with the row that brings it to this weight: with the last of
    * so many changes, or earlier if their texts are long.
    */
   async readPage(wanted: number): Promise<Page> {
-    this.#began ??= await this.#readStart();
+    this.#began ??= await this.#readBeginning();
     this.#complete ??= { start: this.#began, snapshot: null };
+    if (!this.#pass && this.#numbersFell) this.#forgetMarks(this.#complete);
+    const page = await this.#readRows(wanted, this.#began, this.#complete);
+    if (page) return page;
+    this.#forgetMarks(this.#complete);
+    return (await this.#readRows(wanted, this.#began, this.#complete))!;
+  }
+
+  /** Null if a new pass would start at the wrong mark, because the numbers have fallen. */
+  async #readRows(
+    wanted: number,
+    began: Beginning,
+    complete: { readonly start: Start; readonly snapshot: Snapshot | null },
+  ): Promise<Page | null> {
     const limit = Math.ceil(wanted / this.#perRow);
-    let first: PageRow | undefined;
+    let pass = this.#pass;
     let rows = 0;
     let weight = 0;
     const changes: Change[] = [];
     let milestone: string | null = null;
-    await this.#fetch([wanted, limit], this.#began, this.#complete, (row) => {
-      if (!first) {
-        first = row;
+    let isFirst = true;
+    await this.#fetch([wanted, limit], began, complete, (row) => {
+      if (isFirst) {
+        isFirst = false;
+        pass ??= begin(row);
       } else if (isMilestone(row)) {
         milestone ??= row[0];
       } else if (milestone === null) {
         this.#unpacker.unpack(row, changes);
+        if (complete.snapshot === null) this.#rememberIfRestored(row, began, pass!.snapshot);
         weight += weightOf(row);
         rows++;
       }
     });
-    const pass = this.#pass ?? begin(first!);
-    const read = changes.at(-1)?.sequence ?? pass.after;
+    const { start } = pass!;
+    if (!this.#pass && start.drawn !== 0n) {
+      const fell = start.drawn < this.#allocated;
+      this.#allocated = start.drawn;
+      if (fell) return null;
+    }
+    const read = changes.at(-1)?.sequence ?? pass!.after;
     // The statement may have read a packed row, and have come no further than to the row's own sequence.
     const after = milestone === null || BigInt(read) > BigInt(milestone) ? read : milestone;
     const last = weight < wanted && rows < limit && milestone === null;
     if (rows > 0) this.#perRow = weight / rows;
-    this.#pass = { ...pass, after };
-    if (last) this.#finishPass(this.#pass, this.#complete.start);
-    return { changes, last };
+    this.#pass = { ...pass!, after };
+    this.#noticeSequence(start.drawn);
+    this.#noticeSequence(BigInt(read));
+    if (last) this.#finishPass(this.#pass, complete.start);
+    const isFirstPass = complete.snapshot === null;
+    return { changes: isFirstPass ? changes : this.#withoutRestored(changes), last };
   }
 
-  async #readStart(): Promise<Start> {
-    const [row] = await this.#session.query<{ drawn: string; xid: string }>(this.#sql.start);
-    return startOf(row!.drawn, row!.xid);
+  /** Of rows that the first pass has read, later passes would read those whose transactions the first snapshot did not see. */
+  #rememberIfRestored([seq, at, , , , , , xid]: PageRow, began: Beginning, snapshot: Snapshot): void {
+    if (snapshot.sees(BigInt(xid))) return;
+    const isKnown = BigInt(xid) > began.xid && BigInt(seq) <= began.drawn && at <= began.at;
+    if (!isKnown) this.#restored.add(writtenRow(seq));
+  }
+
+  #withoutRestored(changes: Change[]): Change[] {
+    if (this.#restored.size === 0) return changes;
+    return changes.filter(({ sequence }) => !this.#restored.has(writtenRow(sequence!)));
+  }
+
+  /** The next pass starts at the beginning of the log, and so does every later one that has to find a transaction that is open now. */
+  #forgetMarks({ start, snapshot }: { readonly start: Start; readonly snapshot: Snapshot | null }): void {
+    this.#complete = { start: { ...start, drawn: 0n }, snapshot };
+    this.#late = new Map([...this.#late.keys()].map((xid) => [xid, 0n]));
+    this.#unlistedAfter = 0n;
+    this.#numbersFell = false;
+  }
+
+  #noticeSequence(sequence: bigint): void {
+    if (sequence > this.#highest && sequence < END_OF_NUMBERS) this.#highest = sequence;
+  }
+
+  async #readBeginning(): Promise<Beginning> {
+    const [row] = await this.#session.query<{ drawn: string; xid: string; at: string }>(this.#sql.start);
+    return { ...startOf(row!.drawn, row!.xid), at: row!.at };
   }
 
   #fetch(
     limits: readonly number[],
-    began: Start,
+    began: Beginning,
     { start: previous, snapshot: seen }: { readonly start: Start; readonly snapshot: Snapshot | null },
     onRow: (row: PageRow) => void,
   ): Promise<void> {
     const pass = this.#pass;
     const common = [pass?.snapshot.text ?? null, pass?.start.drawn ?? null, this.#patience, ...limits];
-    const restored = [began.xid, began.drawn];
+    const restored = [began.xid, began.drawn, began.at];
     if (!seen) {
       const values = [...common, pass?.after ?? '0', ...restored];
       return this.#session.eachRow(this.#sql.firstPass, values, onRow);
@@ -162,10 +257,10 @@ export class ChangeLog {
     const values = [
       ...common,
       pass?.after ?? (someUnlisted ? this.#unlistedAfter : previous.drawn),
+      ...restored,
       late.map(([xid]) => xid),
       late.map(([, after]) => after),
       seen.text,
-      ...restored,
     ];
     return this.#session.eachRow(this.#sql.nextPass, values, onRow);
   }
@@ -177,8 +272,9 @@ export class ChangeLog {
     this.#late = new Map([...snapshot.inProgress].map((xid) => [xid, after(xid)]));
     this.#unlistedAfter = previous.drawn;
     // If the role may not read the sequence's value, the last change that was read stands in for it.
-    const drawn = [start.drawn, previous.drawn, BigInt(read)].reduce((a, b) => (a > b ? a : b));
-    this.#complete = { start: { ...start, drawn }, snapshot };
+    const known = previous.drawn > BigInt(read) ? previous.drawn : BigInt(read);
+    const mark = start.drawn === 0n ? known : start.drawn > OVERLAP ? start.drawn - OVERLAP : 0n;
+    this.#complete = { start: { ...start, drawn: mark }, snapshot };
     this.#pass = null;
   }
 }

@@ -10,6 +10,7 @@ import { PostgresInputError } from '../api/errors.ts';
 import { type Operation, parseOperation } from '../api/orchestrator.ts';
 import {
   LOOK,
+  type Signature,
   type SignedPayload,
   announcedChanges,
   claimsToBeOurs,
@@ -31,16 +32,16 @@ export type Payload =
   | { readonly kind: 'look' }
   /** A change that somebody announced by hand: it is in no log. */
   | { readonly kind: 'foreign'; readonly change: Change }
-  /** It claims to be from our triggers, and is not. */
+  /** It claims to be from our triggers, and is not, or is from those of a copy of the database. */
   | { readonly kind: 'forged' }
   /** It is no change at all. */
   | { readonly kind: 'garbage'; readonly error: PostgresInputError };
 
-/** Reads a payload; `secret` is the key with which our triggers sign. */
-export function readPayload(text: string, secret: Buffer): Payload {
+/** Reads a payload; `signature` is that of our triggers. */
+export function readPayload(text: string, signature: Signature): Payload {
   if (text === LOOK) return { kind: 'look' };
   const signed = parseSigned(text);
-  if (signed) return isAuthentic(signed, secret) ? announced(signed) : { kind: 'forged' };
+  if (signed) return isAuthentic(signed, signature) ? announced(signed, signature) : { kind: 'forged' };
 
   let value: unknown;
   try {
@@ -59,9 +60,12 @@ export function readPayload(text: string, secret: Buffer): Payload {
 }
 
 /** Unknown form, from another version's triggers: read the log instead. */
-function announced(payload: SignedPayload): Payload {
+function announced(payload: SignedPayload, { database }: Signature): Payload {
   const announcement = announcedChanges(payload, changeOf);
-  return announcement ? { kind: 'changes', crowded: payload.crowded, ...announcement } : { kind: 'look' };
+  if (!announcement) return { kind: 'look' };
+  if (announcement.database !== database) return { kind: 'forged' };
+  const { changes, xid } = announcement;
+  return { kind: 'changes', changes, xid, crowded: payload.crowded };
 }
 
 function foreign(data: z.output<typeof handmadeChange>, operation: Operation, text: string): Change {

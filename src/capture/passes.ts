@@ -4,7 +4,7 @@
  * A change may come by both roads, since a notification arrives before the pass that sees its transaction. Two rules keep the
  * change from coming twice:
  * - Changes of a transaction that a complete pass has seen are not taken from a notification any more.
- * - The sequences that notifications brought are remembered, and left out of the pages, until a pass is complete. The
+ * - The changes that notifications brought are remembered, and left out of the pages, until a pass is complete. The
  *   snapshot of that pass sees them all, so that no later pass reads them.
  */
 import { PACK } from '../schema/log-layout.ts';
@@ -20,7 +20,7 @@ const WANTED = PAGE - PACK + 1;
 export class Passes {
   readonly #log: ChangeLog;
   readonly #sink: Sink;
-  /** Sequences that notifications brought and no complete pass covers yet. */
+  /** Changes that notifications brought and no complete pass covers yet: number and time, since a number may come again. */
   readonly #notified = new Set<string>();
 
   constructor(log: ChangeLog, sink: Sink) {
@@ -33,7 +33,7 @@ export class Passes {
     return this.#sink.room >= PAGE;
   }
 
-  /** How many sequences are remembered. */
+  /** How many changes are remembered. */
   get remembered(): number {
     return this.#notified.size;
   }
@@ -65,15 +65,18 @@ export class Passes {
    */
   takeNotified(changes: readonly Change[], xid: bigint): number | null {
     if (this.#log.covers(xid)) return 0;
+    this.#log.noticeNotified(changes, xid);
     if (this.#sink.room < changes.length) return null;
     const fresh = this.#withoutNotified(changes);
-    for (const { sequence } of fresh) this.#notified.add(sequence!);
+    for (const change of fresh) this.#notified.add(identityOf(change));
     this.#sink.push(fresh);
     return fresh.length;
   }
 
   #withoutNotified(changes: readonly Change[]): readonly Change[] {
     if (this.#notified.size === 0) return changes;
-    return changes.filter(({ sequence }) => !this.#notified.has(sequence!));
+    return changes.filter((change) => !this.#notified.has(identityOf(change)));
   }
 }
+
+const identityOf = ({ sequence, occurredAt }: Change): string => `${sequence} ${occurredAt}`;

@@ -22,8 +22,10 @@ import type { PostgresInputError } from '../api/errors.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
+import type { Signature } from '../schema/wire-format.ts';
 import { ChangeLog } from './change-log.ts';
 import type { Change } from './change.ts';
+import { LogSequence } from './log-sequence.ts';
 import { readPayload } from './notification.ts';
 import { PAGE, Passes } from './passes.ts';
 import { Redriven } from './redriven.ts';
@@ -42,8 +44,8 @@ export interface ReaderOptions {
   readonly session: Session;
   readonly names: Names;
   readonly sink: Sink;
-  /** What our triggers sign their notifications with. */
-  readonly secret: Buffer;
+  /** How our triggers sign their notifications. */
+  readonly signature: Signature;
   readonly foreignNotifications: 'accept' | 'ignore';
   /** What our triggers notify of. */
   readonly notifications: 'changes' | 'bare';
@@ -59,16 +61,18 @@ export class Reader {
   readonly #writeRate = new WriteRate();
   readonly #passes: Passes;
   readonly #sleeping: Sleeping;
+  readonly #sequence: LogSequence;
   readonly redriven: Redriven;
-  /** Whether redriven changes may wait in the log that were not read yet. */
-  #isRedriven = true;
+  #signal: AbortSignal | null = null;
   /** When a forged notification last made the reader look. */
   #forgeryLooked = -Infinity;
 
   constructor(options: ReaderOptions) {
     this.#options = options;
     const { session, names, sink, notifications, markerTimeout, notify } = options;
-    const passes = new Passes(new ChangeLog(session, names), sink);
+    const log = new ChangeLog(session, names);
+    this.#sequence = new LogSequence(session, names, log, notify);
+    const passes = new Passes(log, sink);
     this.#passes = passes;
     this.redriven = new Redriven(session, names, sink);
     this.#sleeping = new Sleeping({
@@ -85,12 +89,10 @@ export class Reader {
   /** Reads until `signal` aborts. */
   async run(signal: AbortSignal): Promise<void> {
     let pause = 0;
+    this.#signal = signal;
     try {
+      await this.redriven.readAll(signal);
       while (!signal.aborted) {
-        if (this.#isRedriven) {
-          this.#isRedriven = false;
-          await this.redriven.readAll(signal);
-        }
         const found = await this.#passes.readAll(signal);
         this.#writeRate.add(found);
         if (this.#writeRate.isQuiet && (await this.#sleeping.sleep(signal))) continue;
@@ -105,8 +107,8 @@ export class Reader {
 
   /** To be called for every notification on the input's channel. */
   onNotification(text: string): void {
-    const { secret, foreignNotifications, notify, fail } = this.#options;
-    const payload = readPayload(text, secret);
+    const { signature, foreignNotifications, notify, fail } = this.#options;
+    const payload = readPayload(text, signature);
     switch (payload.kind) {
       case 'changes':
       case 'look':
@@ -127,8 +129,8 @@ export class Reader {
 
   /** To be called when somebody may have redriven parked changes. */
   onRedriven(): void {
-    this.#isRedriven = true;
-    this.#sleeping.onAnnouncement({ kind: 'look' });
+    // The term begins by reading them. If the session is lost meanwhile, the next term does.
+    if (this.#signal) this.redriven.readAll(this.#signal).catch(() => {});
   }
 
   /** To be called for every marker on the nodes' channel. */
@@ -136,9 +138,10 @@ export class Reader {
     this.#sleeping.onMarker(marker);
   }
 
-  /** To be called regularly with the share of the server's notification queue that is in use. */
-  onQueueUsage(usage: number): void {
-    this.#sleeping.onQueueUsage(usage);
+  /** To be called with every renewal of the lease, and with the share of the server's notification queue that is in use. */
+  async onRenewal(queueUsage: number): Promise<void> {
+    this.#sleeping.onQueueUsage(queueUsage);
+    if (await this.#sequence.look()) this.#sleeping.onAnnouncement({ kind: 'look' });
   }
 
   /** It may be authentic, if the secret is no longer the one that this term has read. Looking costs something: whoever forges could do so often. */

@@ -1,12 +1,14 @@
 /** Doctor's checks of the installation: whether everything is there and in force, and nothing is left over. */
-import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
+import { drawn } from '../capture/change-log-sql.ts';
+import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 import { runtimeGrants } from '../schema/grants.ts';
+import { END_OF_NUMBERS, STRIDE } from '../schema/log-layout.ts';
 import { VERSION } from '../schema/migrations.ts';
 import { locationOf } from '../schema/names.ts';
 import { repairs } from '../schema/repair.ts';
 import { summaryOf } from '../schema/steps.ts';
 import { type Check, note, ok, problem, problemFrom } from './doctor-finding.ts';
-import { changesOf } from './input-state.ts';
+import { changesOf, isUnreadable } from './input-state.ts';
 import { allSpelt, spelt } from './input.ts';
 import { plural } from './output.ts';
 
@@ -116,6 +118,26 @@ export const internalTableParts: Check = async ({ session, names, catalog }) => 
             `row-level security is off for ${table} and set to bind its owner too: when somebody enables it, the triggers fail`,
             `ALTER TABLE ${qualify(names.schema, table)} NO FORCE ROW LEVEL SECURITY`,
           ),
+    ),
+  ];
+};
+
+/** Finds a sequence that somebody has set back: it allocates numbers that rows of the log have. */
+export const sequence: Check = async ({ session, names, catalog, state }) => {
+  const { logTable, logSequence } = names;
+  if (!state || isUnreadable(state, logTable) || !catalog.hasSequence) return [];
+  const [found] = await session.query<{ last: string; highest: string }>(
+    `SELECT (drawn / ${STRIDE})::text AS last, (highest / ${STRIDE})::text AS highest
+     FROM (SELECT ${drawn(logSequence)} AS drawn) s,
+       (SELECT coalesce(max(seq), 0) AS highest FROM ${logTable.sql} WHERE seq < ${END_OF_NUMBERS}) l
+     WHERE drawn > 0 AND (drawn < highest OR drawn >= ${END_OF_NUMBERS})`,
+  );
+  if (!found) return [];
+  return [
+    problem(
+      'sequence',
+      `${logSequence.name} is at ${found.last}, and the log's rows come up to ${found.highest}: statements of the application may fail`,
+      `start a node whose role may UPDATE the sequence; or SELECT setval(${quoteLiteral(logSequence.sql)}, ${BigInt(found.highest) + 1000n})`,
     ),
   ];
 };

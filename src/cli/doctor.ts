@@ -11,6 +11,7 @@ import {
   leftovers,
   options,
   rights,
+  sequence,
   tables,
   triggers,
 } from './doctor-check-installation.ts';
@@ -26,6 +27,7 @@ const CHECKS: readonly Check[] = [
   drift,
   internalTableParts,
   internalTables,
+  sequence,
   tables,
   triggers,
   leftovers,

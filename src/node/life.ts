@@ -8,7 +8,7 @@
  * lost, the term is lost too. After every other failure the term ends gracefully, and the released lease wakes a standby.
  */
 import type { Notify } from '../api/lifecycle-events.ts';
-import { readSecret } from '../capture/capture.ts';
+import { readSignature } from '../capture/capture.ts';
 import type { Settings } from '../config/settings.ts';
 import type { EventQueue } from '../delivery/event-queue.ts';
 import type { Listener } from '../postgres/listener.ts';
@@ -99,8 +99,8 @@ export class Life {
   }
 
   async #serveTerm(): Promise<void> {
-    // A term's secret is read when the lease is held: a standby may have seen another installation before.
-    const secret = await readSecret(this.#session, this.#names);
+    // A term's signature is read when the lease is held: a standby may have seen another installation before.
+    const signature = await readSignature(this.#session, this.#names);
     const term = new Term({
       settings: this.#settings,
       names: this.#names,
@@ -108,7 +108,7 @@ export class Life {
       lease: this.#lease,
       discovery: this.#discovery,
       queue: this.#queue,
-      secret,
+      signature,
       notify: this.#notify,
       fail: (error) => this.#fail(error),
     });

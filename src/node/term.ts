@@ -28,6 +28,7 @@ import type { Delivery } from '../delivery/delivery.ts';
 import type { EventQueue } from '../delivery/event-queue.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
+import type { Signature } from '../schema/wire-format.ts';
 import type { Discovery } from './discovery.ts';
 import type { Lease } from './lease.ts';
 
@@ -47,8 +48,8 @@ export interface TermOptions {
   readonly lease: Lease;
   readonly discovery: Discovery;
   readonly queue: EventQueue;
-  /** What our triggers sign their notifications with. */
-  readonly secret: Buffer;
+  /** How our triggers sign their notifications. */
+  readonly signature: Signature;
   readonly notify: Notify;
   /** Called for what fails while the term lasts; the term is then told how to end. */
   readonly fail: (error: unknown) => void;
@@ -68,7 +69,7 @@ export class Term {
 
   constructor(options: TermOptions) {
     this.#options = options;
-    const { settings, names, session, lease, secret, notify, fail } = options;
+    const { settings, names, session, lease, signature, notify, fail } = options;
     const token = lease.token!;
     this.token = token;
     this.#delivery = options.queue.open({
@@ -80,7 +81,7 @@ export class Term {
     this.#capture = beginTerm({
       session,
       names,
-      secret,
+      signature,
       sink: this.#delivery,
       hold: lease,
       foreignNotifications: settings.foreignNotifications,
@@ -97,7 +98,7 @@ export class Term {
     const guarded = (task: Promise<void>) => task.catch(fail);
     const renewed = (queueUsage: number) => {
       queue.serve();
-      this.#capture.onQueueUsage(queueUsage);
+      this.#capture.onRenewal(queueUsage);
     };
     const holding = guarded(lease.hold(this.#holding.signal, renewed)).then(() => this.end('lost'));
     const watching = guarded(discovery.watch(session, this.#serving.signal));

@@ -91,6 +91,12 @@ export const sequenceOfRow = (n: string): string => `${n} * ${STRIDE}`;
 /** SQL: the highest sequence that a change in row number `n` can have. */
 export const lastSequenceOfRow = (n: string): string => `(${n} + 1) * ${STRIDE} - 1`;
 
+/** The highest number of a row whose changes have sequences that are bigints. */
+export const MAX_ROW = (2n ** 63n - 1n) / BigInt(STRIDE) - 1n;
+
+/** Sequences from here on are set by hand: a billion rows before there are none left. */
+export const END_OF_NUMBERS = (MAX_ROW - 10n ** 9n) * BigInt(STRIDE);
+
 /** SQL: the sequence of the row that was written with a change. */
 export const writtenRowSql = (sequence: string): string => `${sequence} - ${sequence} % ${STRIDE}`;
 

@@ -1,16 +1,20 @@
 /**
  * The payload of a notification on the input's channel. It has one of these forms:
  *
- *   []                                         There are new changes in the log.
- *   [{"mac":"..."},CHANGE,...]                 The changes of one statement, in the order of their sequences.
- *   [{"mac":"...","crowded":true},CHANGE,...]  The same; another transaction was about to notify too.
- *   {"tbl":"...","id":"...","op":"..."}        A change that somebody announces by hand.
+ *   []                                                           There are new changes in the log.
+ *   [{"mac":"..."},{"database":"..."},CHANGE,...]                 The changes of one statement, in the order of their sequences.
+ *   [{"mac":"...","crowded":true},{"database":"..."},CHANGE,...]  The same; another transaction was about to notify too.
+ *   {"tbl":"...","id":"...","op":"..."}                           A change that somebody announces by hand.
  *
  * A CHANGE is the JSON of a single row of the log. Anybody who can connect hears it: a row with data, or with what its transaction says
  * of itself, is never announced but by `[]`. The text between the header and the last bracket is the body. The mac is the
  * body's HMAC-SHA256, with the key in the input's secret table, of the body's bytes in UTF-8.
  *
- * The trigger functions make the body, and the notify function the payload. A reader skips members of a CHANGE that it does not
+ * A copy of the database has the same secret, and sequences of its own. So the body says which database it comes from, and the changes of
+ * another one are not believed. Version 1 does not say that: its payloads make the reader look in the log. Version 1's own
+ * nodes do the same with payloads of this version, whose form they do not know.
+ *
+ * The trigger functions make the changes, and the notify function the payload. A reader skips members of a CHANGE that it does not
  * know, and looks in the log when one is missing that it needs: versions of either side understand each other.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
@@ -24,6 +28,18 @@ const MAX_BODY_BYTES = 7900;
 
 /** Says nothing but: look in the log. */
 export const LOOK = '[]';
+
+/**
+ * SQL: what tells the database from its copies. In the same cluster a copy has another oid. The server of a copy that was restored or
+ * promoted elsewhere started at another time. A node's session does not outlast its server, so the node need ask only once.
+ */
+export const DATABASE_IDENTITY = `(SELECT d.oid FROM pg_database d WHERE d.datname = current_database()) || '@'
+  || (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint`;
+
+/** What the body has before the changes. */
+const DATABASE_MEMBER = { before: '{"database":"', after: '"},' };
+const DATABASE_BYTES =
+  DATABASE_MEMBER.before.length + '4294967295@1767225600000000'.length + DATABASE_MEMBER.after.length;
 
 // Writing, in SQL.
 
@@ -68,7 +84,8 @@ export const payloadVariables = (isAlone: string): string => `${BARE_PAYLOAD}
  * transaction that can't see the secret, since its snapshot is older than the installation.
  */
 export const signPayload = (secretTable: ObjectName): string => `
-  IF body <> '' AND octet_length(body) < ${MAX_BODY_BYTES} AND length(so_far) < ${MAX_SIGNED} AND getdatabaseencoding() = 'UTF8' THEN
+  IF body <> '' AND octet_length(body) < ${MAX_BODY_BYTES - DATABASE_BYTES} AND length(so_far) < ${MAX_SIGNED} AND getdatabaseencoding() = 'UTF8' THEN
+    body := '${DATABASE_MEMBER.before}' || ${DATABASE_IDENTITY} || '${DATABASE_MEMBER.after}' || body;
     SELECT '[{"mac":"' || encode(sha256(s.outer_pad || sha256(s.inner_pad || convert_to(body, 'UTF8'))), 'hex') || header || ',' || body || ']' AS payload,
       set_config('${SIGNED_SO_FAR}', so_far || '.', true)
     INTO signed FROM ${secretTable.sql} s;
@@ -101,7 +118,10 @@ const loggedChange = z.object({
   // Version 1 of the trigger functions does not tell.
   version: z.number().optional(),
 });
-const announcement = z.tuple([z.object({ mac: z.string() }), loggedChange], loggedChange);
+const announcement = z.tuple(
+  [z.object({ mac: z.string() }), z.object({ database: z.string() }), loggedChange],
+  loggedChange,
+);
 
 /** A change that somebody announces by hand. */
 export const handmadeChange = z.object({
@@ -117,6 +137,14 @@ export interface SignedPayload {
   readonly crowded: boolean;
 }
 
+/** By what a node knows the payloads of its own database's triggers. */
+export interface Signature {
+  /** The key in the secret table. */
+  readonly secret: Buffer;
+  /** {@link DATABASE_IDENTITY} */
+  readonly database: string;
+}
+
 /** The parts of a payload that has the form of a signed one; null if it has another form. */
 export function parseSigned(text: string): SignedPayload | null {
   const match = SIGNED.exec(text);
@@ -125,7 +153,7 @@ export function parseSigned(text: string): SignedPayload | null {
   return { text, body: text.slice(header.length, -1), mac: mac!, crowded: crowded !== undefined };
 }
 
-export function isAuthentic({ body, mac }: SignedPayload, secret: Buffer): boolean {
+export function isAuthentic({ body, mac }: SignedPayload, { secret }: Signature): boolean {
   const expected = createHmac('sha256', secret).update(body).digest();
   return timingSafeEqual(expected, Buffer.from(mac, 'hex'));
 }
@@ -134,15 +162,16 @@ export function isAuthentic({ body, mac }: SignedPayload, secret: Buffer): boole
 export function announcedChanges<Made>(
   { text }: SignedPayload,
   make: MakeChange<Made>,
-): { changes: Made[]; xid: bigint } | null {
+): { database: string; changes: Made[]; xid: bigint } | null {
   const { data } = announcement.safeParse(JSON.parse(text));
   if (!data) return null;
-  const [, ...changes] = data;
+  const [, { database }, ...changes] = data;
   // They are those of one statement. `at` is a time of UTC without its zone, and JSON's times are ISO 8601.
   const { xid, version } = changes[0];
   const at = `${changes[0].at}Z`;
   const stamp = version === undefined ? '' : stampOf(at);
   return {
+    database,
     changes: changes.map((c) => make(c.seq, at, c.tbl, c.id, c.op, c.key, xid, stamp, null)),
     xid: BigInt(xid),
   };

@@ -264,6 +264,36 @@ describe('a pass', () => {
     expect(await pass(log)).toEqual([]);
   });
 
+  test('delivers a restored row whose transaction id is that of an open transaction with the first pass, and once', async () => {
+    const { fixture, log } = await setup();
+    const { database, names } = fixture;
+    const own = await database.client();
+    await own.query('BEGIN');
+    await insert(own, -1);
+    await database.query('SELECT pg_current_xact_id()');
+    await insert(await database.client(), 1, 2, 3);
+    // The second one straddles: its transaction is open here.
+    const { rows } = await own.query('SELECT pg_current_xact_id()::text AS xid');
+    await database.query(`UPDATE ${names.logTable.sql} SET xid = $1::xid8 WHERE id = '2'`, [rows[0].xid]);
+    expect(ids(await pass(log, 100))).toEqual(['1', '2', '3']);
+    expect(await pass(log)).toEqual([]);
+    await own.query('COMMIT');
+    expect(ids(await pass(log))).toEqual(['-1']);
+    expect(await pass(log)).toEqual([]);
+  });
+
+  test('delivers restored rows of a later time with the first pass, and once', async () => {
+    const { fixture, log } = await setup();
+    const { database, names } = fixture;
+    await insert(await database.client(), 1, 2, 3);
+    await database.query(
+      `UPDATE ${names.logTable.sql} SET at = at + interval '1 hour', xid = (pg_current_xact_id()::text::bigint + 5)::text::xid8 WHERE id = '2'`,
+    );
+    expect(ids(await pass(log, 100))).toEqual(['1', '2', '3']);
+    for (let n = 0; n < 20; n++) await database.query('SELECT pg_current_xact_id()');
+    expect(await pass(log)).toEqual([]);
+  });
+
   test('tells which transactions it covers', async () => {
     const { fixture, log } = await setup();
     const writer = await fixture.database.client();

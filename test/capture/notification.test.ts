@@ -3,9 +3,12 @@ import { describe, expect, test } from 'vitest';
 import { readPayload } from '../../src/capture/notification.ts';
 
 const secret = Buffer.from('the secret of our triggers, 32 b');
-const read = (text: string) => readPayload(text, secret);
-const signed = (body: string, key = secret) =>
+const database = '16384@1769860800123456';
+const read = (text: string) => readPayload(text, { secret, database });
+const signedByVersion1 = (body: string, key = secret) =>
   `[{"mac":"${createHmac('sha256', key).update(body).digest('hex')}"},${body}]`;
+const signed = (changes: string, key = secret, origin = database) =>
+  signedByVersion1(`{"database":"${origin}"},${changes}`, key);
 
 const change = {
   seq: '9007199254740993',
@@ -150,6 +153,10 @@ describe('a payload of a trigger', () => {
     });
   });
 
+  test('that does not name its database, as those of version 1, tells the reader to look in the log', () => {
+    expect(read(signedByVersion1(JSON.stringify(change)))).toEqual({ kind: 'look' });
+  });
+
   test('may be marked as crowded', () => {
     const crowded = signed(JSON.stringify(change)).replace('"}', '","crowded":true}');
     expect(read(crowded)).toMatchObject({ kind: 'changes', xid: 757n, crowded: true });
@@ -168,6 +175,7 @@ describe('a payload of a trigger', () => {
   test.each([
     ['unsigned', `[${body}]`],
     ['unsigned and alone', body],
+    ['from a copy of the database', signed(body, secret, '16385@1769860800123456')],
     ['signed with another secret', signed(body, Buffer.from('x'))],
     ['signed with nothing', signed(body, Buffer.alloc(0))],
     ['signed for another body', signed(body).replace('"id":"7"', '"id":"8"')],

@@ -257,7 +257,7 @@ test('waits longer after every empty pass, up to 50 ms', async () => {
         if (passes.length === 15) stop.abort();
       },
     },
-    secret: Buffer.alloc(0),
+    signature: { secret: Buffer.alloc(0), database: '' },
     foreignNotifications: 'accept',
     notifications: 'changes',
     markerTimeout: 60_000,

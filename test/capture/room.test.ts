@@ -1,6 +1,6 @@
 /** The reader minds the room of its sink, awake and asleep. */
 import { expect, onTestFinished, test } from 'vitest';
-import { readSecret } from '../../src/capture/capture.ts';
+import { readSignature } from '../../src/capture/capture.ts';
 import { Reader } from '../../src/capture/reader.ts';
 import { Delivery } from '../../src/delivery/delivery.ts';
 import { Listener } from '../../src/postgres/listener.ts';
@@ -25,7 +25,7 @@ async function readIntoDelivery() {
   const reader = new Reader({
     session,
     names,
-    secret: await readSecret(session, names),
+    signature: await readSignature(session, names),
     sink: {
       get room() {
         return delivery.room;

@@ -1,6 +1,6 @@
 import { expect, onTestFinished, test } from 'vitest';
 import type { Notice } from '../../src/api/lifecycle-events.ts';
-import { readSecret } from '../../src/capture/capture.ts';
+import { readSignature } from '../../src/capture/capture.ts';
 import { ChangeLog } from '../../src/capture/change-log.ts';
 import { readPayload } from '../../src/capture/notification.ts';
 import { Passes } from '../../src/capture/passes.ts';
@@ -50,8 +50,8 @@ test('a notification queue that fills up while the reader takes the sleep lock k
 test('the order of two changes of a row is kept when the second is notified before the first is read', async () => {
   await using fixture = await setupSessions();
   const { names, database } = fixture;
-  const [session, secretReader] = [await fixture.session(), await fixture.session()];
-  const secret = await readSecret(secretReader, names);
+  const [session, signatureReader] = [await fixture.session(), await fixture.session()];
+  const signature = await readSignature(signatureReader, names);
   const listener = await Listener.connect(session.endpoint, [names.channel, names.nodeChannel], {
     applicationName: 'test',
     connectTimeout: 15_000,
@@ -91,7 +91,7 @@ test('the order of two changes of a row is kept when the second is notified befo
   });
   listener.onNotification = (channel, payload) => {
     if (channel === names.nodeChannel) return sleeping.onMarker(payload);
-    sleeping.onAnnouncement(readPayload(payload, secret) as Announcement);
+    sleeping.onAnnouncement(readPayload(payload, signature) as Announcement);
     announced.wake();
   };
   const stop = new AbortController();

@@ -126,6 +126,23 @@ describe('doctor', () => {
     expect(await problems()).toContain(`internal tables: ${found}`);
   });
 
+  it.each([
+    ['SELECT setval($, 1)', 1],
+    ['ALTER SEQUENCE % RESTART', 0],
+    ['SELECT setval($, 9223372036854775807)', 9_223_372_036_854_774],
+  ])('finds that somebody ran %s, and its advice helps', async (script, last) => {
+    const { database, run, problems } = await setup();
+    await run(['install', '--name', 'x']);
+    for (const id of [1, 2, 3]) await database.query('INSERT INTO orders VALUES ($1)', [id]);
+    const name = 'postgres_input.sequence_postgres_input_x';
+    await database.query(script.replace('$', `'${name}'`).replace('%', name));
+    const found = (await problems()).find((problem) => problem.startsWith('sequence: '))!;
+    expect(found).toContain(`sequence_postgres_input_x is at ${last}, and the log's rows come up to 3`);
+    await database.query(/SELECT setval.*/.exec(found)![0]);
+    await database.query('INSERT INTO orders VALUES (4)');
+    expect((await problems()).filter((problem) => problem.startsWith('sequence: '))).toEqual([]);
+  });
+
   it('has install, or the node that starts next, make whole what a dump of the schema alone left', async () => {
     const { database, run, problems } = await setup();
     await run(['install', '--name', 'x']);

@@ -8,6 +8,7 @@ import { eventOf } from '../../src/delivery/event.ts';
 import { newPostgresInput } from '../../src/index.ts';
 import { withSession } from '../../src/node/connect.ts';
 import { quoteIdentifier, quoteLiteral } from '../../src/postgres/quoting.ts';
+import type { Signature } from '../../src/schema/wire-format.ts';
 import { type TestDatabase } from '../support/database.ts';
 import { HOSTILE } from '../support/hostile-names.ts';
 import { KEYS, TABLES_WITH_KEYS, keyTable } from '../support/keys.ts';
@@ -19,6 +20,7 @@ import {
   installationOf,
   setupInstallation,
 } from '../support/setup-installation.ts';
+import { signatureOf } from '../support/signature.ts';
 
 /** Stands in for a sleeping reader: holds its lock, and collects what our triggers then send. */
 async function sleeper(database: TestDatabase, { names }: InstallationFixture) {
@@ -39,15 +41,10 @@ async function sleeper(database: TestDatabase, { names }: InstallationFixture) {
   };
 }
 
-async function secretOf(database: TestDatabase, { names }: InstallationFixture): Promise<Buffer> {
-  const [row] = await database.query(`SELECT key FROM ${names.secretTable.sql}`);
-  return row.key;
-}
-
 /** What the reader would make of payloads. */
-function announced(payloads: string[], secret: Buffer): Change[] {
+function announced(payloads: string[], signature: Signature): Change[] {
   return payloads.flatMap((text) => {
-    const payload = readPayload(text, secret);
+    const payload = readPayload(text, signature);
     expect(payload).toMatchObject({ kind: 'changes' });
     return payload.kind === 'changes' ? payload.changes : [];
   });
@@ -71,7 +68,7 @@ describe('notification and log bring the same changes', () => {
         await database.query(`INSERT INTO ${keyTable(type)} VALUES (${quoteLiteral(value)})`);
       await database.query(`UPDATE ${keyTable(type)} SET n = 1; DELETE FROM ${keyTable(type)}`);
     }
-    const changes = announced(await reader.payloads(), await secretOf(database, fixture));
+    const changes = announced(await reader.payloads(), await signatureOf(database, fixture.names));
     expect(changes).toHaveLength(6 * Object.keys(KEYS).length);
     expect(changes).toEqual(await logged(fixture));
     for (const change of changes) expect(new Date(change.occurredAt!).getTime()).toBeCloseTo(Date.now(), -5);
@@ -88,7 +85,7 @@ describe('notification and log bring the same changes', () => {
     await database.query(`
       INSERT INTO composite VALUES ('"', 1, 5), ('', 2, NULL); UPDATE composite SET b = 3;
       INSERT INTO none VALUES (1); TRUNCATE none`);
-    const changes = announced(await reader.payloads(), await secretOf(database, fixture));
+    const changes = announced(await reader.payloads(), await signatureOf(database, fixture.names));
     expect(changes).toHaveLength(HOSTILE.length + 8);
     expect(changes).toEqual(await logged(fixture));
     expect(eventOf(changes.at(-1)!, 'test', '1')).toEqual({
@@ -160,7 +157,7 @@ describe('notification and log bring the same changes', () => {
   test('with the same transaction id, notified or read, packed or unpacked', async () => {
     const { database, ...fixture } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY, n int)');
     const reader = await sleeper(database, fixture);
-    const secret = await secretOf(database, fixture);
+    const secret = await signatureOf(database, fixture.names);
     const writer = await database.client();
     const inTransaction = async (...statements: string[]): Promise<string> => {
       await writer.query(['BEGIN', ...statements].join(';'));
@@ -193,7 +190,10 @@ describe('notification and log bring the same changes', () => {
   });
 
   test('without a transaction id, for a notification by hand', () => {
-    const payload = readPayload('{"tbl": "t", "id": "1", "op": "INSERT"}', Buffer.alloc(32));
+    const payload = readPayload('{"tbl": "t", "id": "1", "op": "INSERT"}', {
+      secret: Buffer.alloc(32),
+      database: '',
+    });
     expect(payload).toMatchObject({ kind: 'foreign', change: { transaction: null } });
   });
 
@@ -243,7 +243,7 @@ describe('a notification', () => {
   test('holds up to 50 changes of a statement, if there is room, and else tells to look in the log', async () => {
     const { database, ...fixture } = await setupInstallation('CREATE TABLE t (id text PRIMARY KEY)');
     const reader = await sleeper(database, fixture);
-    const secret = await secretOf(database, fixture);
+    const secret = await signatureOf(database, fixture.names);
     await database.query('INSERT INTO t SELECT i FROM generate_series(1, 50) i');
     expect(announced(await reader.payloads(), secret)).toHaveLength(50);
     await database.query('INSERT INTO t SELECT i FROM generate_series(51, 101) i');
@@ -280,7 +280,7 @@ describe('a notification', () => {
     );
     const reader = await sleeper(database, fixture);
     await database.query('BEGIN; UPDATE t SET n = 1; UPDATE t SET n = 1; COMMIT');
-    const changes = announced(await reader.payloads(), await secretOf(database, fixture));
+    const changes = announced(await reader.payloads(), await signatureOf(database, fixture.names));
     expect(new Set(changes.map(({ sequence }) => sequence)).size).toBe(2);
   });
 

@@ -8,17 +8,18 @@ import {
   installationOf,
   setupInstallation,
 } from '../support/setup-installation.ts';
+import { signatureOf } from '../support/signature.ts';
 import { until } from '../support/until.ts';
 
 /** Somebody who is asleep, and hears what the triggers send: `[]`, or `INSERT t 1` for each change of a signed payload. */
 async function asleep(database: TestDatabase, { names }: InstallationFixture) {
   const ear = await database.client();
   onTestFinished(() => ear.end());
-  const [secret] = await database.query<{ key: Buffer }>(`SELECT key FROM ${names.secretTable.sql}`);
+  const signature = await signatureOf(database, names);
   const heard: string[] = [];
   let ends = 0;
   ear.on('notification', ({ channel, payload }) => {
-    const read = channel === 'end' ? null : readPayload(payload!, secret!.key);
+    const read = channel === 'end' ? null : readPayload(payload!, signature);
     if (!read) ends++;
     else if (read.kind !== 'changes') heard.push(read.kind);
     else heard.push(...read.changes.map((c) => `${c.operation} ${c.location} ${c.id}`));

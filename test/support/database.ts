@@ -14,12 +14,15 @@ export interface TestDatabase extends AsyncDisposable {
 const undropped = new Set<TestDatabase>();
 
 /**
- * Creates an empty database on the test server. A test may dispose of its database; otherwise the database is dropped when the
+ * Creates a database on the test server, empty or a copy of another one. A test may dispose of its database; otherwise the database is dropped when the
  * test file ends, unless a test in the file has failed: then the database stays, to be looked into.
  */
-export async function createDatabase(adminUrl: string = inject('adminUrl')): Promise<TestDatabase> {
+export async function createDatabase(
+  adminUrl: string = inject('adminUrl'),
+  template = 'template1',
+): Promise<TestDatabase> {
   const name = `test_${randomBytes(6).toString('hex')}`;
-  await administer(adminUrl, `CREATE DATABASE ${name}`);
+  await administer(adminUrl, `CREATE DATABASE ${name} TEMPLATE ${template}`);
   const url = urlOf(adminUrl, name);
   const pool = new pg.Pool({ connectionString: url, max: 4 });
   pool.on('error', () => {}); // tests kill backends, the pool's idle ones too

@@ -1,0 +1,257 @@
+/** What happens when somebody sets the sequence of the log, under writers: nothing is lost or repeated, and statements soon succeed again. */
+import type pg from 'pg';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { ChangeLog } from '../../src/capture/change-log.ts';
+import type { Change } from '../../src/capture/change.ts';
+import type { PostgresInputOptions } from '../../src/index.ts';
+import { Consumer, once, reaches } from '../support/consumer.ts';
+import { type TestDatabase, createRole } from '../support/database.ts';
+import { setupInputs } from '../support/setup-inputs.ts';
+import { setupSessions } from '../support/setup-sessions.ts';
+import { until } from '../support/until.ts';
+
+const SEQUENCE = 'postgres_input.sequence_postgres_input_test_input';
+const DOWN = [
+  `SELECT setval('${SEQUENCE}', 1)`,
+  `SELECT setval('${SEQUENCE}', 3, false)`,
+  `ALTER SEQUENCE ${SEQUENCE} RESTART`,
+];
+const UP = [`SELECT setval('${SEQUENCE}', 5000000000)`, `SELECT setval('${SEQUENCE}', 9223372036854775807)`];
+const OFTEN: PostgresInputOptions = { lease: { renewInterval: 50 } };
+
+async function setup(options: PostgresInputOptions = OFTEN) {
+  const fixture = await setupInputs();
+  onTestFinished(() => fixture[Symbol.asyncDispose]());
+  const resets: { repaired: boolean }[] = [];
+  const input = await fixture.input(options);
+  input.on('sequenceReset', (reset) => resets.push(reset));
+  return {
+    database: fixture.database,
+    another: (more: PostgresInputOptions = options, config: { url?: string } = {}) =>
+      fixture.input(more, config),
+    input,
+    resets,
+  };
+}
+
+/** Inserts rows until the test has seen enough. Statements may fail because of the sequence alone. */
+function write(database: TestDatabase, first: number) {
+  const committed: string[] = [];
+  let isWriting = true;
+  let inARow = 0;
+  const done = (async () => {
+    // oxlint-disable-next-line no-unmodified-loop-condition -- stop() modifies it
+    for (let id = first; isWriting; id++) {
+      try {
+        await database.query('INSERT INTO items VALUES ($1)', [id]);
+        committed.push(String(id));
+        inARow++;
+      } catch (error) {
+        if (!['23505', '22003', '2200H'].includes((error as pg.DatabaseError).code!)) throw error;
+        inARow = 0;
+      }
+    }
+  })();
+  return {
+    committed,
+    /** Resolves when so many statements in a row have succeeded from now on. */
+    succeeds: (count: number) => ((inARow = 0), until(() => inARow >= count)),
+    async stop() {
+      isWriting = false;
+      await done;
+      return committed;
+    },
+  };
+}
+
+/** The ids of all events, once there are so many, and how many sequences they have. */
+async function handedOut(consumer: Consumer, count: number) {
+  await consumer.count(count);
+  const sequences = new Set(consumer.events.map(({ sequence }) => sequence));
+  return { ids: consumer.ids.toSorted(), sequences: sequences.size };
+}
+
+describe.each([...DOWN, ...UP])('%s', (script) => {
+  test.each(['manual', 'auto'] as const)(
+    'under writers, while the reader is awake (ack: %s)',
+    async (ack) => {
+      const { database, input } = await setup();
+      const consumer = new Consumer(input, { ack });
+      await reaches(input, 'active');
+      const writers = [0, 1, 2].map((n) => write(database, 1 + n * 1_000_000));
+      for (let round = 0; round < 3; round++) {
+        await Promise.all(writers.map((writer) => writer.succeeds(30)));
+        await database.query(script);
+      }
+      await Promise.all(writers.map((writer) => writer.succeeds(30)));
+      const ids = (await Promise.all(writers.map((writer) => writer.stop()))).flat();
+      expect(await handedOut(consumer, ids.length)).toEqual({ ids: ids.toSorted(), sequences: ids.length });
+    },
+  );
+
+  test.each(['manual', 'auto'] as const)('while the reader is asleep (ack: %s)', async (ack) => {
+    const { database, input } = await setup();
+    const consumer = new Consumer(input, { ack });
+    await once(input, 'asleep');
+    const ids: string[] = [];
+    for (let id = 1; id <= 12; id++) {
+      if (id === 6) await database.query(script);
+      const insert = () =>
+        database.query('INSERT INTO items VALUES ($1)', [id]).then(
+          () => true,
+          () => false,
+        );
+      await until(insert);
+      ids.push(String(id));
+      await consumer.count(ids.length);
+    }
+    // A statement that the reader has to look up.
+    await database.query('INSERT INTO items SELECT generate_series(1001, 1080)');
+    for (let id = 1001; id <= 1080; id++) ids.push(String(id));
+    expect(await handedOut(consumer, ids.length)).toEqual({ ids: ids.toSorted(), sequences: ids.length });
+  });
+
+  test('while no node is active and rows wait', async () => {
+    const { database, input, another } = await setup();
+    let consumer = new Consumer(input, { ack: 'manual' });
+    await once(input, 'asleep');
+    await database.query('INSERT INTO items SELECT generate_series(1, 5)');
+    await consumer.count(5);
+    await input[Symbol.asyncDispose]();
+    await database.query(script);
+    const next = await another();
+    consumer = new Consumer(next, { ack: 'manual' });
+    await consumer.count(5);
+    await until(() =>
+      database.query('INSERT INTO items VALUES (6)').then(
+        () => true,
+        () => false,
+      ),
+    );
+    await until(() => consumer.ids.length >= 6);
+    expect(consumer.ids).toEqual(['1', '2', '3', '4', '5', '6']);
+  });
+});
+
+describe('the node', () => {
+  test('tells that it has put the sequence right', async () => {
+    const { database, input, resets } = await setup();
+    const consumer = new Consumer(input, { ack: 'manual' });
+    await once(input, 'asleep');
+    await database.query('INSERT INTO items VALUES (1), (2), (3)');
+    await consumer.count(3);
+    await database.query(DOWN[0]!);
+    await until(() => resets.length > 0);
+    expect(resets).toEqual([{ repaired: true }]);
+    await database.query('INSERT INTO items VALUES (4)');
+    await consumer.count(4);
+  });
+
+  test('of a role that may not, tells so once, and hands out all that is committed', async () => {
+    const { database, input, another } = await setup({ ...OFTEN });
+    const first = new Consumer(input);
+    await once(input, 'asleep');
+    await database.query('INSERT INTO items VALUES (1), (2), (3)');
+    await first.count(3);
+    await input.close();
+    await first.ended;
+    const { role, url } = await createRole(database);
+    await database.query(`GRANT USAGE ON SCHEMA postgres_input TO ${role};
+      GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA postgres_input TO ${role};
+      REVOKE UPDATE ON SEQUENCE ${SEQUENCE} FROM ${role}; GRANT SELECT ON SEQUENCE ${SEQUENCE} TO ${role}`);
+    const node = await another({ ...OFTEN, install: false }, { url });
+    const resets: unknown[] = [];
+    node.on('sequenceReset', (reset) => resets.push(reset));
+    const consumer = new Consumer(node);
+    await once(node, 'asleep');
+    await database.query(DOWN[0]!);
+    await until(() => resets.length > 0);
+    await database.query('INSERT INTO items SELECT generate_series(11, 80)');
+    await consumer.count(70);
+    const renewed = () =>
+      database.query('SELECT expires_at FROM postgres_input.lock_postgres_input_test_input');
+    for (let n = 0; n < 3; n++) {
+      const [before] = await renewed();
+      await until(async () => (await renewed())[0].expires_at > before.expires_at);
+    }
+    expect(resets).toEqual([{ repaired: false }]);
+  });
+});
+
+describe('a pass', () => {
+  const ids = (changes: readonly Change[]) => changes.map(({ id }) => id);
+
+  async function logged() {
+    const fixture = await setupSessions();
+    onTestFinished(() => fixture[Symbol.asyncDispose]());
+    const { database, names } = fixture;
+    const log = new ChangeLog(await fixture.session(), names);
+    const pass = async (rows = 100) => {
+      const found: string[] = [];
+      for (let last = false; !last;) {
+        const page = await log.readPage(rows);
+        found.push(...ids(page.changes));
+        last = page.last;
+      }
+      return found;
+    };
+    const insert = (
+      id: number,
+      client: { query(sql: string, values: unknown[]): Promise<unknown> } = database,
+    ) => client.query('INSERT INTO items VALUES ($1)', [id]);
+    const setTo = (row: number) => database.query(`SELECT setval('${names.logSequence.sql}', ${row})`);
+    return { database, names, log, pass, insert, setTo };
+  }
+
+  test('finds changes whose numbers fell, before a later pass and while transactions were open', async () => {
+    const { database, pass, insert, setTo } = await logged();
+    const [early, late] = [await database.client(), await database.client()];
+    await setTo(1000);
+    await early.query('BEGIN');
+    await insert(1, early);
+    await insert(2);
+    expect(await pass()).toEqual(['2']);
+    await setTo(500);
+    await late.query('BEGIN');
+    await insert(3, late);
+    await insert(4);
+    expect(await pass(1)).toEqual(['4']);
+    await insert(5);
+    expect(await pass()).toEqual(['5']);
+    await setTo(100);
+    await insert(6);
+    await early.query('COMMIT');
+    expect(await pass(1)).toEqual(['6', '1']);
+    await setTo(5000);
+    await insert(7);
+    await late.query('COMMIT');
+    expect(await pass(1)).toEqual(['3', '7']);
+    expect(await pass()).toEqual([]);
+  });
+
+  test('finds changes whose numbers fell a little and rose again', async () => {
+    const { pass, insert, setTo } = await logged();
+    await setTo(1000);
+    await pass();
+    await setTo(997);
+    for (let id = 1; id <= 6; id++) await insert(id);
+    expect(await pass()).toEqual(['1', '2', '3', '4', '5', '6']);
+  });
+
+  test('takes no change whose number fell for one that was restored from another cluster', async () => {
+    const { pass, insert, setTo } = await logged();
+    await setTo(1000);
+    await pass();
+    await setTo(10);
+    await insert(1);
+    expect(await pass()).toEqual(['1']);
+  });
+
+  test('reads rows above the sequence', async () => {
+    const { pass, insert, setTo } = await logged();
+    await setTo(500_000);
+    await insert(1);
+    await setTo(10);
+    expect(await pass()).toEqual(['1']);
+  });
+});
