@@ -311,6 +311,16 @@ function sufferings({ nodes, aftermath }: Evidence): Suffered {
     (all.get(node) ?? []).some((m) => isOfKind(m) && m.from <= to && m.to + aftermath >= from);
 }
 
+/** What a node told last of itself before this time. */
+function lastWords({ nodes }: Evidence, name: string, before: number): string {
+  const told = nodes.find((node) => node.name === name)!.reports;
+  return JSON.stringify(
+    told.findLast(
+      (report) => report.kind !== 'event' && report.kind !== 'ack' && 'at' in report && report.at <= before,
+    ),
+  );
+}
+
 function checkRepeats(
   bySequence: ReadonlyMap<string, Delivery[]>,
   terms: ReadonlyMap<bigint, Term>,
@@ -339,7 +349,10 @@ function checkRepeats(
       const term = terms.get(before.token);
       // What has cost a node its lease, or its life, did so when the next one came.
       if (term && !suffered(before.node, term.to, term.to, isHarm)) {
-        accuse('nothing comes twice while no node comes to harm', `${what}, ${term.lostBy}`);
+        accuse(
+          'nothing comes twice while no node comes to harm',
+          `${what}, ${term.lostBy}; ${lastWords(evidence, before.node, delivery.at)}`,
+        );
       }
     });
   }

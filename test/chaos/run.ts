@@ -203,7 +203,10 @@ export async function run(options: RunOptions): Promise<Run> {
       if (!node.hasJoined) node.suffer('kill');
       node.process.signal(node.hasJoined ? 'SIGTERM' : 'SIGKILL');
     }
-    await Promise.race([Promise.all(nodes.map(({ process }) => process.exited)), delay(20_000)]);
+    await Promise.race([
+      Promise.all(nodes.map(({ process }) => process.exited)),
+      delay(20_000, undefined, { ref: false }),
+    ]);
 
     const claims: Claim[] = await query(READ_CLAIMS);
     const verdict = judge({
