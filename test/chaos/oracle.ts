@@ -311,14 +311,11 @@ function sufferings({ nodes, aftermath }: Evidence): Suffered {
     (all.get(node) ?? []).some((m) => isOfKind(m) && m.from <= to && m.to + aftermath >= from);
 }
 
-/** What a node told last of itself before this time. */
-function lastWords({ nodes }: Evidence, name: string, before: number): string {
-  const told = nodes.find((node) => node.name === name)!.reports;
-  return JSON.stringify(
-    told.findLast(
-      (report) => report.kind !== 'event' && report.kind !== 'ack' && 'at' in report && report.at <= before,
-    ),
-  );
+/** Why a node gave its last life up before this time, as it said itself. */
+function lastTrouble({ nodes }: Evidence, name: string, before: number): string {
+  const { reports } = nodes.find((node) => node.name === name)!;
+  const trouble = reports.findLast((report) => report.kind === 'reconnecting' && report.at <= before);
+  return JSON.stringify(trouble);
 }
 
 function checkRepeats(
@@ -351,7 +348,7 @@ function checkRepeats(
       if (term && !suffered(before.node, term.to, term.to, isHarm)) {
         accuse(
           'nothing comes twice while no node comes to harm',
-          `${what}, ${term.lostBy}; ${lastWords(evidence, before.node, delivery.at)}`,
+          `${what}, ${term.lostBy}; ${lastTrouble(evidence, before.node, delivery.at)}`,
         );
       }
     });
