@@ -37,7 +37,6 @@ if (values.failover !== undefined) {
 }
 
 const seconds = Math.min(Number(values.seconds), Number(values.minutes) * 60);
-const deadline = performance.now() + Number(values.minutes) * 60_000;
 const weights = Object.fromEntries(
   values.weight.map((one) => one.split('=')).map(([kind, weight]) => [kind, Number(weight)]),
 );
@@ -46,6 +45,7 @@ const takeovers = new Map<string, number[]>();
 let broken = 0;
 
 await using server = await startServer({ settings: SETTINGS });
+const deadline = performance.now() + Number(values.minutes) * 60_000;
 for (let seed = Number(values.seed); performance.now() < deadline; seed++) {
   console.log(`seed ${seed}`);
   const started = performance.now();

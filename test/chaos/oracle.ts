@@ -318,6 +318,18 @@ function lastTrouble({ nodes }: Evidence, name: string, before: number): string 
   return JSON.stringify(trouble);
 }
 
+/**
+ * Whether the consumer was busy with an event for longer than a node that ends waits for it. A transaction of the consumer's own takes
+ * connections, which take long on a busy machine.
+ */
+function isSlow({ nodes, aftermath }: Evidence, { node, at, event, token }: Delivery): boolean {
+  const { reports } = nodes.find(({ name }) => name === node)!;
+  const done = reports.find(
+    (report) => report.kind === 'ack' && report.sequence === event.sequence && report.token === String(token),
+  );
+  return done?.kind === 'ack' && done.at > at + aftermath;
+}
+
 function checkRepeats(
   bySequence: ReadonlyMap<string, Delivery[]>,
   terms: ReadonlyMap<bigint, Term>,
@@ -343,6 +355,7 @@ function checkRepeats(
       }
       // The change was in hand, or the server has lost the acknowledgement.
       if (wentBack(evidence, before.at, delivery.at)) return;
+      if (isSlow(evidence, before)) return count('again, of a slow consumer');
       const term = terms.get(before.token);
       // What has cost a node its lease, or its life, did so when the next one came.
       if (term && !suffered(before.node, term.to, term.to, isHarm)) {
