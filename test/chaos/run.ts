@@ -12,7 +12,7 @@ import { type Weights, plan, wreakHavoc } from './faults.ts';
 import { Model } from './model.ts';
 import { type Verdict, judge } from './oracle.ts';
 import { Random } from './random.ts';
-import { ServerFaults } from './server-faults.ts';
+import { type Rewind, ServerFaults } from './server-faults.ts';
 import { STALL, watchForStalls } from './stalls.ts';
 import { type Row, SCHEMAS, randomTables } from './tables.ts';
 import {
@@ -190,6 +190,7 @@ export async function run(options: RunOptions): Promise<Run> {
       tell,
     );
 
+    if (serverFaults.failure) throw serverFaults.failure;
     tell('healing');
     for (const writer of writers) writer.stop();
     await Promise.all([...writing, ...background]);
@@ -230,7 +231,7 @@ export async function run(options: RunOptions): Promise<Run> {
       harmfulStall: lease.renewInterval,
       trigger: 'chaos_input',
     });
-    return { seed, ...verdict, takeovers: takeovers(claims, nodes) };
+    return { seed, ...verdict, takeovers: takeovers(claims, nodes, serverFaults.rewinds) };
   } finally {
     stopWatching();
     await Promise.all(nodes.map((node) => node[Symbol.asyncDispose]()));
@@ -320,7 +321,11 @@ async function drain(query: (sql: string) => Promise<{ n: number }[]>, nodes: Ch
   }
 }
 
-function takeovers(claims: readonly Claim[], nodes: readonly ChaosNode[]): Map<string, number[]> {
+function takeovers(
+  claims: readonly Claim[],
+  nodes: readonly ChaosNode[],
+  rewinds: readonly Rewind[],
+): Map<string, number[]> {
   const times = new Map<string, number[]>();
   claims.forEach((claim, n) => {
     const next = claims[n + 1];
@@ -328,7 +333,8 @@ function takeovers(claims: readonly Claim[], nodes: readonly ChaosNode[]): Map<s
     const cause = mishaps.findLast(
       ({ kind, from }) => kind !== 'stall' && from >= claim.at && from <= (next?.at ?? 0),
     );
-    if (!next || !cause) return;
+    // Claims in between are lost with what the server has lost.
+    if (!next || !cause || rewinds.some(({ from }) => from >= claim.at && from <= next.at)) return;
     times.set(cause.kind, [...(times.get(cause.kind) ?? []), next.at - cause.from]);
   });
   return times;

@@ -28,6 +28,8 @@ export interface ServerFaultsOptions {
 
 export class ServerFaults {
   readonly rewinds: Rewind[] = [];
+  /** Why the server did not come up again. */
+  failure: unknown;
   readonly #options: ServerFaultsOptions;
   #down: Promise<void> | null = null;
   #isGoingBack = false;
@@ -75,7 +77,7 @@ export class ServerFaults {
       await act();
       if (rewind) rewound();
     } finally {
-      await server.start();
+      await server.start().catch((error: unknown) => (this.failure = error));
     }
     if (rewind) this.rewinds.push({ kind: rewind, from, to: Date.now() });
     healed();
