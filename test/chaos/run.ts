@@ -190,7 +190,7 @@ export async function run(options: RunOptions): Promise<Run> {
       tell,
     );
 
-    if (serverFaults.failure) throw serverFaults.failure;
+    if (serverFaults.failure) throw new Error('the server did not start', { cause: serverFaults.failure });
     tell('healing');
     for (const writer of writers) writer.stop();
     await Promise.all([...writing, ...background]);
