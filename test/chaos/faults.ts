@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Direction } from '../support/proxy.ts';
 import type { ChaosNode } from './cluster.ts';
 import type { Random } from './random.ts';
+import type { ServerFaults } from './server-faults.ts';
 
 /** What the faults need of a run. */
 export interface Victims {
@@ -11,7 +12,9 @@ export interface Victims {
   readonly join: () => Promise<unknown>;
   /** How many nodes there should be. */
   readonly size: number;
-  readonly restartServer: (mode: 'fast' | 'immediate', pause: number) => Promise<void>;
+  readonly server: Pick<ServerFaults, 'restart' | 'goBack'>;
+  /** How far the database's clock is ahead from now on, in milliseconds. */
+  readonly setClock: (ahead: number) => Promise<void>;
   readonly query: (sql: string, values: unknown[]) => Promise<{ pid: number }[]>;
   /** The lease's duration, in milliseconds. */
   readonly duration: number;
@@ -83,14 +86,31 @@ const faults = {
     node.proxy.cut(random.chance(0.5) ? undefined : ({ index }) => index % 2 === random.int(0, 1));
     healed();
   },
-  restart: (_node, random, { restartServer }) =>
-    restartServer(random.pick(['fast', 'immediate']), random.chance(0.5) ? 0 : random.int(0, 1500)),
+  restart: (_node, random, { server }) =>
+    server.restart(random.pick(['fast', 'immediate']), random.chance(0.5) ? 0 : random.int(0, 1500)),
+  /** While acknowledgements do not reach the server, nothing makes it flush what it hands out. */
+  crash: async (node, random, victims) => {
+    const healed = node.suffer('silence to-server');
+    node.proxy.freeze('to-server');
+    await delay(random.int(0, victims.duration / 2));
+    await victims.server.restart('kill', 0);
+    node.proxy.thaw();
+    healed();
+  },
+  failover: (_node, random, { server }) => server.goBack('failover', random.int(0, 500), random.int(0, 3000)),
+  restore: (_node, random, { server }) => server.goBack('restore', 0, random.int(0, 3000)),
+  setClock: (_node, random, { setClock, duration }) => {
+    const distance = random.pick([duration / 2, duration * 2, 60_000, 3_600_000]);
+    return setClock(random.pick([-1, 0, 1]) * distance);
+  },
   join: async (_node, _random, { nodes, size, join }) => {
     if (nodes().length < size + 2) await join();
   },
 } satisfies Record<string, Fault>;
 
-const WEIGHTS: Record<keyof typeof faults, number> = {
+export type Weights = Record<keyof typeof faults, number>;
+
+const WEIGHTS: Weights = {
   kill: 3,
   freeze: 3,
   end: 4,
@@ -100,19 +120,34 @@ const WEIGHTS: Record<keyof typeof faults, number> = {
   cut: 2,
   hiccups: 5,
   restart: 0.6,
+  crash: 0.6,
+  failover: 0.4,
+  restore: 0.4,
+  setClock: 2,
   join: 1,
+};
+
+/**
+ * What a run lets happen. Either the server goes back, or its clock is set: a token rises over a rewind since it is no lower than the time, which
+ * promises nothing if the time goes back as well.
+ */
+export const plan = (random: Random, weights: Partial<Weights> = {}) => {
+  const goesBack = random.chance(0.5);
+  const without: Partial<Weights> = goesBack ? { setClock: 0 } : { crash: 0, failover: 0, restore: 0 };
+  return { goesBack, weights: { ...WEIGHTS, ...weights, ...without } };
 };
 
 /** Lets one fault follow the other, also while earlier ones last, until `signal` aborts; then waits for their end. */
 export async function wreakHavoc(
   victims: Victims,
+  weights: Weights,
   random: Random,
   signal: AbortSignal,
   tell: (line: string) => void,
 ): Promise<void> {
   const underWay = new Map<Promise<void>, ChaosNode>();
   while (!signal.aborted) {
-    const kind = random.weighted(WEIGHTS);
+    const kind = random.weighted(weights);
     const preferActive = random.chance(0.7);
     const mayCoincide = random.chance(0.1);
     const ownRandom = random.fork();
@@ -126,7 +161,8 @@ export async function wreakHavoc(
     if (!node || signal.aborted) continue;
     tell(`${kind} ${node.name}${node.token ? ` (active, token ${node.token})` : ''}`);
     const fault = faults[kind](node, ownRandom, victims)
-      .catch(() => {}) // the server is down, the process gone: another fault was faster
+      // The server is down, the process gone: another fault was faster.
+      .catch((error: Error) => tell(`${kind} ${node.name} came to nothing: ${error.message}`))
       .finally(() => underWay.delete(fault));
     underWay.set(fault, node);
     if (victims.nodes().length < victims.size) await victims.join();

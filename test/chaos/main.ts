@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util';
 import { startServer } from '../support/server.ts';
 import { measureFailovers } from './failover.ts';
 import { printTimes } from './histogram.ts';
+import { SETTINGS } from './pasts.ts';
 import { run } from './run.ts';
 
 const { values } = parseArgs({
@@ -18,6 +19,8 @@ const { values } = parseArgs({
     failover: { type: 'string' },
     /** Writes per second meanwhile. */
     rate: { type: 'string', default: '200' },
+    /** `--weight kill=0 --weight crash=5`: how often a kind of fault happens, where it differs from the default. */
+    weight: { type: 'string', multiple: true, default: [] },
     verbose: { type: 'boolean', default: false },
   },
 });
@@ -34,12 +37,15 @@ if (values.failover !== undefined) {
 }
 
 const seconds = Math.min(Number(values.seconds), Number(values.minutes) * 60);
-const deadline = performance.now() + Number(values.minutes) * 60_000;
+const weights = Object.fromEntries(
+  values.weight.map((one) => one.split('=')).map(([kind, weight]) => [kind, Number(weight)]),
+);
 const totals: Record<string, number> = {};
 const takeovers = new Map<string, number[]>();
 let broken = 0;
 
-await using server = await startServer();
+await using server = await startServer({ settings: SETTINGS });
+const deadline = performance.now() + Number(values.minutes) * 60_000;
 for (let seed = Number(values.seed); performance.now() < deadline; seed++) {
   console.log(`seed ${seed}`);
   const started = performance.now();
@@ -47,6 +53,7 @@ for (let seed = Number(values.seed); performance.now() < deadline; seed++) {
     server,
     seed,
     seconds,
+    weights,
     lease: { duration: 1000, renewInterval: 200, margin: 200, pollInterval: 50 },
     tell(line) {
       if (values.verbose) console.log(`${((performance.now() - started) / 1000).toFixed(2)} ${line}`);

@@ -21,6 +21,8 @@ export interface Transaction {
   readonly changes: Change[];
   /** As the writer knows it. `unknown`: the connection was lost on the way. */
   outcome: 'committed' | 'rolled back' | 'prepared' | 'unknown';
+  /** How often the server had gone back to an earlier state when it began. */
+  readonly rewinds: number;
 }
 
 export class Model {
@@ -30,6 +32,7 @@ export class Model {
   readonly #lastRow = new Map<ChaosTable, number>();
   /** Rows whose deletion is known to be committed, and which nobody has taken to insert again. */
   readonly #deleted = new Map<ChaosTable, Row[]>();
+  #rewinds = 0;
 
   constructor(tables: readonly ChaosTable[]) {
     this.tables = tables;
@@ -53,14 +56,25 @@ export class Model {
   }
 
   begin(name: string): Transaction {
-    const transaction: Transaction = { name, changes: [], outcome: 'rolled back' };
+    const transaction: Transaction = {
+      name,
+      changes: [],
+      outcome: 'rolled back',
+      rewinds: this.#rewinds,
+    };
     this.transactions.push(transaction);
     return transaction;
   }
 
+  /** The server will come up in an earlier state, in which a deleted row may be there again. */
+  rewound(): void {
+    this.#rewinds++;
+    this.#deleted.clear();
+  }
+
   ended(transaction: Transaction, outcome: Transaction['outcome']): void {
     transaction.outcome = outcome;
-    if (outcome !== 'committed') return;
+    if (outcome !== 'committed' || transaction.rewinds !== this.#rewinds) return;
     const last = new Map<string, Change>();
     for (const change of transaction.changes) last.set(`${change.table.sql} ${change.row.r}`, change);
     for (const { operation, table, row } of last.values()) {

@@ -1,6 +1,7 @@
 /** A node of the cluster under test: an input and a consumer, in a process of their own. */
 import { openSync, writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
 import {
   type ChangeEvent,
   type PostgresInput,
@@ -9,6 +10,7 @@ import {
 } from '../../src/index.ts';
 import { INPUT_NAME, type NodeTask, type Report } from './protocol.ts';
 import { watchForStalls } from './stalls.ts';
+import { BOOK, CALLER } from './witness.ts';
 
 const task = JSON.parse(process.argv[2]!) as NodeTask;
 const WORKERS = 8;
@@ -51,28 +53,103 @@ async function consumeInTurn(input: PostgresInput): Promise<void> {
   }
 }
 
-async function consumeAtOnce(input: PostgresInput): Promise<void> {
+type Acknowledge = (input: PostgresInput, event: ChangeEvent) => Promise<string | null>;
+
+async function consumeAtOnce(input: PostgresInput, acknowledge: Acknowledge): Promise<void> {
   const running = new Set<Promise<void>>();
   for await (const event of input.handle({ ack: 'manual', reconnect: task.reconnect })) {
     report({ kind: 'event', event, at: Date.now() });
-    const job = finish(input, event).finally(() => running.delete(job));
+    const job = finish(input, event, acknowledge).finally(() => running.delete(job));
     running.add(job);
     if (running.size >= WORKERS) await Promise.race(running);
   }
   await Promise.all(running);
 }
 
-async function finish(input: PostgresInput, event: ChangeEvent): Promise<void> {
+async function finish(input: PostgresInput, event: ChangeEvent, acknowledge: Acknowledge): Promise<void> {
   await work();
   const sequence = event.sequence!;
   const token = event.fencingToken!;
-  try {
-    await input.ack(event);
-    report({ kind: 'ack', sequence, token, code: null });
-  } catch (error) {
-    if (!(error instanceof PostgresInputError)) throw error;
-    report({ kind: 'ack', sequence, token, code: error.code });
-  }
+  const code = await acknowledge(input, event);
+  report({ kind: 'ack', sequence, token, code, at: Date.now() });
+}
+
+const acknowledgeHere: Acknowledge = (input, event) =>
+  input.ack(event).then(
+    () => null,
+    (error: unknown) => {
+      if (!(error instanceof PostgresInputError)) throw error;
+      return error.code;
+    },
+  );
+
+/** For how long a consumer tries to book an event, in milliseconds: longer than the server is away. */
+const OBSTINACY = 10_000;
+
+/**
+ * Books the event in a transaction of the consumer's own. A consumer that loses its connection tries again with another one, although it
+ * can't know whether the first transaction was committed: the event is as it was handed out, and the server may have gone back since.
+ */
+function booking(): { acknowledge: Acknowledge; end: () => Promise<void> } {
+  const pool = new pg.Pool({
+    connectionString: callersUrl(),
+    max: WORKERS,
+    connectionTimeoutMillis: 2000,
+    query_timeout: 4000,
+  });
+  pool.on('error', () => {});
+  const book = async (input: PostgresInput, event: ChangeEvent): Promise<void> => {
+    const client = await pool.connect();
+    const failed = (error: Error) => void error; // its next query rejects
+    client.on('error', failed);
+    let isSound = false;
+    try {
+      await client.query('BEGIN');
+      await client.query(BOOK, [
+        event.sequence,
+        event.fencingToken,
+        new URL(task.url).searchParams.get('application_name'),
+      ]);
+      await input.ack(event, client);
+      await client.query('COMMIT');
+      isSound = true;
+    } finally {
+      client.off('error', failed);
+      client.release(!isSound);
+    }
+  };
+  // As a consumer that has stored its events: numbers that the server has lost name other changes by then.
+  const refused: ChangeEvent[] = [];
+  const bookLate = async (input: PostgresInput): Promise<void> => {
+    const event = refused[Math.floor(Math.random() * refused.length)];
+    if (event) await book(input, event).catch(() => {});
+  };
+  return {
+    async acknowledge(input, event) {
+      let isInDoubt = false;
+      for (const deadline = Date.now() + OBSTINACY; Date.now() < deadline; await delay(50)) {
+        try {
+          await book(input, event);
+          await bookLate(input);
+          return null;
+        } catch (error) {
+          if ((error as PostgresInputError).code === 'ERR_LEASE_LOST') {
+            refused.push(event);
+            return isInDoubt ? 'in doubt' : 'ERR_LEASE_LOST';
+          }
+          isInDoubt = true;
+        }
+      }
+      return 'in doubt';
+    },
+    end: () => pool.end(),
+  };
+}
+
+function callersUrl(): string {
+  const url = new URL(task.url);
+  url.searchParams.set('application_name', `${url.searchParams.get('application_name')}${CALLER}`);
+  return url.href;
 }
 
 watchForStalls((from, to) => tell({ kind: 'stall', from, to }));
@@ -86,7 +163,15 @@ input.on('reconnecting', ({ error: { code, message } }) =>
   tell({ kind: 'reconnecting', code, message, at: Date.now() }),
 );
 try {
-  await (task.ack === 'auto' ? consumeInTurn(input) : consumeAtOnce(input));
+  if (task.ack === 'auto') {
+    await consumeInTurn(input);
+  } else if (task.ack === 'manual') {
+    await consumeAtOnce(input, acknowledgeHere);
+  } else {
+    const { acknowledge, end } = booking();
+    await consumeAtOnce(input, acknowledge);
+    await end();
+  }
 } catch (error) {
   const { code, message } = error as PostgresInputError;
   tell({ kind: 'failed', where: 'handle', code, message, at: Date.now() });

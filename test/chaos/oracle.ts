@@ -8,7 +8,9 @@ import type { Exit } from '../support/processes.ts';
 import type { Mishap } from './cluster.ts';
 import type { Change, Transaction } from './model.ts';
 import type { Report } from './protocol.ts';
-import type { Acknowledgement, Claim } from './witness.ts';
+import { allClaims, checkClaims, mayBeUnacknowledged, mayBeUndone, survivors, wentBack } from './rewound.ts';
+import type { Rewind } from './server-faults.ts';
+import type { Acknowledgement, Booking, Claim } from './witness.ts';
 
 export interface Evidence {
   readonly transactions: readonly Transaction[];
@@ -22,6 +24,11 @@ export interface Evidence {
   }[];
   readonly claims: readonly Claim[];
   readonly acknowledgements: readonly Acknowledgement[];
+  readonly bookings: readonly Booking[];
+  /** In the order in which they happened. */
+  readonly rewinds: readonly Rewind[];
+  /** When the database's clock was set. */
+  readonly clockSet: readonly number[];
   /** Changes that are still in the log. */
   readonly leftOver: number;
   /** How long after its end a mishap may still show, and how long a stall must be to be one; milliseconds. */
@@ -64,17 +71,21 @@ export function judge(evidence: Evidence): Verdict {
 
   const deliveries = deliveriesOf(evidence);
   const bySequence = groupBy(deliveries, ({ event }) => event.sequence!);
-  const expected = expectedChanges(evidence, accuse);
-  const matched = matchAll(bySequence, expected, accuse);
-  const terms = termsOf(evidence.claims);
+  const { expected, undone } = expectedChanges(evidence, accuse);
+  const isSurvivor = survivors(evidence);
+  const lost = [...bySequence.keys()].filter((sequence) => !isSurvivor(sequence));
+  const matched = matchAll(bySequence, isSurvivor, expected, undone, accuse);
+  const terms = termsOf(allClaims(evidence));
   const suffered = sufferings(evidence);
 
   checkContent(bySequence, matched, evidence.trigger, accuse);
+  checkClaims(evidence, accuse);
   checkTokens(deliveries, terms, accuse);
   checkOrder(deliveries, bySequence, matched, accuse);
   checkRepeats(bySequence, terms, evidence, suffered, accuse, count);
-  checkLateness(deliveries, terms, suffered, accuse, count);
+  checkLateness(deliveries, terms, evidence, suffered, accuse, count);
   checkAcknowledgements(bySequence, terms, evidence, accuse);
+  checkBookings(evidence, accuse);
   checkEnds(evidence, accuse);
   for (const what of evidence.stuck) accuse('nothing waits for the next change', what);
   if (evidence.leftOver > 0) accuse('the log is drained', `${evidence.leftOver} changes are left`);
@@ -88,6 +99,10 @@ export function judge(evidence: Evidence): Verdict {
   count('handed out', deliveries.length);
   count('repeats', deliveries.length - bySequence.size);
   count('acknowledged', evidence.acknowledgements.length);
+  count('booked', evidence.bookings.length);
+  for (const { kind } of evidence.rewinds) count(`went back: ${kind}`);
+  count('handed out and lost', lost.length);
+  count('clock set', evidence.clockSet.length);
   count('terms', terms.size);
   count('nodes', evidence.nodes.length);
   return { violations, counts };
@@ -105,7 +120,7 @@ function groupBy<Item, Key>(items: Iterable<Item>, keyOf: (item: Item) => Key): 
   return groups;
 }
 
-type Accuse = (rule: string, what: string) => void;
+export type Accuse = (rule: string, what: string) => void;
 type Count = (what: string) => void;
 
 function deliveriesOf({ nodes }: Evidence): Delivery[] {
@@ -120,37 +135,50 @@ function deliveriesOf({ nodes }: Evidence): Delivery[] {
 
 const nameOf = (location: string, operation: string, id: string) => JSON.stringify([location, operation, id]);
 
-/** What must have been handed out, by what the events say; where several say the same, in the order they were made. */
-function expectedChanges({ transactions, marks }: Evidence, accuse: Accuse): Map<string, Change[]> {
-  const expected = new Map<string, Change[]>();
-  for (const { name, outcome, changes } of transactions) {
-    const committed = marks.has(name);
-    if ((outcome === 'committed' && !committed) || (outcome === 'rolled back' && committed)) {
+interface Expected {
+  /** What must have been handed out, by what the events say; where several say the same, in the order they were made. */
+  readonly expected: Map<string, Change[]>;
+  /** What the server may have lost, and may have been handed out before. */
+  readonly undone: Map<string, Change[]>;
+}
+
+function expectedChanges(evidence: Evidence, accuse: Accuse): Expected {
+  const survived: Change[] = [];
+  const lost: Change[] = [];
+  for (const transaction of evidence.transactions) {
+    const { name, outcome, changes } = transaction;
+    const committed = evidence.marks.has(name);
+    const mayBeLost = mayBeUndone(evidence, transaction);
+    if (!mayBeLost && ((outcome === 'committed' && !committed) || (outcome === 'rolled back' && committed))) {
       accuse('the server keeps its word', `${name} was ${outcome}, its mark says otherwise`);
     }
-    if (!committed) continue;
-    for (const change of changes) {
-      const key = nameOf(change.table.location, change.operation, change.table.identity(change.row).id);
-      const same = expected.get(key);
-      if (same) same.push(change);
-      else expected.set(key, [change]);
-    }
+    if (committed) survived.push(...changes);
+    else if (mayBeLost) lost.push(...changes);
   }
-  for (const changes of expected.values()) changes.sort((a, b) => a.place - b.place);
-  return expected;
+  const byName = (changes: Change[]) =>
+    groupBy(
+      changes.toSorted((a, b) => a.place - b.place),
+      ({ table, operation, row }) => nameOf(table.location, operation, table.identity(row).id),
+    );
+  return { expected: byName(survived), undone: byName(lost) };
 }
 
 /** Which change each sequence stands for. */
 function matchAll(
   bySequence: ReadonlyMap<string, Delivery[]>,
+  isSurvivor: (sequence: string) => boolean,
   expected: ReadonlyMap<string, Change[]>,
+  undone: ReadonlyMap<string, Change[]>,
   accuse: Accuse,
 ): Map<string, Change> {
   const matched = new Map<string, Change>();
-  const handedOut = groupBy(bySequence.keys(), (sequence) => {
-    const { location, operation, id } = bySequence.get(sequence)![0]!.event;
-    return nameOf(location, operation, id);
-  });
+  const named = (sequences: Iterable<string>) =>
+    groupBy(sequences, (sequence) => {
+      const { location, operation, id } = bySequence.get(sequence)![0]!.event;
+      return nameOf(location, operation, id);
+    });
+  const handedOut = named([...bySequence.keys()].filter(isSurvivor));
+  const lost = named([...bySequence.keys()].filter((sequence) => !isSurvivor(sequence)));
   for (const [key, changes] of expected) {
     const sequences = (handedOut.get(key) ?? []).toSorted(bySize);
     if (sequences.length < changes.length) {
@@ -158,15 +186,22 @@ function matchAll(
     }
     sequences.forEach((sequence, n) => changes[n] && matched.set(sequence, changes[n]));
   }
-  for (const [key, sequences] of handedOut) {
-    const surplus = sequences.length - (expected.get(key)?.length ?? 0);
-    if (surplus > 0)
-      accuse('nothing is invented', `${key}: ${surplus} more than were committed: ${sequences.join()}`);
-  }
+  const limit = (found: ReadonlyMap<string, string[]>, made: ReadonlyMap<string, Change[]>) => {
+    for (const [key, sequences] of found) {
+      const surplus = sequences.length - (made.get(key)?.length ?? 0);
+      if (surplus > 0)
+        accuse('nothing is invented', `${key}: ${surplus} more than were committed: ${sequences.join()}`);
+    }
+  };
+  limit(handedOut, expected);
+  limit(lost, undone);
   return matched;
 }
 
-const bySize = (a: string, b: string) => (BigInt(a) < BigInt(b) ? -1 : 1);
+/** A sequence is a number, and the time after it in microseconds. Numbers rise within a history, times need not. */
+const STAMP_DIGITS = 16;
+const numberOf = (sequence: string) => BigInt(sequence.slice(0, -STAMP_DIGITS));
+const bySize = (a: string, b: string) => (numberOf(a) < numberOf(b) ? -1 : 1);
 
 function checkContent(
   bySequence: ReadonlyMap<string, Delivery[]>,
@@ -174,7 +209,7 @@ function checkContent(
   trigger: string,
   accuse: Accuse,
 ): void {
-  const rule = 'an event says what happened, whenever it comes';
+  const rule = 'an event says what happened';
   for (const [sequence, [first, ...more]] of bySequence) {
     const { fencingToken: _, ...event } = first!.event;
     const change = matched.get(sequence);
@@ -184,7 +219,7 @@ function checkContent(
     for (const { event: repeated } of more) {
       const { fencingToken: _, ...again } = repeated;
       if (!isDeepStrictEqual(event, again))
-        accuse(rule, `${JSON.stringify(event)}, then ${JSON.stringify(again)}`);
+        accuse('a sequence names one change', `${JSON.stringify(event)}, then ${JSON.stringify(again)}`);
     }
   }
 }
@@ -276,14 +311,34 @@ function sufferings({ nodes, aftermath }: Evidence): Suffered {
     (all.get(node) ?? []).some((m) => isOfKind(m) && m.from <= to && m.to + aftermath >= from);
 }
 
+/** Why a node gave its last life up before this time, as it said itself. */
+function lastTrouble({ nodes }: Evidence, name: string, before: number): string {
+  const { reports } = nodes.find((node) => node.name === name)!;
+  const trouble = reports.findLast((report) => report.kind === 'reconnecting' && report.at <= before);
+  return JSON.stringify(trouble);
+}
+
+/**
+ * Whether the consumer was busy with an event for longer than a node that ends waits for it. A transaction of the consumer's own takes
+ * connections, which take long on a busy machine.
+ */
+function isSlow({ nodes, aftermath }: Evidence, { node, at, event, token }: Delivery): boolean {
+  const { reports } = nodes.find(({ name }) => name === node)!;
+  const done = reports.find(
+    (report) => report.kind === 'ack' && report.sequence === event.sequence && report.token === String(token),
+  );
+  return done?.kind === 'ack' && done.at > at + aftermath;
+}
+
 function checkRepeats(
   bySequence: ReadonlyMap<string, Delivery[]>,
   terms: ReadonlyMap<bigint, Term>,
-  { acknowledgements, harmfulStall }: Evidence,
+  evidence: Evidence,
   suffered: Suffered,
   accuse: Accuse,
   count: Count,
 ): void {
+  const { acknowledgements, harmfulStall } = evidence;
   const isHarm = ({ kind, from, to }: Mishap) => kind !== 'stall' || to - from >= harmfulStall;
   const acknowledged = new Map(acknowledgements.map((ack) => [ack.sequence, ack]));
   for (const [sequence, all] of bySequence) {
@@ -293,14 +348,21 @@ function checkRepeats(
       if (!before) return;
       const what = `${describe(before)}, then ${delivery.node} under ${delivery.token}`;
       if (before.token === delivery.token) return accuse('nothing comes twice in one term', what);
-      const { token } = acknowledged.get(sequence) ?? {};
-      if (token && BigInt(token) < delivery.token) {
+      const { token, inTransaction } = acknowledged.get(sequence) ?? {};
+      // A consumer's transaction may be committed after the lease has passed on.
+      if (token && !inTransaction && BigInt(token) < delivery.token) {
         accuse('what is acknowledged does not come again', `${what}; acknowledged under ${token}`);
       }
+      // The change was in hand, or the server has lost the acknowledgement.
+      if (wentBack(evidence, before.at, delivery.at)) return;
+      if (isSlow(evidence, before)) return count('again, of a slow consumer');
       const term = terms.get(before.token);
       // What has cost a node its lease, or its life, did so when the next one came.
       if (term && !suffered(before.node, term.to, term.to, isHarm)) {
-        accuse('nothing comes twice while no node comes to harm', `${what}, ${term.lostBy}`);
+        accuse(
+          'nothing comes twice while no node comes to harm',
+          `${what}, ${term.lostBy}; ${lastTrouble(evidence, before.node, delivery.at)}`,
+        );
       }
     });
   }
@@ -314,6 +376,7 @@ const NEWS = 50;
 function checkLateness(
   deliveries: readonly Delivery[],
   terms: ReadonlyMap<bigint, Term>,
+  { clockSet, aftermath }: Evidence,
   suffered: Suffered,
   accuse: Accuse,
   count: Count,
@@ -331,6 +394,12 @@ function checkLateness(
     ) {
       // Its session had ended, and it could not know it yet.
       count('late, of a node whose session had ended');
+    } else if (
+      clockSet.some((set) => set >= to - aftermath && set <= to + NEWS) &&
+      suffered(node, to, at, ({ kind }) => /freeze|stall|silence/.test(kind))
+    ) {
+      // It missed two renewals, and the lease expired early by the database's clock.
+      count('late, of a silent node whose lease a jump of the clock has ended');
     } else {
       const rule = 'a node that has lost the lease hands out nothing more';
       accuse(
@@ -344,9 +413,10 @@ function checkLateness(
 function checkAcknowledgements(
   bySequence: ReadonlyMap<string, Delivery[]>,
   terms: ReadonlyMap<bigint, Term>,
-  { acknowledgements, nodes }: Evidence,
+  evidence: Evidence,
   accuse: Accuse,
 ): void {
+  const { acknowledgements, nodes } = evidence;
   const rule = 'no acknowledgement is accepted from a node whose lease is gone';
   const accepted = new Map(acknowledgements.map((ack) => [ack.sequence, ack]));
   for (const { sequence, node, token } of acknowledgements) {
@@ -365,12 +435,26 @@ function checkAcknowledgements(
       if (report.kind !== 'ack') continue;
       const found = accepted.get(report.sequence);
       const was = found?.node === name && found.token === report.token;
-      if (report.code === null && !was)
+      if (report.code === null && !was && !mayBeUnacknowledged(evidence, report.at))
         accuse('ack() resolves when it is done', JSON.stringify({ name, report, found }));
       if (report.code === 'ERR_LEASE_LOST' && was)
         accuse('ack() rejects when it is not done', JSON.stringify(report));
     }
   }
+}
+
+/** With `ack(event, client)`, what is done for an event and the acknowledgement are one. */
+function checkBookings({ bookings, acknowledgements }: Evidence, accuse: Accuse): void {
+  const rule = 'exactly once';
+  const acknowledged = new Set(
+    acknowledgements.flatMap(({ sequence, inTransaction }) => (inTransaction ? sequence : [])),
+  );
+  for (const [sequence, all] of groupBy(bookings, (booking) => booking.sequence)) {
+    if (all.length > 1) accuse(rule, `${sequence} was booked ${all.length} times: ${JSON.stringify(all)}`);
+    if (!acknowledged.has(sequence)) accuse(rule, `${sequence} was booked and not acknowledged`);
+    acknowledged.delete(sequence);
+  }
+  for (const sequence of acknowledged) accuse(rule, `${sequence} was acknowledged and not booked`);
 }
 
 function checkEnds({ nodes }: Evidence, accuse: Accuse): void {

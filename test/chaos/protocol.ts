@@ -10,7 +10,8 @@ export interface NodeTask {
   readonly schemas: string[];
   /** Those that differ from the defaults. */
   readonly lease: Partial<LeaseSettings>;
-  readonly ack: 'auto' | 'manual';
+  /** `transaction`: with a client of the consumer's own. */
+  readonly ack: 'auto' | 'manual' | 'transaction';
   /** How long the consumer works on an event, at most, in milliseconds. */
   readonly work: number;
   readonly reconnect: { minDelay: number; maxDelay: number };
@@ -22,8 +23,8 @@ export type Report =
   | { kind: 'state'; state: InputState; token: string | null; at: number }
   /** The consumer has an event in hand. */
   | { kind: 'event'; event: ChangeEvent; at: number }
-  /** What `ack(event)` came to; code null: it resolved. */
-  | { kind: 'ack'; sequence: string; token: string; code: string | null }
+  /** What `ack(event)` came to; code null: it resolved, and with a client of the consumer's own, the transaction is committed. */
+  | { kind: 'ack'; sequence: string; token: string; code: string | null; at: number }
   | { kind: 'reconnecting'; code: string; message: string; at: number }
   /** The process itself got no time. */
   | { kind: 'stall'; from: number; to: number }

@@ -6,14 +6,24 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import type { LeaseSettings } from '../../src/index.ts';
 import type { Server } from '../support/server.ts';
+import { CLOCK, SET_CLOCK } from './clock.ts';
 import { type ChaosNode, startNode } from './cluster.ts';
-import { wreakHavoc } from './faults.ts';
+import { type Weights, plan, wreakHavoc } from './faults.ts';
 import { Model } from './model.ts';
 import { type Verdict, judge } from './oracle.ts';
 import { Random } from './random.ts';
+import { type Rewind, ServerFaults } from './server-faults.ts';
 import { STALL, watchForStalls } from './stalls.ts';
 import { type Row, SCHEMAS, randomTables } from './tables.ts';
-import { type Claim, LOG_TABLE, MARKS, READ_ACKNOWLEDGEMENTS, READ_CLAIMS, WITNESSES } from './witness.ts';
+import {
+  type Claim,
+  LOG_TABLE,
+  MARKS,
+  READ_ACKNOWLEDGEMENTS,
+  READ_BOOKINGS,
+  READ_CLAIMS,
+  WITNESSES,
+} from './witness.ts';
 import { Writer, insert } from './writer.ts';
 
 export interface RunOptions {
@@ -24,6 +34,8 @@ export interface RunOptions {
   readonly lease: LeaseSettings;
   readonly nodes?: number;
   readonly writers?: number;
+  /** How often each kind of fault happens, where it differs from the default. */
+  readonly weights?: Partial<Weights>;
   /** Told of every step. */
   readonly tell?: (line: string) => void;
 }
@@ -71,6 +83,8 @@ export async function run(options: RunOptions): Promise<Run> {
     const model = new Model(randomTables(random.fork()));
     await query([...SCHEMAS.slice(1).map((schema) => `CREATE SCHEMA "${schema}"`), MARKS].join(';'));
     await query(model.tables.flatMap(({ ddl }) => ddl).join(';'));
+    await query(CLOCK);
+    const { goesBack, weights } = plan(random.fork(), options.weights);
 
     const taste = random.fork();
     let started = 0;
@@ -78,7 +92,7 @@ export async function run(options: RunOptions): Promise<Run> {
       const node = await startNode(`node-${++started}`, server, database, folder, {
         schemas: SCHEMAS,
         lease,
-        ack: taste.chance(0.6) ? 'auto' : 'manual',
+        ack: taste.pick(['auto', 'auto', 'manual', 'transaction']),
         work: taste.pick([0, 1, 4]),
         reconnect: { minDelay: 20, maxDelay: 500 },
       });
@@ -133,6 +147,7 @@ export async function run(options: RunOptions): Promise<Run> {
         model,
         random: own,
         name: `${database}-${n}`,
+        commitsLazily: goesBack,
         pause,
       });
     });
@@ -140,7 +155,21 @@ export async function run(options: RunOptions): Promise<Run> {
     const background = [conduct(), watchBacklog()];
     setTimeout(() => ending.abort(), seconds * 1000);
 
-    let restarting: Promise<void> | null = null;
+    const ends = random.fork();
+    const endPrepared = async () => {
+      const found = await query('SELECT gid FROM pg_prepared_xacts WHERE database = current_database()');
+      for (const { gid } of found) {
+        await query(`${ends.chance(0.5) ? 'COMMIT' : 'ROLLBACK'} PREPARED '${gid}'`).catch(() => {});
+      }
+    };
+    const serverFaults = new ServerFaults({
+      server,
+      commitsLazily: goesBack,
+      everybody,
+      rewound: () => model.rewound(),
+      settle: endPrepared,
+    });
+    const clockSet: number[] = [];
     await wreakHavoc(
       {
         nodes: alive,
@@ -148,32 +177,25 @@ export async function run(options: RunOptions): Promise<Run> {
         size,
         query,
         duration: lease.duration,
-        restartServer: (mode, pause) => {
-          restarting ??= (async () => {
-            const healed = everybody(`restart ${mode}`);
-            await server.stop(mode);
-            await delay(pause);
-            await server.start();
-            healed();
-            restarting = null;
-          })();
-          return restarting;
+        server: serverFaults,
+        async setClock(ahead) {
+          tell(`the clock is ahead by ${ahead} ms`);
+          await query(SET_CLOCK, [ahead]);
+          clockSet.push(Date.now());
         },
       },
+      weights,
       random.fork(),
       ending.signal,
       tell,
     );
 
+    if (serverFaults.failure) throw new Error('the server did not start', { cause: serverFaults.failure });
     tell('healing');
     for (const writer of writers) writer.stop();
     await Promise.all([...writing, ...background]);
     while (alive().length < 2) await addNode();
-    for (const { gid } of await query(
-      'SELECT gid FROM pg_prepared_xacts WHERE database = current_database()',
-    )) {
-      await query(`${random.chance(0.5) ? 'COMMIT' : 'ROLLBACK'} PREPARED '${gid}'`);
-    }
+    await endPrepared();
     const leftOver = await drain(query, nodes);
     tell('drained');
     const stuck = leftOver > 0 ? [] : await trickle(random.fork(), server.url(database), model, alive, query);
@@ -182,7 +204,10 @@ export async function run(options: RunOptions): Promise<Run> {
       if (!node.hasJoined) node.suffer('kill');
       node.process.signal(node.hasJoined ? 'SIGTERM' : 'SIGKILL');
     }
-    await Promise.race([Promise.all(nodes.map(({ process }) => process.exited)), delay(20_000)]);
+    await Promise.race([
+      Promise.all(nodes.map(({ process }) => process.exited)),
+      delay(20_000, undefined, { ref: false }),
+    ]);
 
     const claims: Claim[] = await query(READ_CLAIMS);
     const verdict = judge({
@@ -197,13 +222,16 @@ export async function run(options: RunOptions): Promise<Run> {
       ),
       claims,
       acknowledgements: await query(READ_ACKNOWLEDGEMENTS),
+      bookings: await query(READ_BOOKINGS),
+      rewinds: serverFaults.rewinds,
+      clockSet,
       leftOver,
       stuck,
       aftermath: lease.duration,
       harmfulStall: lease.renewInterval,
       trigger: 'chaos_input',
     });
-    return { seed, ...verdict, takeovers: takeovers(claims, nodes) };
+    return { seed, ...verdict, takeovers: takeovers(claims, nodes, serverFaults.rewinds) };
   } finally {
     stopWatching();
     await Promise.all(nodes.map((node) => node[Symbol.asyncDispose]()));
@@ -293,7 +321,11 @@ async function drain(query: (sql: string) => Promise<{ n: number }[]>, nodes: Ch
   }
 }
 
-function takeovers(claims: readonly Claim[], nodes: readonly ChaosNode[]): Map<string, number[]> {
+function takeovers(
+  claims: readonly Claim[],
+  nodes: readonly ChaosNode[],
+  rewinds: readonly Rewind[],
+): Map<string, number[]> {
   const times = new Map<string, number[]>();
   claims.forEach((claim, n) => {
     const next = claims[n + 1];
@@ -301,7 +333,8 @@ function takeovers(claims: readonly Claim[], nodes: readonly ChaosNode[]): Map<s
     const cause = mishaps.findLast(
       ({ kind, from }) => kind !== 'stall' && from >= claim.at && from <= (next?.at ?? 0),
     );
-    if (!next || !cause) return;
+    // Claims in between are lost with what the server has lost.
+    if (!next || !cause || rewinds.some(({ from }) => from >= claim.at && from <= next.at)) return;
     times.set(cause.kind, [...(times.get(cause.kind) ?? []), next.at - cause.from]);
   });
   return times;

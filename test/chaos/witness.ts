@@ -1,3 +1,5 @@
+import { TRUE_TIME } from './clock.ts';
+
 /**
  * Triggers of the test's own on the internal tables, which write down who held the lease when and who acknowledged
  * what, in the very transactions in which that happened. They know the tables' columns, and that a row with a size holds so
@@ -7,6 +9,9 @@
 export const LOG_TABLE = 'postgres_input.log_postgres_input_chaos_input';
 export const LOCK_TABLE = 'postgres_input.lock_postgres_input_chaos_input';
 
+/** The server has lost the claim, and nobody but the node has told of it. */
+export const UNTOLD = 'a way that the server has lost';
+
 /** A node's name is the application_name of its connections. */
 export interface Claim {
   readonly token: string;
@@ -14,16 +19,30 @@ export interface Claim {
   /** Milliseconds since 1970, as Date.now() in the nodes on the same machine. */
   readonly at: number;
   /** How the lease was come by. */
-  readonly wonBy: 'released' | 'expired' | 'dead';
+  readonly wonBy: 'released' | 'expired' | 'dead' | typeof UNTOLD;
 }
 
 export interface Acknowledgement {
   readonly sequence: string;
   /** Who deleted it. */
   readonly node: string;
-  /** The token of the lease at that moment, null if nobody held it. */
+  /** The token of the lease at that moment, null if nobody held it; in a consumer's transaction, the token of the event. */
   readonly token: string | null;
+  /** Whether the consumer did so in a transaction of its own. */
+  readonly inTransaction: boolean;
 }
+
+/** What a consumer did for an event, in the transaction that acknowledged the event. */
+export interface Booking {
+  readonly sequence: string;
+  readonly token: string;
+  readonly node: string;
+}
+
+/** What the application_name of a consumer's own connections has after the node's name. */
+export const CALLER = ' caller';
+/** $1: sequence. $2: token. $3: the node's name. */
+export const BOOK = 'INSERT INTO oracle.booking VALUES ($1, $2, $3)';
 
 /** To be run before anything is written. */
 export const MARKS = 'CREATE SCHEMA oracle; CREATE TABLE oracle.mark (name text PRIMARY KEY)';
@@ -32,9 +51,13 @@ export const MARKS = 'CREATE SCHEMA oracle; CREATE TABLE oracle.mark (name text 
 export const WITNESSES = `
 CREATE TABLE oracle.claim (token bigint, node text, at timestamptz, won_by text);
 CREATE TABLE oracle.acknowledged (sequence text, node text, token bigint);
+CREATE TABLE oracle.booking (sequence text, token bigint, node text);
+CREATE INDEX ON oracle.booking (sequence);
 CREATE FUNCTION oracle.on_claim() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-  INSERT INTO oracle.claim VALUES (NEW.token, current_setting('application_name'), clock_timestamp(),
-    CASE WHEN OLD.holder IS NULL THEN 'released' WHEN OLD.expires_at <= clock_timestamp() THEN 'expired' ELSE 'dead' END);
+  INSERT INTO oracle.claim VALUES (NEW.token, current_setting('application_name'), ${TRUE_TIME},
+    CASE WHEN OLD.holder IS NULL THEN 'released'
+      WHEN EXISTS (SELECT FROM pg_stat_activity WHERE pid = OLD.backend_pid AND backend_start = OLD.backend_start) THEN 'expired'
+      ELSE 'dead' END);
   RETURN NULL;
 END $$;
 CREATE FUNCTION oracle.on_acknowledge() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -53,4 +76,9 @@ CREATE TRIGGER witness AFTER DELETE ON ${LOG_TABLE} REFERENCING OLD TABLE AS gon
 
 export const READ_CLAIMS = `
 SELECT c.token::text, node, extract(epoch FROM at)::float8 * 1000 AS at, won_by AS "wonBy" FROM oracle.claim c ORDER BY c.token`;
-export const READ_ACKNOWLEDGEMENTS = 'SELECT sequence, node, token::text FROM oracle.acknowledged';
+export const READ_ACKNOWLEDGEMENTS = `
+SELECT sequence, left(a.node, -${CALLER.length}) AS node, b.token::text, true AS "inTransaction"
+FROM oracle.acknowledged a LEFT JOIN oracle.booking b USING (sequence) WHERE a.node LIKE '%${CALLER}'
+UNION ALL
+SELECT sequence, node, token::text, false FROM oracle.acknowledged WHERE node NOT LIKE '%${CALLER}'`;
+export const READ_BOOKINGS = 'SELECT sequence, token::text, node FROM oracle.booking';

@@ -25,6 +25,8 @@ export interface WriterOptions {
   readonly model: Model;
   readonly random: Random;
   readonly name: string;
+  /** Whether its commits wait until they are flushed. */
+  readonly commitsLazily: boolean;
   /** How long to wait between transactions, in milliseconds. */
   readonly pause: () => number;
 }
@@ -72,7 +74,10 @@ export class Writer {
     });
     client.on('error', () => {});
     await client.connect();
-    await client.query(`SET lock_timeout = '150ms'; SET timezone = 'Asia/Tokyo'; SET datestyle = 'German'`);
+    const commit = this.#options.commitsLazily ? 'off' : 'on';
+    await client.query(
+      `SET lock_timeout = '150ms'; SET timezone = 'Asia/Tokyo'; SET datestyle = 'German'; SET synchronous_commit = ${commit}`,
+    );
     this.#client = client;
   }
 

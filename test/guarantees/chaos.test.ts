@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { SETTINGS } from '../chaos/pasts.ts';
 import { run } from '../chaos/run.ts';
 import { type Server, startServer } from '../support/server.ts';
 
 let server: Server;
 beforeAll(async () => {
-  server = await startServer();
+  server = await startServer({ settings: SETTINGS });
 });
 afterAll(() => server[Symbol.asyncDispose]());
 

@@ -55,7 +55,7 @@ const password = 'postgres';
 const stopSignals = { fast: 'SIGINT', immediate: 'SIGQUIT' } as const;
 
 // Uid and gid 65534 are `nobody` on practically every Linux. PostgreSQL asks for no more than a user that is not root.
-const account: Account = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+export const account: Account = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
 
 /** A PostgreSQL server of one's own, which dies with this process at the latest, and its data with it. */
 export async function startServer(options: ServerOptions = {}): Promise<Server> {
