@@ -66,6 +66,8 @@ export class Reader {
   #signal: AbortSignal | null = null;
   /** When a forged notification last made the reader look. */
   #forgeryLooked = -Infinity;
+  /** The look that is put off because a forgery has just caused one. */
+  #putOff: NodeJS.Timeout | undefined;
 
   constructor(options: ReaderOptions) {
     this.#options = options;
@@ -101,6 +103,7 @@ export class Reader {
         await this.#sleeping.pause(pause, signal);
       }
     } finally {
+      clearTimeout(this.#putOff);
       await this.#sleeping.wakeUp().catch(() => {});
     }
   }
@@ -144,11 +147,18 @@ export class Reader {
     if (await this.#sequence.look()) this.#sleeping.onAnnouncement({ kind: 'look' });
   }
 
-  /** It may be authentic, if the secret is no longer the one that this term has read. Looking costs something: whoever forges could do so often. */
+  /**
+   * It may be authentic, if the secret is no longer the one that this term has read. Then it is the only sign of its change, so a look that comes
+   * too soon is put off and not left out. Looking costs something: a forger could cause looks often.
+   */
   #lookBecauseOfForgery(): void {
-    const now = performance.now();
-    if (now - this.#forgeryLooked < FORGERY_PAUSE) return;
-    this.#forgeryLooked = now;
+    const wait = this.#forgeryLooked + FORGERY_PAUSE - performance.now();
+    clearTimeout(this.#putOff);
+    if (wait > 0) {
+      this.#putOff = setTimeout(() => this.#lookBecauseOfForgery(), wait).unref();
+      return;
+    }
+    this.#forgeryLooked = performance.now();
     this.#sleeping.onAnnouncement({ kind: 'look' });
   }
 

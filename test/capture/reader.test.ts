@@ -579,6 +579,21 @@ describe('anybody on the channel', () => {
     await until(() => forged === 100);
     expect(awake).toBeLessThanOrEqual(2 + (performance.now() - began) / 1000);
   });
+
+  test('reads every change that is signed with a new secret, also soon after a forgery made the reader look', async () => {
+    const fixture = await setup();
+    const { database, input, consumer } = fixture;
+    // As if somebody had installed anew.
+    await database.query(`
+    UPDATE postgres_input.secret_postgres_input_test_input SET inner_pad = outer_pad, outer_pad = inner_pad`);
+    for (const id of [7, 8, 9]) {
+      const asleepAgain = once(input, 'awake').then(() => once(input, 'asleep'));
+      await insert(database, id);
+      await until(() => consumer.ids.includes(String(id)), 10_000);
+      await asleepAgain;
+    }
+    expect(consumer.ids).toEqual(['7', '8', '9']);
+  });
 });
 
 test('a slow consumer gets every change once and in order', async () => {
