@@ -6,6 +6,8 @@
  *
  * Acknowledgements are pipelined: while one DELETE is under way, others gather for the next one. A change that a caller's open
  * transaction has acknowledged is tried again until that transaction has ended: it may roll back.
+ *
+ * models/reading.pml checks partial acknowledgements, and callers' acknowledgements that roll back, while others unpack the row.
  */
 import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import { inspect } from 'node:util';

@@ -39,6 +39,8 @@
  * Where a pass ends: at the highest sequence allocated when it started. Below that, there may be millions of rows that are
  * acknowledged and can't be vacuumed, because somebody holds an old snapshot. A statement that has stepped over such rows for some
  * time returns how far it came. The next statement goes on from there, and the lease can be renewed in between.
+ *
+ * models/reading.pml checks the reading exhaustively, apart from restored rows and the time limit.
  */
 import type { Session } from '../postgres/session.ts';
 import { Snapshot } from '../postgres/snapshot.ts';

@@ -6,6 +6,8 @@
  * - Changes of a transaction that a complete pass has seen are not taken from a notification any more.
  * - The changes that notifications brought are remembered, and left out of the pages, until a pass is complete. The
  *   snapshot of that pass sees them all, so that no later pass reads them.
+ *
+ * models/sleep.pml shows that both rules are needed.
  */
 import { PACK } from '../schema/log-layout.ts';
 import type { ChangeLog } from './change-log.ts';

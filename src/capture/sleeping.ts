@@ -32,6 +32,8 @@
  *
  * Waking up takes effect at once: from then on announcements are ignored, and the next pass reads their changes. If one
  * announcement were left to the log and the next one taken, the second would overtake the first.
+ *
+ * models/sleep.pml checks this protocol exhaustively, in the same words.
  */
 import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
