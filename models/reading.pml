@@ -417,11 +417,11 @@ active proctype consumer() {
       :: else -> caller = free; callers = NONE    /* the lease is lost */
       fi }
   :: d_step { caller == holding -> acknowledged = acknowledged | bit(callers); delete_change(callers); caller = free; callers = NONE }
-  :: d_step { caller == holding -> caller = free; callers = NONE
 #ifdef BROKEN_ROLLBACK_TAKEN_AS_DONE
-      ; gone = gone | bit(c); assert((gone & acknowledged) == gone)
+  :: d_step { caller == holding -> delete_change(callers); caller = free; callers = NONE }
+#else
+  :: d_step { caller == holding -> caller = free; callers = NONE }
 #endif
-    }
   od
 }
 #endif
