@@ -1,6 +1,7 @@
 /** A change of a row. Notification and change log both bring a logged change as the same `Change`. */
 import type { Operation } from '../api/orchestrator.ts';
 import type { Details, Key, MakeChange } from '../schema/log-layout.ts';
+import type { Omission, RowShape } from './row-shapes.ts';
 
 /** The values that the trigger functions write into the column `op`. */
 const OPERATIONS: ReadonlyMap<string, Operation> = new Map([
@@ -33,6 +34,8 @@ export class Change {
   readonly stamp: string;
   /** Null where neither the input asks for data nor the transaction says anything of itself. */
   readonly details: Details | null;
+  /** How to decode the row in `details`, or why there is none; null where the input does not ask for data. */
+  shape: RowShape | Omission | null = null;
 
   constructor(
     sequence: string | null,

@@ -151,13 +151,15 @@ describe.each([
       { change, attempts: 5, error: 'never', parkedAt: expect.stringMatching(/^\d{4}-.*Z$/) },
     ]);
 
-    const { sequence } = eventOf(change, 'test', null);
+    const { sequence } = eventOf(change, 'test', null, null);
     expect(await redriveParked(another, names, ['1', sequence!])).toBe(1);
     expect(await listParked(another, names, all)).toEqual([]);
     // No pass meets it.
     expect(await left()).toEqual(range(ids - 1));
     await redriven.readAll(never);
-    expect(read.map((each) => eventOf(each, 'test', null))).toEqual([eventOf(change, 'test', null)]);
+    expect(read.map((each) => eventOf(each, 'test', null, null))).toEqual([
+      eventOf(change, 'test', null, null),
+    ]);
     // It is read once.
     expect(await redriven.readAll(never)).toBe(0);
 
@@ -178,7 +180,7 @@ describe.each([
     await using bundle = await setup(ids);
     const { changes, failures, another, names, left } = bundle;
     for (const change of changes) await failures.park(named(change), { error: 'no', attempts: 1 });
-    const sequences = changes.map((change) => eventOf(change, 'test', null).sequence!);
+    const sequences = changes.map((change) => eventOf(change, 'test', null, null).sequence!);
     expect((await listParked(another, names, all)).map(({ change }) => change)).toEqual(changes);
     const afterFirst = { limit: 1, after: sequences[0]! };
     expect((await listParked(another, names, afterFirst)).map(({ change }) => change)).toEqual(
