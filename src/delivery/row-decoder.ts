@@ -85,43 +85,43 @@ function differing(
 }
 
 const QUOTE = '"'.charCodeAt(0);
+const BACKSLASH = '\\'.charCodeAt(0);
 const COMMA = ','.charCodeAt(0);
 
 /** The texts of a composite's fields. @throws if their number is another one */
 export function fieldsOf(composite: string, count: number): (string | null)[] {
-  if (count === 0) return [];
   const text = ownCopy(composite);
   const cut = text.length < LONG ? plainCut : copiedCut;
   const end = text.length - 1;
   const fields: (string | null)[] = [];
   let at = 1;
-  for (let n = 1; n <= count; n++) {
+  while (at < text.length && fields.length < count) {
     if (text.charCodeAt(at) === QUOTE) {
-      let close = text.indexOf('"', at + 1);
-      let isEscaped = false;
-      while (text.charCodeAt(close + 1) === QUOTE) {
-        isEscaped = true;
-        close = text.indexOf('"', close + 2);
+      let field = '';
+      let from = ++at;
+      for (; at < end; at++) {
+        const character = text.charCodeAt(at);
+        if (character !== QUOTE && character !== BACKSLASH) continue;
+        if (character === QUOTE && text.charCodeAt(at + 1) !== QUOTE) break;
+        // The first of a pair belongs to the field.
+        field += text.slice(from, ++at);
+        from = at + 1;
       }
-      fields.push(unescaped(cut(text, at + 1, close), isEscaped));
-      at = close + 1;
+      const rest = cut(text, from, at);
+      fields.push(field === '' ? rest : field + rest);
+      at++;
     } else {
-      const comma = text.indexOf(',', at);
-      const close = comma < 0 ? end : comma;
-      fields.push(close === at ? null : cut(text, at, close));
-      at = close;
+      const from = at;
+      while (at < end && text.charCodeAt(at) !== COMMA) at++;
+      fields.push(from === at ? null : cut(text, from, at));
     }
-    if (n < count && text.charCodeAt(at) !== COMMA) break;
+    if (at < end && text.charCodeAt(at) !== COMMA) break;
     at++;
   }
-  if (fields.length !== count || at !== text.length) throw new Error('the shape is that of another row');
+  if (fields.length !== count || (count > 0 && at !== text.length))
+    throw new Error('the text is not a row of this shape');
   return fields;
 }
-
-const unescaped = (field: string, hasQuotes: boolean): string => {
-  const single = hasQuotes ? field.replaceAll('""', '"') : field;
-  return single.includes('\\') ? single.replaceAll('\\\\', '\\') : single;
-};
 
 // A slice keeps the text alive that it was cut from. So a field keeps its own row at most, and nothing of a long row.
 const LONG = 4096;
