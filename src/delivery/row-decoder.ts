@@ -118,7 +118,7 @@ export function fieldsOf(composite: string, count: number): (string | null)[] {
     if (at < end && text.charCodeAt(at) !== COMMA) break;
     at++;
   }
-  if (fields.length !== count || (count > 0 && at !== text.length))
+  if (fields.length !== count || (count > 0 && at !== text.length) || !text.endsWith(')'))
     throw new Error('the text is not a row of this shape');
   return fields;
 }

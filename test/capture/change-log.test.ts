@@ -64,6 +64,7 @@ describe('a pass', () => {
       sequence: expect.stringMatching(/^\d+$/),
       stamp: expect.stringMatching(/^\d{16}$/),
       details: null,
+      shape: null,
       location: 'items',
       operation: 'create',
       id: '7',
