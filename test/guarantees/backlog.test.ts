@@ -97,7 +97,7 @@ test('needs no more memory for rows: what waits is bounded by bytes', async () =
     INSERT INTO postgres_input.shape_postgres_input_backlog VALUES ('t-1', '[["id", 23], ["text", 25]]')`);
   await application.query(`
     INSERT INTO postgres_input.log_postgres_input_backlog (at, tbl, id, op, key, after, shape)
-    SELECT now(), 't', n::text, 'INSERT', '"id" ', concat(ROW(n, left(repeat(md5(n::text), ${length / 32 + 1}), ${length}))), 't-1'
+    SELECT now(), 't', n::text, 'INSERT', '"id" ', concat(ROW(n, left(repeat(md5(n::text), ${Math.ceil(length / 32)}), ${length}))), 't-1'
     FROM generate_series(1, ${events}) n`);
   const task: HeavyTask = { url: server.url(), events, slow: 2000, rows: true };
   await using consumer = spawnNode<HeavyDrained>(new URL('./backlog/heavy.ts', import.meta.url), {
