@@ -13,7 +13,7 @@ import {
   lastSequenceOfRow,
 } from '../schema/log-layout.ts';
 import { type Names, type ObjectName } from '../schema/names.ts';
-import { TEXT_OF_A_CHANGE } from './change.ts';
+import { DATA_FACTOR, TEXT_OF_A_CHANGE } from './change.ts';
 
 export interface ChangeLogSql {
   readonly start: Statement;
@@ -60,7 +60,7 @@ const SIZE = READ_COLUMNS.indexOf('size') as 6;
 /** SQL: the weight of a row's text. The length of a text that is stored out of line is known without reading the text. */
 const lengthOf = (...columns: string[]): string =>
   columns.map((column) => `coalesce(octet_length(${column}), 0)`).join(' + ');
-const TEXT = `(${lengthOf('id', 'key')} + CASE WHEN shape IS NULL AND context IS NULL THEN 0 ELSE ${lengthOf('before', 'after', 'context')} END) / ${TEXT_OF_A_CHANGE}`;
+const TEXT = `(${lengthOf('id', 'key')} + CASE WHEN shape IS NULL AND context IS NULL THEN 0 ELSE ${DATA_FACTOR} * (${lengthOf('before', 'after', 'context')}) END) / ${TEXT_OF_A_CHANGE}`;
 const WEIGHT = `(${CHANGES} + text)`;
 
 /**

@@ -17,6 +17,9 @@ const OPERATIONS: ReadonlyMap<string, Operation> = new Map([
  */
 export const TEXT_OF_A_CHANGE = 4096;
 
+/** The text of rows counts so many times: while a page is read and an event is made, there are copies of it. */
+export const DATA_FACTOR = 4;
+
 /**
  * A change that has not been handed out yet. Thousands of them may wait for a slow consumer. It is a class, not a literal: V8 moves
  * allocation sites whose objects survive to the old generation, where garbage is collected late.
@@ -66,7 +69,7 @@ export class Change {
     if (typeof this.key === 'object') for (const column in this.key) text += this.key[column]!.length;
     if (this.details) {
       const { before, after, context } = this.details;
-      text += (before?.length ?? 0) + (after?.length ?? 0) + (context?.length ?? 0);
+      text += DATA_FACTOR * ((before?.length ?? 0) + (after?.length ?? 0) + (context?.length ?? 0));
     }
     return 1 + Math.floor(text / TEXT_OF_A_CHANGE);
   }
