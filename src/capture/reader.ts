@@ -73,11 +73,10 @@ export class Reader {
   constructor(options: ReaderOptions) {
     this.#options = options;
     const { session, names, sink, notifications, markerTimeout, notify } = options;
-    const log = new ChangeLog(session, names);
+    const shapes = shapesFor(options, session, names);
+    const log = new ChangeLog(session, names, { shapes });
     this.#sequence = new LogSequence(session, names, log, notify);
     const passes = new Passes(log, sink);
-  /** Which sides of rows the input asks for. */
-  readonly rows: 'none' | 'after' | 'both';
     this.#passes = passes;
     this.redriven = new Redriven(session, names, sink, shapes);
     this.#sleeping = new Sleeping({
