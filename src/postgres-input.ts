@@ -19,9 +19,11 @@ import type { InputState, InputStatus } from './api/status.ts';
 import { acknowledgeIn, leaseLost, namedBy } from './capture/acknowledgements.ts';
 import { proveTransaction } from './capture/callers-transaction.ts';
 import { checkedChoice, discardParked, listParked, redriveParked } from './capture/parked.ts';
+import { shapesFor } from './capture/row-shapes.ts';
 import { tagTransaction } from './capture/tag.ts';
 import { type Settings, parseConfig, parseHandleOptions, parseParkedOptions } from './config/settings.ts';
 import { eventOf } from './delivery/event.ts';
+import { RowDecoder } from './delivery/row-decoder.ts';
 import { tryConnecting, withSession } from './node/connect.ts';
 import { Iteration } from './node/iteration.ts';
 import { readStatus } from './node/status.ts';
@@ -159,10 +161,14 @@ export class PostgresInput implements Input, AsyncDisposable {
   async parked(options: { limit?: number; after?: string } = {}): Promise<ParkedEvent[]> {
     const { limit, after } = parseParkedOptions(options);
     const parked = await withSession(this.#settings, (session) =>
-      listParked(session, this.#names, { limit, after: after ?? null }),
+      listParked(session, this.#names, shapesFor(this.#settings, session, this.#names), {
+        limit,
+        after: after ?? null,
+      }),
     );
+    const decoder = new RowDecoder(this.#settings.types);
     return parked.map(({ change, ...details }) => ({
-      ...eventOf(change, this.id, null),
+      ...eventOf(change, this.id, null, decoder),
       ...details,
     }));
   }

@@ -2,6 +2,8 @@
 import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Statement } from '../postgres/session.ts';
 import {
+  ADDED_COLUMNS,
+  detailsOf,
   CHANGES,
   IN_PLACE_OF_ADDED,
   type LogRow,
@@ -11,7 +13,7 @@ import {
   lastSequenceOfRow,
 } from '../schema/log-layout.ts';
 import { type Names, type ObjectName } from '../schema/names.ts';
-import { TEXT_OF_A_CHANGE } from './change.ts';
+import { DATA_FACTOR, TEXT_OF_A_CHANGE } from './change.ts';
 
 export interface ChangeLogSql {
   readonly start: Statement;
@@ -38,7 +40,16 @@ const MAX_WINDOWS = 2000;
 /** A select list for a row that is none of the log's: `values` in place of these columns, else NULL. */
 const inPlaceOfRow = (values: Partial<Record<(typeof READ_COLUMNS)[number], string>>): string =>
   READ_COLUMNS.map((column) => values[column] ?? 'NULL').join(', ');
-const columns = READ_COLUMNS.join(', ');
+/** What a page reads of the log. The details are put together for rows that are brought alone. */
+const columns = [...READ_COLUMNS.filter((column) => column !== 'details'), ...ADDED_COLUMNS].join(', ');
+/** A select list of what is brought of a row. */
+const brought = (row: string): string =>
+  READ_COLUMNS.map((column) =>
+    column === 'details' ? detailsOf(row) : (bounded[column] ?? `${row}.${column}`),
+  ).join(', ');
+/** A select list for a row that is none of the log's: a sequence, and no other column of `columns`. */
+const milestone = (seq: string): string =>
+  [seq, ...Array.from({ length: columns.split(',').length - 1 }, () => 'NULL')].join(', ');
 
 /** A row of a page: the log's columns, and its text's weight beside that of its changes: null for little text. */
 export type PageRow = [...LogRow, text: number | null];
@@ -47,7 +58,9 @@ export const weightOf = (row: PageRow): number => (row[SIZE] ?? 1) + (row[READ_C
 const SIZE = READ_COLUMNS.indexOf('size') as 6;
 
 /** SQL: the weight of a row's text. The length of a text that is stored out of line is known without reading the text. */
-const TEXT = `(${['id', 'key', 'before', 'after', 'context'].map((column) => `coalesce(octet_length(${column}), 0)`).join(' + ')}) / ${TEXT_OF_A_CHANGE}`;
+const lengthOf = (...columns: string[]): string =>
+  columns.map((column) => `coalesce(octet_length(${column}), 0)`).join(' + ');
+const TEXT = `(${lengthOf('id', 'key')} + CASE WHEN shape IS NULL AND context IS NULL THEN 0 ELSE ${DATA_FACTOR} * (${lengthOf('before', 'after', 'context')}) END) / ${TEXT_OF_A_CHANGE}`;
 const WEIGHT = `(${CHANGES} + text)`;
 
 /**
@@ -57,7 +70,7 @@ const WEIGHT = `(${CHANGES} + text)`;
  */
 const LONG = 256 * TEXT_OF_A_CHANGE;
 const SHORTENED = 1000;
-const IS_COMMON = `text < ${LONG / TEXT_OF_A_CHANGE} OR size IS NOT NULL`;
+const IS_COMMON = `text < ${LONG / TEXT_OF_A_CHANGE} OR size IS NOT NULL OR ${lengthOf('id', 'key')} < ${LONG}`;
 const bounded: Partial<Record<(typeof READ_COLUMNS)[number], string>> = {
   id: `CASE WHEN ${IS_COMMON} OR octet_length(id) < ${LONG / 2} THEN id ELSE left(id, ${SHORTENED}) || '...' END`,
   key: `CASE WHEN ${IS_COMMON} OR left(key, 1) = '{' AND octet_length(key) < ${LONG / 2} THEN key END`,
@@ -100,7 +113,7 @@ SELECT ${inPlaceOfRow({
 })}, NULL
 FROM pass
 UNION ALL
-SELECT ${READ_COLUMNS.map((column) => bounded[column] ?? column).join(', ')}, nullif(text, 0) FROM (
+SELECT ${brought('page')}, nullif(text, 0) FROM (
   SELECT found.*, sum(${WEIGHT}) OVER (ROWS UNBOUNDED PRECEDING) AS weight FROM (
     SELECT ${IN_PLACE_OF_ADDED}, below, CASE WHEN below < last - step THEN below + step ELSE ${2n ** 63n - 1n} END AS upto, below > first
       AND clock_timestamp() > statement_timestamp() + $3::float8 * interval '1 millisecond' AS late
@@ -113,7 +126,7 @@ SELECT ${READ_COLUMNS.map((column) => bounded[column] ?? column).join(', ')}, nu
       ORDER BY seq
     )
     UNION ALL
-    SELECT ${inPlaceOfRow({ seq: 'w.below' })}, 0 WHERE w.late
+    SELECT ${milestone('w.below')}, 0 WHERE w.late
   ) found
   LIMIT $5
 ) page
@@ -171,7 +184,7 @@ SELECT coalesce(nullif(${drawn(names.logSequence)}, 0), (SELECT max(seq) FROM ${
   redriven: {
     name: 'log_redriven',
     text: `
-SELECT ${READ_COLUMNS.map((column) => bounded[column] ?? `redriven.${column}`).join(', ')}, nullif(text, 0)
+SELECT ${brought('redriven')}, nullif(text, 0)
 FROM (SELECT ${IN_PLACE_OF_ADDED}) absent,
   LATERAL (SELECT ${columns}, ${TEXT} AS text FROM ${names.logTable.sql} WHERE seq < $1::bigint ORDER BY seq DESC LIMIT $2) redriven
 ORDER BY seq DESC`,

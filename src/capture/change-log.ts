@@ -55,6 +55,7 @@ import {
   weightOf,
 } from './change-log-sql.ts';
 import { type Change, changeOf } from './change.ts';
+import type { RowShapes } from './row-shapes.ts';
 
 /** A moment: every sequence allocated after it is above `drawn` unless the numbers fall, and every transaction that began after it has an xid above `xid`. */
 interface Start {
@@ -95,6 +96,7 @@ export class ChangeLog {
   readonly #session: Session;
   readonly #sql: ChangeLogSql;
   readonly #patience: number;
+  readonly #shapes: RowShapes | null;
 
   /** The moment at which reading began. */
   #began: Beginning | null = null;
@@ -120,10 +122,21 @@ export class ChangeLog {
   #perRow = 1;
   readonly #unpacker = new Unpacker(changeOf);
 
-  /** `patience`: for how long a page's statement may look for changes before it returns how far it came, in milliseconds. */
-  constructor(session: Session, names: Names, patience = session.timeout / 4) {
+  /**
+   * `patience`: for how long a page's statement may look for changes before it returns how far it came, in milliseconds. `shapes` is null where
+   * nobody asks for data.
+   */
+  constructor(
+    session: Session,
+    names: Names,
+    {
+      patience = session.timeout / 4,
+      shapes = null,
+    }: { patience?: number | undefined; shapes?: RowShapes | null } = {},
+  ) {
     this.#session = session;
     this.#patience = patience;
+    this.#shapes = shapes;
     this.#sql = changeLogSql(names);
   }
 
@@ -199,6 +212,7 @@ export class ChangeLog {
       this.#allocated = start.drawn;
       if (fell) return null;
     }
+    await this.#shapes?.resolve(changes);
     const read = changes.at(-1)?.sequence ?? pass!.after;
     // The statement may have read a packed row, and have come no further than to the row's own sequence.
     const after = milestone === null || BigInt(read) > BigInt(milestone) ? read : milestone;

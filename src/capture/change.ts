@@ -1,6 +1,7 @@
 /** A change of a row. Notification and change log both bring a logged change as the same `Change`. */
 import type { Operation } from '../api/orchestrator.ts';
 import type { Details, Key, MakeChange } from '../schema/log-layout.ts';
+import type { Omission, RowShape } from './row-shapes.ts';
 
 /** The values that the trigger functions write into the column `op`. */
 const OPERATIONS: ReadonlyMap<string, Operation> = new Map([
@@ -15,6 +16,9 @@ const OPERATIONS: ReadonlyMap<string, Operation> = new Map([
  * hundreds of kilobytes: 1,000 changes, or 4 MB.
  */
 export const TEXT_OF_A_CHANGE = 4096;
+
+/** The text of rows counts so many times: while a page is read and an event is made, there are copies of it. */
+export const DATA_FACTOR = 4;
 
 /**
  * A change that has not been handed out yet. Thousands of them may wait for a slow consumer. It is a class, not a literal: V8 moves
@@ -33,6 +37,8 @@ export class Change {
   readonly stamp: string;
   /** Null where neither the input asks for data nor the transaction says anything of itself. */
   readonly details: Details | null;
+  /** How to decode the row in `details`, or why there is none; null where the input does not ask for data. */
+  shape: RowShape | Omission | null = null;
 
   constructor(
     sequence: string | null,
@@ -63,7 +69,7 @@ export class Change {
     if (typeof this.key === 'object') for (const column in this.key) text += this.key[column]!.length;
     if (this.details) {
       const { before, after, context } = this.details;
-      text += (before?.length ?? 0) + (after?.length ?? 0) + (context?.length ?? 0);
+      text += DATA_FACTOR * ((before?.length ?? 0) + (after?.length ?? 0) + (context?.length ?? 0));
     }
     return 1 + Math.floor(text / TEXT_OF_A_CHANGE);
   }

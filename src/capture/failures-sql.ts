@@ -4,6 +4,7 @@ import type { Statement } from '../postgres/session.ts';
 import {
   IN_PLACE_OF_ADDED,
   SINGLE_COLUMNS,
+  detailsOf,
   insertRows,
   publicSequenceSql,
   putBack,
@@ -117,8 +118,8 @@ SELECT FROM held`,
     parked: {
       name: 'parked_list',
       text: `
-SELECT seq::text, at, tbl, id, op, key, NULL::integer AS size, xid::text, before, after, shape, origin, context, attempts, error, parked_at
-FROM ${parkedTable.sql}
+SELECT seq::text, at, tbl, id, op, key, NULL::integer AS size, xid::text, ${detailsOf('parked')}, attempts, error, parked_at
+FROM ${parkedTable.sql} parked
 WHERE $2::text IS NULL OR sequence::numeric > $2::numeric
 ORDER BY sequence::numeric LIMIT $1`,
     },

@@ -160,14 +160,17 @@ const nameOf = ({ sequence, stamp }: LoggedChange): string => original(sequence)
 const stored = (error: string): string => error.replaceAll('\0', '\uFFFD').slice(0, MAX_ERROR);
 
 /** @throws {PostgresInputError} ERR_INSTALL where the tables or the rights on them are missing */
-export async function refusedClearly<Result>(task: () => Promise<Result>): Promise<Result> {
+export async function refusedClearly<Result>(
+  task: () => Promise<Result>,
+  what = "failed and parked changes can't be kept",
+): Promise<Result> {
   try {
     return await task();
   } catch (cause) {
     if (!isPrivilegeError(cause) && !isMissing(cause)) throw cause;
     throw new PostgresInputError(
       'ERR_INSTALL',
-      `failed and parked changes can't be kept (${(cause as Error).message}): install again, or have a DBA run what ` +
+      `${what} (${(cause as Error).message}): install again, or have a DBA run what ` +
         '`plan --grant-to` prints',
       { cause },
     );

@@ -6,6 +6,7 @@ import type { Names } from '../schema/names.ts';
 import { type Change, changeOf } from './change.ts';
 import { failuresSql } from './failures-sql.ts';
 import { refusedClearly } from './failures.ts';
+import type { RowShapes } from './row-shapes.ts';
 
 export interface ParkedChange {
   readonly change: Change;
@@ -21,6 +22,7 @@ type ParkedRow = [...LogRow, attempts: number, error: string, parkedAt: string];
 export async function listParked(
   session: Session,
   names: Names,
+  shapes: RowShapes | null,
   { limit, after }: { readonly limit: number; readonly after: string | null },
 ): Promise<ParkedChange[]> {
   const unpacker = new Unpacker(changeOf);
@@ -33,6 +35,7 @@ export async function listParked(
       details.push({ attempts, error, parkedAt: isoOf(parkedAt) });
     }),
   );
+  await shapes?.resolve(changes);
   return changes.map((change, i) => ({ change, ...details[i]! }));
 }
 

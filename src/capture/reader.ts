@@ -29,6 +29,7 @@ import { LogSequence } from './log-sequence.ts';
 import { readPayload } from './notification.ts';
 import { PAGE, Passes } from './passes.ts';
 import { Redriven } from './redriven.ts';
+import { shapesFor } from './row-shapes.ts';
 import type { Sink } from './sink.ts';
 import { Sleeping } from './sleeping.ts';
 import { WriteRate } from './write-rate.ts';
@@ -46,6 +47,8 @@ export interface ReaderOptions {
   readonly sink: Sink;
   /** How our triggers sign their notifications. */
   readonly signature: Signature;
+  /** Which sides of rows the input asks for. */
+  readonly rows: 'none' | 'after' | 'both';
   readonly foreignNotifications: 'accept' | 'ignore';
   /** What our triggers notify of. */
   readonly notifications: 'changes' | 'bare';
@@ -72,11 +75,12 @@ export class Reader {
   constructor(options: ReaderOptions) {
     this.#options = options;
     const { session, names, sink, notifications, markerTimeout, notify } = options;
-    const log = new ChangeLog(session, names);
+    const shapes = shapesFor(options, session, names);
+    const log = new ChangeLog(session, names, { shapes });
     this.#sequence = new LogSequence(session, names, log, notify);
     const passes = new Passes(log, sink);
     this.#passes = passes;
-    this.redriven = new Redriven(session, names, sink);
+    this.redriven = new Redriven(session, names, sink, shapes);
     this.#sleeping = new Sleeping({
       session,
       names,

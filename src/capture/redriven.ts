@@ -4,6 +4,7 @@ import { Unpacker } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type PageRow, changeLogSql } from './change-log-sql.ts';
 import { type Change, changeOf } from './change.ts';
+import type { RowShapes } from './row-shapes.ts';
 import type { Sink } from './sink.ts';
 
 /** Rows at once. A page's text is bounded by that of what was handed out before and failed. */
@@ -12,12 +13,14 @@ const PAGE = 100;
 export class Redriven {
   readonly #session: Session;
   readonly #sink: Sink;
+  readonly #shapes: RowShapes | null;
   readonly #names: Names;
   readonly #unpacker = new Unpacker(changeOf);
   /** The changes that were read in this term. One of them comes again only if it has been parked since. */
   readonly #read = new Set<string>();
 
-  constructor(session: Session, names: Names, sink: Sink) {
+  constructor(session: Session, names: Names, sink: Sink, shapes: RowShapes | null) {
+    this.#shapes = shapes;
     this.#session = session;
     this.#names = names;
     this.#sink = sink;
@@ -35,6 +38,7 @@ export class Redriven {
         this.#unpacker.unpack(row, changes),
       );
       const fresh = changes.filter(({ sequence }) => !this.#read.has(sequence!));
+      await this.#shapes?.resolve(fresh);
       for (const { sequence } of fresh) this.#read.add(sequence!);
       this.#sink.push(fresh);
       found += fresh.length;

@@ -1,5 +1,7 @@
 import { listParked } from '../capture/parked.ts';
+import { shapesFor } from '../capture/row-shapes.ts';
 import { eventOf } from '../delivery/event.ts';
+import { RowDecoder } from '../delivery/row-decoder.ts';
 import { EXIT, command } from './command.ts';
 import { givenInput, onInput } from './input.ts';
 import { UsageError, type Options } from './options.ts';
@@ -25,9 +27,13 @@ Their changes are out of the log and kept until somebody runs redrive or discard
     if (values.after !== undefined && !/^[1-9]\d*$/.test(values.after))
       throw new UsageError('--after must be the sequence of an event');
     return onInput(givenInput(call), async ({ session, settings, names }) => {
-      const found = await listParked(session, names, { limit, after: values.after ?? null });
+      const decoder = new RowDecoder(settings.types);
+      const found = await listParked(session, names, shapesFor(settings, session, names), {
+        limit,
+        after: values.after ?? null,
+      });
       const events = found.map(({ change, ...details }) => ({
-        ...eventOf(change, settings.id, null),
+        ...eventOf(change, settings.id, null, decoder),
         ...details,
       }));
       if (values.json) printJson(io, { parked: events });

@@ -59,8 +59,8 @@ const optionsSchema = strict({
   schemas: z.array(identifier).min(1, 'must name at least one schema').default(['public']),
   tables: strict({ include: z.array(text).default([]), exclude: z.array(text).default([]) }).prefault({}),
   rows: z.enum(['none', 'after', 'both'], "must be 'none', 'after' or 'both'").default('none'),
-  // A string in JavaScript ends at half a gigabyte, and an event can have two sides.
-  maxRowBytes: wholeNumber(' of bytes', 100_000_000).default(1_000_000),
+  // A string in JavaScript ends at half a gigabyte. Both sides of a row are read as JSON, which writes six characters for some.
+  maxRowBytes: wholeNumber(' of bytes', 40_000_000).default(1_000_000),
   types: z
     .custom<TypeParsers>(hasTypeParsers, 'must have a function getTypeParser, as pg.types does')
     .default(pg.types),

@@ -9,17 +9,21 @@
  * again, here or elsewhere.
  */
 import type { ChangeEvent } from '../api/change-event.ts';
+import type { TypeParsers } from '../api/options.ts';
 import type { Change } from '../capture/change.ts';
 import type { Sink } from '../capture/sink.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
 import { eventOf } from './event.ts';
 import { InHand } from './in-hand.ts';
+import { RowDecoder } from './row-decoder.ts';
 
 export interface DeliveryOptions {
   /** The id of the input. */
   readonly trigger: string;
   readonly fencingToken: string;
   readonly maxInFlight: number;
+  /** Parses the values of rows. */
+  readonly types: TypeParsers;
   /** Asked before every event that is handed out. */
   readonly mayHandOut: () => boolean;
   /** Called when the consumer asked for the next event and so is done with this one; with `ack: 'auto'` only. */
@@ -35,6 +39,7 @@ const SLACK = 1000;
 
 export class Delivery implements Sink {
   readonly #options: DeliveryOptions;
+  readonly #decoder: RowDecoder;
   readonly #inHand = new InHand();
   /** From `#next` on, the changes that wait for the consumer. */
   #buffer: Change[] = [];
@@ -48,6 +53,7 @@ export class Delivery implements Sink {
 
   constructor(options: DeliveryOptions) {
     this.#options = options;
+    this.#decoder = new RowDecoder(options.types);
   }
 
   get room(): number {
@@ -95,7 +101,7 @@ export class Delivery implements Sink {
       this.#roomMade.wake();
     }
     if (change.sequence !== null) this.#inHand.add(change.sequence);
-    return eventOf(change, trigger, fencingToken);
+    return eventOf(change, trigger, fencingToken, this.#decoder);
   }
 
   /** The consumer is done with all that it has in hand. */

@@ -1,9 +1,18 @@
 import type { ChangeEvent } from '../api/change-event.ts';
 import type { Change } from '../capture/change.ts';
 import { original } from '../schema/log-layout.ts';
+import { NO_DATA, type RowDecoder } from './row-decoder.ts';
 
-/** Makes the event of a change, when it is handed out: under which input's id and by which holder of the lease. */
-export const eventOf = (change: Change, trigger: string, fencingToken: string | null): ChangeEvent => ({
+/**
+ * Makes the event of a change, when it is handed out: under which input's id and by which holder of the lease. `decoder` is null for whoever
+ * wants no data.
+ */
+export const eventOf = (
+  change: Change,
+  trigger: string,
+  fencingToken: string | null,
+  decoder: RowDecoder | null,
+): ChangeEvent => ({
   location: change.location,
   operation: change.operation,
   id: change.id,
@@ -11,10 +20,7 @@ export const eventOf = (change: Change, trigger: string, fencingToken: string | 
   sequence: change.sequence === null ? null : original(change.sequence) + change.stamp,
   key: typeof change.key === 'string' ? { [change.key]: change.id } : change.key,
   occurredAt: change.occurredAt,
-  before: null,
-  after: null,
-  changed: null,
-  dataOmitted: null,
+  ...(change.shape === null || decoder === null ? NO_DATA : decoder.decode(change)),
   transaction: change.transaction,
   origin: change.details?.origin ?? null,
   context: contextOf(change),

@@ -75,6 +75,7 @@ export class Term {
     this.#delivery = options.queue.open({
       trigger: settings.id,
       fencingToken: token,
+      types: settings.types,
       mayHandOut: () => lease.trusted,
       acknowledge: (sequence) => this.#capture.acknowledgements.acknowledgeSoon(sequence),
     });
@@ -83,6 +84,7 @@ export class Term {
       names,
       signature,
       sink: this.#delivery,
+      rows: settings.rows,
       hold: lease,
       foreignNotifications: settings.foreignNotifications,
       notifications: settings.notifications,

@@ -30,6 +30,8 @@ export interface Names {
   /** Numbers the rows of the log. */
   readonly logSequence: ObjectName;
   readonly secretTable: ObjectName;
+  /** The shapes that rows of the log name, where the input asks for rows. */
+  readonly shapeTable: ObjectName;
   /** What is known of changes that failed. */
   readonly failedTable: ObjectName;
   /** Changes that were taken out of the log since they failed. */
@@ -83,6 +85,7 @@ export function namesOf(id: string, schema: string): Names {
     logTable: object(shorten(`log_postgres_input_${id}`)),
     logSequence: object(shorten(`sequence_postgres_input_${id}`)),
     secretTable: object(shorten(`secret_postgres_input_${id}`)),
+    shapeTable: object(shorten(`shape_postgres_input_${id}`)),
     failedTable: object(shorten(`failed_postgres_input_${id}`)),
     parkedTable: object(shorten(`parked_postgres_input_${id}`)),
     notifyFunction: object(shorten(`notify_postgres_input_${id}`)),

@@ -21,7 +21,7 @@ async function setup() {
   const lease = new Lease(session, fixture.names, fixture.settings.lease);
   await lease.standBy(never);
   const failures: unknown[] = [];
-  const open = (patience?: number) => new ChangeLog(session, fixture.names, patience);
+  const open = (patience?: number) => new ChangeLog(session, fixture.names, { patience });
   const acknowledgements = new Acknowledgements(session, fixture.names, lease, (error) =>
     failures.push(error),
   );
@@ -64,6 +64,7 @@ describe('a pass', () => {
       sequence: expect.stringMatching(/^\d+$/),
       stamp: expect.stringMatching(/^\d{16}$/),
       details: null,
+      shape: null,
       location: 'items',
       operation: 'create',
       id: '7',
@@ -580,7 +581,7 @@ describe("acknowledging in a transaction of the caller's", () => {
     const bundle = await setup();
     await bundle.fixture.database.query('INSERT INTO items VALUES (1)');
     const [change] = await pass(bundle.log);
-    const event = eventOf(change!, 'test', bundle.lease.token);
+    const event = eventOf(change!, 'test', bundle.lease.token, null);
     return { ...bundle, event, client: await bundle.fixture.database.client() };
   }
 
@@ -703,7 +704,7 @@ describe('a statement that changes many rows', () => {
   test('is acknowledged in several transactions of the caller at once', async () => {
     const { fixture, log, lease, inSession } = await setup();
     await many(fixture, 1, 100);
-    const events = (await pass(log)).map((change) => eventOf(change, 'test', lease.token));
+    const events = (await pass(log)).map((change) => eventOf(change, 'test', lease.token, null));
     const clients = await Promise.all(events.slice(0, 5).map(() => fixture.database.client()));
     for (const [n, client] of clients.entries()) {
       await client.query("BEGIN; SET LOCAL lock_timeout = '5s'");
@@ -722,7 +723,7 @@ describe('a statement that changes many rows', () => {
   test('fails the acknowledgement in a transaction with an older snapshot, so that it is retried', async () => {
     const { fixture, log, lease, inSession } = await setup();
     await many(fixture, 1, 100);
-    const [event] = (await pass(log)).map((change) => eventOf(change, 'test', lease.token));
+    const [event] = (await pass(log)).map((change) => eventOf(change, 'test', lease.token, null));
     const client = await fixture.database.client();
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM items');
     // serialization_failure
@@ -739,7 +740,7 @@ describe('a statement that changes many rows', () => {
   test('is never acknowledged as a whole for one of its changes', async () => {
     const { fixture, log, lease } = await setup();
     await many(fixture, 1, 100);
-    const [event] = (await pass(log)).map((change) => eventOf(change, 'test', lease.token));
+    const [event] = (await pass(log)).map((change) => eventOf(change, 'test', lease.token, null));
     const client = await fixture.database.client();
     await client.query('BEGIN');
     // As when a failover has lost what the session did.

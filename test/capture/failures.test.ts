@@ -34,7 +34,7 @@ async function setup(ids: number) {
     push: (more: readonly Change[]) => void read.push(...more),
     waitForRoom: async () => {},
   };
-  const redriven = new Redriven(session, names, sink);
+  const redriven = new Redriven(session, names, sink, null);
   const failures = new FailureTable(session, names, lease, (number) => redriven.forget(number));
   const acknowledgements = new Acknowledgements(session, names, lease, () => {});
   /** Changes in the log, in the order of their ids, however they are stored. */
@@ -146,18 +146,20 @@ describe.each([
     await failures.park(named(change), { error: 'never', attempts: 5 });
     expect(await left()).toEqual(range(ids - 1));
     expect(await failures.load()).toEqual([]);
-    const parked = await listParked(another, names, all);
+    const parked = await listParked(another, names, null, all);
     expect(parked).toEqual([
       { change, attempts: 5, error: 'never', parkedAt: expect.stringMatching(/^\d{4}-.*Z$/) },
     ]);
 
-    const { sequence } = eventOf(change, 'test', null);
+    const { sequence } = eventOf(change, 'test', null, null);
     expect(await redriveParked(another, names, ['1', sequence!])).toBe(1);
-    expect(await listParked(another, names, all)).toEqual([]);
+    expect(await listParked(another, names, null, all)).toEqual([]);
     // No pass meets it.
     expect(await left()).toEqual(range(ids - 1));
     await redriven.readAll(never);
-    expect(read.map((each) => eventOf(each, 'test', null))).toEqual([eventOf(change, 'test', null)]);
+    expect(read.map((each) => eventOf(each, 'test', null, null))).toEqual([
+      eventOf(change, 'test', null, null),
+    ]);
     // It is read once.
     expect(await redriven.readAll(never)).toBe(0);
 
@@ -166,7 +168,7 @@ describe.each([
     await failures.fail(named(again), { error: 'no', delay: 0, attempts: 1 });
     expect(await failures.load()).toMatchObject([{ ...named(again), attempts: 1 }]);
     await failures.park(named(again), { error: 'again', attempts: 1 });
-    expect(await listParked(another, names, all)).toMatchObject([{ change, error: 'again' }]);
+    expect(await listParked(another, names, null, all)).toMatchObject([{ change, error: 'again' }]);
     expect(await redriveParked(another, names, 'all')).toBe(1);
     expect(await redriven.readAll(never)).toBe(1);
     await acknowledgements.acknowledge(redriven.numberOf(change.sequence!));
@@ -178,10 +180,10 @@ describe.each([
     await using bundle = await setup(ids);
     const { changes, failures, another, names, left } = bundle;
     for (const change of changes) await failures.park(named(change), { error: 'no', attempts: 1 });
-    const sequences = changes.map((change) => eventOf(change, 'test', null).sequence!);
-    expect((await listParked(another, names, all)).map(({ change }) => change)).toEqual(changes);
+    const sequences = changes.map((change) => eventOf(change, 'test', null, null).sequence!);
+    expect((await listParked(another, names, null, all)).map(({ change }) => change)).toEqual(changes);
     const afterFirst = { limit: 1, after: sequences[0]! };
-    expect((await listParked(another, names, afterFirst)).map(({ change }) => change)).toEqual(
+    expect((await listParked(another, names, null, afterFirst)).map(({ change }) => change)).toEqual(
       changes.slice(1, 2),
     );
     expect(await discardParked(another, names, sequences.slice(0, 1))).toBe(1);
@@ -196,7 +198,7 @@ describe.each([
     const change = changes[0]!;
     await acknowledgements.acknowledge(change.sequence!);
     await failures.park(named(change), { error: 'no', attempts: 1 });
-    expect(await listParked(another, names, all)).toEqual([]);
+    expect(await listParked(another, names, null, all)).toEqual([]);
     expect(await left()).toEqual(range(ids).slice(1));
   });
 });

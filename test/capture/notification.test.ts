@@ -49,6 +49,7 @@ describe('a payload made by hand', () => {
         transaction: null,
         stamp: '',
         details: null,
+        shape: null,
       },
     });
   });
@@ -130,6 +131,7 @@ describe('a payload of a trigger', () => {
           transaction: '757',
           stamp: '1769860800123456',
           details: null,
+          shape: null,
         },
         {
           sequence: '2',
@@ -141,6 +143,7 @@ describe('a payload of a trigger', () => {
           transaction: '757',
           stamp: '1769860800123456',
           details: null,
+          shape: null,
         },
       ],
     });

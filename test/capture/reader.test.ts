@@ -247,6 +247,7 @@ test('waits longer after every empty pass, up to 50 ms', async () => {
   await client.query('SELECT pg_advisory_lock_shared($1)', [fixture.names.sleepKey]);
   const passes: number[] = [];
   const reader = new Reader({
+    rows: 'none',
     session: await fixture.session(),
     names: fixture.names,
     sink: {

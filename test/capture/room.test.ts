@@ -1,4 +1,5 @@
 /** The reader minds the room of its sink, awake and asleep. */
+import pg from 'pg';
 import { expect, onTestFinished, test } from 'vitest';
 import { readSignature } from '../../src/capture/capture.ts';
 import { Reader } from '../../src/capture/reader.ts';
@@ -14,6 +15,7 @@ async function readIntoDelivery() {
   const { names, database } = fixture;
   const session = await fixture.session();
   const delivery = new Delivery({
+    types: pg.types,
     trigger: 'test',
     fencingToken: '1',
     maxInFlight: 9000,
@@ -23,6 +25,7 @@ async function readIntoDelivery() {
   });
   const seen = { leastRoom: Infinity, isWaiting: false, isAsleep: false };
   const reader = new Reader({
+    rows: 'none',
     session,
     names,
     signature: await readSignature(session, names),

@@ -1,3 +1,4 @@
+import pg from 'pg';
 import { expect, test } from 'vitest';
 import type { ChangeEvent } from '../../src/api/change-event.ts';
 import { Change } from '../../src/capture/change.ts';
@@ -27,6 +28,7 @@ function setup(options: Partial<EventQueueOptions> = {}) {
   });
   const open = (fencingToken: string) =>
     queue.open({
+      types: pg.types,
       trigger: 'test',
       fencingToken,
       mayHandOut: () => bundle.trusted,

@@ -88,3 +88,23 @@ test('needs no more memory for long ids: what waits is bounded by bytes', async 
   expect(rssGrowth).toBeLessThan(200_000_000);
   console.info({ rssGrowth });
 }, 600_000);
+
+test('needs no more memory for rows: what waits is bounded by bytes', async () => {
+  const events = rows < 100_000 ? 10_000 : 100_000;
+  const length = 10_000;
+  await application.query(`
+    CREATE TABLE IF NOT EXISTS postgres_input.shape_postgres_input_backlog (name text PRIMARY KEY, columns jsonb NOT NULL);
+    INSERT INTO postgres_input.shape_postgres_input_backlog VALUES ('t-1', '[["id", 23], ["text", 25]]')`);
+  await application.query(`
+    INSERT INTO postgres_input.log_postgres_input_backlog (at, tbl, id, op, key, after, shape)
+    SELECT now(), 't', n::text, 'INSERT', '"id" ', concat(ROW(n, left(repeat(md5(n::text), ${Math.ceil(length / 32)}), ${length}))), 't-1'
+    FROM generate_series(1, ${events}) n`);
+  const task: HeavyTask = { url: server.url(), events, slow: 2000, rows: true };
+  await using consumer = spawnNode<HeavyDrained>(new URL('./backlog/heavy.ts', import.meta.url), {
+    args: [JSON.stringify(task)],
+  });
+  const { characters, rssGrowth } = await consumer.waitFor(() => true, 600_000);
+  expect(characters).toBe(events * length);
+  expect(rssGrowth).toBeLessThan(100_000_000);
+  console.info({ rssGrowth });
+}, 600_000);

@@ -88,7 +88,7 @@ describe('notification and log bring the same changes', () => {
     const changes = announced(await reader.payloads(), await signatureOf(database, fixture.names));
     expect(changes).toHaveLength(HOSTILE.length + 8);
     expect(changes).toEqual(await logged(fixture));
-    expect(eventOf(changes.at(-1)!, 'test', '1')).toEqual({
+    expect(eventOf(changes.at(-1)!, 'test', '1', null)).toEqual({
       location: 'none',
       operation: 'delete',
       id: '*',

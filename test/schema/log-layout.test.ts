@@ -1,12 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
+  type Details,
   type Key,
   type LogRow,
   PACK,
   READ_COLUMNS,
   STRIDE,
   Unpacker,
+  detailsOf,
   insertPacked,
   insertSingle,
   lastSequenceOfRow,
@@ -30,16 +32,13 @@ type Made = [
   xid: string,
   stamp: string,
 ];
-type PlainRow = LogRow extends [...infer Row, unknown, unknown, unknown, unknown, unknown] ? Row : never;
-
-/** What a row without details has in the other columns. */
-const NONE = [null, null, null, null, null] as const;
+type PlainRow = LogRow extends [...infer Row, unknown] ? Row : never;
 
 /** Unpacks rows that have no details. */
 const unpack = (...rows: (PlainRow | LogRow)[]): Made[] => {
   const unpacker = new Unpacker<Made>((...made) => made.slice(0, 8) as Made);
   const made: Made[] = [];
-  for (const row of rows) unpacker.unpack([...row.slice(0, 8), ...NONE] as unknown as LogRow, made);
+  for (const row of rows) unpacker.unpack([...(row.slice(0, 8) as PlainRow), null], made);
   return made;
 };
 
@@ -130,8 +129,9 @@ describe('SQL and TypeScript agree', () => {
     await client.query(
       `SET TimeZone = 'UTC'; CREATE SEQUENCE "numbers"; CREATE TABLE "log" (${logColumns({ name: 'numbers', sql: '"numbers"' })})`,
     );
-    const read = async (from = 'log') => {
-      const text = `SELECT ${READ_COLUMNS.join(', ')} FROM ${from} ORDER BY seq`;
+    const read = async (from = '"log"') => {
+      const columns = READ_COLUMNS.map((column) => (column === 'details' ? detailsOf('log') : column));
+      const text = `SELECT ${columns.join(', ')} FROM ${from} log ORDER BY seq`;
       return (await client.query({ text, rowMode: 'array' })).rows as LogRow[];
     };
     return { client, read };
@@ -185,7 +185,54 @@ describe('SQL and TypeScript agree', () => {
     expect(new Set(made.map(([seq]) => seq)).size).toBe(230);
 
     // What SQL unpacks is the same change by change, sequences included.
-    const putBack = await read(`(SELECT *, NULL AS size FROM (${unpacked('log')}) u) single`);
+    const putBack = await read(`(SELECT *, NULL AS size FROM (${unpacked('log')}) u)`);
     expect(unpack(...putBack)).toEqual(made.filter(([seq]) => writtenRow(seq) !== seq));
+  });
+
+  test('on the rows of packed changes, whatever they hold', async () => {
+    const { client, read } = await createLog();
+    await client.query('CREATE TYPE public.item AS (a text, b text[])');
+    const hostile = fc
+      .array(fc.constantFrom('"', '\\', ',', '(', ')', '\n', ' ', '{', '}', '', 'NULL', 'é', '\u{1F600}'), {
+        maxLength: 8,
+      })
+      .map((characters) => characters.join(''));
+    const text = fc.option(hostile, { nil: null });
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(text, text), { minLength: 1, maxLength: PACK }),
+        fc.boolean(),
+        async (pairs, both) => {
+          await client.query('TRUNCATE log');
+          const printed = `concat(ROW(x, NULL, y, ROW(x, ARRAY[y, x])::public.item, ARRAY[ROW(y, ARRAY[x])::public.item]))`;
+          const texts = [pairs.map(([x]) => x), pairs.map(([, y]) => y)];
+          await client.query(
+            `INSERT INTO log (at, tbl, id, op, key, size, before, after, shape)
+           SELECT '${AT}', 't', json_agg(n::text), 'UPDATE', '"id" ', count(*),
+             string_agg(${printed}, '' ORDER BY n), CASE WHEN $3 THEN string_agg(concat(ROW(y, n)), '' ORDER BY n) END, 's'
+           FROM unnest($1::text[], $2::text[]) WITH ORDINALITY u (x, y, n)`,
+            [...texts, both],
+          );
+          const { rows: expected } = await client.query(
+            `SELECT ${printed} AS before, CASE WHEN $3 THEN concat(ROW(y, n)) END AS after
+           FROM unnest($1::text[], $2::text[]) WITH ORDINALITY u (x, y, n) ORDER BY n`,
+            [...texts, both],
+          );
+          const detailed = (rows: LogRow[]) => {
+            const unpacker = new Unpacker((...made) => [made[0], made[8]] as const);
+            const made: (readonly [string, Details | null])[] = [];
+            for (const row of rows) unpacker.unpack(row, made);
+            return made;
+          };
+          const inTypeScript = detailed(await read());
+          expect(inTypeScript.map(([, details]) => details)).toMatchObject(
+            expected.map((each) => ({ ...each, shape: 's' })),
+          );
+          const inSql = detailed(await read(`(SELECT *, NULL AS size FROM (${unpacked('log')}) u)`));
+          expect(inSql).toEqual(inTypeScript);
+        },
+      ),
+      { numRuns: 50 },
+    );
   });
 });

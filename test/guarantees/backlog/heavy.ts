@@ -1,4 +1,4 @@
-/** Drains a backlog of long ids with a consumer that is slow at first, and says what it cost in memory. */
+/** Drains a backlog of long texts with a consumer that is slow at first, and says what it cost in memory. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { newPostgresInput } from '../../../src/index.ts';
 
@@ -7,10 +7,12 @@ export interface HeavyTask {
   readonly events: number;
   /** How many events the consumer takes a millisecond each for. */
   readonly slow: number;
+  /** Whether the texts are rows, not ids. */
+  readonly rows?: boolean;
 }
 
 export interface HeavyDrained {
-  /** How many characters all ids had. */
+  /** How many characters all ids had, or the columns `text` of all rows. */
   readonly characters: number;
   /** Bytes above what there was when the input became active. */
   readonly rssGrowth: number;
@@ -19,7 +21,7 @@ export interface HeavyDrained {
 const task = JSON.parse(process.argv[2]!) as HeavyTask;
 const input = await newPostgresInput(
   { name: 'backlog', type: 'postgres', connectionString: task.url },
-  { connectTimeout: 5000 },
+  { connectTimeout: 5000, rows: task.rows ? 'both' : 'none' },
 );
 let start = 0;
 let rssGrowth = 0;
@@ -30,9 +32,9 @@ const sampling = setInterval(() => {
 
 let events = 0;
 let characters = 0;
-for await (const { id } of input.handle()) {
+for await (const { id, after } of input.handle()) {
   events++;
-  characters += id.length;
+  characters += (task.rows ? (after!['text'] as string) : id).length;
   if (events <= task.slow) await delay(1);
   if (events === task.events) void input.close();
 }
