@@ -48,7 +48,15 @@ async function setup() {
   const decoder = new RowDecoder(pg.types);
   const read = async (log = open()) =>
     (await log.readPage(1000)).changes.map((change) => eventOf(change, 'test', null, decoder));
-  return { ...fixture, session, openSession: fixture.session, logPacked, logSingle, open, read };
+  return {
+    ...fixture,
+    session,
+    openSession: (options?: { statementTimeout?: number }) => fixture.session(options),
+    logPacked,
+    logSingle,
+    open,
+    read,
+  };
 }
 
 const updates = NOTES.map((note, i) => ({
