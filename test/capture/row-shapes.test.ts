@@ -51,7 +51,7 @@ async function setup() {
   return {
     ...fixture,
     session,
-    openSession: (options?: { statementTimeout?: number }) => fixture.session(options),
+    openSession: (options?: Parameters<typeof fixture.session>[0]) => fixture.session(options),
     logPacked,
     logSingle,
     open,
