@@ -30,8 +30,6 @@ import { readStatus } from './node/status.ts';
 import { uninstall } from './schema/install.ts';
 import { type Names, namesOf } from './schema/names.ts';
 
-type Listener<Name extends keyof LifecycleEvents> = (...args: LifecycleEvents[Name]) => void;
-
 /**
  * Makes an input: checks the config, and that the database lets a node connect, listen and hear itself.
  * Usable as an orchestrator's NewInputFunc. The type argument maps locations to the types of their rows, for the types of events alone.
@@ -47,15 +45,18 @@ export const newPostgresInput = async <Tables extends RowsByLocation<Tables> = A
   return new PostgresInput(settings, names);
 };
 
-/** An input that watches a PostgreSQL database. Made by {@link newPostgresInput}. */
+/**
+ * An input that watches a PostgreSQL database. Made by {@link newPostgresInput}. It emits {@link LifecycleEvents}: `on`, `once` and `off`
+ * listen, and so does `once` of node:events.
+ */
 export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
+  extends EventEmitter<LifecycleEvents>
   implements Input, AsyncDisposable
 {
   /** The name, with every `-` turned into `_`. It is the `trigger` of every event. */
   readonly id: string;
   readonly #settings: Settings;
   readonly #names: Names;
-  readonly #emitter = new EventEmitter<LifecycleEvents>({ captureRejections: true });
   readonly #counts = { forged: 0, ignored: 0 };
   #state: InputState = 'idle';
   #installation: Installation | null = null;
@@ -63,7 +64,8 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
 
   /** @internal */
   constructor(settings: Settings, names: Names) {
-    Object.assign(this.#emitter, { [captureRejectionSymbol]: warn });
+    super({ captureRejections: true });
+    Object.assign(this, { [captureRejectionSymbol]: warn });
     this.id = settings.id;
     this.#settings = settings;
     this.#names = names;
@@ -196,24 +198,6 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     return withSession(this.#settings, (session) => discardParked(session, this.#names, chosen));
   }
 
-  /** Calls `listener` for every lifecycle event of that name. */
-  on<Name extends keyof LifecycleEvents>(name: Name, listener: Listener<Name>): this {
-    this.#emitter.on(name, listener as never);
-    return this;
-  }
-
-  /** Takes a listener back. */
-  off<Name extends keyof LifecycleEvents>(name: Name, listener: Listener<Name>): this {
-    this.#emitter.off(name, listener as never);
-    return this;
-  }
-
-  /** Calls `listener` for the next lifecycle event of that name. */
-  once<Name extends keyof LifecycleEvents>(name: Name, listener: Listener<Name>): this {
-    this.#emitter.once(name, listener as never);
-    return this;
-  }
-
   /**
    * Removes everything that was installed for this id: triggers, functions, tables, and changes that nobody has
    * acknowledged. Every node should have ended before.
@@ -292,7 +276,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   /** A listener that throws, or whose promise is rejected, does not harm the node. */
   #emit([name, ...args]: Notice): void {
     try {
-      this.#emitter.emit(name, ...(args as never));
+      this.emit(name, ...(args as never));
     } catch (error) {
       warn(error);
     }
