@@ -1,4 +1,11 @@
-export type { ChangeEvent, ParkedEvent, Row } from './api/change-event.ts';
+export type {
+  AnyTables,
+  ChangeEvent,
+  ParkedEvent,
+  Row,
+  RowChange,
+  RowsByLocation,
+} from './api/change-event.ts';
 export type { HandleOptions, LeaseSettings, PostgresInputOptions, Tags, TypeParsers } from './api/options.ts';
 export type { Installation, UnwatchableTable } from './api/installation.ts';
 export type { InputState, InputStatus } from './api/status.ts';

@@ -9,7 +9,7 @@
  */
 import { EventEmitter, captureRejectionSymbol } from 'node:events';
 import type pg from 'pg';
-import type { ChangeEvent, ParkedEvent } from './api/change-event.ts';
+import type { AnyTables, ChangeEvent, ParkedEvent, RowsByLocation } from './api/change-event.ts';
 import { PostgresInputError } from './api/errors.ts';
 import type { Installation } from './api/installation.ts';
 import type { LifecycleEvents, Notice } from './api/lifecycle-events.ts';
@@ -30,30 +30,33 @@ import { readStatus } from './node/status.ts';
 import { uninstall } from './schema/install.ts';
 import { type Names, namesOf } from './schema/names.ts';
 
-type Listener<Name extends keyof LifecycleEvents> = (...args: LifecycleEvents[Name]) => void;
-
 /**
  * Makes an input: checks the config, and that the database lets a node connect, listen and hear itself.
- * Usable as an orchestrator's NewInputFunc.
+ * Usable as an orchestrator's NewInputFunc. The type argument maps locations to the types of their rows, for the types of events alone.
  * @throws {PostgresInputError} ERR_CONFIG_INVALID, ERR_CONNECTION_STRING, ERR_CONNECT
  */
-export const newPostgresInput = async (
+export const newPostgresInput = async <Tables extends RowsByLocation<Tables> = AnyTables>(
   config: InputConfig,
   options?: PostgresInputOptions,
-): Promise<PostgresInput> => {
+): Promise<PostgresInput<Tables>> => {
   const settings = parseConfig(config, options);
   const names = namesOf(settings.id, settings.internalSchema);
   await tryConnecting(settings, names);
   return new PostgresInput(settings, names);
 };
 
-/** An input that watches a PostgreSQL database. Made by {@link newPostgresInput}. */
-export class PostgresInput implements Input, AsyncDisposable {
+/**
+ * An input that watches a PostgreSQL database. Made by {@link newPostgresInput}. It emits {@link LifecycleEvents}: `on`, `once` and `off`
+ * listen, and so does `once` of node:events.
+ */
+export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
+  extends EventEmitter<LifecycleEvents>
+  implements Input, AsyncDisposable
+{
   /** The name, with every `-` turned into `_`. It is the `trigger` of every event. */
   readonly id: string;
   readonly #settings: Settings;
   readonly #names: Names;
-  readonly #emitter = new EventEmitter<LifecycleEvents>({ captureRejections: true });
   readonly #counts = { forged: 0, ignored: 0 };
   #state: InputState = 'idle';
   #installation: Installation | null = null;
@@ -61,7 +64,8 @@ export class PostgresInput implements Input, AsyncDisposable {
 
   /** @internal */
   constructor(settings: Settings, names: Names) {
-    Object.assign(this.#emitter, { [captureRejectionSymbol]: warn });
+    super({ captureRejections: true });
+    Object.assign(this, { [captureRejectionSymbol]: warn });
     this.id = settings.id;
     this.#settings = settings;
     this.#names = names;
@@ -81,7 +85,7 @@ export class PostgresInput implements Input, AsyncDisposable {
    * first, so that another node carries on. With `reconnect` it throws `ERR_INSTALL` alone.
    * @throws {PostgresInputError} ERR_ALREADY_HANDLING, ERR_CLOSED, ERR_CONFIG_INVALID
    */
-  handle(options: HandleOptions = {}): AsyncIterableIterator<ChangeEvent, undefined> {
+  handle(options: HandleOptions = {}): AsyncIterableIterator<ChangeEvent<Tables>, undefined> {
     if (this.#state === 'closed') throw closed();
     if (this.#iteration) {
       throw new PostgresInputError(
@@ -93,7 +97,7 @@ export class PostgresInput implements Input, AsyncDisposable {
       this.#hear(...notice),
     );
     this.#iteration = iteration;
-    return iteration.queue;
+    return iteration.queue as AsyncIterableIterator<ChangeEvent<Tables>, undefined>;
   }
 
   /**
@@ -158,7 +162,7 @@ export class PostgresInput implements Input, AsyncDisposable {
    * @param options `limit`: how many at most. Default: 100. `after`: only those after this sequence. Default: from the first
    * @throws {PostgresInputError} ERR_CONNECT, ERR_INSTALL, ERR_CONFIG_INVALID
    */
-  async parked(options: { limit?: number; after?: string } = {}): Promise<ParkedEvent[]> {
+  async parked(options: { limit?: number; after?: string } = {}): Promise<ParkedEvent<Tables>[]> {
     const { limit, after } = parseParkedOptions(options);
     const parked = await withSession(this.#settings, (session) =>
       listParked(session, this.#names, shapesFor(this.#settings, session, this.#names), {
@@ -167,10 +171,11 @@ export class PostgresInput implements Input, AsyncDisposable {
       }),
     );
     const decoder = new RowDecoder(this.#settings.types);
-    return parked.map(({ change, ...details }) => ({
+    const events: ParkedEvent[] = parked.map(({ change, ...details }) => ({
       ...eventOf(change, this.id, null, decoder),
       ...details,
     }));
+    return events as ParkedEvent<Tables>[];
   }
 
   /**
@@ -191,24 +196,6 @@ export class PostgresInput implements Input, AsyncDisposable {
   async discard(which: string[] | 'all'): Promise<number> {
     const chosen = checkedChoice(which, 'discard()');
     return withSession(this.#settings, (session) => discardParked(session, this.#names, chosen));
-  }
-
-  /** Calls `listener` for every lifecycle event of that name. */
-  on<Name extends keyof LifecycleEvents>(name: Name, listener: Listener<Name>): this {
-    this.#emitter.on(name, listener as never);
-    return this;
-  }
-
-  /** Takes a listener back. */
-  off<Name extends keyof LifecycleEvents>(name: Name, listener: Listener<Name>): this {
-    this.#emitter.off(name, listener as never);
-    return this;
-  }
-
-  /** Calls `listener` for the next lifecycle event of that name. */
-  once<Name extends keyof LifecycleEvents>(name: Name, listener: Listener<Name>): this {
-    this.#emitter.once(name, listener as never);
-    return this;
   }
 
   /**
@@ -289,7 +276,7 @@ export class PostgresInput implements Input, AsyncDisposable {
   /** A listener that throws, or whose promise is rejected, does not harm the node. */
   #emit([name, ...args]: Notice): void {
     try {
-      this.#emitter.emit(name, ...(args as never));
+      this.emit(name, ...(args as never));
     } catch (error) {
       warn(error);
     }

@@ -293,7 +293,7 @@ describe('doctor', () => {
     await using input = await newPostgresInput(config, { connectTimeout: 10_000 });
     const events = input.handle({ ack: 'manual' });
     const first = events.next();
-    await once(input as never, 'active');
+    await once(input, 'active');
     await database.query('INSERT INTO orders VALUES (1)');
     await first;
     expect(await problems()).toEqual([]);

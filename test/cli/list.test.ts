@@ -43,7 +43,7 @@ describe('list', () => {
       connectTimeout: 10_000,
       tables: { include: ['lines'] },
     });
-    const active = once(input as never, 'active');
+    const active = once(input, 'active');
     const ended = input.handle().next();
     await active;
 

@@ -14,7 +14,7 @@ describe('tail', { timeout: 120_000 }, () => {
     await using input = await newPostgresInput(config, { connectTimeout: 10_000 });
     const events = input.handle();
     const first = events.next();
-    await once(input as never, 'active');
+    await once(input, 'active');
     const { child, next } = await startTail();
     await database.query('INSERT INTO orders VALUES (7)');
     const printed = await next();

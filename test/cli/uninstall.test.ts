@@ -8,7 +8,7 @@ describe('uninstall', () => {
     const { database, run, runJson, internalObjects } = await setupCommands();
     const config = { name: 'x', type: 'postgres', connectionString: database.url };
     await using input = await newPostgresInput(config, { connectTimeout: 10_000 });
-    const active = once(input as never, 'active');
+    const active = once(input, 'active');
     const ended = input.handle().next();
     await active;
     const { lease } = await runJson('status', '--name', 'x');
