@@ -125,7 +125,13 @@ export const internalTableParts: Check = async ({ session, names, catalog }) => 
 /** Finds a sequence that somebody has set back: it allocates numbers that rows of the log have. */
 export const sequence: Check = async ({ session, names, catalog, state }) => {
   const { logTable, logSequence } = names;
-  if (!state || isUnreadable(state, logTable) || !catalog.hasSequence) return [];
+  if (
+    !state ||
+    isUnreadable(state, logTable) ||
+    !catalog.hasSequence ||
+    !catalog.tables.includes(logTable.name)
+  )
+    return [];
   const [found] = await session.query<{ last: string; highest: string }>(
     `SELECT (drawn / ${STRIDE})::text AS last, (highest / ${STRIDE})::text AS highest
      FROM (SELECT ${drawn(logSequence)} AS drawn) s,

@@ -57,8 +57,9 @@ export const server: Check = async ({ session }) => {
  * Finds a session that holds the sleep lock and is not the active node's. Anybody who may connect can take the lock: its key is the hash of
  * known names, and PostgreSQL has no privileges for advisory locks. A transaction that shares the lock is a writer's.
  */
-export const sleepLock: Check = async ({ session, names, state }) => {
-  if (!state || isUnreadable(state, names.lockTable)) return [];
+export const sleepLock: Check = async ({ session, names, catalog, state }) => {
+  if (!state || isUnreadable(state, names.lockTable) || !catalog.tables.includes(names.lockTable.name))
+    return [];
   const holders = await session.query<{ pid: number; role: string | null }>(
     `SELECT l.pid, a.usename AS role FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
      WHERE l.locktype = 'advisory' AND l.granted AND l.mode = 'ExclusiveLock' AND l.objsubid = 1

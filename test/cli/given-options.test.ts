@@ -99,7 +99,7 @@ describe('an option that is not given', () => {
     await installOld('x', '--exclude', 'lines');
     expect(await runJson('status', '--name', 'x')).toMatchObject({
       watched: ['lines', 'orders'],
-      pending: ['lines'],
+      pending: ['postgres_input.log_postgres_input_x', 'lines'],
     });
   });
 
