@@ -12,8 +12,8 @@ import { changesOf, isUnreadable } from './input-state.ts';
 import { allSpelt, spelt } from './input.ts';
 import { plural } from './output.ts';
 
-export const rights: Check = async ({ session, names, catalog, planning }) => {
-  const grants = runtimeGrants(names).filter(({ on }) => on === 'TABLE');
+export const rights: Check = async ({ session, settings, names, catalog, planning }) => {
+  const grants = runtimeGrants(names, settings).filter(({ on }) => on === 'TABLE');
   const wanted = grants.flatMap(({ name, privileges }) =>
     privileges.map((privilege) => ({ name, privilege })),
   );

@@ -28,7 +28,8 @@ Nodes then run with the option install: false, as a role with the rights that --
       const { version, steps, barredSteps, watched, publishedBy } = await planSteps(session, settings, names);
       const all = [...inOrder(steps, barredSteps)];
       const role = values['grant-to'];
-      if (role !== undefined) all.push({ summary: `the rights of role ${role}`, sql: grantTo(role, names) });
+      if (role !== undefined)
+        all.push({ summary: `the rights of role ${role}`, sql: grantTo(role, names, settings) });
       if (values.json) {
         const told = all.map((step) => ({ summary: summaryOf(step), table: step.table, sql: step.sql }));
         printJson(io, {

@@ -4,6 +4,7 @@ import { inputOf } from './create-function.ts';
 import { ADDED_COLUMNS } from './log-layout.ts';
 import { VERSION_LINE } from './migrations.ts';
 import { LEASE_RESOURCE, type Names, RECORD_FUNCTIONS, TRIGGER_EVENTS } from './names.ts';
+import { rowDataFunctionNames } from './row-data.ts';
 import { sharedFunctionNames } from './shared-functions.ts';
 import { type StoredOptions, fromDatabase } from './stored-options.ts';
 
@@ -57,6 +58,8 @@ export interface Catalog {
   readonly keyless: readonly string[];
   /** The columns of the internal tables that have no default, as they are made or now. */
   readonly withoutDefault: readonly { readonly table: string; readonly column: string }[];
+  /** The names of the shapes that are kept; null if the role in use may not read them. */
+  readonly shapes: readonly string[] | null;
   /** Whether the sequence of the log exists. */
   readonly hasSequence: boolean;
   /** Whether the log has the columns that version 4 has added. */
@@ -74,6 +77,7 @@ export interface Catalog {
 // $1: internal schema. $2: names of the internal tables. $3: how a function of version 1 writes to the log. $4: names of the shared functions.
 // $5: the original's function. $6: the log's name. $7: a regular expression that finds a function's version. $8: the lock table's name.
 // $9: the input's id, as JSON. $10: a regular expression that the names of trigger functions match. $11: the log's sequence. $12: the columns that version 4 has added to the log.
+// $13: the shape table.
 const existing: Statement = {
   name: 'catalog_existing',
   text: `
@@ -101,7 +105,7 @@ SELECT
   (SELECT coalesce(json_agg(relname), '[]') FROM internal WHERE relname <> $6 AND has_table_privilege(oid, 'SELECT')
     AND has_schema_privilege(namespace, 'USAGE') AND NOT row_security_active(oid)) AS readable,
   (SELECT coalesce(json_agg(relname), '[]') FROM internal
-   WHERE relname IN ($6, $8) AND NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = internal.oid AND contype = 'p')) AS keyless,
+   WHERE relname IN ($6, $8, $13) AND NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = internal.oid AND contype = 'p')) AS keyless,
   (SELECT coalesce(json_agg(json_build_object('table', relname, 'column', a.attname)), '[]') FROM internal
    JOIN pg_attribute a ON a.attrelid = internal.oid AND a.attnum > 0 AND NOT a.attisdropped AND NOT a.atthasdef) AS "withoutDefault",
   EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -140,12 +144,12 @@ export const COMPARISON_TIMEOUT = 60_000;
 
 /** `certain`: the function itself says that it is this input's, and its table need not be known. */
 type Certain<Object> = Object & { readonly certain: boolean };
-interface Found extends Omit<Catalog, 'version' | 'options' | 'optionsAreHidden' | 'emptied'> {
+interface Found extends Omit<Catalog, 'version' | 'options' | 'optionsAreHidden' | 'emptied' | 'shapes'> {
   /** The default of the lock table's column `version`. */
   readonly lockVersion: number | null;
   readonly isOld: boolean;
   readonly tellsOptions: boolean;
-  /** The tables with a row that must be there, if the role in use may read them. */
+  /** The tables but the log, if the role in use may read them. */
   readonly readable: string[];
   readonly functions: Certain<ExistingFunction>[];
   readonly triggers: Certain<ExistingTrigger>[];
@@ -154,12 +158,17 @@ interface Found extends Omit<Catalog, 'version' | 'options' | 'optionsAreHidden'
 export async function readCatalog(session: Session, names: Names): Promise<Catalog> {
   const values = [
     names.schema,
-    [names.lockTable, names.logTable, names.secretTable, names.failedTable, names.parkedTable].map(
-      ({ name }) => name,
-    ),
+    [
+      names.lockTable,
+      names.logTable,
+      names.secretTable,
+      names.failedTable,
+      names.parkedTable,
+      names.shapeTable,
+    ].map(({ name }) => name),
     // The parenthesis belongs to it: the quoted name of log `a"b` begins like that of log `a`.
     `INSERT INTO ${names.logTable.sql} (`,
-    sharedFunctionNames(names),
+    [...sharedFunctionNames(names), ...rowDataFunctionNames(names)],
     names.originalFunction,
     names.logTable.name,
     VERSION_LINE,
@@ -168,6 +177,7 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
     RECORD_FUNCTIONS,
     names.logSequence.name,
     ADDED_COLUMNS,
+    names.shapeTable.name,
   ];
   const [row] = await session.query<Found>(existing, values, COMPARISON_TIMEOUT);
   const found = row!;
@@ -180,6 +190,11 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
   return {
     ...found,
     emptied: await readEmptied(session, names, found.readable),
+    shapes: !found.tables.includes(names.shapeTable.name)
+      ? []
+      : found.readable.includes(names.shapeTable.name)
+        ? await readShapes(session, names)
+        : null,
     version: found.tables.length === 0 ? null : found.isOld ? 0 : (found.lockVersion ?? 1),
     options: found.tellsOptions ? await readOptions(session, names) : null,
     optionsAreHidden: !found.tellsOptions,
@@ -202,6 +217,11 @@ async function readEmptied(
     if (rows.length === 0) emptied.push(name);
   }
   return emptied;
+}
+
+async function readShapes(session: Session, { shapeTable }: Names): Promise<string[]> {
+  const rows = await session.query<{ name: string }>(`SELECT name FROM ${shapeTable.sql}`);
+  return rows.map(({ name }) => name);
 }
 
 /** Under which options a node installed last. */

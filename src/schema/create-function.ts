@@ -30,6 +30,17 @@ export const inputOf = (source: string): string =>
 
 export const SEARCH_PATH = 'search_path=pg_catalog, pg_temp';
 
+/** Pins how values are printed, where their types depend on settings. */
+export const PRINTING = [
+  'DateStyle=ISO',
+  'IntervalStyle=postgres',
+  'TimeZone=UTC',
+  'bytea_output=hex',
+  'extra_float_digits=1',
+  'lc_monetary=C',
+  'quote_all_identifiers=off',
+];
+
 /** Leaves owner and rights as they are. Unlike the other statements it locks nothing, however many functions are replaced. */
 export const replaceFunction = (f: FunctionText): string =>
   `CREATE OR REPLACE FUNCTION ${f.signature} RETURNS ${f.returns} LANGUAGE ${f.language} ${f.volatility ?? 'VOLATILE'} SECURITY DEFINER

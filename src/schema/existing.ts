@@ -5,12 +5,15 @@ import type { Catalog, ExistingFunction, ExistingTrigger } from './catalog.ts';
 export interface Existing extends Catalog {
   readonly triggersOf: ReadonlyMap<string, readonly ExistingTrigger[]>;
   readonly functionOf: ReadonlyMap<string, ExistingFunction>;
+  /** Null where they can't be known. */
+  readonly shapeNames: ReadonlySet<string> | null;
 }
 
 export const indexed = (catalog: Catalog): Existing => ({
   ...catalog,
   triggersOf: byTable(catalog.triggers),
   functionOf: new Map(catalog.functions.map((f) => [f.name, f])),
+  shapeNames: catalog.shapes && new Set(catalog.shapes),
 });
 
 export function byTable(triggers: readonly ExistingTrigger[]): Map<string, ExistingTrigger[]> {

@@ -1,3 +1,4 @@
+import type { Settings } from '../config/settings.ts';
 /** The rights that a role needs to run an input that a DBA has installed. It needs none on the application's tables. */
 import { quoteIdentifier } from '../postgres/quoting.ts';
 import { type Names } from './names.ts';
@@ -9,12 +10,16 @@ export interface Grant {
   readonly sql: string;
 }
 
-export const runtimeGrants = ({ schema, lockTable, logTable, logSequence, secretTable }: Names): Grant[] => [
+export const runtimeGrants = (
+  { schema, lockTable, logTable, logSequence, secretTable, shapeTable }: Names,
+  { rows }: Pick<Settings, 'rows'>,
+): Grant[] => [
   { privileges: ['USAGE'], on: 'SCHEMA', name: schema, sql: quoteIdentifier(schema) },
   { privileges: ['SELECT', 'UPDATE'], on: 'TABLE', ...lockTable },
   { privileges: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'], on: 'TABLE', ...logTable },
   { privileges: ['SELECT'], on: 'TABLE', ...logSequence },
   { privileges: ['SELECT'], on: 'TABLE', ...secretTable },
+  ...(rows === 'none' ? [] : [{ privileges: ['SELECT'], on: 'TABLE' as const, ...shapeTable }]),
 ];
 
 /** What only a role needs under which events fail, are parked, redriven and discarded. */
@@ -25,7 +30,7 @@ export const failureGrants = ({ failedTable, parkedTable }: Names): Grant[] =>
     ...table,
   }));
 
-export const grantTo = (role: string, names: Names): string[] =>
-  [...runtimeGrants(names), ...failureGrants(names)].map(
+export const grantTo = (role: string, names: Names, settings: Pick<Settings, 'rows'>): string[] =>
+  [...runtimeGrants(names, settings), ...failureGrants(names)].map(
     ({ privileges, on, sql }) => `GRANT ${privileges.join(', ')} ON ${on} ${sql} TO ${quoteIdentifier(role)}`,
   );

@@ -51,14 +51,20 @@ export async function install(
   return exclusively(session, names, signal, async () => {
     const deadline = performance.now() + PATIENCE;
     for (let round = 0; ; round++) {
-      const { steps, watched, unwatchable, publishedBy } = await plan(session, settings, names, planner);
+      const { steps, isInterim, watched, unwatchable, publishedBy } = await plan(
+        session,
+        settings,
+        names,
+        planner,
+      );
       const attempts = { round, deadline, spacing, signal, onStep };
       const { busy, refused, undone, failure } = await applyAll(session, settings, steps, attempts);
       if (failure) throw installError(failure, settings);
       const internal = busy.find(({ step }) => step.essential);
       const isOver = spacing.notBefore > deadline;
       if (internal && isOver) throw stillLocked(internal.error, settings);
-      if (!internal && (busy.length === 0 || round >= lastRound || isOver)) {
+      const goesOn = isInterim && refused.length === 0 && round < lastRound;
+      if (!internal && ((busy.length === 0 && !goesOn) || round >= lastRound || isOver)) {
         const without = new Set(refused.map(({ table }) => table));
         for (const { step, error } of [...undone, ...busy])
           if (step.table === undefined) onUndone?.(step, error);

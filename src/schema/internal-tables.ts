@@ -112,6 +112,10 @@ export const createTables = (names: Names) => ({
 )`,
     forNobodyElse(names.parkedTable),
   ],
+  shape: [
+    `CREATE TABLE ${names.shapeTable.sql} (name text PRIMARY KEY, columns jsonb NOT NULL)`,
+    forNobodyElse(names.shapeTable),
+  ],
 });
 
 // The rows that must be there. A dump of the schema alone brings the tables back without them.

@@ -150,38 +150,71 @@ interface RowSource {
   readonly tbl: string;
 }
 
+/** A column of the log that only some tables' changes have, and its value as SQL over a change `c`. */
+export interface DataColumn {
+  readonly name: 'before' | 'after' | 'shape';
+  readonly sql: string;
+}
+
+const listed = (data: readonly DataColumn[], one: (column: DataColumn) => string): string =>
+  data.map((column) => `, ${one(column)}`).join('');
+
 /** SQL: the beginning of an INSERT of single rows, each of these expressions. */
 export const insertSingle = (
   log: ObjectName,
   { at, tbl, id, op, key }: RowSource & { readonly id: string; readonly op: string; readonly key: string },
-): string => `INSERT INTO ${log.sql} (at, tbl, id, op, key)
-      SELECT ${at}, ${tbl}, ${id}, ${op}, ${marked(key)}`;
+  data: readonly DataColumn[] = [],
+): string => `INSERT INTO ${log.sql} (at, tbl, id, op, key${listed(data, ({ name }) => name)})
+      SELECT ${at}, ${tbl}, ${id}, ${op}, ${marked(key)}${listed(data, ({ sql }) => sql)}`;
+
+/** About so many bytes of data are in a packed row: the changes of a row are read together. */
+const PACK_BYTES = 65_536;
+
+export interface Packing {
+  /** SQL: whether a change has a row of its own. */
+  readonly isLong: string;
+  /** SQL: sorts operations. */
+  readonly order: string;
+}
 
 /**
- * SQL: an INSERT of packed rows. `changes` is a query of id, op and key; `order` sorts its operations. A change for which
- * `isLong` is true has a single row: strings end at a gigabyte. So has one that is left alone.
+ * SQL: an INSERT of packed rows. `changes` is a query of id, op, key, and of the columns that `data` names. A change for which `isLong` is
+ * true has a single row: strings end at a gigabyte. So has one that is left alone.
  */
 export const insertPacked = (
   log: ObjectName,
   { at, tbl }: RowSource,
   changes: string,
-  { isLong, order }: { readonly isLong: string; readonly order: string },
+  { isLong, order }: Packing,
+  data: readonly DataColumn[] = [],
 ): string => {
   const keys = `string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL)`;
-  return `INSERT INTO ${log.sql} (at, tbl, id, op, key, size)
+  const sides = data.filter(({ name }) => name !== 'shape');
+  const bytes = sides.map(({ name }) => `coalesce(octet_length(c.${name}), 0)`).join(' + ');
+  // All changes of a row have one shape, and each of the sides or none.
+  const [packs, parts, all] =
+    data.length === 0
+      ? ['row_number() OVER ()', '', `SELECT c.*, (row_number() OVER () - 1) / ${PACK} AS pack`]
+      : [
+          'row_number() OVER w',
+          `, c.part, c.shape${sides.length > 1 ? `, c.${sides[0]!.name} IS NULL, c.${sides[1]!.name} IS NULL` : ''}`,
+          `SELECT c.*, (row_number() OVER w - 1) / ${PACK} AS pack, sum(${bytes}) OVER w / ${PACK_BYTES} AS part`,
+        ];
+  const long = data.length === 0 ? isLong : `${isLong} OR ${bytes} >= ${PACK_BYTES}`;
+  return `INSERT INTO ${log.sql} (at, tbl, id, op, key, size${listed(data, ({ name }) => name)})
       SELECT ${at}, ${tbl},
         CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
         c.op,
         ${marked(`coalesce(c.shared, CASE count(*) WHEN 1 THEN ${keys} ELSE '[' || ${keys} || ']' END)`)},
-        nullif(count(*), 1)
+        nullif(count(*), 1)${listed(data, ({ name }) => (name === 'shape' ? 'c.shape' : `string_agg(c.${name}, '')`))}
       FROM (
-        SELECT c.*, (row_number() OVER () - 1) / ${PACK} AS pack,
+        ${all},
           CASE WHEN left(c.key, 1) = '"' THEN c.key END AS shared,
-          CASE WHEN ${isLong} THEN row_number() OVER () END AS long
-        FROM (${changes}) c
+          CASE WHEN ${long} THEN ${packs} END AS long
+        FROM (${data.length === 0 ? changes : `SELECT c.id, c.op, c.key${listed(data, ({ name, sql }) => `${sql} AS ${name}`)} FROM (${changes}) c`}) c${data.length === 0 ? '' : ' WINDOW w AS (ROWS UNBOUNDED PRECEDING)'}
       ) c
-      GROUP BY c.pack, c.op, c.shared, c.long
-      ORDER BY ${order}, c.pack`;
+      GROUP BY c.pack, c.op, c.shared, c.long${parts}
+      ORDER BY ${order}, c.pack${data.length === 0 ? '' : ', c.part'}`;
 };
 
 // Unpacking, in SQL: what is not acknowledged is put back; and in TypeScript: what is read becomes changes.

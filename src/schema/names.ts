@@ -36,12 +36,24 @@ export interface Names {
   readonly failedTable: ObjectName;
   /** Changes that were taken out of the log since they failed. */
   readonly parkedTable: ObjectName;
+  /** The shapes that rows of the log name, where the input asks for rows. */
+  readonly shapeTable: ObjectName;
   /** Signs and sends a notification. */
   readonly notifyFunction: ObjectName;
   /** Returns what identifies a row of a table, as SQL expressions. */
   readonly identityFunction: ObjectName;
   /** Returns whether columns still have their names. */
   readonly guardFunction: ObjectName;
+  /** Returns whether all columns that are logged still have their names. */
+  readonly columnsFunction: ObjectName;
+  /** Returns a shape: names, and the types of a row of NULLs. */
+  readonly shapeFunction: ObjectName;
+  /** Returns the columns that a table has now, as SQL expressions. */
+  readonly presentFunction: ObjectName;
+  /** Returns the length of a text without reading it. */
+  readonly lengthFunction: ObjectName;
+  /** Prints a row, and catches errors. */
+  readonly printFunction: ObjectName;
   /** The channel for changes: those that our triggers announce, and those that somebody announces by hand. */
   readonly channel: string;
   /** The channel on which nodes send messages to each other and to themselves: a released lease, a marker. */
@@ -67,7 +79,7 @@ export const LOCK_TABLE_PREFIX = 'lock_postgres_input_';
 export const RECORD_FUNCTIONS = '^process_record_.*_[0-9a-f]{10}$';
 
 /** Matches the names of the internal tables of all inputs, which are never watched. A PostgreSQL regular expression. */
-export const INTERNAL_TABLES = '^(lock|log|secret|failed|parked)_postgres_input_';
+export const INTERNAL_TABLES = '^(lock|log|secret|failed|parked|shape)_postgres_input_';
 
 /** The column `resource` of the lock table's only row, the lease. */
 export const LEASE_RESOURCE = 1;
@@ -88,9 +100,15 @@ export function namesOf(id: string, schema: string): Names {
     shapeTable: object(shorten(`shape_postgres_input_${id}`)),
     failedTable: object(shorten(`failed_postgres_input_${id}`)),
     parkedTable: object(shorten(`parked_postgres_input_${id}`)),
+    shapeTable: object(shorten(`shape_postgres_input_${id}`)),
     notifyFunction: object(shorten(`notify_postgres_input_${id}`)),
     identityFunction: object(shorten(`identity_postgres_input_${id}`)),
     guardFunction: object(shorten(`guard_postgres_input_${id}`)),
+    columnsFunction: object(shorten(`columns_postgres_input_${id}`)),
+    shapeFunction: object(shorten(`shape_of_postgres_input_${id}`)),
+    presentFunction: object(shorten(`present_postgres_input_${id}`)),
+    lengthFunction: object(shorten(`length_postgres_input_${id}`)),
+    printFunction: object(shorten(`print_postgres_input_${id}`)),
     channel: shorten(id),
     nodeChannel: shorten(`nodes_postgres_input_${id}`),
     truncationsSetting: `postgres_input.truncations_${hash(JSON.stringify([schema, id]))}`,

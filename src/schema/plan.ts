@@ -19,6 +19,7 @@ import {
 import { type Names, type TriggerEvent, locationOf } from './names.ts';
 import { publicationsOfAllTables } from './publications.ts';
 import { repairs } from './repair.ts';
+import { removeShapes, rowDataFunctionNames, rowDataFunctions, unnamedShapes } from './row-data.ts';
 import { sharedFunctionNames, sharedFunctions } from './shared-functions.ts';
 import { type Step, dropFunction, dropSteps } from './steps.ts';
 import { type StoredOptions, differences, optionsOf, storeOptions } from './stored-options.ts';
@@ -42,7 +43,7 @@ import {
   leftoverTriggerSteps,
   tableStep,
   unlessCurrent,
-  wantedEvents,
+  wantedOf,
   withFunctions,
 } from './table-step.ts';
 import { type CandidateTable, type Table, candidateTables, chooseTables } from './tables.ts';
@@ -60,6 +61,8 @@ export interface Plan {
   readonly version: number | null;
   /** In which options the node that installed last differs from the one that plans. */
   readonly differences: readonly OptionDifference[];
+  /** Whether more is to be done once the steps are done. */
+  readonly isInterim: boolean;
   readonly steps: readonly Step[];
   /** What is to be done to tables that the role in use may not touch: for a DBA to run. */
   readonly barredSteps: readonly Step[];
@@ -97,11 +100,14 @@ export async function plan(
       : 'everything';
   const candidates = await session.query<CandidateTable>(
     candidateTables,
-    [settings.schemas],
+    [settings.schemas, settings.rows !== 'none'],
     COMPARISON_TIMEOUT,
   );
   const { tables, unwatchable } = chooseTables(candidates, settings.tables);
-  const wanted = wantedEvents(settings);
+  // As long as the log lacks the columns for rows, functions log none.
+  const isInterim =
+    settings.rows !== 'none' && existing.tables.includes(names.logTable.name) && !existing.hasLogColumns;
+  const wanted = wantedOf(isInterim ? { ...settings, rows: 'none' } : settings);
   const tableSteps: TableStep[] = [];
   for (const table of tables) {
     tableSteps.push(tableStep(existing, names, table, wanted, scope));
@@ -114,7 +120,12 @@ export async function plan(
   // Functions that are there already come to the new version together with the tables.
   const functions = migrations.length === 0 ? [] : tableSteps.flatMap(({ replaced }) => replaced);
   // A node that finds the options of another node leaves the functions as the other one wants them.
-  const shared = sharedFunctions(names, settings.notifications)
+  const shared = [
+    ...sharedFunctions(names, settings.notifications),
+    ...rowDataFunctions(names).filter(
+      ({ name }) => settings.rows !== 'none' || existing.functionOf.has(name),
+    ),
+  ]
     .filter(({ name }) => !(scope === 'additions' && existing.functionOf.get(name)?.version === VERSION))
     .flatMap((f) => unlessCurrent(existing, names, f));
   const triggerSteps = tableSteps
@@ -130,11 +141,15 @@ export async function plan(
   return {
     version: existing.version,
     differences: differing,
+    isInterim,
     steps: [
-      internalStep(existing, names, migrations, isWaiting ? [] : [...shared, ...functions]),
+      internalStep(existing, names, settings, migrations, isWaiting ? [] : [...shared, ...functions]),
       logColumnsStep(existing, names),
       ...(isWaiting ? [] : triggerSteps.filter((step) => step.barred === undefined && isFree(step))),
-      ...(scope === 'everything' ? leftoverFunctionSteps(existing, names, tables, wanted) : []),
+      ...(scope === 'everything' ? leftoverFunctionSteps(existing, names, tables, wanted.events) : []),
+      ...(planner === 'claiming' && triggerSteps.length === 0
+        ? [await shapesStep(session, existing, names, tableSteps)]
+        : []),
       ...(scope === 'additions' ? [] : [optionsStep(existing, names, own)]),
     ].filter(({ sql }) => sql.length > 0),
     barredSteps: barred,
@@ -175,6 +190,7 @@ function refuseOtherVersions({ version, functions }: Catalog, id: string): void 
 function internalStep(
   existing: Existing,
   names: Names,
+  { rows }: Settings,
   migrations: readonly Migration[],
   functions: readonly string[],
 ): Step {
@@ -187,6 +203,7 @@ function internalStep(
     ...(missing(names.secretTable) ? tables.secret : []),
     ...(missing(names.failedTable) ? tables.failed : []),
     ...(missing(names.parkedTable) ? tables.parked : []),
+    ...(rows !== 'none' && missing(names.shapeTable) ? tables.shape : []),
     ...repairs(existing, names).flatMap((repair) => repair.sql),
     ...migrate(names, migrations),
     ...functions,
@@ -216,7 +233,9 @@ function leftoverFunctionSteps(
   wanted: ReadonlySet<TriggerEvent>,
 ): Step[] {
   const kept = new Set([
+    // A trigger that the role in use may not drop may still call them.
     ...sharedFunctionNames(names),
+    ...rowDataFunctionNames(names),
     ...tables.flatMap((table) =>
       [...wanted].map((event) => names.recordFunction(table.schema, table.name, event).name),
     ),
@@ -230,6 +249,25 @@ function leftoverFunctionSteps(
     ],
     { summary: 'functions that are left over' },
   );
+}
+
+/**
+ * Removes shapes that neither a function nor a row of the log names, once everything is in place: as long as a function remains that has not
+ * been replaced, or a trigger that has not been dropped, its shape is needed.
+ */
+async function shapesStep(
+  session: Session,
+  { shapes }: Catalog,
+  names: Names,
+  tableSteps: readonly TableStep[],
+): Promise<Step> {
+  const used = new Set(tableSteps.flatMap((step) => step.shapes));
+  const unused = (shapes ?? []).filter((shape) => !used.has(shape));
+  const removable = unused.length === 0 ? [] : await unnamedShapes(session, names, unused);
+  return {
+    summary: 'shapes of rows that are left over',
+    sql: removable.length === 0 ? [] : [removeShapes(names, removable)],
+  };
 }
 
 /** A role that may not read the options leaves them alone. */

@@ -16,7 +16,7 @@ export interface Repair {
 
 /** Of the tables that exist. */
 export function repairs(existing: Catalog, names: Names): Repair[] {
-  const { lockTable, logTable, logSequence, secretTable } = names;
+  const { lockTable, logTable, logSequence, secretTable, shapeTable } = names;
   const emptied = ({ name }: ObjectName, sql: string): Repair[] =>
     existing.emptied.includes(name) ? [{ lost: `${name} has lost its row`, sql: [sql] }] : [];
   const keyless = ({ name, sql }: ObjectName, column: string): Repair[] =>
@@ -42,6 +42,7 @@ export function repairs(existing: Catalog, names: Names): Repair[] {
   };
   return [
     ...keyless(lockTable, 'resource'),
+    ...keyless(shapeTable, 'name'),
     ...withoutDefault(lockTable, 'token', '0'),
     ...withoutDefault(lockTable, 'installation', 'pg_catalog.gen_random_uuid()'),
     ...emptied(lockTable, leaseRow(names)),

@@ -16,29 +16,45 @@ export interface StoredOptions {
   readonly exclude: readonly string[];
   readonly operations: readonly string[];
   readonly notifications: Settings['notifications'];
+  readonly rows: Settings['rows'];
+  readonly maxRowBytes: number;
 }
 
 /** The values that are not kept. They are the defaults of options that earlier versions do not know. */
-const NOT_KEPT: Partial<StoredOptions> = { notifications: 'changes' };
+const NOT_KEPT: Partial<StoredOptions> = {
+  notifications: 'changes',
+  rows: 'none',
+  maxRowBytes: 1_000_000,
+};
 
 /** Options as they come out of the database. */
 export const fromDatabase = (kept: StoredOptions | null): StoredOptions | null =>
   kept && { ...NOT_KEPT, ...kept };
 
 /** Lists are sorted: their order means nothing. */
-export const optionsOf = ({ name, schemas, tables, operations, notifications }: Settings): StoredOptions => ({
+export const optionsOf = ({
+  name,
+  schemas,
+  tables,
+  operations,
+  notifications,
+  rows,
+  maxRowBytes,
+}: Settings): StoredOptions => ({
   name,
   schemas: schemas.toSorted(),
   include: tables.include.toSorted(),
   exclude: tables.exclude.toSorted(),
   operations: [...operations].toSorted(),
   notifications,
+  rows,
+  maxRowBytes,
 });
 
 /** The settings with the options that the database keeps, except those that are `given`. The name is always the kept one. */
 export const withStoredOptions = (
   settings: Settings,
-  { name, schemas, include, exclude, operations, notifications }: StoredOptions,
+  { name, schemas, include, exclude, operations, notifications, rows, maxRowBytes }: StoredOptions,
   given: ReadonlySet<keyof StoredOptions>,
 ): Settings => ({
   ...settings,
@@ -50,6 +66,8 @@ export const withStoredOptions = (
   },
   operations: given.has('operations') ? settings.operations : new Set(operations as readonly Operation[]),
   notifications: given.has('notifications') ? settings.notifications : notifications,
+  rows: given.has('rows') ? settings.rows : rows,
+  maxRowBytes: given.has('maxRowBytes') ? settings.maxRowBytes : maxRowBytes,
 });
 
 /** Options as they are kept in the database. */

@@ -7,9 +7,10 @@ import { type FunctionText, createFunction, replaceFunction, sourceOf } from './
 import type { Existing } from './existing.ts';
 import { VERSION } from './migrations.ts';
 import { type Names, type TriggerEvent, locationOf } from './names.ts';
+import { insertShape } from './row-data.ts';
 import { type Step, dropFunction, dropTrigger, isOriginal } from './steps.ts';
 import type { Table } from './tables.ts';
-import { createTrigger, recordFunction } from './trigger-function.ts';
+import { type Wanted, createTrigger, recordFunction } from './trigger-function.ts';
 /**
  * What a step may do to what is there already and differs. `everything`: replace and remove it. `joining`: replace it, and remove
  * nothing but the original's triggers. `additions`: leave it.
@@ -23,6 +24,8 @@ export interface TableStep extends Step {
   readonly replaced: readonly string[];
   /** The triggers that it creates under names that no trigger of ours on the table has. */
   readonly created: readonly string[];
+  /** The shapes that its functions name. */
+  readonly shapes: readonly string[];
   /** Why the role in use may not do it. */
   readonly barred?: string;
 }
@@ -33,28 +36,41 @@ const TRIGGERS_FOR: Readonly<Record<string, readonly TriggerEvent[]>> = {
   delete: ['delete', 'truncate'],
 };
 
-export const wantedEvents = ({ operations }: Settings): Set<TriggerEvent> =>
-  new Set([...operations].flatMap((operation) => TRIGGERS_FOR[operation] ?? []));
+/** What an input wants to know of a table's changes. */
+export const wantedOf = ({ operations, rows, maxRowBytes }: Settings): Wanted => ({
+  events: new Set([...operations].flatMap((operation) => TRIGGERS_FOR[operation] ?? [])),
+  rows,
+  columns: null,
+  maxRowBytes,
+});
 
 /** `scope` says what may become of what is there already. */
 export function tableStep(
   existing: Existing,
   names: Names,
   table: Table,
-  wanted: ReadonlySet<TriggerEvent>,
+  wanted: Wanted,
   scope: Scope,
 ): TableStep {
   const here = existing.triggersOf.get(qualify(table.schema, table.name)) ?? [];
-  const events = [...wanted].map((event) => {
-    const wantedFunction = recordFunction(names, table, event, wanted);
+  const events = [...wanted.events].map((event) => {
+    const { shape, ...wantedFunction } = recordFunction(names, table, event, wanted);
     const isServedBy = (t: ExistingTrigger) =>
       t.functionSchema === names.schema && t.function === wantedFunction.name;
-    return { event, wantedFunction, isServedBy };
+    return { event, wantedFunction, shape, isServedBy };
   });
   const outdated = events
-    .map(({ wantedFunction }) => wantedFunction)
-    .filter((f) => !(scope === 'additions' && existing.functionOf.get(f.name)?.version === VERSION))
-    .map((f) => ({ isThere: existing.functionOf.has(f.name), sql: unlessCurrent(existing, names, f) }));
+    .filter(
+      ({ wantedFunction: { name } }) =>
+        !(scope === 'additions' && existing.functionOf.get(name)?.version === VERSION),
+    )
+    .map(({ wantedFunction, shape }) => ({
+      isThere: existing.functionOf.has(wantedFunction.name),
+      sql: [
+        ...(shape && existing.shapeNames?.has(shape.name) === false ? [insertShape(names, shape)] : []),
+        ...unlessCurrent(existing, names, wantedFunction),
+      ],
+    }));
   const absent = events.filter(({ isServedBy }) => !here.some(isServedBy));
   const dropped = here.filter(
     (trigger) =>
@@ -67,6 +83,7 @@ export function tableStep(
     created: absent
       .map(({ event }) => names.trigger(table.name, event))
       .filter((name) => !here.some(({ trigger }) => trigger === name)),
+    shapes: events.flatMap(({ shape }) => shape?.name ?? []),
     replaced: outdated.filter(({ isThere }) => isThere).flatMap(({ sql }) => sql),
     sql: [
       ...outdated.filter(({ isThere }) => !isThere).flatMap(({ sql }) => sql),
@@ -102,6 +119,7 @@ export const dropStep = (triggers: readonly ExistingTrigger[]): TableStep => ({
   table: locationOf(triggers[0]!.schema, triggers[0]!.table),
   replaced: [],
   created: [],
+  shapes: [],
   sql: triggers.map(dropTrigger),
   ...barrier(triggers[0]!, true),
 });

@@ -2,6 +2,7 @@
 import type { UnwatchableTable } from '../api/installation.ts';
 import type { Statement } from '../postgres/session.ts';
 import { INTERNAL_TABLES, locationOf } from './names.ts';
+import { type Column, columnsOf } from './row-data.ts';
 import { type RowIdentity, identityQuery } from './row-identity.ts';
 import { type TableFilter, passes } from './table-filter.ts';
 
@@ -14,6 +15,10 @@ export interface Table {
   /** Whether it has partitions itself. */
   readonly isPartitioned: boolean;
   readonly identity: RowIdentity;
+  /** Its columns; null where the input asks for no rows. */
+  readonly columns: readonly Column[] | null;
+  /** How many columns it has had: the number of the last. */
+  readonly lastColumn: number;
   readonly owner: string;
   /** Whether the role in use has the owner's rights, without which it can't drop triggers. */
   readonly owned: boolean;
@@ -21,7 +26,7 @@ export interface Table {
   readonly mayTrigger: boolean;
 }
 
-/** Every table in the watched schemas. A partition counts as being in the schema of its root. $1: the schemas. */
+/** Every table in the watched schemas. A partition counts as being in the schema of its root. $1: the schemas. $2: whether columns are told. */
 export const candidateTables: Statement = {
   name: 'candidate_tables',
   text: `
@@ -37,7 +42,8 @@ SELECT n.nspname AS schema, candidate.relname AS name, candidate.relispartition 
   pg_has_role(candidate.relowner, 'USAGE') AS owned,
   has_table_privilege(candidate.oid, 'TRIGGER') AS "mayTrigger",
   candidate.oid IN (SELECT oid FROM foreign_kin) AS "hasForeignPart",
-  row_to_json(identity) AS identity
+  row_to_json(identity) AS identity,
+  candidate.relnatts AS "lastColumn", CASE WHEN $2 THEN ${columnsOf('candidate.oid')} END AS columns
 FROM pg_class candidate
 JOIN pg_namespace n ON n.oid = candidate.relnamespace
 JOIN pg_class rc
@@ -63,6 +69,8 @@ export interface CandidateTable {
   readonly mayTrigger: boolean;
   readonly hasForeignPart: boolean;
   readonly identity: RowIdentity;
+  readonly columns: readonly Column[] | null;
+  readonly lastColumn: number;
 }
 
 /** The tables to watch, and those that can't be. */

@@ -4,23 +4,47 @@
  * A trigger function must never make the application's statement fail or wait. Therefore:
  * - It runs as its owner, under a fixed search_path, and qualifies every name of ours.
  * - It names the key's columns in plain SQL only while the guard function proves that they are still there. Otherwise it asks the
- *   catalog what identifies a row now, and runs the answer as dynamic SQL. It has no EXCEPTION block: that would cost a
- *   subtransaction for every statement.
+ *   catalog what identifies a row now, and runs the answer as dynamic SQL. It has no EXCEPTION block around what writes: that would
+ *   cost a transaction id for every statement.
  * - It only *tries* the advisory lock, shared. If the lock is refused, the reader is asleep and wants a notification. If it is
  *   granted, the transaction keeps it to its end, and the reader stays awake as long as there may be changes that nobody announced.
  *
  * All changes that a function logs for one statement have one time and come from one INSERT.
  */
 import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
-import { type FunctionText, SEARCH_PATH } from './create-function.ts';
-import { FEW, insertPacked, insertSingle } from './log-layout.ts';
+import { type FunctionText, PRINTING, SEARCH_PATH } from './create-function.ts';
+import { type DataColumn, FEW, insertPacked, insertSingle } from './log-layout.ts';
 import type { Names, ObjectName, TriggerEvent } from './names.ts';
+import {
+  IS_OMITTED,
+  type RowData,
+  type RowSql,
+  type Shape,
+  type Sides,
+  type WantedRows,
+  loggedData,
+  presentRowSql,
+  rowDataOf,
+} from './row-data.ts';
 import type { RowIdentity } from './row-identity.ts';
 import type { Table } from './tables.ts';
 import { IS_LONG, announced } from './wire-format.ts';
 
-/** The events that the input wants. They decide how an UPDATE of the key is logged. */
-export type WantedEvents = ReadonlySet<TriggerEvent>;
+/** What the input wants to know of a table's changes. */
+export interface Wanted {
+  /** They decide how an UPDATE of the key is logged. */
+  readonly events: ReadonlySet<TriggerEvent>;
+  readonly rows: WantedRows;
+  /** The columns of the rows; null for all. */
+  readonly columns: readonly string[] | null;
+  /** Of one side of a change, as text. */
+  readonly maxRowBytes: number;
+}
+
+/** A trigger function, and the shape that it names in the log. */
+export interface RecordFunction extends FunctionText {
+  readonly shape: Shape | null;
+}
 
 const TRANSITION_TABLES: Readonly<Record<TriggerEvent, string>> = {
   insert: 'REFERENCING NEW TABLE AS new_rows',
@@ -39,34 +63,42 @@ ${timing(table, event)} ${event.toUpperCase()} ON ${qualify(table.schema, table.
 ${TRANSITION_TABLES[event]} FOR EACH STATEMENT
 EXECUTE FUNCTION ${names.recordFunction(table.schema, table.name, event).sql}()`;
 
-/** Pins how values are printed, for keys whose types depend on settings. */
-const PRINTING = [
-  'DateStyle=ISO',
-  'IntervalStyle=postgres',
-  'TimeZone=UTC',
-  'bytea_output=hex',
-  'extra_float_digits=1',
-  'lc_monetary=C',
-  'quote_all_identifiers=off',
-];
-
 /** The function behind one trigger of one table. */
 export function recordFunction(
   names: Names,
   table: Table,
   event: TriggerEvent,
-  wanted: WantedEvents,
-): FunctionText {
+  wanted: Wanted,
+): RecordFunction {
   const { name, sql } = names.recordFunction(table.schema, table.name, event);
+  const data = event === 'truncate' ? null : dataOf(names, table, event, wanted);
+  const isKeyFormatted = event !== 'truncate' && table.identity.formatted;
   return {
     input: names.id,
     name,
     signature: `${sql}()`,
     returns: 'trigger',
     language: 'plpgsql',
-    settings: [SEARCH_PATH, ...(table.identity.formatted && event !== 'truncate' ? PRINTING : [])],
-    body: event === 'truncate' ? recordTruncate(names) : recordRows(names, table, event, wanted),
+    settings: [SEARCH_PATH, ...(isKeyFormatted ? PRINTING : (data?.printing ?? []))],
+    body:
+      event === 'truncate'
+        ? recordTruncate(names)
+        : data
+          ? recordRowsWithData(names, table, event, wanted, data)
+          : recordRows(names, table, event, wanted),
+    shape: data?.shape ?? null,
   };
+}
+
+/** What of the rows is logged; null for nothing. */
+function dataOf(names: Names, table: Table, event: RowEvent, wanted: Wanted): RowData | null {
+  const sides: Sides = {
+    before: event !== 'insert' && wanted.rows === 'both',
+    after: event !== 'delete' && wanted.rows !== 'none',
+  };
+  if (!table.columns || !(sides.before || sides.after)) return null;
+  const { columns, lastColumn } = table;
+  return rowDataOf(names, table.identity.relation, { columns, lastColumn }, wanted, sides);
 }
 
 /** What all changes of a statement share, as variables of the function. */
@@ -81,45 +113,39 @@ const declarations = (names: Names, location: string): string => `
   asleep boolean := NOT pg_try_advisory_xact_lock_shared(${names.sleepKey});
   body text;`;
 
-function recordRows(names: Names, table: Table, event: RowEvent, wanted: WantedEvents): string {
-  // A partition's rows are its root's.
-  const location = table.isPartition ? quoteLiteral(table.location) : OWN_LOCATION;
-  const rows = changedRows(event, wanted, table.identity);
-  const each = insertEach(names, event, rows);
-  const packed = insertPacked(names.logTable, STATEMENT, rows, PACKING);
-  // The same statement as a template for format(), which fills in the expressions of the identity function.
-  const template = (match: string | null) =>
-    quoteLiteral(
-      insertPacked(
-        forFormat(names.logTable),
-        { tbl: '$1', at: '$2' },
-        changedRows(event, wanted, { id: '%1$s', key: '%2$s', match }),
-        PACKING,
-      ),
-    );
-  const anyTable =
-    event === 'update'
-      ? `CASE WHEN now_known.match IS NULL THEN ${template(null)} ELSE ${template('%3$s')} END`
-      : template(null);
+// A partition's rows are its root's.
+const locationIn = (table: Table): string =>
+  table.isPartition ? quoteLiteral(table.location) : OWN_LOCATION;
+
+function recordRows(names: Names, table: Table, event: RowEvent, wanted: Wanted): string {
+  const statements = inserts(names, event, wanted, table.identity, null);
+  const each = (insert: string) => `IF asleep THEN
+      ${announced(insert)} INTO body;
+    ELSE
+      ${insert};
+    END IF;`;
   return `
 #variable_conflict use_variable
-DECLARE${declarations(names, location)}
+DECLARE${declarations(names, locationIn(table))}
   now_known record;
   logged bigint;
 BEGIN
-  IF TG_RELID = ${table.identity.relation} AND ${names.guardFunction.sql}(${table.identity.guard}) THEN
-    IF asleep THEN
-      ${announced(each)} INTO body;
-    ELSE
-      ${each};
-    END IF;
+  IF ${isKnown(names, table)} THEN
+    ${
+      statements.ofOne
+        ? `${each(statements.ofOne)}
+    IF NOT FOUND THEN
+    ${each(statements.ofFew)}
+    END IF;`
+        : each(statements.ofFew)
+    }
     IF NOT FOUND AND EXISTS (SELECT FROM ${rowsOf(event)}) THEN
-      ${packed};
+      ${statements.packed};
       body := '';
     END IF;
   ELSE
     SELECT * INTO now_known FROM ${names.identityFunction.sql}(TG_RELID);
-    EXECUTE format(${anyTable}, now_known.id, now_known.key, now_known.match)
+    EXECUTE format(${ofAnyTable(names, event, wanted, null)}, now_known.id, now_known.key, now_known.match)
     USING location, written_at;
     GET DIAGNOSTICS logged = ROW_COUNT;
     IF logged > 0 THEN
@@ -133,6 +159,92 @@ BEGIN
 END`;
 }
 
+/** Whether the row identity fits the table, as SQL. */
+const isKnown = (names: Names, { identity: { relation, guard } }: Table): string =>
+  `TG_RELID = ${relation} AND ${names.guardFunction.sql}(${guard})`;
+
+/**
+ * The same where rows are logged. Nothing of a row travels in a notification. If the columns have other types than when the function was
+ * made, the statements for known columns log nothing, which tells.
+ */
+function recordRowsWithData(
+  names: Names,
+  table: Table,
+  event: RowEvent,
+  wanted: Wanted,
+  { guard, known, present }: RowData,
+): string {
+  const { ofOne, ofFew, packed } = inserts(names, event, wanted, table.identity, known);
+  return `
+#variable_conflict use_variable
+DECLARE${declarations(names, locationIn(table))}
+  is_known boolean := ${isKnown(names, table)}
+    AND ${guard};
+  now_known record;
+  now_present record;
+  logged bigint := 0;
+BEGIN
+  IF is_known THEN
+    ${
+      ofOne
+        ? `${ofOne};
+    IF NOT FOUND THEN
+      ${ofFew};
+    END IF;`
+        : `${ofFew};`
+    }
+    IF NOT FOUND AND EXISTS (SELECT FROM ${rowsOf(event)}) THEN
+      ${packed};
+      is_known := FOUND;
+    END IF;
+    IF FOUND THEN
+      body := '';
+    END IF;
+  END IF;
+  IF NOT is_known THEN
+    SELECT * INTO now_known FROM ${names.identityFunction.sql}(TG_RELID);
+    SELECT * INTO now_present FROM ${present('true')};
+    IF now_present.doubtful THEN
+      BEGIN
+        EXECUTE format('SELECT %s FROM ${rowsOf(event)} r LIMIT 1', now_present.size);
+      EXCEPTION WHEN internal_error THEN
+        SELECT * INTO now_present FROM ${present('false')};
+      END;
+    END IF;
+    EXECUTE format(${ofAnyTable(names, event, wanted, known)}, now_known.id, now_known.key, now_known.match,
+      now_present.columns, now_present.typed, now_present.size, now_present.names)
+    USING location, written_at;
+    GET DIAGNOSTICS logged = ROW_COUNT;
+    IF logged > 0 THEN
+      body := '';
+    END IF;
+  END IF;
+  IF asleep AND body IS NOT NULL THEN
+    PERFORM ${names.notifyFunction.sql}(body);
+  END IF;
+  RETURN NULL;
+END`;
+}
+
+/** The statement that logs the rows of a table that has changed, as a template for format(). */
+function ofAnyTable(names: Names, event: RowEvent, wanted: Wanted, row: RowSql | null): string {
+  const places = { columns: '%4$s', typed: '%5$s', size: '%6$s', names: '%7$s' };
+  const present = row && presentRowSql(names, row, rowsOf(event), (value) => places[value]);
+  const template = (match: string | null) =>
+    quoteLiteral(
+      insertPacked(
+        forFormat(names.logTable),
+        { tbl: '$1', at: '$2' },
+        changedRows(event, wanted, { id: '%1$s', key: '%2$s', match }, present),
+        packing(present),
+        dataIn(present),
+      ),
+    );
+  return event === 'update'
+    ? `CASE WHEN now_known.match IS NULL THEN ${template(null)} ELSE ${template('%3$s')} END`
+    : template(null);
+}
+
 const forFormat = ({ name, sql }: ObjectName): ObjectName => ({ name, sql: sql.replaceAll('%', '%%') });
 
 type RowEvent = Exclude<TriggerEvent, 'truncate'>;
@@ -140,42 +252,124 @@ type RowEvent = Exclude<TriggerEvent, 'truncate'>;
 /** The transition table that has every changed row. An UPDATE can have fewer new rows than old ones: a partition's trigger may turn some away. */
 const rowsOf = (event: RowEvent): string => (event === 'insert' ? 'new_rows' : 'old_rows');
 
-/** A query of the changes that a statement made: id, op and key. */
-function changedRows(
+type Expressions = Pick<RowIdentity, 'id' | 'key' | 'match'>;
+
+/** The statements that log the rows of a statement. Each inserts nothing if the statement changed more rows than it is for. */
+function inserts(
+  names: Names,
   event: RowEvent,
-  wanted: WantedEvents,
-  { id, key, match }: Pick<RowIdentity, 'id' | 'key' | 'match'>,
-): string {
-  if (event !== 'update' || match === null)
-    return `SELECT ${id} AS id, '${event.toUpperCase()}' AS op, ${key} AS key FROM ${event === 'delete' ? 'old_rows' : 'new_rows'} r`;
-  // Old and new rows are grouped by the key. A row whose key changed is a DELETE of the old key and an INSERT of the new one. A row
-  // that one statement changes more than once, as two cascades do, is one UPDATE. A join would be slow: a plan that was cached
-  // for one row would use nested loops for a million rows.
+  wanted: Wanted,
+  identity: Expressions,
+  row: RowSql | null,
+): { ofOne: string | null; ofFew: string; packed: string } {
+  const single = insertSingle(
+    names.logTable,
+    { ...STATEMENT, id: 'c.id', op: 'c.op', key: 'c.key' },
+    dataIn(row),
+  );
+  const one = event === 'update' ? oneUpdatedRow(identity, row) : null;
+  const rows = changedRows(event, wanted, identity, row);
+  return {
+    ofOne: one && `${single} FROM (${one}) c`,
+    ofFew: `${single} FROM (${rows}) c
+      WHERE NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})
+      ${event === 'update' ? `ORDER BY ${DELETES_FIRST}` : ''}`,
+    packed: insertPacked(names.logTable, STATEMENT, rows, packing(row), dataIn(row)),
+  };
+}
+
+const dataIn = (row: RowSql | null): readonly DataColumn[] => (row ? loggedData(row) : []);
+
+const where = (condition: string | null): string => (condition === null ? '' : ` WHERE ${condition}`);
+
+/** Keeps the planner from merging a query with the query around it, which would print a row for each time that its text is named. */
+const UNMERGED = ' OFFSET 0';
+
+/** A query of the changes that a statement made: id, op, key, and the sides that are wanted. */
+function changedRows(event: RowEvent, wanted: Wanted, expressions: Expressions, row: RowSql | null): string {
+  const { id, key, match } = expressions;
+  if (event === 'update' && (match !== null || row?.sides.before))
+    return pairedRows(wanted, expressions, row);
+  const side = event === 'delete' ? 'before' : 'after';
+  const printed = row ? `, ${row.printed} AS ${side}` : '';
+  return `SELECT ${id} AS id, '${event.toUpperCase()}' AS op, ${key} AS key${printed} FROM ${event === 'delete' ? 'old_rows' : 'new_rows'} r${where(row?.fits ?? null)}${row ? UNMERGED : ''}`;
+}
+
+/**
+ * Old and new rows are grouped by the key. A row whose key changed is a DELETE of the old key and an INSERT of the new one. A row
+ * that one statement changes more than once, as two cascades do, is one UPDATE, from its first state to its last. A join would be slow: a
+ * plan that was cached for one row would use nested loops for a million rows.
+ *
+ * Where rows have no key to be paired by, they are paired by their place: an update puts its old row into one transition table and its
+ * new row into the other. If some new rows are missing, nobody knows which.
+ */
+function pairedRows({ events }: Wanted, { id, key, match }: Expressions, row: RowSql | null): string {
+  const { before = false, after = false } = row?.sides ?? {};
+  const side = (table: string, step: string, isPrinted: boolean, columns: string) => {
+    const state = isPrinted
+      ? `row_number() OVER () AS n, ${row!.printed} AS printed, `
+      : 'NULL::bigint AS n, NULL::text AS printed, ';
+    return `SELECT ${columns}${row ? state : ''}${match === null ? '' : `${match} COLLATE "C" AS match, `}${step} AS step FROM ${table} r${where(row?.fits ?? null)}`;
+  };
   const sides = (columns: string) => `
-        SELECT ${columns}${match} COLLATE "C" AS match, -1 AS step FROM old_rows r
+        ${side('old_rows', '-1', before, columns)}
         UNION ALL
-        SELECT ${columns}${match} COLLATE "C" AS match, 1 AS step FROM new_rows r`;
+        ${side('new_rows', '1', after, columns)}`;
+  const columns = (isPaired: string) =>
+    [
+      before ? `, ${isPaired}${stateOf('c.step < 0', 'min')}${isPaired && ' END'} AS before` : '',
+      after ? `, ${stateOf('c.step > 0', 'max')} AS after` : '',
+    ].join('');
+  const newest = (column: string) => `coalesce(max(${column}) FILTER (WHERE c.step > 0), max(${column}))`;
+  if (match === null)
+    return `SELECT ${newest('c.id')} AS id, 'UPDATE' AS op, ${newest('c.key')} AS key${columns(
+      'CASE WHEN (SELECT count(*) FROM old_rows) = (SELECT count(*) FROM new_rows) THEN ',
+    )}
+      FROM (${sides(`${id} AS id, ${key} AS key, `)}
+      ) c
+      GROUP BY c.n
+      HAVING sum(c.step) >= 0`;
   // Most tables have a key of one column, which is the id: it need not be printed twice, and the id alone is grouped by.
   const keyTellsAll = id === match && !key.includes('r.');
-  return `SELECT ${keyTellsAll ? 'c.match' : 'coalesce(max(c.id) FILTER (WHERE c.step > 0), max(c.id))'} AS id,
-        CASE sign(sum(c.step)) WHEN 1 THEN '${wanted.has('insert') ? 'INSERT' : 'UPDATE'}' WHEN -1 THEN 'DELETE' ELSE 'UPDATE' END AS op,
-        ${keyTellsAll ? key : 'c.key'} AS key
+  return `SELECT ${keyTellsAll ? 'c.match' : newest('c.id')} AS id,
+        CASE sign(sum(c.step)) WHEN 1 THEN '${events.has('insert') ? 'INSERT' : 'UPDATE'}' WHEN -1 THEN 'DELETE' ELSE 'UPDATE' END AS op,
+        ${keyTellsAll ? key : 'c.key'} AS key${columns('')}
       FROM (${sides(keyTellsAll ? '' : `${id} AS id, ${key} AS key, `)}
       ) c
       GROUP BY ${keyTellsAll ? 'c.match' : 'c.match, c.key'}
-      ${wanted.has('delete') ? '' : 'HAVING sum(c.step) >= 0'}`;
+      ${events.has('delete') ? '' : 'HAVING sum(c.step) >= 0'}`;
+}
+
+/** The row's state of the group that comes first or last in its transition table, which has the rows in the order of their changes. */
+const stateOf = (side: string, which: 'min' | 'max'): string => {
+  const all = (column: string) => `array_agg(c.${column}) FILTER (WHERE ${side})`;
+  return `(${all('printed')})[array_position(${all('n')}, ${which}(c.n) FILTER (WHERE ${side}))]`;
+};
+
+/**
+ * A query of the change of a statement that has updated one row and left its key, which needs no grouping; null where the new rows are the
+ * changes. If two cascades have changed a row, there are two old rows. The join is no equation for the planner, which would otherwise
+ * sort or hash in sessions whose plan was made for many rows.
+ */
+function oneUpdatedRow({ id, key, match }: Expressions, row: RowSql | null): string | null {
+  if (match === null && !row?.sides.before) return null;
+  const { before = false, after = false } = row?.sides ?? {};
+  const matching = match === null ? '' : `${match} AS match`;
+  const printed = (isWanted: boolean, side: string) => (row && isWanted ? `${row.printed} AS ${side}` : '');
+  const select = (...columns: string[]) => columns.filter((column) => column !== '').join(', ');
+  return `SELECT ${select('n.id', `'UPDATE' AS op`, 'n.key', before ? 'o.before' : '', after ? 'n.after' : '')}
+      FROM (SELECT ${select(matching, printed(before, 'before'))} FROM old_rows r${where(row?.fits ?? null)}) o,
+        (SELECT ${select(`${id} AS id`, `${key} AS key`, matching, printed(after, 'after'))} FROM new_rows r${where(row?.fits ?? null)}) n
+      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND NOT EXISTS (SELECT FROM new_rows OFFSET 1)${match === null ? '' : ` AND (o.match = n.match COLLATE "C") IS TRUE`}${row ? UNMERGED : ''}`;
 }
 
 /** When a row's key changes, but not its id, the DELETE and the INSERT have the same id: the DELETE has to come first. */
 const DELETES_FIRST = `c.op <> 'DELETE'`;
 
-const PACKING = { isLong: IS_LONG, order: DELETES_FIRST };
-
-/** One INSERT of single rows, which inserts nothing if the statement changed more than a few rows. */
-const insertEach = (names: Names, event: RowEvent, rows: string): string =>
-  `${insertSingle(names.logTable, { ...STATEMENT, id: 'c.id', op: 'c.op', key: 'c.key' })} FROM (${rows}) c
-      WHERE NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})
-      ${event === 'update' ? `ORDER BY ${DELETES_FIRST}` : ''}`;
+const packing = (row: RowSql | null) => ({
+  isLong: row ? `${IS_LONG} OR ${IS_OMITTED}` : IS_LONG,
+  order: DELETES_FIRST,
+});
 
 /**
  * TRUNCATE fires the triggers of a partitioned table and of its partitions. A truncation is not logged if the same table, or one that

@@ -14,9 +14,10 @@ import {
 } from '../../src/schema/internal-tables.ts';
 import { VERSION, migrate, migrationsFrom } from '../../src/schema/migrations.ts';
 import { TRIGGER_EVENTS, type TriggerEvent, namesOf } from '../../src/schema/names.ts';
+import { rowDataFunctions } from '../../src/schema/row-data.ts';
 import { sharedFunctions } from '../../src/schema/shared-functions.ts';
 import { candidateTables, chooseTables, type CandidateTable, type Table } from '../../src/schema/tables.ts';
-import { createTrigger, recordFunction } from '../../src/schema/trigger-function.ts';
+import { type Wanted, createTrigger, recordFunction } from '../../src/schema/trigger-function.ts';
 import { setupApplication, installationOf } from '../support/setup-installation.ts';
 
 const golden = (path: string) => new URL(`../golden/${path}`, import.meta.url).pathname;
@@ -39,10 +40,13 @@ test('the function that sends bare notifications', async () => {
   await expect(script(createFunction(bare, 'owner'))).toMatchFileSnapshot(file('function.notify.of-bare'));
 });
 
-test.for(sharedFunctions(names, 'changes'))('the function $name that all triggers share', async (shared) => {
-  const [kind] = shared.name.split('_');
-  await expect(script(createFunction(shared, 'owner'))).toMatchFileSnapshot(file(`function.${kind}`));
-});
+test.for([...sharedFunctions(names, 'changes'), ...rowDataFunctions(names)])(
+  'the function $name that all triggers share',
+  async (shared) => {
+    const [kind] = shared.name.split('_postgres_input_');
+    await expect(script(createFunction(shared, 'owner'))).toMatchFileSnapshot(file(`function.${kind}`));
+  },
+);
 
 test('the steps from the version before', async () => {
   const statements = migrate(names, migrationsFrom(VERSION - 1));
@@ -56,15 +60,23 @@ describe('the trigger functions', () => {
     const database = await setupApplication(await readFile(golden('application.sql'), 'utf8'));
     const { settings } = installationOf(database);
     const candidates = await withSession(settings, (session) =>
-      session.query<CandidateTable>(candidateTables, [settings.schemas]),
+      session.query<CandidateTable>(candidateTables, [settings.schemas, true]),
     );
     for (const table of chooseTables(candidates, settings.tables).tables)
       tables.set(table.name, { ...table, identity: withFixedOids(table.identity) });
   });
 
-  const make = (table: Table, event: TriggerEvent, wanted: ReadonlySet<TriggerEvent>) =>
+  const make = (
+    table: Table,
+    event: TriggerEvent,
+    events: ReadonlySet<TriggerEvent>,
+    rows: Wanted['rows'] = 'none',
+  ) =>
     script([
-      ...createFunction(recordFunction(names, table, event, wanted), null),
+      ...createFunction(
+        recordFunction(names, table, event, { events, rows, columns: null, maxRowBytes: 1_000_000 }),
+        null,
+      ),
       createTrigger(names, table, event),
     ]);
 
@@ -73,6 +85,15 @@ describe('the trigger functions', () => {
       const sql = make(tables.get(name)!, event, new Set(TRIGGER_EVENTS));
       await expect(sql).toMatchFileSnapshot(file(`${name}.${event}`));
     }
+  });
+
+  test.for(['after', 'both'] as const)('of an input with rows: %s', async (rows) => {
+    for (const name of ['orders', 'notes', 'measurements'])
+      for (const event of ['insert', 'update', 'delete'] as const) {
+        if (rows === 'after' && (event === 'delete' || name !== 'orders')) continue;
+        const sql = make(tables.get(name)!, event, new Set(TRIGGER_EVENTS), rows);
+        await expect(sql).toMatchFileSnapshot(file(`${name}.${event}.rows-${rows}`));
+      }
   });
 
   test.for(['update', 'insert-and-update', 'update-and-delete'])(

@@ -22,6 +22,28 @@ BEGIN
     IF asleep THEN
       WITH change AS (
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ' FROM (SELECT n.id, 'UPDATE' AS op, n.key
+      FROM (SELECT pg_catalog.array_to_json(ARRAY[pg_catalog.concat(r.order_id), pg_catalog.concat(r.line), pg_catalog.concat(r.made_at)])::pg_catalog.text AS match FROM old_rows r) o,
+        (SELECT pg_catalog.concat(r.id) AS id, pg_catalog.json_build_object('order_id', pg_catalog.concat(r.order_id), 'line', pg_catalog.concat(r.line), 'made_at', pg_catalog.concat(r.made_at))::pg_catalog.text AS key, pg_catalog.array_to_json(ARRAY[pg_catalog.concat(r.order_id), pg_catalog.concat(r.line), pg_catalog.concat(r.made_at)])::pg_catalog.text AS match FROM new_rows r) n
+      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND NOT EXISTS (SELECT FROM new_rows OFFSET 1) AND (o.match = n.match COLLATE "C") IS TRUE) c
+      RETURNING *
+    )
+    SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
+      'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
+      'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json, 'version', 4)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
+    FROM (SELECT *, octet_length(id) + coalesce(octet_length(key), 0) >= 7900 OR num_nonnulls(shape, origin, context) > 0 AS long FROM change) c
+    HAVING count(*) > 0 INTO body;
+    ELSE
+      INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ' FROM (SELECT n.id, 'UPDATE' AS op, n.key
+      FROM (SELECT pg_catalog.array_to_json(ARRAY[pg_catalog.concat(r.order_id), pg_catalog.concat(r.line), pg_catalog.concat(r.made_at)])::pg_catalog.text AS match FROM old_rows r) o,
+        (SELECT pg_catalog.concat(r.id) AS id, pg_catalog.json_build_object('order_id', pg_catalog.concat(r.order_id), 'line', pg_catalog.concat(r.line), 'made_at', pg_catalog.concat(r.made_at))::pg_catalog.text AS key, pg_catalog.array_to_json(ARRAY[pg_catalog.concat(r.order_id), pg_catalog.concat(r.line), pg_catalog.concat(r.made_at)])::pg_catalog.text AS match FROM new_rows r) n
+      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND NOT EXISTS (SELECT FROM new_rows OFFSET 1) AND (o.match = n.match COLLATE "C") IS TRUE) c;
+    END IF;
+    IF NOT FOUND THEN
+    IF asleep THEN
+      WITH change AS (
+      INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
       SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ' FROM (SELECT coalesce(max(c.id) FILTER (WHERE c.step > 0), max(c.id)) AS id,
         CASE sign(sum(c.step)) WHEN 1 THEN 'INSERT' WHEN -1 THEN 'DELETE' ELSE 'UPDATE' END AS op,
         c.key AS key
@@ -55,6 +77,7 @@ BEGIN
       ) c
       WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 50)
       ORDER BY c.op <> 'DELETE';
+    END IF;
     END IF;
     IF NOT FOUND AND EXISTS (SELECT FROM old_rows) THEN
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, size)

@@ -15,6 +15,28 @@ BEGIN
     IF asleep THEN
       WITH change AS (
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ' FROM (SELECT n.id, 'UPDATE' AS op, n.key
+      FROM (SELECT pg_catalog.concat(r.id) AS match FROM old_rows r) o,
+        (SELECT pg_catalog.concat(r.id) AS id, '"id"'::pg_catalog.text AS key, pg_catalog.concat(r.id) AS match FROM new_rows r) n
+      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND NOT EXISTS (SELECT FROM new_rows OFFSET 1) AND (o.match = n.match COLLATE "C") IS TRUE) c
+      RETURNING *
+    )
+    SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
+      'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
+      'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json, 'version', 4)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
+    FROM (SELECT *, octet_length(id) + coalesce(octet_length(key), 0) >= 7900 OR num_nonnulls(shape, origin, context) > 0 AS long FROM change) c
+    HAVING count(*) > 0 INTO body;
+    ELSE
+      INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ' FROM (SELECT n.id, 'UPDATE' AS op, n.key
+      FROM (SELECT pg_catalog.concat(r.id) AS match FROM old_rows r) o,
+        (SELECT pg_catalog.concat(r.id) AS id, '"id"'::pg_catalog.text AS key, pg_catalog.concat(r.id) AS match FROM new_rows r) n
+      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND NOT EXISTS (SELECT FROM new_rows OFFSET 1) AND (o.match = n.match COLLATE "C") IS TRUE) c;
+    END IF;
+    IF NOT FOUND THEN
+    IF asleep THEN
+      WITH change AS (
+      INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
       SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ' FROM (SELECT c.match AS id,
         CASE sign(sum(c.step)) WHEN 1 THEN 'UPDATE' WHEN -1 THEN 'DELETE' ELSE 'UPDATE' END AS op,
         '"id"'::pg_catalog.text AS key
@@ -48,6 +70,7 @@ BEGIN
       ) c
       WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 50)
       ORDER BY c.op <> 'DELETE';
+    END IF;
     END IF;
     IF NOT FOUND AND EXISTS (SELECT FROM old_rows) THEN
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, size)
