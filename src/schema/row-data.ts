@@ -18,6 +18,7 @@ import { createHash } from 'node:crypto';
 import { quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 import type { Session } from '../postgres/session.ts';
 import { type FunctionText, PRINTING, SEARCH_PATH } from './create-function.ts';
+import type { DataColumn } from './log-layout.ts';
 import type { Names, ObjectName } from './names.ts';
 
 /** What of the rows an input wants: nothing, the row as it is, or also the row as it was. */
@@ -110,6 +111,8 @@ export interface RowSql {
   readonly sides: Sides;
   /** The row as text, or why there is none: the text of a composite value begins with a parenthesis. */
   readonly printed: string;
+  /** Whether the row is text in any case, so that no reason can stand in its place. */
+  readonly isText: boolean;
   /** Whether the types are those of the shape. A plan has the answer as a constant. */
   readonly fits: string | null;
   /** An expression of its own. */
@@ -156,6 +159,8 @@ export interface RowData {
   readonly guard: string;
   /** While the guard agrees. */
   readonly known: RowSql;
+  /** The same for small rows, in fewer expressions: to prepare an expression takes as long as to print a row. */
+  readonly small: RowSql & { readonly isSmall: string | null };
   /** SQL: a call of the function that returns the expressions of now, with columns that the snapshot does not show if this is true. */
   present(withUnseen: 'true' | 'false'): string;
 }
@@ -182,7 +187,16 @@ export function rowDataOf(
       .filter(({ isText }) => isText)
       .map((column) => `${names.lengthFunction.sql}(CASE WHEN true THEN ${columnOf(column)} END)`),
   );
-  const carefully = `CASE ${columns.some(({ isNested }) => isNested) ? '' : `WHEN ${isSmall} THEN concat(${row}) `}WHEN ${size} <= ${hugeFor(maxRowBytes)} AND ${lengths} <= ${maxRowBytes} THEN ${names.printFunction.sql}(${row}) ELSE '${TOO_LARGE}' END`;
+  const isNested = columns.some((column) => column.isNested);
+  const carefully = `CASE ${isNested ? '' : `WHEN ${isSmall} THEN concat(${row}) `}WHEN ${size} <= ${hugeFor(maxRowBytes)} AND ${lengths} <= ${maxRowBytes} THEN ${names.printFunction.sql}(${row}) ELSE '${TOO_LARGE}' END`;
+  const known: RowSql = {
+    sides,
+    printed: wide.length === 0 ? `concat(${row})` : carefully,
+    isText: wide.length === 0,
+    fits: `${names.shapeFunction.sql}(${namesOf(columns)}, ROW(${list(columns.map((column) => typed(columnOf(column))))})) = ${quoteLiteral(shape.columns)}::jsonb`,
+    shape: quoteLiteral(shape.name),
+    maxRowBytes,
+  };
   const numbers = `ARRAY[${list(columns.map(({ number }) => String(number)))}]::int4[]`;
   return {
     shape,
@@ -192,13 +206,11 @@ export function rowDataOf(
       ),
     ),
     guard: `${names.columnsFunction.sql}(${relation}::oid, ${numbers}, ${namesOf(columns)}, ${wanted === null ? lastColumn + 1 : 'NULL'}::int4)`,
-    known: {
-      sides,
-      printed: wide.length === 0 ? `concat(${row})` : carefully,
-      fits: `${names.shapeFunction.sql}(${namesOf(columns)}, ROW(${list(columns.map((column) => typed(columnOf(column))))})) = ${quoteLiteral(shape.columns)}::jsonb`,
-      shape: quoteLiteral(shape.name),
-      maxRowBytes,
-    },
+    known,
+    small:
+      wide.length === 0 || isNested
+        ? { ...known, isSmall: null }
+        : { ...known, printed: `concat(${row})`, isText: true, isSmall },
     present: (withUnseen) =>
       `${names.presentFunction.sql}(TG_RELID, ${wanted === null ? 'NULL::text[]' : namesOf(columns)}, ${withUnseen})`,
   };
@@ -218,6 +230,7 @@ export function presentRowSql(
   return {
     sides,
     printed: `CASE WHEN ${place('size')} <= ${hugeFor(maxRowBytes)} THEN ${forFormat(names.printFunction)}(ROW(${place('columns')})) ELSE '${TOO_LARGE}' END`,
+    isText: false,
     fits: null,
     shape: `(SELECT ${forFormat(names.shapeFunction)}(${place('names')}, ROW(${place('typed')}))::text
         FROM (SELECT) o LEFT JOIN (SELECT ${place('columns')} FROM ${rows} r WHERE false) r ON true)`,
@@ -226,23 +239,20 @@ export function presentRowSql(
 }
 
 /** SQL: what the log gets of a change `c`, whose columns `before` and `after` hold rows as they were printed. */
-export function loggedData({
-  sides,
-  shape,
-  maxRowBytes,
-}: RowSql): { name: keyof Sides | 'shape'; sql: string }[] {
+export function loggedData({ sides, isText, shape, maxRowBytes }: RowSql): DataColumn[] {
   const there = (['before', 'after'] as const).filter((side) => sides[side]);
   const fits = there.map(
-    (side) => `octet_length(c.${side}) <= ${maxRowBytes} AND starts_with(c.${side}, '(')`,
+    (side) => `octet_length(c.${side}) <= ${maxRowBytes}${isText ? '' : ` AND starts_with(c.${side}, '(')`}`,
   );
   // A side that the change does not have is NULL, and fits.
   const isWhole = `(${fits.join(' AND ')}) IS NOT FALSE`;
-  const printed = there.map((side) => `c.${side}`);
+  const printed = list(there.map((side) => `c.${side}`));
+  const unreadable = isText ? '' : ` WHEN '${UNREADABLE}' IN (${printed}) THEN '${UNREADABLE}'`;
   return [
     ...there.map((side) => ({ name: side, sql: `CASE WHEN ${isWhole} THEN c.${side} END` })),
     {
       name: 'shape',
-      sql: `CASE WHEN num_nonnulls(${list(printed)}) = 0 THEN NULL WHEN ${isWhole} THEN ${shape} WHEN '${UNREADABLE}' IN (${list(printed)}) THEN '${UNREADABLE}' ELSE '${TOO_LARGE}' END`,
+      sql: `CASE WHEN coalesce(${printed}) IS NULL THEN NULL WHEN ${isWhole} THEN ${shape}${unreadable} ELSE '${TOO_LARGE}' END`,
     },
   ];
 }

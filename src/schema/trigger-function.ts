@@ -172,9 +172,9 @@ function recordRowsWithData(
   table: Table,
   event: RowEvent,
   wanted: Wanted,
-  { guard, known, present }: RowData,
+  { guard, known, small, present }: RowData,
 ): string {
-  const { ofOne, ofFew, packed } = inserts(names, event, wanted, table.identity, known);
+  const { ofOne, ofFew, packed } = inserts(names, event, wanted, table.identity, known, small);
   return `
 #variable_conflict use_variable
 DECLARE${declarations(names, locationIn(table))}
@@ -254,29 +254,49 @@ const rowsOf = (event: RowEvent): string => (event === 'insert' ? 'new_rows' : '
 
 type Expressions = Pick<RowIdentity, 'id' | 'key' | 'match'>;
 
-/** The statements that log the rows of a statement. Each inserts nothing if the statement changed more rows than it is for. */
+/**
+ * The statements that log the rows of a statement. Each inserts nothing if the statement changed more rows than it is for, or if one of the rows
+ * is not small.
+ */
 function inserts(
   names: Names,
   event: RowEvent,
   wanted: Wanted,
   identity: Expressions,
   row: RowSql | null,
+  small: RowData['small'] | null = null,
 ): { ofOne: string | null; ofFew: string; packed: string } {
   const single = insertSingle(
     names.logTable,
     { ...STATEMENT, id: 'c.id', op: 'c.op', key: 'c.key' },
-    dataIn(row),
+    dataIn(small),
   );
-  const one = event === 'update' ? oneUpdatedRow(identity, row) : null;
-  const rows = changedRows(event, wanted, identity, row);
+  const one = event === 'update' ? oneUpdatedRow(identity, small) : null;
+  const isLarge = small?.isSmall ? `NOT (${small.isSmall})` : null;
+  const conditions = [
+    `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})`,
+    ...printedTables(small).map((rows) => `NOT EXISTS (SELECT FROM ${rows} r WHERE ${isLarge})`),
+  ];
   return {
     ofOne: one && `${single} FROM (${one}) c`,
-    ofFew: `${single} FROM (${rows}) c
-      WHERE NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})
+    ofFew: `${single} FROM (${changedRows(event, wanted, identity, small)}) c
+      WHERE ${conditions.join(' AND ')}
       ${event === 'update' ? `ORDER BY ${DELETES_FIRST}` : ''}`,
-    packed: insertPacked(names.logTable, STATEMENT, rows, packing(row), dataIn(row)),
+    packed: insertPacked(
+      names.logTable,
+      STATEMENT,
+      changedRows(event, wanted, identity, row),
+      packing(row),
+      dataIn(row),
+    ),
   };
 }
+
+/** The transition tables whose rows have to be small. */
+const printedTables = (small: RowData['small'] | null): string[] =>
+  small?.isSmall
+    ? [...(small.sides.before ? ['old_rows'] : []), ...(small.sides.after ? ['new_rows'] : [])]
+    : [];
 
 const dataIn = (row: RowSql | null): readonly DataColumn[] => (row ? loggedData(row) : []);
 
@@ -351,15 +371,17 @@ const stateOf = (side: string, which: 'min' | 'max'): string => {
  * changes. If two cascades have changed a row, there are two old rows. The join is no equation for the planner, which would otherwise
  * sort or hash in sessions whose plan was made for many rows.
  */
-function oneUpdatedRow({ id, key, match }: Expressions, row: RowSql | null): string | null {
+function oneUpdatedRow({ id, key, match }: Expressions, row: RowData['small'] | null): string | null {
   if (match === null && !row?.sides.before) return null;
   const { before = false, after = false } = row?.sides ?? {};
   const matching = match === null ? '' : `${match} AS match`;
   const printed = (isWanted: boolean, side: string) => (row && isWanted ? `${row.printed} AS ${side}` : '');
+  const conditions = (isPrinted: boolean) =>
+    row ? ` WHERE ${row.fits}${isPrinted && row.isSmall ? ` AND ${row.isSmall}` : ''}` : '';
   const select = (...columns: string[]) => columns.filter((column) => column !== '').join(', ');
   return `SELECT ${select('n.id', `'UPDATE' AS op`, 'n.key', before ? 'o.before' : '', after ? 'n.after' : '')}
-      FROM (SELECT ${select(matching, printed(before, 'before'))} FROM old_rows r${where(row?.fits ?? null)}) o,
-        (SELECT ${select(`${id} AS id`, `${key} AS key`, matching, printed(after, 'after'))} FROM new_rows r${where(row?.fits ?? null)}) n
+      FROM (SELECT ${select(matching, printed(before, 'before'))} FROM old_rows r${conditions(before)}) o,
+        (SELECT ${select(`${id} AS id`, `${key} AS key`, matching, printed(after, 'after'))} FROM new_rows r${conditions(after)}) n
       WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND NOT EXISTS (SELECT FROM new_rows OFFSET 1)${match === null ? '' : ` AND (o.match = n.match COLLATE "C") IS TRUE`}${row ? UNMERGED : ''}`;
 }
 

@@ -16,23 +16,23 @@ DECLARE
 BEGIN
   IF is_known THEN
     INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, after, shape)
-      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ', CASE WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, '(')) IS NOT FALSE THEN c.after END, CASE WHEN num_nonnulls(c.after) = 0 THEN NULL WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, '(')) IS NOT FALSE THEN '37ec2c5f4ca93e1b' WHEN 'unreadable' IN (c.after) THEN 'unreadable' ELSE 'too-large' END FROM (SELECT n.id, 'UPDATE' AS op, n.key, n.after
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ', CASE WHEN (octet_length(c.after) <= 1000000) IS NOT FALSE THEN c.after END, CASE WHEN coalesce(c.after) IS NULL THEN NULL WHEN (octet_length(c.after) <= 1000000) IS NOT FALSE THEN '37ec2c5f4ca93e1b' ELSE 'too-large' END FROM (SELECT n.id, 'UPDATE' AS op, n.key, n.after
       FROM (SELECT pg_catalog.concat(r.id) AS match FROM old_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb) o,
-        (SELECT pg_catalog.concat(r.id) AS id, '"id"'::pg_catalog.text AS key, pg_catalog.concat(r.id) AS match, CASE WHEN coalesce(pg_column_size(r."note"), 0)::int8 <= 8192 AND coalesce(pg_column_compression(r."note")) IS NULL THEN concat(ROW(r."id", r."note")) WHEN coalesce(pg_column_size(r."note"), 0)::int8 <= 8008192 AND "postgres_input"."length_postgres_input_golden"(CASE WHEN true THEN r."note" END)::int8 <= 1000000 THEN "postgres_input"."print_postgres_input_golden"(ROW(r."id", r."note")) ELSE 'too-large' END AS after FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb) n
+        (SELECT pg_catalog.concat(r.id) AS id, '"id"'::pg_catalog.text AS key, pg_catalog.concat(r.id) AS match, concat(ROW(r."id", r."note")) AS after FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 8192 AND coalesce(pg_column_compression(r."note")) IS NULL) n
       WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND NOT EXISTS (SELECT FROM new_rows OFFSET 1) AND (o.match = n.match COLLATE "C") IS TRUE OFFSET 0) c;
     IF NOT FOUND THEN
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, after, shape)
-      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ', CASE WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, '(')) IS NOT FALSE THEN c.after END, CASE WHEN num_nonnulls(c.after) = 0 THEN NULL WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, '(')) IS NOT FALSE THEN '37ec2c5f4ca93e1b' WHEN 'unreadable' IN (c.after) THEN 'unreadable' ELSE 'too-large' END FROM (SELECT c.match AS id,
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ', CASE WHEN (octet_length(c.after) <= 1000000) IS NOT FALSE THEN c.after END, CASE WHEN coalesce(c.after) IS NULL THEN NULL WHEN (octet_length(c.after) <= 1000000) IS NOT FALSE THEN '37ec2c5f4ca93e1b' ELSE 'too-large' END FROM (SELECT c.match AS id,
         CASE sign(sum(c.step)) WHEN 1 THEN 'INSERT' WHEN -1 THEN 'DELETE' ELSE 'UPDATE' END AS op,
         '"id"'::pg_catalog.text AS key, (array_agg(c.printed) FILTER (WHERE c.step > 0))[array_position(array_agg(c.n) FILTER (WHERE c.step > 0), max(c.n) FILTER (WHERE c.step > 0))] AS after
       FROM (
         SELECT NULL::bigint AS n, NULL::text AS printed, pg_catalog.concat(r.id) COLLATE "C" AS match, -1 AS step FROM old_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb
         UNION ALL
-        SELECT row_number() OVER () AS n, CASE WHEN coalesce(pg_column_size(r."note"), 0)::int8 <= 8192 AND coalesce(pg_column_compression(r."note")) IS NULL THEN concat(ROW(r."id", r."note")) WHEN coalesce(pg_column_size(r."note"), 0)::int8 <= 8008192 AND "postgres_input"."length_postgres_input_golden"(CASE WHEN true THEN r."note" END)::int8 <= 1000000 THEN "postgres_input"."print_postgres_input_golden"(ROW(r."id", r."note")) ELSE 'too-large' END AS printed, pg_catalog.concat(r.id) COLLATE "C" AS match, 1 AS step FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb
+        SELECT row_number() OVER () AS n, concat(ROW(r."id", r."note")) AS printed, pg_catalog.concat(r.id) COLLATE "C" AS match, 1 AS step FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb
       ) c
       GROUP BY c.match
       ) c
-      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 50)
+      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 50) AND NOT EXISTS (SELECT FROM new_rows r WHERE NOT (coalesce(pg_column_size(r."note"), 0)::int8 <= 8192 AND coalesce(pg_column_compression(r."note")) IS NULL))
       ORDER BY c.op <> 'DELETE';
     END IF;
     IF NOT FOUND AND EXISTS (SELECT FROM old_rows) THEN
@@ -46,7 +46,7 @@ BEGIN
         SELECT c.*, (row_number() OVER w - 1) / 100 AS pack, sum(coalesce(octet_length(c.after), 0)) OVER w / 65536 AS part,
           CASE WHEN left(c.key, 1) = '"' THEN c.key END AS shared,
           CASE WHEN octet_length(id) + coalesce(octet_length(key), 0) >= 7900 OR c.shape IN ('too-large', 'unreadable') OR coalesce(octet_length(c.after), 0) >= 65536 THEN row_number() OVER w END AS long
-        FROM (SELECT c.id, c.op, c.key, CASE WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, '(')) IS NOT FALSE THEN c.after END AS after, CASE WHEN num_nonnulls(c.after) = 0 THEN NULL WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, '(')) IS NOT FALSE THEN '37ec2c5f4ca93e1b' WHEN 'unreadable' IN (c.after) THEN 'unreadable' ELSE 'too-large' END AS shape FROM (SELECT c.match AS id,
+        FROM (SELECT c.id, c.op, c.key, CASE WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, '(')) IS NOT FALSE THEN c.after END AS after, CASE WHEN coalesce(c.after) IS NULL THEN NULL WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, '(')) IS NOT FALSE THEN '37ec2c5f4ca93e1b' WHEN 'unreadable' IN (c.after) THEN 'unreadable' ELSE 'too-large' END AS shape FROM (SELECT c.match AS id,
         CASE sign(sum(c.step)) WHEN 1 THEN 'INSERT' WHEN -1 THEN 'DELETE' ELSE 'UPDATE' END AS op,
         '"id"'::pg_catalog.text AS key, (array_agg(c.printed) FILTER (WHERE c.step > 0))[array_position(array_agg(c.n) FILTER (WHERE c.step > 0), max(c.n) FILTER (WHERE c.step > 0))] AS after
       FROM (
@@ -85,7 +85,7 @@ BEGIN
         SELECT c.*, (row_number() OVER w - 1) / 100 AS pack, sum(coalesce(octet_length(c.after), 0)) OVER w / 65536 AS part,
           CASE WHEN left(c.key, 1) = ''"'' THEN c.key END AS shared,
           CASE WHEN octet_length(id) + coalesce(octet_length(key), 0) >= 7900 OR c.shape IN (''too-large'', ''unreadable'') OR coalesce(octet_length(c.after), 0) >= 65536 THEN row_number() OVER w END AS long
-        FROM (SELECT c.id, c.op, c.key, CASE WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, ''('')) IS NOT FALSE THEN c.after END AS after, CASE WHEN num_nonnulls(c.after) = 0 THEN NULL WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, ''('')) IS NOT FALSE THEN (SELECT "postgres_input"."shape_of_postgres_input_golden"(%7$s, ROW(%5$s))::text
+        FROM (SELECT c.id, c.op, c.key, CASE WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, ''('')) IS NOT FALSE THEN c.after END AS after, CASE WHEN coalesce(c.after) IS NULL THEN NULL WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, ''('')) IS NOT FALSE THEN (SELECT "postgres_input"."shape_of_postgres_input_golden"(%7$s, ROW(%5$s))::text
         FROM (SELECT) o LEFT JOIN (SELECT %4$s FROM old_rows r WHERE false) r ON true) WHEN ''unreadable'' IN (c.after) THEN ''unreadable'' ELSE ''too-large'' END AS shape FROM (SELECT %1$s AS id, ''UPDATE'' AS op, %2$s AS key, CASE WHEN %6$s <= 8008192 THEN "postgres_input"."print_postgres_input_golden"(ROW(%4$s)) ELSE ''too-large'' END AS after FROM new_rows r OFFSET 0) c) c WINDOW w AS (ROWS UNBOUNDED PRECEDING)
       ) c
       GROUP BY c.pack, c.op, c.shared, c.long, c.part, c.shape
@@ -99,7 +99,7 @@ BEGIN
         SELECT c.*, (row_number() OVER w - 1) / 100 AS pack, sum(coalesce(octet_length(c.after), 0)) OVER w / 65536 AS part,
           CASE WHEN left(c.key, 1) = ''"'' THEN c.key END AS shared,
           CASE WHEN octet_length(id) + coalesce(octet_length(key), 0) >= 7900 OR c.shape IN (''too-large'', ''unreadable'') OR coalesce(octet_length(c.after), 0) >= 65536 THEN row_number() OVER w END AS long
-        FROM (SELECT c.id, c.op, c.key, CASE WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, ''('')) IS NOT FALSE THEN c.after END AS after, CASE WHEN num_nonnulls(c.after) = 0 THEN NULL WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, ''('')) IS NOT FALSE THEN (SELECT "postgres_input"."shape_of_postgres_input_golden"(%7$s, ROW(%5$s))::text
+        FROM (SELECT c.id, c.op, c.key, CASE WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, ''('')) IS NOT FALSE THEN c.after END AS after, CASE WHEN coalesce(c.after) IS NULL THEN NULL WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, ''('')) IS NOT FALSE THEN (SELECT "postgres_input"."shape_of_postgres_input_golden"(%7$s, ROW(%5$s))::text
         FROM (SELECT) o LEFT JOIN (SELECT %4$s FROM old_rows r WHERE false) r ON true) WHEN ''unreadable'' IN (c.after) THEN ''unreadable'' ELSE ''too-large'' END AS shape FROM (SELECT coalesce(max(c.id) FILTER (WHERE c.step > 0), max(c.id)) AS id,
         CASE sign(sum(c.step)) WHEN 1 THEN ''INSERT'' WHEN -1 THEN ''DELETE'' ELSE ''UPDATE'' END AS op,
         c.key AS key, (array_agg(c.printed) FILTER (WHERE c.step > 0))[array_position(array_agg(c.n) FILTER (WHERE c.step > 0), max(c.n) FILTER (WHERE c.step > 0))] AS after
