@@ -162,7 +162,7 @@ export interface RowData {
   /** The same for small rows, in fewer expressions: to prepare an expression takes as long as to print a row. */
   readonly small: RowSql & { readonly isSmall: string | null };
   /** SQL: a call of the function that returns the expressions of now, with columns that the snapshot does not show if this is true. */
-  present(withUnseen: 'true' | 'false'): string;
+  readonly present: (withUnseen: 'true' | 'false') => string;
 }
 
 export function rowDataOf(
