@@ -36,8 +36,6 @@ export interface Names {
   readonly failedTable: ObjectName;
   /** Changes that were taken out of the log since they failed. */
   readonly parkedTable: ObjectName;
-  /** The shapes that rows of the log name, where the input asks for rows. */
-  readonly shapeTable: ObjectName;
   /** Signs and sends a notification. */
   readonly notifyFunction: ObjectName;
   /** Returns what identifies a row of a table, as SQL expressions. */
@@ -100,7 +98,6 @@ export function namesOf(id: string, schema: string): Names {
     shapeTable: object(shorten(`shape_postgres_input_${id}`)),
     failedTable: object(shorten(`failed_postgres_input_${id}`)),
     parkedTable: object(shorten(`parked_postgres_input_${id}`)),
-    shapeTable: object(shorten(`shape_postgres_input_${id}`)),
     notifyFunction: object(shorten(`notify_postgres_input_${id}`)),
     identityFunction: object(shorten(`identity_postgres_input_${id}`)),
     guardFunction: object(shorten(`guard_postgres_input_${id}`)),
