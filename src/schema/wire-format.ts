@@ -19,7 +19,7 @@
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
-import { type MakeChange, stampOf } from './log-layout.ts';
+import { IN_PLACE_OF_ADDED, type MakeChange, stampOf } from './log-layout.ts';
 import { VERSION } from './migrations.ts';
 import type { ObjectName } from './names.ts';
 
@@ -57,7 +57,8 @@ export const announced = (insert: string): string => `WITH change AS (
     SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
       'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
       'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json, 'version', ${VERSION})::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
-    FROM (SELECT *, ${IS_LONG} OR num_nonnulls(shape, origin, context) > 0 AS long FROM change) c
+    FROM (SELECT ${IN_PLACE_OF_ADDED}) absent,
+      LATERAL (SELECT *, ${IS_LONG} OR num_nonnulls(shape, origin, context) > 0 AS long FROM change) c
     HAVING count(*) > 0`;
 
 /**

@@ -1,4 +1,5 @@
 import { describe, expect, inject, test } from 'vitest';
+import { ADDED_COLUMNS } from '../../src/schema/log-layout.ts';
 import { majorVersion } from '../support/database.ts';
 import { installationOf, setupInstallation } from '../support/setup-installation.ts';
 
@@ -522,6 +523,37 @@ describe('transactions', () => {
     await database.query('INSERT INTO t VALUES (2)');
     expect(await changes()).toEqual(['INSERT t 2']);
   });
+});
+
+test('logs into a log that is still without the columns of version 4, whether the reader is asleep or awake', async () => {
+  const { database, names, changes } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY, v int)');
+  await database.query(
+    `ALTER TABLE ${names.logTable.sql} ${ADDED_COLUMNS.map((column) => `DROP COLUMN ${column}`).join(', ')}`,
+  );
+  const reader = await database.client();
+  for (const isAsleep of [false, true]) {
+    if (isAsleep) await reader.query('SELECT pg_advisory_lock($1)', [names.sleepKey]);
+    await database.query(`
+      INSERT INTO t VALUES (1), (2); UPDATE t SET v = 1 WHERE id = 1; UPDATE t SET v = 2; UPDATE t SET id = 3 WHERE id = 1; DELETE FROM t;
+      INSERT INTO t SELECT generate_series(1, 60); TRUNCATE t`);
+    expect((await changes()).filter((change) => !/^INSERT t ([4-9]|\d\d)$/.test(change)).toSorted()).toEqual(
+      [
+        'INSERT t 1',
+        'INSERT t 2',
+        'UPDATE t 1',
+        'UPDATE t 1',
+        'UPDATE t 2',
+        'DELETE t 1',
+        'INSERT t 3',
+        'DELETE t 2',
+        'DELETE t 3',
+        'INSERT t 1',
+        'INSERT t 2',
+        'INSERT t 3',
+        'TRUNCATE t *',
+      ].toSorted(),
+    );
+  }
 });
 
 test('a trigger takes no subtransaction, which would use up a transaction id for each statement', async () => {

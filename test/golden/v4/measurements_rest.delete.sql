@@ -30,7 +30,8 @@ BEGIN
     SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
       'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
       'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json, 'version', 4)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
-    FROM (SELECT *, octet_length(id) + coalesce(octet_length(key), 0) >= 7900 OR num_nonnulls(shape, origin, context) > 0 AS long FROM change) c
+    FROM (SELECT NULL::text AS before, NULL::text AS after, NULL::text AS shape, NULL::text AS origin, NULL::text AS context) absent,
+      LATERAL (SELECT *, octet_length(id) + coalesce(octet_length(key), 0) >= 7900 OR num_nonnulls(shape, origin, context) > 0 AS long FROM change) c
     HAVING count(*) > 0 INTO body;
     ELSE
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
