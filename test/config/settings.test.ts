@@ -241,16 +241,18 @@ test('an id is the name with every - turned into _', () => {
 
 describe('the options of handle', () => {
   test('have defaults', () => {
-    expect(parseHandleOptions({})).toEqual({ ack: 'auto', reconnect: null });
+    expect(parseHandleOptions({})).toEqual({ ack: 'auto', reconnect: null, slowAfter: 60_000 });
     const { signal } = new AbortController();
     expect(parseHandleOptions({ signal, ack: undefined, reconnect: true })).toEqual({
       signal,
       ack: 'auto',
       reconnect: { minDelay: 100, maxDelay: 10_000 },
+      slowAfter: 60_000,
     });
     expect(parseHandleOptions({ ack: 'manual', reconnect: { maxDelay: 500 } })).toEqual({
       ack: 'manual',
       reconnect: { minDelay: 100, maxDelay: 500 },
+      slowAfter: 60_000,
     });
     expect(parseHandleOptions({ reconnect: false }).reconnect).toBe(null);
   });
