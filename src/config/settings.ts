@@ -131,7 +131,7 @@ const processSchema = strict({
 
 const nackSchema = strict({
   delay: z.int().min(0).max(MAX_MILLISECONDS).optional(),
-  error: z.unknown(),
+  error: z.unknown().optional(),
 } satisfies Record<keyof NackOptions, z.ZodType>);
 
 const parkedSchema = strict({

@@ -77,6 +77,9 @@ export class LaneDelivery implements Sink {
   #kept: Ticket | null = null;
   #isStopped = false;
   #hadDropped = false;
+  readonly #cleared: LoggedChange[] = [];
+  readonly #forgotten: LoggedChange[] = [];
+  #writing: NodeJS.Immediate | null = null;
   readonly dropped: DroppedChanges;
 
   constructor(options: LaneDeliveryOptions) {
@@ -97,8 +100,8 @@ export class LaneDelivery implements Sink {
   }
 
   /**
-   * What is known when the term begins. `suspected`: how many of the changes that come first are suspected, because the term before ended
-   * without grace; null if nobody is.
+   * What is known when the term begins. `suspected`: the weight of the changes that come first and are suspected, because the term before ended
+   * without grace; null if nobody ever is.
    */
   begin(failures: readonly Failure[], suspected: number | null): void {
     const now = performance.now();
@@ -283,8 +286,7 @@ export class LaneDelivery implements Sink {
     this.#release(held);
     const wasSuspected = this.#suspects?.end(ticket) ?? false;
     const logged = loggedOf(ticket.change);
-    if (logged && (this.#known.delete(logged.sequence) || wasSuspected))
-      this.#write(this.#options.failures().forget([logged]));
+    if (logged && (this.#known.delete(logged.sequence) || wasSuspected)) this.#note(this.#forgotten, logged);
     this.#lanes.finish(ticket);
     this.#options.ready();
   }
@@ -299,7 +301,7 @@ export class LaneDelivery implements Sink {
     notify('retrying', { sequence, location, id, attempt, delay, error });
     if (!logged) return;
     const written = failures.fail(logged, { error: textOf(error), delay, attempts: attempt });
-    if (this.#suspects?.end(ticket)) this.#write(failures.clear([logged]));
+    if (this.#suspects?.end(ticket)) this.#note(this.#cleared, logged);
     this.#options.ready();
     await written;
   }
@@ -307,7 +309,7 @@ export class LaneDelivery implements Sink {
   /** The event comes again after `delay` milliseconds, and has not failed. */
   again(held: Held, delay: number): void {
     const logged = this.#putBack(held, delay, held.event.attempt - 1);
-    if (logged && this.#suspects?.end(held.ticket)) this.#write(this.#options.failures().clear([logged]));
+    if (logged && this.#suspects?.end(held.ticket)) this.#note(this.#cleared, logged);
     this.#options.ready();
   }
 
@@ -356,8 +358,23 @@ export class LaneDelivery implements Sink {
     if (this.#inHand.size === 0) this.#emptied.wake();
   }
 
-  #write(written: Promise<void>): void {
-    written.catch((error: unknown) => this.#failed(error));
+  /** What ends in one turn of the event loop is written together. */
+  #note(list: LoggedChange[], change: LoggedChange): void {
+    list.push(change);
+    this.#writing ??= setImmediate(() => void this.#writeNotes());
+  }
+
+  async #writeNotes(): Promise<void> {
+    this.#writing = null;
+    const failures = this.#options.failures();
+    try {
+      await Promise.all([
+        failures.clear(this.#cleared.splice(0)),
+        failures.forget(this.#forgotten.splice(0)),
+      ]);
+    } catch (error) {
+      this.#failed(error);
+    }
   }
 
   /** Without the lease nothing can be written, and the term is ending. */
@@ -382,6 +399,7 @@ export class LaneDelivery implements Sink {
 
   /** Takes back the deaths that are counted: this process lives. */
   async acquit(): Promise<void> {
+    await this.#writeNotes();
     const counted = this.#suspects?.counted ?? [];
     if (counted.length > 0) await this.#options.failures().clear(counted);
   }

@@ -51,6 +51,8 @@ interface Lane extends Line {
   readonly key: string;
   /** Whether a change of the lane is ready, in hand, waits for its time, or for the DELETEs of its statement. */
   isBusy: boolean;
+  /** Its change that waits for its time in memory. */
+  timed: { readonly ticket: Ticket; readonly timer: NodeJS.Timeout } | null;
 }
 
 interface Table extends Line {
@@ -236,7 +238,13 @@ export class Lanes {
     const ticket = new Ticket(failed.change, lane, null, null);
     ticket.notBefore = notBefore;
     if (!lane.isBusy || failed.lane === lane) return this.#wait(ticket, lane, notBefore);
-    // The consumer had several changes of the key in hand, and another one has failed before.
+    // The consumer had several changes of the key in hand, and another one has failed before. The earlier change comes first.
+    if (lane.timed && isBefore(ticket.change, lane.timed.ticket.change)) {
+      clearTimeout(lane.timed.timer);
+      this.#timers.delete(lane.timed.timer);
+      lane.waiting.unshift(lane.timed.ticket);
+      return this.#wait(ticket, lane, notBefore);
+    }
     const place = lane.waiting.findIndex(({ change }) => isBefore(ticket.change, change));
     lane.waiting.splice(place < 0 ? lane.waiting.length : place, 0, ticket);
     this.#weight += ticket.change.weight;
@@ -252,11 +260,13 @@ export class Lanes {
     const delay = Math.min(Math.max(notBefore - performance.now(), 0), MAX_DELAY);
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
+      if (lane) lane.timed = null;
       if (isKept) this.#ready.push(ticket);
       else this.#advance(lane);
       this.#options.changed();
     }, delay);
     this.#timers.add(timer);
+    if (lane) lane.timed = isKept ? { ticket, timer } : null;
   }
 
   /** The lane's change is over. */
@@ -426,7 +436,7 @@ export class Lanes {
   #laneOf(change: Change): Lane {
     const key = this.#options.keyOf(change);
     let lane = this.#lanes.get(key);
-    if (!lane) this.#lanes.set(key, (lane = { key, waiting: [], from: null, isBusy: false }));
+    if (!lane) this.#lanes.set(key, (lane = { key, waiting: [], from: null, isBusy: false, timed: null }));
     return lane;
   }
 

@@ -1,8 +1,8 @@
 /**
  * Finds the change whose handler kills its process, by an exit, by memory, or by a loop until the lease is lost.
  *
- * The process leaves no word of what it had in hand. So after a term that ended without grace, as many changes as it can have had in hand are
- * suspected. A death is counted for suspects before they are handed out, all of a group in one statement, and taken back when their handler has
+ * The process leaves no word of what it had in hand. So after a term that ended without grace, the changes that come first are suspected: as many as
+ * it can have had in hand, or have handled without having written that. A death is counted for suspects before they are handed out, all of a group in one statement, and taken back when their handler has
  * ended. Nothing else is in hand meanwhile. Whoever dies leaves the count, and the next term hands those with the most deaths out first, in
  * smaller groups: from the fourth time on, one at a time. So the last two deaths are counted for the guilty change alone, and after five it is parked.
  */
@@ -14,7 +14,7 @@ export const MAX_DEATHS = 5;
 
 export interface SuspectsOptions {
   readonly concurrency: number;
-  /** How many changes are suspected that no death was counted for yet: those that come first. */
+  /** The weight of the changes that are suspected although no death was counted for them yet: those that come first. */
   readonly first: number;
   readonly failures: Failures;
   /** Called when suspects may be handed out. */
@@ -59,7 +59,7 @@ export class Suspects {
   /** Whether the change is suspected: if so, it is kept until its group is handed out. Changes announced by hand are in no log. */
   keep(ticket: Ticket, deaths: number): boolean {
     if (ticket.change.sequence === null || (deaths === 0 && this.#first === 0)) return false;
-    if (deaths === 0) this.#first--;
+    if (deaths === 0) this.#first = Math.max(0, this.#first - ticket.change.weight);
     this.#waiting.push({ ticket, deaths });
     return true;
   }

@@ -43,6 +43,9 @@ export type Ending = (typeof ENDINGS)[number];
 export const harsher = (one: Ending | null, other: Ending): Ending =>
   one !== null && ENDINGS.indexOf(one) > ENDINGS.indexOf(other) ? one : other;
 
+/** The weight of changes that may have been handled, and come again because that was not written when the process died. */
+const UNWRITTEN = 1000;
+
 export interface TermOptions {
   readonly settings: Settings;
   readonly names: Names;
@@ -198,7 +201,7 @@ export class Term {
     if (!(this.#delivery instanceof LaneDelivery)) return;
     const { failures } = this.#capture;
     if (concurrency !== null) {
-      this.#delivery.begin(await failures.load(), lease.wasReleased ? 0 : 2 * concurrency);
+      this.#delivery.begin(await failures.load(), lease.wasReleased ? 0 : UNWRITTEN + concurrency);
       return;
     }
     // Whoever acknowledges by hand need not have the tables of failures, until the first nack().

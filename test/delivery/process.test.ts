@@ -242,3 +242,50 @@ test('tells of a handler that takes long', async () => {
   open();
   await until(() => done.length === 1);
 });
+
+test('a slow row does not stop others, however many of its events wait', async () => {
+  const { database, make, backlog } = await setup();
+  const input = await make();
+  const isActive = active(input);
+  const { open, opened } = gate();
+  let others = 0;
+  const { begun, done, most } = record(
+    input,
+    async ({ id }) => {
+      if (id === '1') await opened;
+      else others++;
+    },
+    { concurrency: 8 },
+  );
+  await database.query(`
+    CREATE PROCEDURE change_often(count int) LANGUAGE plpgsql AS $$
+    BEGIN
+      FOR i IN 1..count LOOP
+        UPDATE items SET n = i WHERE id = 1;
+        IF i % 100 = 0 THEN COMMIT; END IF;
+      END LOOP;
+    END $$`);
+  await isActive;
+  await database.query('INSERT INTO items VALUES (1, 0)');
+  await until(() => begun.length === 1);
+  await database.query('CALL change_often(100000)');
+  await database.query('INSERT INTO items SELECT n, 0 FROM generate_series(2, 5001) n');
+  await until(
+    () => others === 5000,
+    60_000,
+    () => `${others} others`,
+  );
+  expect(begun.filter(({ id }) => id === '1')).toHaveLength(1);
+  open();
+  await until(
+    () => done.length === 105_001,
+    120_000,
+    () => `${done.length} done`,
+  );
+  const sequences = begun.filter(({ id }) => id === '1').map(({ sequence }) => BigInt(sequence!));
+  expect(sequences).toHaveLength(100_001);
+  for (let i = 1; i < sequences.length; i++) expect(sequences[i]! > sequences[i - 1]!).toBe(true);
+  expect(most.running).toBeLessThanOrEqual(8);
+  await input.close();
+  expect(await backlog()).toBe(0);
+}, 200_000);
