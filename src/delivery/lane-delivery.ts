@@ -79,7 +79,7 @@ export class LaneDelivery implements Sink {
   #hadDropped = false;
   readonly #cleared: LoggedChange[] = [];
   readonly #forgotten: LoggedChange[] = [];
-  #writing: NodeJS.Immediate | null = null;
+  #isWriting = false;
   readonly dropped: DroppedChanges;
 
   constructor(options: LaneDeliveryOptions) {
@@ -361,11 +361,13 @@ export class LaneDelivery implements Sink {
   /** What ends in one turn of the event loop is written together. */
   #note(list: LoggedChange[], change: LoggedChange): void {
     list.push(change);
-    this.#writing ??= setImmediate(() => void this.#writeNotes());
+    if (this.#isWriting) return;
+    this.#isWriting = true;
+    setImmediate(() => void this.#writeNotes());
   }
 
   async #writeNotes(): Promise<void> {
-    this.#writing = null;
+    this.#isWriting = false;
     const failures = this.#options.failures();
     try {
       await Promise.all([

@@ -152,7 +152,9 @@ export class Term {
 
   /** The consumer is done with an event of this term, which a transaction of its own has acknowledged. */
   settle(seq: string): void {
-    this.#delivery.settle(this.#capture.numberOf(seq));
+    const number = this.#capture.numberOf(seq);
+    if (this.#delivery instanceof LaneDelivery) this.#delivery.settle(number, 'transaction');
+    else this.#delivery.settle(number);
   }
 
   /** The consumer wants an event of this term again, later. Resolves when that is written. */
