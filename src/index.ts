@@ -18,7 +18,7 @@ export type {
 export type { Installation, UnwatchableTable } from './api/installation.ts';
 export type { InputState, InputStatus } from './api/status.ts';
 export { type ErrorCode, PostgresInputError } from './api/errors.ts';
-export type { LifecycleEvents } from './api/lifecycle-events.ts';
+export type { FailedEvent, LifecycleEvents } from './api/lifecycle-events.ts';
 export {
   type Event,
   type Input,

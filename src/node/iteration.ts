@@ -1,12 +1,12 @@
 /**
- * One handle(): a queue for the consumer, and behind it one life of a node after the other (one, unless it is to
+ * One handle() or process(): a consumer of events, and behind it one life of a node after the other (one, unless it is to
  * reconnect), until the iteration is ended or a life fails for good.
  *
  *   iteration.end(how) -> life.end(how) -> term.end(how)
  *
  * An ending goes down this way at once, and comes back up as `done`: when the term has released the lease and the life has closed its
- * connections, the consumer is told. What each ending does is told in term.ts. An iteration ends gracefully after close(). It is
- * dropped when the consumer leaves the loop, when its signal aborts, or when the input is disposed.
+ * connections, the consumer is told. What each ending does is told in term.ts. An iteration ends gracefully after close(), and when the signal of
+ * process() aborts. It is dropped when the consumer leaves the loop, when the signal of handle() aborts, or when the input is disposed.
  */
 import { PostgresInputError } from '../api/errors.ts';
 import type { Notify } from '../api/lifecycle-events.ts';

@@ -13,9 +13,9 @@
  * | waits for what is in hand and for callers' transactions |         | yes      |         |      |
  * | renews the lease, writes acknowledgements               | yes     | yes      | yes     |      |
  *
- * - Graceful: close() was called, or the node failed and its session is alive, as with garbage on the channel. The waiting
- *   takes no longer than the lease's duration.
- * - Dropped: the consumer left the loop, its signal aborted, or the input was disposed. What was acknowledged so far is written.
+ * - Graceful: close() was called, the signal of process() aborted, or the node failed and its session is alive, as with garbage on the
+ *   channel. The waiting takes no longer than the lease's duration, or than `drainTimeout`; then the handlers' signal aborts.
+ * - Dropped: the consumer left the loop, the signal of handle() aborted, or the input was disposed. What was acknowledged so far is written.
  * - Lost: another node may hold the lease (a renewal found so, or the trust ran out), or the session is gone.
  *
  * The last steps are the same for all: the renewals stop, the lease is released if it is still held, and the term is as if it
