@@ -127,6 +127,8 @@ export class ChangeLog {
 
   /** The weight of a row of the last page, on average. */
   #perRow = 1;
+  /** The same of the last page that was read again. */
+  #perEarlierRow = 1;
   readonly #unpacker = new Unpacker(changeOf);
 
   /**
@@ -194,7 +196,7 @@ export class ChangeLog {
     const complete = this.#complete;
     const snapshot = pass?.snapshot ?? complete?.snapshot;
     if (!snapshot || !began || !complete) return { changes: [], upto: null };
-    const limit = Math.ceil(wanted / this.#perRow);
+    const limit = Math.ceil(wanted / this.#perEarlierRow);
     const values = [
       snapshot.text,
       (pass ?? complete).start.drawn,
@@ -225,6 +227,7 @@ export class ChangeLog {
       this.#unpacker.unpack(row, changes);
       weight += weightOf(row);
     });
+    if (rows > 0) this.#perEarlierRow = weight / rows;
     await this.#shapes?.resolve(changes);
     if (weight < wanted && rows < limit && milestone === null) return { changes, upto: null };
     const read = BigInt(changes.at(-1)?.sequence ?? 0);
