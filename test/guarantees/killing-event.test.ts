@@ -31,7 +31,7 @@ test.concurrent.each([
       const start = () => {
         const node = spawnNode<KilledReport>(new URL('../support/killed-node.ts', import.meta.url), {
           args: [JSON.stringify(setup)],
-          env: by === 'memory' ? { NODE_OPTIONS: '--max-old-space-size=64' } : {},
+          env: by === 'memory' ? { NODE_OPTIONS: '--max-old-space-size=128' } : {},
         });
         nodes.push(node);
         void follow(node).catch(reject);
