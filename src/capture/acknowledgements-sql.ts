@@ -9,6 +9,7 @@ export interface AcknowledgementsSql {
   readonly unpack: Statement;
   readonly acknowledgeUnlocked: Statement;
   readonly acknowledgeInTransaction: Statement;
+  readonly left: Statement;
   readonly callersEnded: Statement;
 }
 
@@ -96,6 +97,15 @@ AND EXISTS (
   SELECT FROM ${lockTable.sql} WHERE resource OPERATOR(pg_catalog.=) ${LEASE_RESOURCE} AND token OPERATOR(pg_catalog.=) $2
 )
 RETURNING 1 OPERATOR(pg_catalog./) (size IS NULL)::int`,
+  },
+  /** $1: sequences. Returns those that are in the log, and whether no transaction has them. It needs the right to UPDATE. */
+  left: {
+    name: 'log_left',
+    text: `
+WITH free AS MATERIALIZED (
+  SELECT seq FROM ${logTable.sql} WHERE seq = ANY ($1::bigint[]) FOR KEY SHARE SKIP LOCKED
+)
+SELECT seq, EXISTS (SELECT FROM free WHERE free.seq = log.seq) AS free FROM ${logTable.sql} log WHERE seq = ANY ($1::bigint[])`,
   },
   /**
    * Whether no caller's transaction that has acknowledged is open. Such a transaction keeps its locks on both tables: the log's for

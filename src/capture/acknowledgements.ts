@@ -51,6 +51,10 @@ export class Acknowledgements {
   #sql: AcknowledgementsSql;
   readonly #names: Names;
   #gathering: Batch = { sequences: [], waiting: [] };
+  /** What the statement under way deletes. */
+  #deleting: readonly string[] = [];
+  readonly #asking = new Set<string>();
+  #asked: Promise<ReadonlyMap<string, boolean>> | null = null;
   #isAcknowledging = false;
   /** Whether another transaction had some of the changes that were acknowledged last. */
   #isContended = false;
@@ -88,6 +92,11 @@ export class Acknowledgements {
     return this.#acknowledged(null);
   }
 
+  /** What is acknowledged and perhaps not deleted yet. */
+  get pending(): ReadonlySet<string> {
+    return new Set([...this.#deleting, ...this.#gathering.sequences]);
+  }
+
   #acknowledged(sequence: string | null): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#gathering.waiting.push({ sequence, resolve, reject });
@@ -115,6 +124,7 @@ export class Acknowledgements {
         for (const { reject } of waiting) reject(error);
         if ((error as { code?: string }).code !== 'ERR_LEASE_LOST') this.#fail(error);
       }
+      this.#deleting = [];
       if (this.#isContended) await delay(RETRY);
     }
     this.#isAcknowledging = false;
@@ -152,6 +162,35 @@ export class Acknowledgements {
     const [held] = await this.#session.query<{ locked: string[] }>(this.#sql.acknowledgeUnlocked, values);
     if (!held) throw leaseLost();
     return held.locked;
+  }
+
+  /**
+   * Whether a change is gone that a caller's transaction has acknowledged: the transaction has committed. Resolves when the transaction has ended.
+   * @throws {PostgresInputError} ERR_CONNECTION_LOST
+   */
+  async isGone(sequence: string): Promise<boolean> {
+    for (;;) {
+      const left = await this.#left(sequence);
+      if (left !== 'locked') return left === 'gone';
+      await delay(RETRY);
+    }
+  }
+
+  /** All changes that are asked for in one turn of the event loop go together. */
+  async #left(sequence: string): Promise<'gone' | 'free' | 'locked'> {
+    this.#asked ??= (async () => {
+      await setImmediate();
+      const sequences = [...this.#asking];
+      this.#asking.clear();
+      this.#asked = null;
+      const rows = await this.#session.query<{ seq: string; free: boolean }>(this.#sql.left, [
+        array(sequences),
+      ]);
+      return new Map(rows.map(({ seq, free }) => [seq, free]));
+    })();
+    this.#asking.add(sequence);
+    const free = (await this.#asked).get(sequence);
+    return free === undefined ? 'gone' : free ? 'free' : 'locked';
   }
 
   /** Resolves when no caller's transaction that acknowledges is open, after `limit` milliseconds, or on abort. */

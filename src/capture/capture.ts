@@ -23,6 +23,8 @@ export interface Capture {
   onRedriven(): void;
   /** To be called with every renewal of the lease, and with the share of the server's notification queue that is in use. */
   onRenewal(queueUsage: number): void;
+  /** To be called when the sink has dropped changes, or wants them. */
+  readAgain(): void;
   readonly acknowledgements: Acknowledgements;
   readonly failures: Failures;
   /** The number under which the log has the change of a public sequence, whose number is given. */
@@ -44,6 +46,7 @@ export function beginTerm(options: CaptureOptions): Capture {
     onMarker: (marker) => reader.onMarker(marker),
     onRedriven: () => reader.onRedriven(),
     onRenewal: (queueUsage) => void reader.onRenewal(queueUsage).catch(fail),
+    readAgain: () => reader.readAgain(),
     acknowledgements: new Acknowledgements(session, names, hold, fail),
     failures: new FailureTable(session, names, hold, (number) => reader.redriven.forget(number)),
     numberOf: (seq) => reader.redriven.numberOf(seq),

@@ -145,6 +145,11 @@ export class Reader {
     this.#sleeping.onMarker(marker);
   }
 
+  /** To be called when the sink has dropped changes, or wants them. */
+  readAgain(): void {
+    this.#sleeping.readAgain();
+  }
+
   /** To be called with every renewal of the lease, and with the share of the server's notification queue that is in use. */
   async onRenewal(queueUsage: number): Promise<void> {
     this.#sleeping.onQueueUsage(queueUsage);

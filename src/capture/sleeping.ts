@@ -116,7 +116,7 @@ export class Sleeping {
 
   /** Falls asleep, if that is possible, and sleeps. Afterwards the reader is awake. Returns whether it was asleep. */
   async sleep(signal: AbortSignal): Promise<boolean> {
-    if (!this.#options.passes.hasRoom || this.#queueIsFilling || signal.aborted) return false;
+    if (this.#options.passes.isBehind || this.#queueIsFilling || signal.aborted) return false;
     if (!(await this.#tryLock())) return false;
     const isAsleep = await this.#fallAsleep(signal);
     while (this.#isAsleep && !signal.aborted) {
@@ -138,6 +138,11 @@ export class Sleeping {
     if (!this.#locked) return;
     this.#locked = false;
     await this.#options.session.query(unlock, [this.#options.names.sleepKey]);
+  }
+
+  /** To be called when the log has to be read again: it wakes up, or ends a pause between two passes. */
+  readAgain(): void {
+    this.#stopTaking();
   }
 
   onAnnouncement(announcement: Announcement): void {
