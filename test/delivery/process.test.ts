@@ -103,7 +103,9 @@ test('an event whose handler fails comes again as the next attempt, and only its
   const retrying: unknown[] = [];
   input.on('retrying', (failure) => retrying.push(failure));
   const { begun, done } = record(input, (event) => {
-    if (event.id === '1' && event.operation === 'create' && event.attempt < 3) throw new Error('not yet');
+    const isOtherDone = done.some(({ id }) => id === '2');
+    if (event.id === '1' && event.operation === 'create' && !(event.attempt > 2 && isOtherDone))
+      throw new Error('not yet');
   });
   await isActive;
   await database.query('INSERT INTO items VALUES (1, 0)');
@@ -112,9 +114,12 @@ test('an event whose handler fails comes again as the next attempt, and only its
   await until(() => done.length === 3);
   const of = (id: string) =>
     begun.filter((event) => event.id === id).map(({ operation, attempt }) => `${operation} ${attempt}`);
-  expect(of('1')).toEqual(['create 1', 'create 2', 'create 3', 'update 1']);
+  const creates = of('1').slice(0, -1);
+  expect(creates.length).toBeGreaterThan(2);
+  expect(creates).toEqual(creates.map((_, i) => `create ${i + 1}`));
+  expect(of('1').at(-1)).toBe('update 1');
   expect(done[0]!.id).toBe('2');
-  expect(retrying).toMatchObject([
+  expect(retrying.slice(0, 2)).toMatchObject([
     { id: '1', location: 'items', attempt: 1, sequence: begun[0]!.sequence },
     { id: '1', attempt: 2 },
   ]);
