@@ -178,10 +178,9 @@ export class Discovery {
 
   async #compare(session: Session, planner: Planner, signal: AbortSignal): Promise<Installation> {
     const found = await plan(session, this.#settings, this.#names, planner);
-    const { steps, differences, watched, unwatchable, publishedBy } = found;
+    const { steps, differences, watched, unwatchable, remarks } = found;
     if (differences.length > 0) this.#afterInstalled.push(['optionsDiffer', differences]);
-    const published = publishedBy && { publishedBy };
-    if (steps.length === 0) return { watched, unwatchable, pending: [], ...published };
+    if (steps.length === 0) return { watched, unwatchable, pending: [], ...remarks };
     if (this.#settings.install) {
       const spacing = this.#spacing;
       return install(session, this.#settings, this.#names, {
@@ -198,6 +197,6 @@ export class Discovery {
           'that `plan` prints',
       );
     }
-    return { watched, unwatchable, pending: steps.flatMap((step) => step.table ?? []), ...published };
+    return { watched, unwatchable, pending: steps.flatMap((step) => step.table ?? []), ...remarks };
   }
 }
