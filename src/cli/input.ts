@@ -76,6 +76,25 @@ export function givenInput({ values, connectionString, io }: Call, name = values
   };
 }
 
+/**
+ * For a command that works on every input of the database: an option that describes one would be ignored.
+ * @throws {UsageError}
+ */
+export function refuseInputOptions(values: Call['values'], message: (option: string) => string): void {
+  const options = [
+    'name',
+    'schemas',
+    'include',
+    'exclude',
+    'operation',
+    'notifications',
+    'internal-schema',
+    'lock-timeout',
+  ] as const;
+  const one = options.find((option) => values[option] !== undefined);
+  if (one !== undefined) throw new UsageError(message(`--${one}`));
+}
+
 /** Runs `task` on a connection of its own. */
 export async function inSession<Result>(
   settings: Settings,
