@@ -2,6 +2,7 @@
  * The input: what an orchestrator gets. It owns the state, the lifecycle events and the counts.
  *
  *   idle --handle()--> standby <-> active --end of the loop, failure--> idle
+ *   any of the three --with `reconnect`, the database goes away--> reconnecting --> standby
  *   any --close()--> closed
  *
  * An idle input holds nothing: no connection, no timer. Each handle() is an iteration (node/iteration.ts). All its parts tell the
@@ -86,7 +87,10 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     this.#names = names;
   }
 
-  /** `idle`: not handling. `standby`: another node is active. `active`: this one is. `closed`: for good. */
+  /**
+   * `idle`: not handling, or not joined yet. `standby`: another node is active. `active`: this one is. `reconnecting`: the database is away.
+   * `closed`: for good.
+   */
   get state(): InputState {
     return this.#state;
   }
@@ -325,13 +329,10 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
         return;
       case 'standby':
       case 'active':
+      case 'reconnecting':
       case 'closed':
         this.#become(notice);
         return;
-      case 'reconnecting':
-        // Its listeners hear of `standby` when the node has joined again and waits for the lease.
-        if (this.#state !== 'closed') this.#state = 'standby';
-        break;
       case 'installed':
         if (JSON.stringify(notice[1]) === JSON.stringify(this.#installation)) return;
         this.#installation = notice[1];

@@ -1,7 +1,10 @@
 import type { Installation } from './installation.ts';
 
-/** What an input is doing. */
-export type InputState = 'idle' | 'standby' | 'active' | 'closed';
+/**
+ * What an input is doing. `idle`: not handling, or not joined yet. `standby`: it waits for the lease. `active`: it hands out events.
+ * `reconnecting`: the database is away, and the node tries to join again. `closed`: for good.
+ */
+export type InputState = 'idle' | 'standby' | 'active' | 'reconnecting' | 'closed';
 
 /** The part of the status that any node can read. */
 export interface SharedStatus {
