@@ -99,7 +99,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
       patience: settings.lease.duration,
       installs: settings.install,
       secrets,
-      look: () => this.#readMetrics(),
+      look: (signal) => this.#readMetrics(signal),
     });
     this.#log = settings.logger ? new Log(settings.logger, this.id, secrets) : null;
   }
@@ -284,8 +284,17 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     return { ...shared, inFlight: inHand, handedOut, acknowledged, redelivered, blockedKeys };
   }
 
-  #readMetrics() {
-    return withSession(this.#settings, (session) => readMetrics(session, this.#names));
+  #readMetrics(signal?: AbortSignal) {
+    return withSession(this.#settings, async (session) => {
+      const letGo = () => session.destroy();
+      signal?.throwIfAborted();
+      signal?.addEventListener('abort', letGo);
+      try {
+        return await readMetrics(session, this.#names);
+      } finally {
+        signal?.removeEventListener('abort', letGo);
+      }
+    });
   }
 
   /**
@@ -352,7 +361,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     this.#hear('closed');
     const ended = iteration?.end('graceful');
     if (!iteration?.consumer.mustPull) await ended;
-    await this.#health.settled();
+    await this.#health.close();
   }
 
   /** Closes at once: what is in hand comes again. */

@@ -31,8 +31,8 @@ export interface HealthOptions {
   readonly installs: boolean;
   /** What no message may show. */
   readonly secrets: readonly string[];
-  /** Looks into the database. */
-  readonly look: () => Promise<SharedMetrics>;
+  /** Looks into the database. Lets go when `signal` aborts. */
+  readonly look: (signal: AbortSignal) => Promise<SharedMetrics>;
 }
 
 type Finding = readonly [status: HealthCheck['status'], message: string];
@@ -55,6 +55,7 @@ export class NodeHealth {
   #looks: SharedMetrics[] = [];
   #lookFailure: unknown = null;
   #looking: Promise<void> | null = null;
+  readonly #open = new AbortController();
   #nextLook = -Infinity;
 
   constructor(options: HealthOptions) {
@@ -148,15 +149,16 @@ export class NodeHealth {
     return { status: has('error') ? 'error' : has('warn') ? 'warn' : 'ok', checks };
   }
 
-  /** Resolves when no look is under way. */
-  async settled(): Promise<void> {
+  /** To be called when the input is closed. Cuts a look short, and resolves when that has let go. */
+  async close(): Promise<void> {
+    this.#open.abort();
     await this.#looking;
   }
 
   async #look(): Promise<void> {
     const began = performance.now();
     try {
-      const found = await this.#options.look();
+      const found = await this.#options.look(this.#open.signal);
       this.#looks = [found, ...this.#looks].slice(0, GROWING_LOOKS + 1);
       this.#lookFailure = null;
     } catch (failure) {

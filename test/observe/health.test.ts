@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { PostgresInputError } from '../../src/api/errors.ts';
 import type { Health, HealthCheck, SharedMetrics } from '../../src/api/status.ts';
-import { type PostgresInput } from '../../src/index.ts';
+import type { PostgresInput, PostgresInputOptions } from '../../src/index.ts';
 import { NodeHealth } from '../../src/observe/health.ts';
 import { namesOf } from '../../src/schema/names.ts';
 import { Consumer, reaches } from '../support/consumer.ts';
@@ -11,6 +11,8 @@ import { connections, setupInputs } from '../support/setup-inputs.ts';
 import { until } from '../support/until.ts';
 
 const CALM: SharedMetrics = { backlog: 0, oldestAgeSeconds: null, retrying: 0, parked: 0 };
+
+const turn = () => new Promise(setImmediate);
 
 /** The checks that are not ok, by their names. */
 const amiss = ({ checks }: Health) =>
@@ -46,7 +48,7 @@ describe('from the facts', () => {
       vi.advanceTimersByTime(10_000);
       found.next = next instanceof Error ? next : { ...CALM, ...next };
       health.report('active');
-      await health.settled();
+      await turn();
       return health.report('active');
     };
     return { health, found, after };
@@ -68,7 +70,7 @@ describe('from the facts', () => {
     expect(found.looks).toBe(0);
     health.report('active');
     health.report('active');
-    await health.settled();
+    await turn();
     vi.advanceTimersByTime(9999);
     health.report('active');
     expect(found.looks).toBe(1);
@@ -171,7 +173,7 @@ describe('of a node', () => {
   async function setup() {
     const fixture = await setupInputs();
     onTestFinished(() => fixture[Symbol.asyncDispose]());
-    return { database: fixture.database, make: () => fixture.input() };
+    return { database: fixture.database, make: (options?: PostgresInputOptions) => fixture.input(options) };
   }
 
   const statuses = (...inputs: PostgresInput[]) => inputs.map((input) => input.health().status);
@@ -214,6 +216,24 @@ describe('of a node', () => {
     await events.return!();
     await input.close();
     await until(async () => (await connections(database)) === 0);
+  });
+
+  test('a look that takes long does not keep close() waiting', async () => {
+    const { database, make } = await setup();
+    const input = await make({ lease: { duration: 600_000, renewInterval: 200_000 } });
+    void new Consumer(input);
+    await reaches(input, 'active');
+    const client = await database.client();
+    await client.query('BEGIN; LOCK TABLE postgres_input.parked_postgres_input_test_input');
+    input.health();
+    await until(async () => {
+      const waiting = await database.query(`SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+        AND datname = current_database() AND application_name LIKE 'dapper-postgres-input%'`);
+      return waiting.length > 0;
+    });
+    await input.close();
+    expect(input.health().status).toBe('error');
+    await client.query('COMMIT');
   });
 
   test.each(['standby', 'active'] as const)(
