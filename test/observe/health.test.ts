@@ -77,6 +77,13 @@ describe('from the facts', () => {
     vi.advanceTimersByTime(1);
     health.report('active');
     expect(found.looks).toBe(2);
+    await turn();
+    health.hear([
+      'parked',
+      { sequence: '1', location: 'items', id: '1', attempts: 1, error: new Error('no route') },
+    ]);
+    health.report('active');
+    expect(found.looks).toBe(3);
   });
 
   test('an old change, and one that is not', async () => {
