@@ -11,7 +11,7 @@ const input = await newPostgresInput(
 );
 process.once('SIGTERM', () => void input.close());
 
-for await (const event of input.handle({ reconnect: true })) {
+await input.process(async (event) => {
   const { sequence, occurredAt, origin, context, operation, location, id, changed, dataOmitted } = event;
   // Of an update, only the columns that differ.
   const pick = (row: typeof event.before) =>
@@ -27,5 +27,5 @@ for await (const event of input.handle({ reconnect: true })) {
     );
     await input.ack(event, client);
   });
-}
+});
 await pool.end();

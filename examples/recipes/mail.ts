@@ -1,4 +1,4 @@
-import { newPostgresInput } from 'dapper-postgres-input';
+import { type ChangeEvent, newPostgresInput } from 'dapper-postgres-input';
 
 interface Tables {
   orders: { id: number; email: string; status: 'new' | 'paid' | 'shipped' | 'delivered' };
@@ -11,10 +11,9 @@ const input = await newPostgresInput<Tables>(
 );
 process.once('SIGTERM', () => void input.close());
 
-for await (const event of input.handle({ reconnect: true })) {
-  const { trigger, sequence, id, before, after, dataOmitted } = event;
+async function send({ trigger, sequence, id, before, after, dataOmitted }: ChangeEvent<Tables>) {
   if (dataOmitted) throw new Error(`order ${id} came without its row: ${dataOmitted}`);
-  if (before?.status === 'shipped' || after?.status !== 'shipped') continue;
+  if (before?.status === 'shipped' || after?.status !== 'shipped') return;
   const response = await fetch(mailer, {
     method: 'POST',
     headers: { 'content-type': 'application/json', 'idempotency-key': `${trigger}-${sequence}` },
@@ -23,3 +22,5 @@ for await (const event of input.handle({ reconnect: true })) {
   await response.body?.cancel();
   if (!response.ok) throw new Error(`${mailer} answered ${response.status}`);
 }
+
+await input.process(send, { concurrency: 8, retry: { attempts: 20 } });

@@ -17,12 +17,12 @@ const input = await newPostgresInput<{ articles: Article }>(
 );
 process.once('SIGTERM', () => void input.close());
 
-for await (const { operation, id, after } of input.handle({ reconnect: true })) {
+await input.process(async ({ operation, id, after }) => {
   if (id === '*') index.clear(); // TRUNCATE
   else if (operation === 'delete') index.delete(id);
   else if (after) index.set(id, after);
   else await indexPresentRow(id); // The row is too large to come with its event.
-}
+});
 await pool.end();
 console.log(JSON.stringify([...index.values()]));
 

@@ -15,8 +15,8 @@ const input = await newPostgresInput<Tables>(
 );
 process.once('SIGTERM', () => void input.close());
 
-for await (const event of input.handle({ reconnect: true })) {
-  if (event.origin === input.id) continue; // This program wrote it.
+await input.process(async (event) => {
+  if (event.origin === input.id) return; // This program wrote it.
   await inTransaction(pool, async (client) => {
     await input.tag(client);
     const { rows } = await client.query('SELECT title FROM articles WHERE id = $1 FOR UPDATE', [event.id]);
@@ -24,5 +24,5 @@ for await (const event of input.handle({ reconnect: true })) {
     await client.query('UPDATE articles SET slug = $2 WHERE id = $1', [event.id, slug]);
     await input.ack(event, client);
   });
-}
+});
 await pool.end();

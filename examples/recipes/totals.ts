@@ -17,7 +17,7 @@ const input = await newPostgresInput<{ payments: Payment }>(
 );
 process.once('SIGTERM', () => void input.close());
 
-for await (const event of input.handle({ reconnect: true })) {
+await input.process(async (event) => {
   const { id, before, after, dataOmitted } = event;
   if (dataOmitted) throw new Error(`payment ${id} came without its row: ${dataOmitted}`);
   await inTransaction(pool, async (client) => {
@@ -32,5 +32,5 @@ for await (const event of input.handle({ reconnect: true })) {
     if (after) await add(after, 1);
     await input.ack(event, client);
   });
-}
+});
 await pool.end();
