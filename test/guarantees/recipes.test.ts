@@ -4,6 +4,7 @@ import { readFile, readdir } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { connections } from '../support/setup-inputs.ts';
 import { setupProgram } from '../support/setup-program.ts';
 import { until } from '../support/until.ts';
 
@@ -128,10 +129,25 @@ describe('the recipe for', { timeout: 120_000 }, () => {
        CREATE TABLE totals (customer int PRIMARY KEY, total numeric)`,
     );
     const { database, first } = program;
-    await database.query('INSERT INTO payments SELECT n, n % 7, n / 100.0 FROM generate_series(1, 500) n');
-    await until(async () => (await database.query('SELECT FROM totals')).length > 0, 30_000);
+    // The program is killed when it has added an amount and can't acknowledge: its transaction waits, or would be over without an ack().
+    const [tables, log] = [await database.client(), await database.client()];
+    await tables.query('BEGIN; LOCK TABLE totals IN SHARE MODE');
+    await database.query('INSERT INTO payments VALUES (501, 1, 1000)');
+    await log.query('BEGIN; SELECT FROM postgres_input.log_postgres_input_totals FOR UPDATE');
+    await tables.query('COMMIT');
+    await until(async () => {
+      const [row] = await database.query(
+        `SELECT EXISTS (SELECT FROM totals) OR EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%log_postgres_input_totals%'
+           AND application_name NOT LIKE 'dapper%' AND wait_event_type = 'Lock') AS "isThere"`,
+      );
+      return row.isThere;
+    }, 30_000);
     first.signal('SIGKILL');
     await first.exited;
+    // A statement of the dead node must not get the lock after all.
+    await until(async () => (await connections(database)) === 0);
+    await log.query('COMMIT');
+    await database.query('INSERT INTO payments SELECT n, n % 7, n / 100.0 FROM generate_series(1, 500) n');
     await database.query('UPDATE payments SET customer = 1, amount = -amount WHERE id <= 50');
     await database.query('DELETE FROM payments WHERE id > 400');
     await program.finish(program.start());
