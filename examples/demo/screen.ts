@@ -49,7 +49,9 @@ export function row(
 /** `orders 44528862 status: paid -> shipped` */
 function textOf({ location, id, before, after, changed }: ChangeEvent, schema: string): string {
   const shortId = id.replaceAll(/(?<=[0-9a-f]{8})-[-0-9a-f]+/g, '');
-  const differences = changed?.map((column) => `${column}: ${before?.[column]} -> ${after?.[column]}`);
+  const differences = changed?.map(
+    (column) => `${column}: ${String(before?.[column])} -> ${String(after?.[column])}`,
+  );
   return `${location.replace(`${schema}.`, '')} ${shortId} ${differences?.join(', ')}`;
 }
 

@@ -21,8 +21,16 @@ await input.process(async (event) => {
       `INSERT INTO audit (sequence, at, actor, reason, operation, location, id, old, new, missing)
        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
       [
-        ...[sequence, occurredAt, origin, JSON.stringify(context), operation, location, id],
-        ...[pick(event.before), pick(event.after), dataOmitted],
+        sequence,
+        occurredAt,
+        origin,
+        JSON.stringify(context),
+        operation,
+        location,
+        id,
+        pick(event.before),
+        pick(event.after),
+        dataOmitted,
       ],
     );
     await input.ack(event, client);

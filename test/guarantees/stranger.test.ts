@@ -69,7 +69,9 @@ const expectData = ({ events }: Consumer): void => {
 test('a stranger who listens to an input that is asleep hears no value of a row', async () => {
   const { database, input, stranger } = await setup();
   let asleep = once(input, 'asleep');
-  input.on('awake', () => (asleep = once(input, 'asleep')));
+  input.on('awake', () => {
+    asleep = once(input, 'asleep');
+  });
   const consumer = new Consumer(input);
   let expected = 0;
   let announced = 0;
