@@ -43,7 +43,7 @@ export async function setupProgram(
       const unacknowledged = () => database.query(`SELECT FROM postgres_input.log_postgres_input_${input}`);
       await until(
         async () => (await unacknowledged()).length === 0,
-        30_000,
+        90_000,
         () => program.output(),
       );
       program.signal('SIGTERM');
