@@ -398,7 +398,13 @@ export class Unpacker<Made> {
     const befores = details?.before ? cut(details.before) : null;
     const afters = details?.after ? cut(details.after) : null;
     for (const [n, each] of ids.entries()) {
-      const own = details && { ...details, before: befores?.[n] ?? null, after: afters?.[n] ?? null };
+      const own = details && {
+        before: befores?.[n] ?? null,
+        after: afters?.[n] ?? null,
+        shape: details.shape,
+        origin: details.origin,
+        context: details.context,
+      };
       into.push(
         this.#make(String(first + BigInt(n)), at, tbl, each, op, keys ? keys[n]! : shared, xid, stamp, own),
       );

@@ -104,7 +104,7 @@ describe('no statement fails', { timeout: 240_000 }, () => {
   test('for a text and a bytea of 600 MB each', async () => {
     const fixture = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY, n int, a text, b bytea)', {
       rows: 'both',
-      maxRowBytes: 100_000_000,
+      maxRowBytes: 40_000_000,
     });
     const client = await fixture.database.client();
     await client.query(`INSERT INTO t (id, a) VALUES (1, repeat('"', 600000000))`);
