@@ -192,13 +192,16 @@ SELECT coalesce(nullif(${drawn(names.logSequence)}, 0), (SELECT max(seq) FROM ${
         AND NOT pg_visible_in_snapshot(xid, $12::pg_snapshot) AND NOT ${restored({ begun: '$7', drawn: '$8', at: '$9' })}`,
     }),
   },
-  /** Changes that were redriven, which are single rows below zero: after number $1, the oldest first, $2 at most. */
+  /** Changes that were redriven, which are single rows below zero: after number $1, the oldest first, up to the one that reaches weight $2. */
   redriven: {
     name: 'log_redriven',
     text: `
-SELECT ${brought('redriven', names.logTable)}, ${TEXT}
-FROM (SELECT ${IN_PLACE_OF_ADDED}) absent,
-  LATERAL (SELECT ${LOOK} FROM ${names.logTable.sql} WHERE seq < $1::bigint ORDER BY seq DESC LIMIT $2) redriven
+SELECT ${brought('page', names.logTable)}, ${TEXT} FROM (
+  SELECT found.*, sum(weight) OVER (ROWS UNBOUNDED PRECEDING) AS total
+  FROM (SELECT ${IN_PLACE_OF_ADDED}) absent,
+    LATERAL (SELECT ${LOOK} FROM ${names.logTable.sql} WHERE seq < $1::bigint ORDER BY seq DESC LIMIT $2) found
+) page
+WHERE total - weight < $2
 ORDER BY seq DESC`,
   },
   /**
