@@ -9,8 +9,8 @@
  *   NULL of the type that `a` has now, or of its base type, and the shape function, which is declared immutable, then says the types.
  *   The transaction's snapshot, which may show an older state of the catalog, has no part in either.
  * - Where the proof fails, the trigger function asks for the columns of now, and each row has its shape with it.
- * - Printing fails no statement. A row whose values are small as they are stored, and not compressed, is printed at once. Another row
- *   is printed by a function that catches errors, unless its size shows that it is too large.
+ * - Printing fails no statement. A row whose values are small as they are stored, and not compressed unless they are texts, is printed at
+ *   once. Another row is printed by a function that catches errors, unless its size shows that it is too large.
  *
  * The expressions name the columns one by one: an expression that names the row as a whole would read all columns, however wide.
  */
