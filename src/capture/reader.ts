@@ -23,6 +23,8 @@ import type { Notify } from '../api/lifecycle-events.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 import type { Signature } from '../schema/wire-format.ts';
+import type { Hold } from './acknowledgements.ts';
+import { Backfills, type BackfillsOptions } from './backfills.ts';
 import { ChangeLog } from './change-log.ts';
 import type { Change } from './change.ts';
 import { LogSequence } from './log-sequence.ts';
@@ -55,6 +57,10 @@ export interface ReaderOptions {
   /** How long the marker may take; milliseconds. */
   readonly markerTimeout: number;
   readonly notify: Notify;
+  readonly hold: Hold;
+  /** Connects a session beside the control session. */
+  readonly openSession: BackfillsOptions['openSession'];
+  readonly maxRowBytes: number;
   /** Called for garbage on the channel. */
   readonly fail: (error: PostgresInputError) => void;
 }
@@ -66,6 +72,7 @@ export class Reader {
   readonly #sleeping: Sleeping;
   readonly #sequence: LogSequence;
   readonly redriven: Redriven;
+  readonly backfills: Backfills;
   #signal: AbortSignal | null = null;
   /** When a forged notification last made the reader look. */
   #forgeryLooked = -Infinity;

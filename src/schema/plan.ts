@@ -203,6 +203,7 @@ function internalStep(
     ...(missing(names.secretTable) ? tables.secret : []),
     ...(missing(names.failedTable) ? tables.failed : []),
     ...(missing(names.parkedTable) ? tables.parked : []),
+    ...(missing(names.backfillTable) ? tables.backfill : []),
     ...(rows !== 'none' && missing(names.shapeTable) ? tables.shape : []),
     ...repairs(existing, names).flatMap((repair) => repair.sql),
     ...migrate(names, migrations),
