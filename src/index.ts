@@ -1,3 +1,4 @@
+export type { Backfill, BackfillOptions, BackfillProgress } from './api/backfill.ts';
 export type {
   AnyTables,
   ChangeEvent,
@@ -6,11 +7,19 @@ export type {
   RowChange,
   RowsByLocation,
 } from './api/change-event.ts';
-export type { HandleOptions, LeaseSettings, PostgresInputOptions, Tags, TypeParsers } from './api/options.ts';
+export type {
+  HandleOptions,
+  NackOptions,
+  ProcessOptions,
+  LeaseSettings,
+  PostgresInputOptions,
+  Tags,
+  TypeParsers,
+} from './api/options.ts';
 export type { Installation, UnwatchableTable } from './api/installation.ts';
 export type { InputState, InputStatus } from './api/status.ts';
 export { type ErrorCode, PostgresInputError } from './api/errors.ts';
-export type { LifecycleEvents } from './api/lifecycle-events.ts';
+export type { FailedEvent, LifecycleEvents } from './api/lifecycle-events.ts';
 export {
   type Event,
   type Input,

@@ -9,25 +9,45 @@
  */
 import { EventEmitter, captureRejectionSymbol } from 'node:events';
 import type pg from 'pg';
+import type { Backfill, BackfillOptions } from './api/backfill.ts';
 import type { AnyTables, ChangeEvent, ParkedEvent, RowsByLocation } from './api/change-event.ts';
 import { PostgresInputError } from './api/errors.ts';
 import type { Installation } from './api/installation.ts';
 import type { LifecycleEvents, Notice } from './api/lifecycle-events.ts';
-import type { HandleOptions, PostgresInputOptions, Tags } from './api/options.ts';
+import type {
+  HandleOptions,
+  NackOptions,
+  PostgresInputOptions,
+  ProcessOptions,
+  Tags,
+} from './api/options.ts';
 import type { Input, InputConfig } from './api/orchestrator.ts';
 import type { InputState, InputStatus } from './api/status.ts';
 import { acknowledgeIn, leaseLost, namedBy } from './capture/acknowledgements.ts';
+import { type InSession, RequestedBackfill, requestBackfill } from './capture/backfill-request.ts';
+import { acknowledgeReadIn } from './capture/backfills.ts';
 import { proveTransaction } from './capture/callers-transaction.ts';
 import { checkedChoice, discardParked, listParked, redriveParked } from './capture/parked.ts';
 import { shapesFor } from './capture/row-shapes.ts';
 import { tagTransaction } from './capture/tag.ts';
-import { type Settings, parseConfig, parseHandleOptions, parseParkedOptions } from './config/settings.ts';
+import {
+  type Settings,
+  parseBackfillOptions,
+  parseConfig,
+  parseHandleOptions,
+  parseNackOptions,
+  parseParkedOptions,
+  parseProcessOptions,
+} from './config/settings.ts';
+import { EventQueue } from './delivery/event-queue.ts';
 import { eventOf } from './delivery/event.ts';
+import { type Handler, Processor } from './delivery/processor.ts';
 import { RowDecoder } from './delivery/row-decoder.ts';
 import { tryConnecting, withSession } from './node/connect.ts';
-import { Iteration } from './node/iteration.ts';
+import { Iteration, type IterationOptions } from './node/iteration.ts';
 import { readStatus } from './node/status.ts';
 import { uninstall } from './schema/install.ts';
+import { isReadSequence } from './schema/log-layout.ts';
 import { type Names, namesOf } from './schema/names.ts';
 
 /**
@@ -86,18 +106,63 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
    * @throws {PostgresInputError} ERR_ALREADY_HANDLING, ERR_CLOSED, ERR_CONFIG_INVALID
    */
   handle(options: HandleOptions = {}): AsyncIterableIterator<ChangeEvent<Tables>, undefined> {
+    this.#refuseSecond();
+    const { ack, slowAfter, signal, reconnect } = parseHandleOptions(options);
+    const queue = new EventQueue({
+      ack,
+      maxInFlight: this.#settings.maxInFlight,
+      slowAfter,
+      leave: () => iteration.end('dropped'),
+    });
+    const iteration = this.#begin({ consumer: queue, signal, aborted: 'dropped', reconnect });
+    return queue as AsyncIterableIterator<ChangeEvent<Tables>, undefined>;
+  }
+
+  /**
+   * Joins the nodes that watch the database, and calls `handler` for each event whenever this is the active one: for up to `concurrency`
+   * events at once, for those of one key one after the other. The event is acknowledged when the handler's promise is fulfilled. When it is
+   * rejected, the event comes again later, and its key waits for it.
+   *
+   * In a transaction of its own the handler may call `ack(event, client)`: then its effects and the acknowledgement commit together, and
+   * after a rollback the event comes again. The transaction has to end before the handler does. The handler may also call `park(event, error)`.
+   * `context.signal` aborts when the handler is to end, since the event will come again elsewhere.
+   *
+   * Resolves after `close()`, or when `signal` aborts: handlers that run have `drainTimeout` to finish. A handler that waits for `close()` waits for itself.
+   * @throws {PostgresInputError} ERR_ALREADY_HANDLING, ERR_CLOSED, ERR_CONFIG_INVALID, ERR_INSTALL. With `reconnect: false` also ERR_CONNECT,
+   * ERR_CONNECTION_LOST and ERR_PAYLOAD_INVALID. With `exhausted: 'stop'`, the error of the handler.
+   */
+  async process(
+    handler: (event: ChangeEvent<Tables>, context: { readonly signal: AbortSignal }) => unknown,
+    options: ProcessOptions = {},
+  ): Promise<void> {
+    this.#refuseSecond();
+    const { signal, reconnect, key, drainTimeout, ...settings } = parseProcessOptions(handler, options);
+    const processor = new Processor({
+      ...settings,
+      handler: handler as Handler,
+      key: key ?? null,
+      drainTimeout: drainTimeout ?? null,
+      stop: (error) => iteration.fail(error),
+    });
+    const iteration = this.#begin({ consumer: processor, signal, aborted: 'graceful', reconnect });
+    await processor.ended;
+  }
+
+  #refuseSecond(): void {
     if (this.#state === 'closed') throw closed();
-    if (this.#iteration) {
-      throw new PostgresInputError(
-        'ERR_ALREADY_HANDLING',
-        'handle() is running already, and an input has one consumer: end that first, or make another input',
-      );
-    }
-    const iteration = new Iteration(this.#settings, this.#names, parseHandleOptions(options), (...notice) =>
+    if (!this.#iteration) return;
+    throw new PostgresInputError(
+      'ERR_ALREADY_HANDLING',
+      'handle() or process() is running already, and an input has one consumer: end that first, or make another input',
+    );
+  }
+
+  #begin(options: IterationOptions): Iteration {
+    const iteration = new Iteration(this.#settings, this.#names, options, (...notice) =>
       this.#hear(...notice),
     );
     this.#iteration = iteration;
-    return iteration.queue as AsyncIterableIterator<ChangeEvent<Tables>, undefined>;
+    return iteration;
   }
 
   /**
@@ -118,13 +183,42 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     const named = namedBy(event);
     if (client) {
       await proveTransaction(client, 'ack(event, client)');
-      await acknowledgeIn(client, this.#names, named, (task) => withSession(this.#settings, task));
+      if (isReadSequence(named.seq)) {
+        if (!this.#iteration) throw leaseLost();
+        await this.#iteration.noteCaller(named);
+        await acknowledgeReadIn(client, this.#names, named);
+      } else await acknowledgeIn(client, this.#names, named, (task) => withSession(this.#settings, task));
       this.#iteration?.settle(named);
     } else if (this.#iteration) {
       await this.#iteration.acknowledge(named);
     } else {
       throw leaseLost();
     }
+  }
+
+  /**
+   * With `ack: 'manual'`: the event has failed, and comes again after `delay` as the next attempt. Other events of its key that were not handed out wait
+   * for it. Resolves when that is written, so that another node would go on with it. Does nothing for an event that is not in hand.
+   * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST, ERR_INSTALL; ERR_CONFIG_INVALID also without `ack: 'manual'`
+   */
+  async nack(event: ChangeEvent, options: NackOptions = {}): Promise<void> {
+    if (event?.trigger !== this.id) throw foreign(event, this.id);
+    const { delay, error } = parseNackOptions(options);
+    if (event.sequence === null) return;
+    if (!this.#iteration) throw leaseLost();
+    await this.#iteration.nack(namedBy(event), error, delay);
+  }
+
+  /**
+   * With `ack: 'manual'`, and in a handler of `process()`: puts the event out of the way, with the error. It is kept until it is redriven or discarded, and its
+   * key goes on. Does nothing for an event that is not in hand, or that was announced by hand.
+   * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST, ERR_INSTALL; ERR_CONFIG_INVALID also with `ack: 'auto'`
+   */
+  async park(event: ChangeEvent, error?: unknown): Promise<void> {
+    if (event?.trigger !== this.id) throw foreign(event, this.id);
+    if (event.sequence === null) return;
+    if (!this.#iteration) throw leaseLost();
+    await this.#iteration.park(namedBy(event), error);
   }
 
   /**
@@ -146,7 +240,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     return {
       id: this.id,
       state: this.#state,
-      inFlight: this.#iteration?.queue.inHand ?? 0,
+      inFlight: this.#iteration?.consumer.inHand ?? 0,
       forgedNotifications: this.#counts.forged,
       ignoredNotifications: this.#counts.ignored,
       watched: this.#installation?.watched ?? [],
@@ -199,6 +293,20 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   }
 
   /**
+   * Asks for the rows that watched tables hold already, as `read` events. The active node reads them, in the order of their keys; each comes
+   * between the changes of its row that were committed before and those after. Resolves when the request is written; nodes need not run.
+   * @throws {PostgresInputError} ERR_CONFIG_INVALID, ERR_CONNECT, ERR_INSTALL
+   */
+  async backfill(options: BackfillOptions = {}): Promise<Backfill> {
+    const { tables = null, where = null, chunk = null } = parseBackfillOptions(options);
+    const inSession: InSession = (task) => withSession(this.#settings, task);
+    const id = await inSession((session) =>
+      requestBackfill(session, this.#settings, this.#names, { tables, where, chunk }),
+    );
+    return new RequestedBackfill(id, this.#names, inSession);
+  }
+
+  /**
    * Removes everything that was installed for this id: triggers, functions, tables, and changes that nobody has
    * acknowledged. Every node should have ended before.
    * @throws {PostgresInputError} ERR_CONNECT, ERR_INSTALL, ERR_ALREADY_HANDLING
@@ -221,7 +329,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     this.#hear('closed');
     if (!iteration) return;
     const ended = iteration.end('graceful');
-    if (iteration.queue.inHand === 0) await ended;
+    if (!iteration.consumer.mustPull) await ended;
   }
 
   /** Closes at once: what is in hand comes again. */
@@ -260,6 +368,9 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
       case 'notificationQueue':
       case 'sequenceReset':
       case 'optionsDiffer':
+      case 'retrying':
+      case 'parked':
+      case 'slow':
       case 'discoveryFailed':
         break;
     }

@@ -1,6 +1,14 @@
 import type { PostgresInputError } from './errors.ts';
 import type { Installation, OptionDifference } from './installation.ts';
 
+/** Which event has failed, and with what error. */
+export interface FailedEvent {
+  sequence: string | null;
+  location: string;
+  id: string;
+  error: unknown;
+}
+
 /** What an input tells of its life: listeners get these arguments. */
 export interface LifecycleEvents {
   /** It waits for the lease: for the first time, again, or after `reconnecting`. */
@@ -40,6 +48,18 @@ export interface LifecycleEvents {
    * connects again after `delay` milliseconds. `standby` tells when it has joined again.
    */
   reconnecting: [attempt: { error: PostgresInputError; attempt: number; delay: number }];
+  /** An event has failed, and comes again after `delay` milliseconds as the next attempt. `attempt` is the one that failed. */
+  retrying: [failure: FailedEvent & { attempt: number; delay: number }];
+  /**
+   * An event is out of the way until it is redriven or discarded: its attempts are exhausted, its handler killed its process each time, or
+   * `park` was called. An event that was announced by hand has no sequence, and is not kept.
+   */
+  parked: [failure: FailedEvent & { attempts: number }];
+  /**
+   * An event has been in hand for longer than `slowAfter`, and still is: for `duration` milliseconds. A handler hangs, or an acknowledgement was
+   * forgotten. Each event is told of once.
+   */
+  slow: [event: { sequence: string | null; location: string; id: string; duration: number }];
   /** A notification that claims to be of our triggers and is not was skipped. */
   forged: [];
   /** A notification that is not of our triggers was skipped: `foreignNotifications: 'ignore'`. */

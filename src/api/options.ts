@@ -1,3 +1,5 @@
+import type { ChangeEvent } from './change-event.ts';
+
 /** The options of this package. Every default that is named here is set in `config/settings.ts`. */
 
 /** How the nodes agree on which of them is active. */
@@ -92,4 +94,43 @@ export interface HandleOptions {
    * delays of at least `minDelay` and at most `maxDelay` milliseconds. `true` stands for `{ minDelay: 100, maxDelay: 10000 }`. Default: `false`.
    */
   reconnect?: boolean | { minDelay?: number; maxDelay?: number };
+  /** After how long in hand, with `ack: 'manual'`, an event is told of by the lifecycle event `slow`, in milliseconds. Default: 60000. */
+  slowAfter?: number;
+}
+
+/** The options of `process`. Every one is optional. */
+export interface ProcessOptions {
+  /** Ends the processing as `close()` does: handlers that run may finish, then the lease is released. Default: none. */
+  signal?: AbortSignal;
+  /** Whether to rejoin after an error, as the option of `handle` of this name. Default: `true`. */
+  reconnect?: boolean | { minDelay?: number; maxDelay?: number };
+  /** How many events are handled at once. Those of one key are handled one after the other, in order. Default: 1. */
+  concurrency?: number;
+  /**
+   * Events of one key are handled in order. It may join what the default keeps apart, and must keep together what is of one row; it
+   * must say the same of the same event. Default: the location with the key; with the id where there is no key.
+   */
+  key?: (event: ChangeEvent) => string;
+  /**
+   * How often and when an event comes again whose handler has failed. `attempts`: how often it is tried in all. Default: `Infinity`. The delay is at least
+   * half of `minDelay`, doubles with every failure, is jittered, and is at most `maxDelay`; milliseconds. Default: 1000 and 180000.
+   */
+  retry?: { attempts?: number; minDelay?: number; maxDelay?: number };
+  /**
+   * What happens when the attempts are exhausted. With `'park'`, the event is put out of the way, and its key goes on. With `'stop'`, `process` rejects with
+   * the handler's error, and the event stays unacknowledged. Default: `'park'`.
+   */
+  exhausted?: 'park' | 'stop';
+  /** How long handlers may take to finish at the end, in milliseconds; then their `signal` aborts. Default: the lease's duration. */
+  drainTimeout?: number;
+  /** After how long in hand an event is told of by the lifecycle event `slow`, in milliseconds. Default: 60000. */
+  slowAfter?: number;
+}
+
+/** The options of `nack`. Every one is optional. */
+export interface NackOptions {
+  /** After how many milliseconds the event comes again. Default: 1000, doubled with every failure up to 180000, and jittered. */
+  delay?: number;
+  /** Why it failed: an error, or a text. Default: no reason. */
+  error?: unknown;
 }

@@ -9,6 +9,7 @@ export interface AcknowledgementsSql {
   readonly unpack: Statement;
   readonly acknowledgeUnlocked: Statement;
   readonly acknowledgeInTransaction: Statement;
+  readonly left: Statement;
   readonly callersEnded: Statement;
 }
 
@@ -21,7 +22,7 @@ export const held = ({ sql }: ObjectName): string => `held AS MATERIALIZED (
 )`;
 
 /** `back` puts back the rest of packed rows. */
-export const acknowledgementsSql = ({ logTable, lockTable }: Names, back = putBack): AcknowledgementsSql => ({
+export const acknowledgementsSql = ({ logTable, lockTable, backfillTable }: Names, back = putBack): AcknowledgementsSql => ({
   /**
    * $1: the sequences of the changes. $4: the sequences of the rows in which these changes are or were. Returns a row if the lease is
    * held. `found` may be lower than the number of changes: the statement does not see single rows that replaced a packed row after the
@@ -97,6 +98,15 @@ AND EXISTS (
 )
 RETURNING 1 OPERATOR(pg_catalog./) (size IS NULL)::int`,
   },
+  /** $1: sequences. Returns those that are in the log, and whether no transaction has them. It needs the right to UPDATE. */
+  left: {
+    name: 'log_left',
+    text: `
+WITH free AS MATERIALIZED (
+  SELECT seq FROM ${logTable.sql} WHERE seq = ANY ($1::bigint[]) FOR KEY SHARE SKIP LOCKED
+)
+SELECT seq, EXISTS (SELECT FROM free WHERE free.seq = log.seq) AS free FROM ${logTable.sql} log WHERE seq = ANY ($1::bigint[])`,
+  },
   /**
    * Whether no caller's transaction that has acknowledged is open. Such a transaction keeps its locks on both tables: the log's for
    * deleting, the lock table's for reading. Writers of the application have the one only, dumps and standbys the other. Roles without rights
@@ -108,7 +118,7 @@ RETURNING 1 OPERATOR(pg_catalog./) (size IS NULL)::int`,
 SELECT NOT EXISTS (
   SELECT FROM pg_locks deleted JOIN pg_locks fenced USING (virtualtransaction, database, locktype)
   WHERE locktype = 'relation' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND deleted.relation = ${quoteLiteral(logTable.sql)}::regclass AND deleted.mode = 'RowExclusiveLock'
+    AND deleted.relation IN (${quoteLiteral(logTable.sql)}::regclass, to_regclass(${quoteLiteral(backfillTable.sql)})) AND deleted.mode = 'RowExclusiveLock'
     AND fenced.relation = ${quoteLiteral(lockTable.sql)}::regclass AND fenced.mode = 'AccessShareLock'
     AND deleted.pid IS DISTINCT FROM pg_backend_pid()
 ) AS ended`,

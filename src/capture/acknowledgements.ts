@@ -17,7 +17,7 @@ import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
 import { LOCKED, isColumnMissing } from '../postgres/sqlstates.ts';
-import { type NamedChange, parseSequence, putBackFast, redriven, writtenRow } from '../schema/log-layout.ts';
+import { type NamedChange, parseSequence, putBackFast, redriven, writtenRow, isReadSequence } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type AcknowledgementsSql, acknowledgementsSql } from './acknowledgements-sql.ts';
 
@@ -30,6 +30,14 @@ export interface Hold {
 /** What an event says of the change that it stands for, and of the term that handed it out. */
 export interface NamedEvent extends NamedChange {
   readonly token: string;
+}
+
+/** The acknowledgements of events that a backfill has read, which no log has. The methods do as those of {@link Acknowledgements}. */
+export interface ReadAcknowledgements {
+  acknowledge(sequence: string): void;
+  acknowledgeSoon(sequence: string): void;
+  isGone(sequence: string): Promise<boolean>;
+  flush(): Promise<void>;
 }
 
 interface Batch {
@@ -51,13 +59,26 @@ export class Acknowledgements {
   #sql: AcknowledgementsSql;
   readonly #names: Names;
   #gathering: Batch = { sequences: [], waiting: [] };
+  /** What the statement under way deletes. */
+  #deleting: readonly string[] = [];
+  readonly #asking = new Set<string>();
+  #asked: Promise<ReadonlyMap<string, boolean>> | null = null;
   #isAcknowledging = false;
   /** Whether another transaction had some of the changes that were acknowledged last. */
   #isContended = false;
   /** Called when an acknowledgement failed although the lease is held: its changes would come again. */
   readonly #fail: (error: unknown) => void;
 
-  constructor(session: Session, names: Names, hold: Hold, fail: (error: unknown) => void) {
+  readonly #reads: ReadAcknowledgements | null;
+
+  constructor(
+    session: Session,
+    names: Names,
+    hold: Hold,
+    fail: (error: unknown) => void,
+    reads: ReadAcknowledgements | null = null,
+  ) {
+    this.#reads = reads;
     this.#session = session;
     this.#hold = hold;
     this.#names = names;
@@ -69,13 +90,15 @@ export class Acknowledgements {
    * Deletes a change. Resolves when the change is gone; if an open transaction has acknowledged it, when that transaction has ended.
    * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST
    */
-  acknowledge(sequence: string): Promise<void> {
+  async acknowledge(sequence: string): Promise<void> {
+    if (isReadSequence(sequence)) return this.#reads?.acknowledge(sequence);
     this.#gathering.sequences.push(sequence);
     return this.#acknowledged(sequence);
   }
 
   /** Deletes a change, soon. If the lease is lost first, it comes again. */
   acknowledgeSoon(sequence: string): void {
+    if (isReadSequence(sequence)) return this.#reads?.acknowledgeSoon(sequence);
     this.#gathering.sequences.push(sequence);
     if (!this.#isAcknowledging) void this.#acknowledgeAll();
   }
@@ -84,8 +107,14 @@ export class Acknowledgements {
    * Resolves when all changes that were acknowledged so far are deleted, except those that an open transaction has.
    * @throws {PostgresInputError} ERR_LEASE_LOST, also if nothing was left to delete; ERR_CONNECTION_LOST
    */
-  flush(): Promise<void> {
-    return this.#acknowledged(null);
+  async flush(): Promise<void> {
+    await this.#acknowledged(null);
+    await this.#reads?.flush();
+  }
+
+  /** What is acknowledged and perhaps not deleted yet. */
+  get pending(): ReadonlySet<string> {
+    return new Set([...this.#deleting, ...this.#gathering.sequences]);
   }
 
   #acknowledged(sequence: string | null): Promise<void> {
@@ -115,6 +144,7 @@ export class Acknowledgements {
         for (const { reject } of waiting) reject(error);
         if ((error as { code?: string }).code !== 'ERR_LEASE_LOST') this.#fail(error);
       }
+      this.#deleting = [];
       if (this.#isContended) await delay(RETRY);
     }
     this.#isAcknowledging = false;
@@ -152,6 +182,36 @@ export class Acknowledgements {
     const [held] = await this.#session.query<{ locked: string[] }>(this.#sql.acknowledgeUnlocked, values);
     if (!held) throw leaseLost();
     return held.locked;
+  }
+
+  /**
+   * Whether a change is gone that a caller's transaction has acknowledged: the transaction has committed. Resolves when the transaction has ended.
+   * @throws {PostgresInputError} ERR_CONNECTION_LOST
+   */
+  async isGone(sequence: string): Promise<boolean> {
+    if (isReadSequence(sequence)) return this.#reads?.isGone(sequence) ?? true;
+    for (;;) {
+      const left = await this.#left(sequence);
+      if (left !== 'locked') return left === 'gone';
+      await delay(RETRY);
+    }
+  }
+
+  /** All changes that are asked for in one turn of the event loop go together. */
+  async #left(sequence: string): Promise<'gone' | 'free' | 'locked'> {
+    this.#asked ??= (async () => {
+      await setImmediate();
+      const sequences = [...this.#asking];
+      this.#asking.clear();
+      this.#asked = null;
+      const rows = await this.#session.query<{ seq: string; free: boolean }>(this.#sql.left, [
+        array(sequences),
+      ]);
+      return new Map(rows.map(({ seq, free }) => [seq, free]));
+    })();
+    this.#asking.add(sequence);
+    const free = (await this.#asked).get(sequence);
+    return free === undefined ? 'gone' : free ? 'free' : 'locked';
   }
 
   /** Resolves when no caller's transaction that acknowledges is open, after `limit` milliseconds, or on abort. */

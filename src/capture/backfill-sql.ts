@@ -123,7 +123,7 @@ WITH asked AS (
   FROM (SELECT ${NEW_BACKFILL} AS id OFFSET 0) new, unnest($1::oid[], $2::text[]) asked (relation, location)
   RETURNING backfill
 )
-SELECT DISTINCT backfill::text AS id, ${told} FROM asked`,
+SELECT id, ${told} FROM (SELECT DISTINCT backfill::text AS id FROM asked) asked`,
     },
     /** $1: the backfill. */
     progress: {

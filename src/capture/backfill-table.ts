@@ -11,6 +11,7 @@
 import { PostgresInputError } from '../api/errors.ts';
 import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
 import type { Session, Statement } from '../postgres/session.ts';
+import { PRINTING } from '../schema/create-function.ts';
 import { type Column, columnsOf } from '../schema/row-data.ts';
 import { type RowIdentity, identityQuery } from '../schema/row-identity.ts';
 import type { RowShape } from './row-shapes.ts';
@@ -49,21 +50,21 @@ const operator = (strategy: number): string => `(
 const description: Statement = {
   name: 'backfill_table',
   text: `
-SELECT n.nspname AS schema, t.relname AS name, t.relkind = 'p' AS "isPartitioned",
-  has_table_privilege(t.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AS "mayRead", row_security_active(t.oid) AS "isFiltered",
-  CASE WHEN $2 THEN ${columnsOf('t.oid')} ELSE '[]' END AS columns, row_to_json(identity) AS identity,
+SELECT n.nspname AS schema, candidate.relname AS name, candidate.relkind = 'p' AS "isPartitioned",
+  has_table_privilege(candidate.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AS "mayRead", row_security_active(candidate.oid) AS "isFiltered",
+  CASE WHEN $2 THEN ${columnsOf('candidate.oid')} ELSE '[]' END AS columns, row_to_json(identity) AS identity,
   (
     SELECT json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
       'greater', ${operator(5)}, 'equal', ${operator(3)}) ORDER BY k.position)
     FROM pg_index x
     CROSS JOIN LATERAL unnest(x.indkey::int2[], x.indclass::oid[]) WITH ORDINALITY k (attnum, opclass, position)
     JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
-    WHERE x.indrelid = t.oid AND x.indisprimary AND k.position <= x.indnkeyatts
+    WHERE x.indrelid = candidate.oid AND x.indisprimary AND k.position <= x.indnkeyatts
   ) AS key
-FROM pg_class t
-JOIN pg_namespace n ON n.oid = t.relnamespace
-CROSS JOIN LATERAL (${identityQuery('t.oid', 'pg_attribute')}) identity
-WHERE t.oid = $1::oid AND t.relkind IN ('r', 'p')`,
+FROM pg_class candidate
+JOIN pg_namespace n ON n.oid = candidate.relnamespace
+CROSS JOIN LATERAL (${identityQuery('candidate.oid', 'pg_attribute')}) identity
+WHERE candidate.oid = $1::oid AND candidate.relkind IN ('r', 'p')`,
 };
 
 /** By these, the rows of a table without a key are told from each other until they change. */
@@ -234,3 +235,15 @@ const blockOf = (after: readonly string[] | null): number =>
 
 /** The place before the first row of a block. */
 export const beginningOf = (block: number): string[] => [`(${block},0)`, '0'];
+
+/**
+ * The statements that begin a chunk's transaction. `schema`: that of the table, where there is a condition: it may name functions and operators
+ * that lie beside the table.
+ */
+export const beginChunk = (schema: string | null): string =>
+  [
+    'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
+    'SET LOCAL lock_timeout = 100',
+    ...PRINTING.map((setting) => `SET LOCAL ${setting.replace('=', " = '")}'`),
+    ...(schema === null ? [] : [`SET LOCAL search_path = pg_catalog, ${quoteIdentifier(schema)}`]),
+  ].join(';\n');

@@ -32,12 +32,11 @@ import { createHash } from 'node:crypto';
 import type pg from 'pg';
 import type { Session } from '../postgres/session.ts';
 import { TRANSIENT, isConnectionError, isMissing, isPrivilegeError } from '../postgres/sqlstates.ts';
-import { PRINTING } from '../schema/create-function.ts';
 import { BACKFILL_DIGITS, type Details, type Key, ROW_DIGITS } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
-import { type Hold, leaseLost } from './acknowledgements.ts';
+import { type Hold, type ReadAcknowledgements, leaseLost } from './acknowledgements.ts';
 import { type BackfillSql, backfillSql } from './backfill-sql.ts';
-import { BackfillTable, type ChunkRow, beginningOf } from './backfill-table.ts';
+import { BackfillTable, type ChunkRow, beginChunk, beginningOf } from './backfill-table.ts';
 import { Change } from './change.ts';
 import type { RowShape } from './row-shapes.ts';
 import type { Sink } from './sink.ts';
@@ -88,26 +87,31 @@ interface Reading {
   limit: number;
   /** Whether the last row was read. */
   isRead: boolean;
-  /** What an earlier term acknowledged one by one. */
-  readonly skipped: ReadonlySet<string>;
+  /** What is left out when it is read again: what was acknowledged, or is out. */
+  readonly skipped: Set<string>;
   /** Those that are not over, the oldest first. */
   readonly chunks: Chunk[];
 }
 
 interface Chunk {
   readonly reading: Reading;
-  readonly cursor: readonly string[] | null;
+  /** The key before its first row; null for none. */
+  readonly from: readonly string[] | null;
+  /** The key up to which the table is done when this chunk and those before are over. */
+  cursor: readonly string[] | null;
   /** Whether the table ends with it. */
-  readonly last: boolean;
-  readonly rows: number;
+  last: boolean;
+  rows: number;
   /** By their sequences, the events that nobody has acknowledged. */
   readonly open: Map<string, Change>;
   readonly acknowledged: string[];
   /** The events that callers have acknowledged; their transactions are committed. */
-  readonly byCallers: string[];
+  byCallers: string[];
+  /** Whether what callers have acknowledged is kept, since the chunk is read again. */
+  isRewound: boolean;
 }
 
-export class Backfills {
+export class Backfills implements ReadAcknowledgements {
   readonly #options: BackfillsOptions;
   readonly #sql: BackfillSql;
   #jobs: Job[] = [];
@@ -139,8 +143,9 @@ export class Backfills {
     this.#options.rouse();
   }
 
-  get #next(): Reading | Job | null {
-    if (this.#outstanding >= MAX_OUT || performance.now() < this.#retryAt) return null;
+  get #next(): Job | null {
+    const isWaiting = this.#outstanding >= MAX_OUT || performance.now() < this.#retryAt;
+    if (isWaiting || this.#options.sink.dropped?.any) return null;
     return this.#jobs.find((job) => job.state !== 'paused' && !this.#readings.get(keyOf(job))?.isRead) ?? null;
   }
 
@@ -150,7 +155,7 @@ export class Backfills {
    */
   async step(passUpTo: (snapshot: string) => Promise<void>, signal: AbortSignal): Promise<boolean> {
     if (this.#isStale) await this.#load();
-    const job = this.#next as Job | null;
+    const job = this.#next;
     if (!job || signal.aborted) return false;
     const reading = this.#readings.get(keyOf(job)) ?? (await this.#begin(job));
     const began = performance.now();
@@ -205,9 +210,9 @@ export class Backfills {
     const { job } = reading;
     const { rows, maxRowBytes } = this.#options;
     const session = (this.#session ??= await this.#options.openSession());
-    const [named] = await session.query<{ lock: string }>(lockOf, [job.relation]);
+    const [named] = await session.query<{ lock: string; schema: string }>(lockOf, [job.relation]);
     if (!named) throw new Error(GONE);
-    await session.query(BEGIN, [], CHUNK_TIMEOUT);
+    await session.query(beginChunk(job.condition === null ? null : named.schema), [], CHUNK_TIMEOUT);
     try {
       await session.query(named.lock);
       const table = await BackfillTable.find(session, job.relation, rows === 'none' ? null : maxRowBytes);
@@ -219,7 +224,6 @@ export class Backfills {
         await this.#write(this.#sql.begin, job, [job.keyColumns, null]);
         job.state = 'running';
       }
-      if (job.condition !== null) await session.query(searchPath(table.schema), [], CHUNK_TIMEOUT);
       const [{ snapshot }] = (await session.query<{ snapshot: string }>(
         'SELECT pg_current_snapshot()::text AS snapshot',
       )) as [{ snapshot: string }];
@@ -294,17 +298,20 @@ export class Backfills {
 
   #push(reading: Reading, { changes, cursor, last }: Read): void {
     const { job, chunks } = reading;
+    const from = job.after;
     job.after = cursor && [...cursor];
     reading.isRead ||= last;
     const open = new Map(changes.map((change) => [change.sequence!, change]));
     const chunk: Chunk = {
       reading,
+      from,
       cursor,
       last,
       rows: changes.length,
       open,
       acknowledged: [],
       byCallers: [],
+      isRewound: false,
     };
     for (const sequence of open.keys()) this.#out.set(sequence, chunk);
     this.#outstanding += chunk.rows;
@@ -350,6 +357,41 @@ export class Backfills {
     if (this.#options.hold.token === null) throw leaseLost();
     const chunk = this.#take(sequence);
     chunk?.acknowledged.push(sequence);
+  }
+
+  /** The same, where nobody waits. After the lease is lost, the event comes again. */
+  acknowledgeSoon(sequence: string): void {
+    if (this.#options.hold.token !== null) this.acknowledge(sequence);
+  }
+
+  /** Whether a caller's transaction has acknowledged an event and is committed. */
+  async isGone(sequence: string): Promise<boolean> {
+    await this.#noteCommitted();
+    return !this.#out.has(sequence);
+  }
+
+  /**
+   * The consumer had no room for an event of this term: it is read again, with all rows after it. Those that are out already are left out, and the
+   * progress stays before it until then.
+   */
+  readAgain(sequence: string): void {
+    const chunk = this.#out.get(sequence);
+    if (!chunk) return;
+    const { reading, from } = chunk;
+    this.#out.delete(sequence);
+    chunk.open.delete(sequence);
+    chunk.rows--;
+    this.#outstanding--;
+    const { chunks, job } = reading;
+    for (const later of chunks.slice(chunks.indexOf(chunk))) {
+      for (const other of [...later.open.keys(), ...later.acknowledged, ...later.byCallers])
+        reading.skipped.add(other);
+      Object.assign(later, { cursor: from, last: false, isRewound: true });
+    }
+    reading.skipped.delete(sequence);
+    reading.isRead = !this.#jobs.some((each) => keyOf(each) === keyOf(job));
+    job.after = from && [...from];
+    this.#finishSoon();
   }
 
   /** Takes an event out of the way. @throws {PostgresInputError} ERR_LEASE_LOST, ERR_INSTALL */
@@ -431,7 +473,7 @@ export class Backfills {
       const finished = chunks.slice(0, over);
       const rows = finished.reduce((sum, chunk) => sum + chunk.rows, 0);
       const { cursor, last } = finished.at(-1)!;
-      const byCallers = finished.flatMap((chunk) => chunk.byCallers);
+      const byCallers = finished.flatMap((chunk) => (chunk.isRewound ? [] : chunk.byCallers));
       await this.#write(this.#sql.finish, job, [cursor, rows, last, byCallers]);
       chunks.splice(0, over);
       this.#outstanding -= rows;
@@ -501,19 +543,9 @@ const GONE = 'the table is gone';
 const lockOf = {
   name: 'backfill_lock',
   text: `
-SELECT format('LOCK TABLE %s%I.%I IN ACCESS SHARE MODE', CASE t.relkind WHEN 'r' THEN 'ONLY ' ELSE '' END, n.nspname, t.relname) AS lock
+SELECT format('LOCK TABLE %s%I.%I IN ACCESS SHARE MODE', CASE t.relkind WHEN 'r' THEN 'ONLY ' ELSE '' END, n.nspname, t.relname) AS lock, n.nspname AS schema
 FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace WHERE t.oid = $1::oid AND t.relkind IN ('r', 'p')`,
 };
-
-const BEGIN = [
-  'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
-  'SET LOCAL lock_timeout = 100',
-  ...PRINTING.map((setting) => `SET LOCAL ${setting.replace('=', " = '")}'`),
-].join(';\n');
-
-/** A condition may name functions and operators that lie beside the table. */
-const searchPath = (schema: string): string =>
-  `SELECT set_config('search_path', 'pg_catalog, ' || quote_ident('${schema.replaceAll("'", "''")}'), true)`;
 
 const keyOf = ({ backfill, relation }: Job): string => `${backfill} ${relation}`;
 

@@ -11,6 +11,7 @@ import {
   READ_COLUMNS,
   STRIDE,
   lastSequenceOfRow,
+  writtenRowSql,
 } from '../schema/log-layout.ts';
 import { type Names, type ObjectName } from '../schema/names.ts';
 import { DATA_FACTOR, TEXT_OF_A_CHANGE } from './change.ts';
@@ -20,6 +21,7 @@ export interface ChangeLogSql {
   readonly firstPass: Statement;
   readonly nextPass: Statement;
   readonly redriven: Statement;
+  readonly again: Statement;
   readonly backlog: Statement;
 }
 
@@ -188,6 +190,20 @@ SELECT ${brought('redriven')}, nullif(text, 0)
 FROM (SELECT ${IN_PLACE_OF_ADDED}) absent,
   LATERAL (SELECT ${columns}, ${TEXT} AS text FROM ${names.logTable.sql} WHERE seq < $1::bigint ORDER BY seq DESC LIMIT $2) redriven
 ORDER BY seq DESC`,
+  },
+  /**
+   * A page of the rows that have been read and are still there, after sequence $6: those that the last complete pass's snapshot, $10, sees, and
+   * those up to $12 that the snapshot of the pass under way, $11, sees. Both are null if there is no such pass. $7 to $9, and the numbers in
+   * $13 that were written with their changes, tell which rows were restored.
+   */
+  again: {
+    name: 'log_again',
+    text: page(names, {
+      after: '$6::bigint',
+      wanted: `(pg_visible_in_snapshot(xid, $10::pg_snapshot) OR seq <= $12::bigint AND pg_visible_in_snapshot(xid, $11::pg_snapshot)
+        OR ($10::pg_snapshot IS NOT NULL OR seq <= $12::bigint)
+          AND (${restored({ begun: '$7', drawn: '$8', at: '$9' })} OR ${writtenRowSql('seq')} = ANY ($13::bigint[])))`,
+    }),
   },
   /** How many changes are in the log, and when the oldest was written. */
   backlog: {

@@ -89,6 +89,13 @@ export interface Page {
   readonly last: boolean;
 }
 
+/** Changes that were read before, in the order of their sequences. */
+export interface EarlierChanges {
+  readonly changes: Change[];
+  /** They are all up to this sequence; null: all that have been read. */
+  readonly upto: bigint | null;
+}
+
 /** About as many numbers as busy writers draw from one pass to the next. */
 const OVERLAP = 200n * BigInt(STRIDE);
 
@@ -120,6 +127,8 @@ export class ChangeLog {
 
   /** The weight of a row of the last page, on average. */
   #perRow = 1;
+  /** The same of the last page that was read again. */
+  #perEarlierRow = 1;
   readonly #unpacker = new Unpacker(changeOf);
 
   /**
@@ -180,6 +189,51 @@ export class ChangeLog {
     if (page) return page;
     this.#forgetMarks(this.#complete);
     return (await this.#readRows(wanted, upTo, this.#began, this.#complete))!;
+  }
+
+  /** Reads again, from a sequence on, what this term has read and is still there. It ends as a page does. */
+  async readAgain(from: bigint, wanted: number): Promise<EarlierChanges> {
+    const pass = this.#pass;
+    const began = this.#began;
+    const complete = this.#complete;
+    const snapshot = pass?.snapshot ?? complete?.snapshot;
+    if (!snapshot || !began || !complete) return { changes: [], upto: null };
+    const limit = Math.ceil(wanted / this.#perEarlierRow);
+    const values = [
+      snapshot.text,
+      (pass ?? complete).start.drawn,
+      this.#patience,
+      wanted,
+      limit,
+      BigInt(writtenRow(String(from))) - 1n,
+      began.xid,
+      began.drawn,
+      began.at,
+      complete.snapshot?.text ?? null,
+      pass?.snapshot.text ?? null,
+      pass?.after ?? null,
+      [...this.#restored],
+    ];
+    const changes: Change[] = [];
+    let milestone: bigint | null = null;
+    let rows = -1;
+    let weight = 0;
+    await this.#session.eachRow(this.#sql.again, values, (row: PageRow) => {
+      if (milestone !== null) return;
+      rows++;
+      if (rows === 0) return;
+      if (isMilestone(row)) {
+        milestone = BigInt(row[0]);
+        return;
+      }
+      this.#unpacker.unpack(row, changes);
+      weight += weightOf(row);
+    });
+    if (rows > 0) this.#perEarlierRow = weight / rows;
+    await this.#shapes?.resolve(changes);
+    if (weight < wanted && rows < limit && milestone === null) return { changes, upto: null };
+    const read = BigInt(changes.at(-1)?.sequence ?? 0);
+    return { changes, upto: milestone === null || read > milestone ? read : milestone };
   }
 
   /** Null if a new pass would start at the wrong mark, because the numbers have fallen. */

@@ -22,6 +22,7 @@ export interface FailuresSql {
   readonly fail: Statement;
   readonly suspect: Statement;
   readonly clear: Statement;
+  readonly forget: Statement;
   readonly park: Statement;
   readonly parked: Statement;
   readonly countParked: Statement;
@@ -85,6 +86,15 @@ WITH ${held(lockTable)}, gone AS (
 ), cleared AS (
   UPDATE ${failedTable.sql} SET deaths = 0
   WHERE sequence = ANY ($1::text[]) AND attempts > 0 AND deaths > 0 AND EXISTS (SELECT FROM held)
+)
+SELECT FROM held`,
+    },
+    /** $1: public sequences. $2: holder. $3: token. Returns a row if the lease is held. */
+    forget: {
+      name: 'failed_forget',
+      text: `
+WITH ${held(lockTable)}, gone AS (
+  DELETE FROM ${failedTable.sql} WHERE sequence = ANY ($1::text[]) AND EXISTS (SELECT FROM held)
 )
 SELECT FROM held`,
     },

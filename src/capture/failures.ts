@@ -47,6 +47,8 @@ export interface Failures {
   suspect(changes: readonly LoggedChange[]): Promise<void>;
   /** These killed no node. */
   clear(changes: readonly LoggedChange[]): Promise<void>;
+  /** These were acknowledged: nothing of them is kept. */
+  forget(changes: readonly LoggedChange[]): Promise<void>;
 }
 
 interface FailureRow {
@@ -121,6 +123,10 @@ export class FailureTable implements Failures {
 
   async clear(changes: readonly LoggedChange[]): Promise<void> {
     if (changes.length > 0) await this.#write(this.#sql.clear, [changes.map(nameOf)]);
+  }
+
+  async forget(changes: readonly LoggedChange[]): Promise<void> {
+    if (changes.length > 0) await this.#write(this.#sql.forget, [changes.map(nameOf)]);
   }
 
   async #noteAll(): Promise<void> {

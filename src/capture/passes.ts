@@ -9,6 +9,7 @@
  *
  * models/sleep.pml shows that both rules are needed.
  */
+import { sleep } from '../postgres/sleep.ts';
 import { PACK } from '../schema/log-layout.ts';
 import type { ChangeLog } from './change-log.ts';
 import type { Change } from './change.ts';
@@ -18,6 +19,8 @@ import type { Sink } from './sink.ts';
 export const PAGE = 2000;
 /** A page ends with the row of the log that brings it to this weight, and a row has up to PACK changes. */
 const WANTED = PAGE - PACK + 1;
+/** Milliseconds until it is tried again to read what was dropped. */
+const RETRY = 10;
 
 export class Passes {
   readonly #log: ChangeLog;
@@ -35,6 +38,11 @@ export class Passes {
     return this.#sink.room >= PAGE;
   }
 
+  /** Whether the log has to be read, or read again, before notifications can be taken. */
+  get isBehind(): boolean {
+    return !this.hasRoom || (this.#sink.dropped?.any ?? false);
+  }
+
   /** How many changes are remembered. */
   get remembered(): number {
     return this.#notified.size;
@@ -47,8 +55,14 @@ export class Passes {
   async readAll(signal: AbortSignal, upTo: string | null = null): Promise<number> {
     let found = 0;
     for (;;) {
-      await this.#sink.waitForRoom(PAGE, signal);
+      const { dropped } = this.#sink;
+      if (dropped) await dropped.waitForRoomOrWanted(PAGE, signal);
+      else await this.#sink.waitForRoom(PAGE, signal);
       if (signal.aborted) return found;
+      if (dropped?.areWanted) {
+        await this.#readAgain(signal);
+        if (!this.hasRoom) continue;
+      }
       const { last, count } = await this.readPage(upTo);
       found += count;
       if (last) return found;
@@ -62,6 +76,18 @@ export class Passes {
     if (last) this.#notified.clear();
     this.#sink.push(fresh);
     return { last, count: fresh.length };
+  }
+
+  /** One page of what the sink has dropped and wants now. What a notification brought can be read again once a pass covers it. */
+  async #readAgain(signal: AbortSignal): Promise<void> {
+    if (this.#notified.size > 0) {
+      if (!this.hasRoom) await sleep(RETRY, signal);
+      return;
+    }
+    const reading = this.#sink.dropped!.begin();
+    if (!reading) return;
+    const { changes, upto } = await this.#log.readAgain(reading.from, WANTED);
+    reading.take(changes, upto);
   }
 
   /**

@@ -23,8 +23,7 @@ import type { Notify } from '../api/lifecycle-events.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 import type { Signature } from '../schema/wire-format.ts';
-import type { Hold } from './acknowledgements.ts';
-import { Backfills, type BackfillsOptions } from './backfills.ts';
+import type { Backfills } from './backfills.ts';
 import { ChangeLog } from './change-log.ts';
 import type { Change } from './change.ts';
 import { LogSequence } from './log-sequence.ts';
@@ -57,10 +56,8 @@ export interface ReaderOptions {
   /** How long the marker may take; milliseconds. */
   readonly markerTimeout: number;
   readonly notify: Notify;
-  readonly hold: Hold;
-  /** Connects a session beside the control session. */
-  readonly openSession: BackfillsOptions['openSession'];
-  readonly maxRowBytes: number;
+  /** Reads the rows that tables hold already, while the reader is awake. */
+  readonly backfills?: Pick<Backfills, 'isReady' | 'step' | 'end'>;
   /** Called for garbage on the channel. */
   readonly fail: (error: PostgresInputError) => void;
 }
@@ -72,7 +69,6 @@ export class Reader {
   readonly #sleeping: Sleeping;
   readonly #sequence: LogSequence;
   readonly redriven: Redriven;
-  readonly backfills: Backfills;
   #signal: AbortSignal | null = null;
   /** When a forged notification last made the reader look. */
   #forgeryLooked = -Infinity;
@@ -89,6 +85,7 @@ export class Reader {
     this.#passes = passes;
     this.redriven = new Redriven(session, names, sink, shapes);
     this.#sleeping = new Sleeping({
+      mayNotSleep: () => options.backfills?.isReady ?? false,
       session,
       names,
       passes,
@@ -108,6 +105,7 @@ export class Reader {
       while (!signal.aborted) {
         const found = await this.#passes.readAll(signal);
         this.#writeRate.add(found);
+        if (found < PAGE / 2 && (await this.#backfill(signal))) continue;
         if (this.#writeRate.isQuiet && (await this.#sleeping.sleep(signal))) continue;
         if (found >= PAGE / 2) continue;
         pause = found > 0 ? this.#writeRate.pause : Math.min(2 * pause + 2, MAX_PAUSE);
@@ -115,8 +113,19 @@ export class Reader {
       }
     } finally {
       clearTimeout(this.#putOff);
+      await this.#options.backfills?.end();
       await this.#sleeping.wakeUp().catch(() => {});
     }
+  }
+
+  /** A chunk of a backfill, behind a pass that ends at the chunk's snapshot. Returns whether there was one. */
+  async #backfill(signal: AbortSignal): Promise<boolean> {
+    const { backfills } = this.#options;
+    if (!backfills || !this.#passes.hasRoom) return false;
+    const passUpTo = async (snapshot: string) => {
+      this.#writeRate.add(await this.#passes.readAll(signal, snapshot));
+    };
+    return backfills.step(passUpTo, signal);
   }
 
   /** To be called for every notification on the input's channel. */
@@ -141,6 +150,11 @@ export class Reader {
     }
   }
 
+  /** To be called when there is something to read beside the log. */
+  rouse(): void {
+    this.#sleeping.rouse();
+  }
+
   /** To be called when somebody may have redriven parked changes. */
   onRedriven(): void {
     // The term begins by reading them. If the session is lost meanwhile, the next term does.
@@ -150,6 +164,11 @@ export class Reader {
   /** To be called for every marker on the nodes' channel. */
   onMarker(marker: string): void {
     this.#sleeping.onMarker(marker);
+  }
+
+  /** To be called when the sink has dropped changes, or wants them. */
+  readAgain(): void {
+    this.#sleeping.readAgain();
   }
 
   /** To be called with every renewal of the lease, and with the share of the server's notification queue that is in use. */

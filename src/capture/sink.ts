@@ -7,4 +7,23 @@ export interface Sink {
   readonly room: number;
   /** Resolves when there is room for changes of that weight, or when `signal` aborts. */
   waitForRoom(weight: number, signal: AbortSignal): Promise<void>;
+  /** Set if the sink may drop changes, and has the log read again for them. */
+  readonly dropped?: DroppedChanges;
+}
+
+export interface DroppedChanges {
+  /** Whether there are any. The reader stays awake: it can read again only what a pass has read. */
+  readonly any: boolean;
+  /** Whether some of them are wanted now. */
+  readonly areWanted: boolean;
+  /** Resolves when some are wanted, when there is room for changes of that weight, or when `signal` aborts. */
+  waitForRoomOrWanted(weight: number, signal: AbortSignal): Promise<void>;
+  /** Begins to read again from this sequence on; null if none are wanted. */
+  begin(): Rereading | null;
+}
+
+export interface Rereading {
+  readonly from: bigint;
+  /** Takes what was read: all changes up to a sequence; null: all that have been pushed. */
+  take(changes: readonly Change[], upto: bigint | null): void;
 }

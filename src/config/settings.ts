@@ -8,8 +8,16 @@
 import { isDeepStrictEqual } from 'node:util';
 import pg from 'pg';
 import { z } from 'zod';
+import type { ChangeEvent } from '../api/change-event.ts';
+import type { BackfillOptions } from '../api/backfill.ts';
 import { PostgresInputError } from '../api/errors.ts';
-import type { HandleOptions, PostgresInputOptions, TypeParsers } from '../api/options.ts';
+import type {
+  HandleOptions,
+  NackOptions,
+  PostgresInputOptions,
+  ProcessOptions,
+  TypeParsers,
+} from '../api/options.ts';
 import { parseOperation, type Operation } from '../api/orchestrator.ts';
 import { parseConnectionString, type ConnectionTarget } from './connection-string.ts';
 
@@ -81,17 +89,51 @@ const reconnect = strict({
   maxDelay: milliseconds.default(10_000),
 }).refine(({ minDelay, maxDelay }) => minDelay <= maxDelay, 'minDelay must not be more than maxDelay');
 
+const switchable = z.preprocess(
+  (value) => (value === true ? {} : value === false ? null : value),
+  reconnect.nullable(),
+);
+
 /** Whether a value is an AbortSignal, also of a library or another realm. */
 const isAbortSignal = (value: unknown): boolean =>
   typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value;
 
+const signal = z.custom<AbortSignal>(isAbortSignal, 'must be an AbortSignal').optional();
+const slowAfter = milliseconds.default(60_000);
+
 const handleSchema = strict({
-  signal: z.custom<AbortSignal>(isAbortSignal, 'must be an AbortSignal').optional(),
+  signal,
   ack: z.enum(['auto', 'manual'], "must be 'auto' or 'manual'").default('auto'),
-  reconnect: z
-    .preprocess((value) => (value === true ? {} : value === false ? null : value), reconnect.nullable())
-    .default(null),
+  reconnect: switchable.default(null),
+  slowAfter,
 } satisfies Record<keyof HandleOptions, z.ZodType>);
+
+/** How long what failed waits until it comes again. */
+export const RETRY_DELAYS = { minDelay: 1000, maxDelay: 180_000 };
+
+const retry = strict({
+  attempts: z.union([z.literal(Infinity), wholeNumber(', or Infinity', 1_000_000)]).default(Infinity),
+  minDelay: milliseconds.default(RETRY_DELAYS.minDelay),
+  maxDelay: milliseconds.default(RETRY_DELAYS.maxDelay),
+}).refine(({ minDelay, maxDelay }) => minDelay <= maxDelay, 'minDelay must not be more than maxDelay');
+
+const processSchema = strict({
+  signal,
+  reconnect: switchable.prefault({}),
+  concurrency: wholeNumber('', 10_000).default(1),
+  key: z
+    .custom<(event: ChangeEvent) => string>((value) => typeof value === 'function', 'must be a function')
+    .optional(),
+  retry: retry.prefault({}),
+  exhausted: z.enum(['park', 'stop'], "must be 'park' or 'stop'").default('park'),
+  drainTimeout: milliseconds.optional(),
+  slowAfter,
+} satisfies Record<keyof ProcessOptions, z.ZodType>);
+
+const nackSchema = strict({
+  delay: z.int().min(0).max(MAX_MILLISECONDS).optional(),
+  error: z.unknown().optional(),
+} satisfies Record<keyof NackOptions, z.ZodType>);
 
 const parkedSchema = strict({
   limit: wholeNumber('', 100_000).default(100),
@@ -100,6 +142,12 @@ const parkedSchema = strict({
     .regex(/^[1-9]\d*$/, 'must be the sequence of an event')
     .optional(),
 });
+
+const backfillSchema = strict({
+  tables: z.array(text).min(1, 'must name at least one table').optional(),
+  where: text.optional(),
+  chunk: wholeNumber(' of rows', 2000).optional(),
+} satisfies Record<keyof BackfillOptions, z.ZodType>);
 
 const operation = z.string().transform((value, context) => {
   try {
@@ -146,6 +194,9 @@ export interface Settings extends Readonly<z.output<typeof optionsSchema>> {
 /** The options of `handle`, checked, with every default filled in. */
 export type HandleSettings = Readonly<z.output<typeof handleSchema>>;
 
+/** The options of `process`, checked, with every default filled in. */
+export type ProcessSettings = Readonly<z.output<typeof processSchema>>;
+
 /** Between attempts to reconnect, in milliseconds. */
 export type Delays = NonNullable<HandleSettings['reconnect']>;
 
@@ -188,11 +239,36 @@ export function parseHandleOptions(options: unknown): HandleSettings {
 }
 
 /** @throws PostgresInputError `ERR_CONFIG_INVALID`, listing every violation. */
+export function parseProcessOptions(handler: unknown, options: unknown): ProcessSettings {
+  const problems: string[] = [];
+  if (typeof handler !== 'function') problems.push('handler: must be a function');
+  const settings = check('process', processSchema, options, problems);
+  if (settings !== undefined && problems.length === 0) return settings;
+  throw invalid(['Please correct the arguments of process():', ...problems]);
+}
+
+/** @throws PostgresInputError `ERR_CONFIG_INVALID`, listing every violation. */
+export function parseNackOptions(options: unknown): z.output<typeof nackSchema> {
+  const problems: string[] = [];
+  const settings = check('nack', nackSchema, options, problems);
+  if (settings !== undefined) return settings;
+  throw invalid(['Please correct the options of nack():', ...problems]);
+}
+
+/** @throws PostgresInputError `ERR_CONFIG_INVALID`, listing every violation. */
 export function parseParkedOptions(options: unknown): z.output<typeof parkedSchema> {
   const problems: string[] = [];
   const settings = check('parked', parkedSchema, options, problems);
   if (settings !== undefined) return settings;
   throw invalid(['Please correct the options of parked():', ...problems]);
+}
+
+/** @throws PostgresInputError `ERR_CONFIG_INVALID`, listing every violation. */
+export function parseBackfillOptions(options: unknown): z.output<typeof backfillSchema> {
+  const problems: string[] = [];
+  const settings = check('backfill', backfillSchema, options, problems);
+  if (settings !== undefined) return settings;
+  throw invalid(['Please correct the options of backfill():', ...problems]);
 }
 
 // The error has no cause: the list says it all, and zod's error could one day hold the connection string.

@@ -12,7 +12,7 @@ import type { ChangeEvent } from '../api/change-event.ts';
 import type { TypeParsers } from '../api/options.ts';
 import type { Change } from '../capture/change.ts';
 import type { Sink } from '../capture/sink.ts';
-import { Wakeup } from '../postgres/wakeup.ts';
+import { ChangeBuffer } from './change-buffer.ts';
 import { eventOf } from './event.ts';
 import { InHand } from './in-hand.ts';
 import { RowDecoder } from './row-decoder.ts';
@@ -33,22 +33,13 @@ export interface DeliveryOptions {
 }
 
 /** The weight of changes that may wait for the consumer. */
-const CAPACITY = 4000;
-/** The weight of changes that were handed out and may still take up space in the buffer. */
-const SLACK = 1000;
+export const CAPACITY = 4000;
 
 export class Delivery implements Sink {
   readonly #options: DeliveryOptions;
   readonly #decoder: RowDecoder;
   readonly #inHand = new InHand();
-  /** From `#next` on, the changes that wait for the consumer. */
-  #buffer: Change[] = [];
-  #next = 0;
-  /** The weight of the changes that wait. */
-  #waiting = 0;
-  /** The weight of the changes before `#next`. */
-  #handedOut = 0;
-  readonly #roomMade = new Wakeup();
+  readonly #buffer = new ChangeBuffer();
   #isStopped = false;
 
   constructor(options: DeliveryOptions) {
@@ -57,7 +48,7 @@ export class Delivery implements Sink {
   }
 
   get room(): number {
-    return CAPACITY - this.#waiting;
+    return CAPACITY - this.#buffer.weight;
   }
 
   /** How many events the consumer has in hand. */
@@ -67,39 +58,25 @@ export class Delivery implements Sink {
 
   push(changes: readonly Change[]): void {
     if (this.#isStopped) return;
-    for (const change of changes) {
-      this.#buffer.push(change);
-      this.#waiting += change.weight;
-    }
+    this.#buffer.push(changes);
     this.#options.ready();
   }
 
   async waitForRoom(weight: number, signal: AbortSignal): Promise<void> {
-    while (this.room < weight && !signal.aborted) await this.#roomMade.wait(Infinity, signal);
+    while (this.room < weight && !signal.aborted) await this.#buffer.roomMade.wait(Infinity, signal);
   }
 
   /** Whether an event can be handed out at this moment. */
   get canHandOut(): boolean {
     return (
-      this.#next < this.#buffer.length &&
-      this.#inHand.size < this.#options.maxInFlight &&
-      this.#options.mayHandOut()
+      !this.#buffer.isEmpty && this.#inHand.size < this.#options.maxInFlight && this.#options.mayHandOut()
     );
   }
 
   /** Hands the next event out. To be called when `canHandOut`. */
   handOut(): ChangeEvent {
     const { trigger, fencingToken } = this.#options;
-    const change = this.#buffer[this.#next++]!;
-    const { weight } = change;
-    this.#waiting -= weight;
-    this.#handedOut += weight;
-    if (this.#next === this.#buffer.length || this.#handedOut >= SLACK) {
-      this.#buffer = this.#buffer.slice(this.#next);
-      this.#next = 0;
-      this.#handedOut = 0;
-      this.#roomMade.wake();
-    }
+    const change = this.#buffer.take();
     if (change.sequence !== null) this.#inHand.add(change.sequence);
     return eventOf(change, trigger, fencingToken, this.#decoder);
   }
@@ -124,11 +101,7 @@ export class Delivery implements Sink {
   /** Hands out nothing more. */
   stop(): void {
     this.#isStopped = true;
-    this.#buffer = [];
-    this.#next = 0;
-    this.#waiting = 0;
-    this.#handedOut = 0;
-    this.#roomMade.wake();
+    this.#buffer.clear();
   }
 
   /** Hands out nothing more, and neither waits for what is in hand nor acknowledges it. */

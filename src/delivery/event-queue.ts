@@ -9,12 +9,17 @@
  * With 'manual' the events are acknowledged one by one, and no more than `maxInFlight` are in hand.
  */
 import type { ChangeEvent } from '../api/change-event.ts';
-import { Delivery, type DeliveryOptions } from './delivery.ts';
+import type { Consumer, ServedTerm } from './consumer.ts';
+import { Delivery } from './delivery.ts';
+import { LaneDelivery } from './lane-delivery.ts';
+import { Turn } from './turn.ts';
 
 export interface EventQueueOptions {
   readonly ack: 'auto' | 'manual';
   /** With `ack: 'manual'`. */
   readonly maxInFlight: number;
+  /** After how long in hand an event is slow, with `ack: 'manual'`; milliseconds. */
+  readonly slowAfter: number;
   /** Called when the consumer has left the loop. Resolves when everything is let go. */
   readonly leave: () => Promise<void>;
 }
@@ -25,15 +30,16 @@ interface Pull {
   readonly reject: (error: unknown) => void;
 }
 
-/** For how many milliseconds events may be handed out before the event loop has to turn. */
-const TURN = 20;
-
-export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined> {
+export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>, Consumer {
   readonly #options: EventQueueOptions;
-  #delivery: Delivery | null = null;
+  /** A term that ends waits for the lease's duration. */
+  readonly drainTimeout = null;
+  /** Nobody is suspected: whether an event can be parked is for the loop to decide. */
+  readonly concurrency = null;
+
+  #delivery: Delivery | LaneDelivery | null = null;
   readonly #pulls: Pull[] = [];
-  /** When the first event was handed out since the event loop last turned. */
-  #turnBegan: number | null = null;
+  readonly #turn = new Turn(() => this.serve());
   #end: { readonly error?: unknown } | null = null;
 
   constructor(options: EventQueueOptions) {
@@ -45,11 +51,18 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
     return this.#delivery?.inHand ?? 0;
   }
 
+  get mustPull(): boolean {
+    return this.inHand > 0;
+  }
+
   /** Begins to hand out what a new term brings. */
-  open(term: Omit<DeliveryOptions, 'maxInFlight' | 'ready'>): Delivery {
-    const { ack } = this.#options;
-    const maxInFlight = ack === 'auto' ? Infinity : this.#options.maxInFlight;
-    this.#delivery = new Delivery({ ...term, maxInFlight, ready: () => this.serve() });
+  open(term: ServedTerm): Delivery | LaneDelivery {
+    const { ack, maxInFlight, slowAfter } = this.#options;
+    const ready = () => this.serve();
+    this.#delivery =
+      ack === 'auto'
+        ? new Delivery({ ...term, maxInFlight: Infinity, ready })
+        : new LaneDelivery({ ...term, maxInFlight, ready, exclusive: false, key: null, slowAfter });
     return this.#delivery;
   }
 
@@ -61,7 +74,7 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
   }
 
   next(): Promise<Result> {
-    if (this.#options.ack === 'auto') this.#delivery?.acknowledgeInHand();
+    if (this.#delivery instanceof Delivery) this.#delivery.acknowledgeInHand();
     return new Promise((resolve, reject) => {
       this.#pulls.push({ resolve, reject });
       this.serve();
@@ -87,22 +100,9 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
   serve(): void {
     while (this.#pulls.length > 0) {
       if (this.#end) this.#finish(this.#pulls.shift()!, this.#end);
-      else if (!this.#delivery?.canHandOut || this.#mustTurn()) return;
+      else if (!this.#delivery?.canHandOut || this.#turn.isOver) return;
       else this.#pulls.shift()!.resolve({ done: false, value: this.#delivery.handOut() });
     }
-  }
-
-  /** A consumer that never waits would keep timers and sockets waiting, and so lose the lease. */
-  #mustTurn(): boolean {
-    const now = performance.now();
-    if (this.#turnBegan === null) {
-      this.#turnBegan = now;
-      setImmediate(() => {
-        this.#turnBegan = null;
-        this.serve();
-      });
-    }
-    return now - this.#turnBegan > TURN;
   }
 
   #finish(pull: Pull, end: { readonly error?: unknown }): void {

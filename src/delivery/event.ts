@@ -12,6 +12,7 @@ export const eventOf = (
   trigger: string,
   fencingToken: string | null,
   decoder: RowDecoder | null,
+  attempt = 1,
 ): ChangeEvent => ({
   location: change.location,
   operation: change.operation,
@@ -24,7 +25,7 @@ export const eventOf = (
   transaction: change.transaction,
   origin: change.details?.origin ?? null,
   context: contextOf(change),
-  attempt: 1,
+  attempt,
   fencingToken,
 });
 

@@ -1,27 +1,35 @@
 /**
- * One handle(): a queue for the consumer, and behind it one life of a node after the other (one, unless it is to
+ * One handle() or process(): a consumer of events, and behind it one life of a node after the other (one, unless it is to
  * reconnect), until the iteration is ended or a life fails for good.
  *
  *   iteration.end(how) -> life.end(how) -> term.end(how)
  *
  * An ending goes down this way at once, and comes back up as `done`: when the term has released the lease and the life has closed its
- * connections, the consumer is told. What each ending does is told in term.ts. An iteration ends gracefully after close(). It is
- * dropped when the consumer leaves the loop, when its signal aborts, or when the input is disposed.
+ * connections, the consumer is told. What each ending does is told in term.ts. An iteration ends gracefully after close(), and when the signal of
+ * process() aborts. It is dropped when the consumer leaves the loop, when the signal of handle() aborts, or when the input is disposed.
  */
 import { PostgresInputError } from '../api/errors.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
 import { type NamedEvent, leaseLost } from '../capture/acknowledgements.ts';
-import type { Delays, HandleSettings, Settings } from '../config/settings.ts';
-import { EventQueue } from '../delivery/event-queue.ts';
+import type { Delays, Settings } from '../config/settings.ts';
+import type { Consumer } from '../delivery/consumer.ts';
 import { sleep } from '../postgres/sleep.ts';
 import { TRANSIENT, isMissing } from '../postgres/sqlstates.ts';
 import { RemovedError } from '../schema/migrations.ts';
 import type { Names } from '../schema/names.ts';
 import { Life } from './life.ts';
-import { type Ending, harsher } from './term.ts';
+import { type Ending, type Term, harsher } from './term.ts';
+
+export interface IterationOptions {
+  readonly consumer: Consumer;
+  readonly signal: AbortSignal | undefined;
+  /** How an abortion ends it: dropped, it rejects with the signal's reason. */
+  readonly aborted: 'graceful' | 'dropped';
+  readonly reconnect: Delays | null;
+}
 
 export class Iteration {
-  readonly queue: EventQueue;
+  readonly consumer: Consumer;
   /** Resolves when everything is let go. Never rejects. */
   readonly done: Promise<void>;
   readonly #settings: Settings;
@@ -30,6 +38,7 @@ export class Iteration {
   /** Aborts with the first ending: no further life begins. */
   readonly #running = new AbortController();
   #ending: Ending | null = null;
+  #failure: { readonly error: unknown } | null = null;
   #life: Life | null = null;
   #attempt = 0;
   /** Whether a life has seen the installation go, and none has joined another one since. */
@@ -37,16 +46,12 @@ export class Iteration {
   /** When the present life became a standby for the first time. */
   #joined = Infinity;
 
-  constructor(settings: Settings, names: Names, options: HandleSettings, notify: Notify) {
+  constructor(settings: Settings, names: Names, options: IterationOptions, notify: Notify) {
     this.#settings = settings;
     this.#names = names;
     this.#notify = notify;
-    this.queue = new EventQueue({
-      ack: options.ack,
-      maxInFlight: settings.maxInFlight,
-      leave: () => this.end('dropped'),
-    });
-    this.done = this.#run(options.signal, options.reconnect);
+    this.consumer = options.consumer;
+    this.done = this.#run(options);
   }
 
   /** Begins an ending, or turns the one that has begun into a harsher one. Resolves when everything is let go. */
@@ -57,15 +62,43 @@ export class Iteration {
     return this.done;
   }
 
+  /** Ends gracefully, and then with this error. */
+  fail(error: unknown): void {
+    this.#failure ??= { error };
+    void this.end('graceful');
+  }
+
   /** @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST, ERR_INSTALL */
-  async acknowledge({ seq, token }: NamedEvent): Promise<void> {
+  acknowledge(event: NamedEvent): Promise<void> {
+    return this.#inTerm(event, (term) => term.acknowledge(event.seq));
+  }
+
+  /** @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST, ERR_INSTALL, ERR_CONFIG_INVALID */
+  nack(event: NamedEvent, error: unknown, delay?: number): Promise<void> {
+    return this.#inTerm(event, (term) => term.nack(event.seq, error, delay));
+  }
+
+  /** @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST, ERR_INSTALL, ERR_CONFIG_INVALID */
+  park(event: NamedEvent, error: unknown): Promise<void> {
+    return this.#inTerm(event, (term) => term.park(event.seq, error));
+  }
+
+  async #inTerm({ token }: NamedEvent, task: (term: Term) => Promise<void>): Promise<void> {
     const term = this.#life?.term;
     if (!term || term.token !== token) throw leaseLost();
     try {
-      await term.acknowledge(seq);
+      await task(term);
     } catch (error) {
       throw asInputError(error, this.#settings);
     }
+  }
+
+  /**
+   * To be called before a caller's transaction acknowledges a row that a backfill has read.
+   * @throws {PostgresInputError} ERR_LEASE_LOST if this term did not hand it out, or if it is acknowledged
+   */
+  noteCaller(event: NamedEvent): Promise<void> {
+    return this.#inTerm(event, async (term) => term.noteCaller(event.seq));
   }
 
   /** The consumer is done with this event, whether or not it is still in hand. */
@@ -73,22 +106,21 @@ export class Iteration {
     this.#life?.term?.settle(seq);
   }
 
-  async #run(signal: AbortSignal | undefined, delays: Delays | null): Promise<void> {
-    const abort = () => void this.end('dropped');
+  async #run({ signal, aborted, reconnect }: IterationOptions): Promise<void> {
+    const abort = () => void this.end(aborted);
     signal?.addEventListener('abort', abort, { once: true });
     if (signal?.aborted) abort();
-    let failure: { readonly error: unknown } | null = null;
     try {
-      await this.#live(delays);
+      await this.#live(reconnect);
     } catch (error) {
-      failure = { error };
+      this.#failure = { error };
     }
     signal?.removeEventListener('abort', abort);
-    if (signal?.aborted) failure = { error: signal.reason };
+    if (signal?.aborted && aborted === 'dropped') this.#failure = { error: signal.reason };
     // First the listeners hear of it, then the consumer.
     this.#notify('idle');
-    if (failure) this.queue.end(failure.error);
-    else this.queue.end();
+    if (this.#failure) this.consumer.end(this.#failure.error);
+    else this.consumer.end();
   }
 
   /** One life after the other, until one ends well, or fails for good. */
@@ -124,7 +156,7 @@ export class Iteration {
       }
       this.#notify(...notice);
     };
-    const life = await Life.connect(this.#settings, this.#names, this.queue, notify);
+    const life = await Life.connect(this.#settings, this.#names, this.consumer, notify);
     this.#life = life;
     // The end may have come while it was connecting.
     if (this.#ending) life.end(this.#ending);

@@ -60,6 +60,8 @@ export class Lease {
   readonly #times: Readonly<LeaseSettings>;
   readonly #released = new Wakeup();
   #token: string | null = null;
+  /** Whether the holder before released the lease that this node holds. */
+  wasReleased = true;
   #renewed = now();
   /** The installation that this node has joined; undefined before its first look. */
   #installation: string | null | undefined;
@@ -98,7 +100,10 @@ export class Lease {
       const found = await this.#observe();
       const unchanged = this.#unchangedFor(found, asked);
       const left = this.#untilFree(found, unchanged);
-      if (left <= 0 && (await this.#claim(found))) return true;
+      if (left <= 0 && (await this.#claim(found))) {
+        this.wasReleased = found.holder === null;
+        return true;
+      }
       const poll = this.#times.pollInterval * (0.8 + 0.4 * Math.random());
       await this.#released.wait(left > 0 ? Math.min(poll, left) : poll, signal);
     }

@@ -10,7 +10,7 @@
 import type { Notify } from '../api/lifecycle-events.ts';
 import { readSignature } from '../capture/capture.ts';
 import type { Settings } from '../config/settings.ts';
-import type { EventQueue } from '../delivery/event-queue.ts';
+import type { Consumer } from '../delivery/consumer.ts';
 import type { Listener } from '../postgres/listener.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
@@ -23,7 +23,7 @@ import { type Ending, Term, harsher } from './term.ts';
 export class Life {
   readonly #settings: Settings;
   readonly #names: Names;
-  readonly #queue: EventQueue;
+  readonly #consumer: Consumer;
   readonly #notify: Notify;
   readonly #session: Session;
   readonly #listener: Listener;
@@ -38,14 +38,14 @@ export class Life {
   private constructor(
     settings: Settings,
     names: Names,
-    queue: EventQueue,
+    consumer: Consumer,
     notify: Notify,
     session: Session,
     listener: Listener,
   ) {
     this.#settings = settings;
     this.#names = names;
-    this.#queue = queue;
+    this.#consumer = consumer;
     this.#notify = notify;
     this.#session = session;
     this.#listener = listener;
@@ -57,9 +57,9 @@ export class Life {
   }
 
   /** @throws {PostgresInputError} ERR_CONNECT */
-  static async connect(settings: Settings, names: Names, queue: EventQueue, notify: Notify): Promise<Life> {
+  static async connect(settings: Settings, names: Names, consumer: Consumer, notify: Notify): Promise<Life> {
     const { session, listener } = await connect(settings, names);
-    return new Life(settings, names, queue, notify, session, listener);
+    return new Life(settings, names, consumer, notify, session, listener);
   }
 
   /** The present term; null for a standby. */
@@ -107,7 +107,7 @@ export class Life {
       session: this.#session,
       lease: this.#lease,
       discovery: this.#discovery,
-      queue: this.#queue,
+      consumer: this.#consumer,
       signature,
       notify: this.#notify,
       fail: (error) => this.#fail(error),
@@ -128,6 +128,7 @@ export class Life {
     const message = decodeNodeMessage(payload);
     if (message.kind === 'released') this.#lease.noticeRelease();
     else if (message.kind === 'redriven') this.#term?.onRedriven();
+    else if (message.kind === 'backfill') this.#term?.onBackfill();
     else this.#term?.onMarker(message.marker);
   }
 }

@@ -13,22 +13,27 @@
  * | waits for what is in hand and for callers' transactions |         | yes      |         |      |
  * | renews the lease, writes acknowledgements               | yes     | yes      | yes     |      |
  *
- * - Graceful: close() was called, or the node failed and its session is alive, as with garbage on the channel. The waiting
- *   takes no longer than the lease's duration.
- * - Dropped: the consumer left the loop, its signal aborted, or the input was disposed. What was acknowledged so far is written.
+ * - Graceful: close() was called, the signal of process() aborted, or the node failed and its session is alive, as with garbage on the
+ *   channel. The waiting takes no longer than the lease's duration, or than `drainTimeout`; then the handlers' signal aborts.
+ * - Dropped: the consumer left the loop, the signal of handle() aborted, or the input was disposed. What was acknowledged so far is written.
  * - Lost: another node may hold the lease (a renewal found so, or the trust ran out), or the session is gone.
  *
  * The last steps are the same for all: the renewals stop, the lease is released if it is still held, and the term is as if it
  * were lost. Events that are in hand then come again, here or elsewhere.
  */
+import { PostgresInputError } from '../api/errors.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
+import { leaseLost } from '../capture/acknowledgements.ts';
 import { type Capture, beginTerm } from '../capture/capture.ts';
-import type { Settings } from '../config/settings.ts';
+import { RETRY_DELAYS, type Settings } from '../config/settings.ts';
+import type { Consumer } from '../delivery/consumer.ts';
 import type { Delivery } from '../delivery/delivery.ts';
-import type { EventQueue } from '../delivery/event-queue.ts';
-import type { Session } from '../postgres/session.ts';
+import { LaneDelivery } from '../delivery/lane-delivery.ts';
+import { delayAfter } from '../delivery/processor.ts';
+import { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 import type { Signature } from '../schema/wire-format.ts';
+import { sessionOptions } from './connect.ts';
 import type { Discovery } from './discovery.ts';
 import type { Lease } from './lease.ts';
 
@@ -40,6 +45,9 @@ export type Ending = (typeof ENDINGS)[number];
 export const harsher = (one: Ending | null, other: Ending): Ending =>
   one !== null && ENDINGS.indexOf(one) > ENDINGS.indexOf(other) ? one : other;
 
+/** The weight of changes that may have been handled, and come again because that was not written when the process died. */
+const UNWRITTEN = 1000;
+
 export interface TermOptions {
   readonly settings: Settings;
   readonly names: Names;
@@ -47,7 +55,7 @@ export interface TermOptions {
   /** Held since a moment ago. */
   readonly lease: Lease;
   readonly discovery: Discovery;
-  readonly queue: EventQueue;
+  readonly consumer: Consumer;
   /** How our triggers sign their notifications. */
   readonly signature: Signature;
   readonly notify: Notify;
@@ -59,7 +67,7 @@ export class Term {
   /** The fencing token of all events of this term. */
   readonly token: string;
   readonly #options: TermOptions;
-  readonly #delivery: Delivery;
+  readonly #delivery: Delivery | LaneDelivery;
   readonly #capture: Capture;
   #ending: Ending | null = null;
   // One signal for each row of the table: it aborts when the row's part of the term stops.
@@ -72,12 +80,21 @@ export class Term {
     const { settings, names, session, lease, signature, notify, fail } = options;
     const token = lease.token!;
     this.token = token;
-    this.#delivery = options.queue.open({
+    // The capture brings changes to the delivery, and the delivery acknowledges with the capture.
+    const capture = (): Capture => this.#capture;
+    this.#delivery = options.consumer.open({
       trigger: settings.id,
       fencingToken: token,
       types: settings.types,
       mayHandOut: () => lease.trusted,
-      acknowledge: (sequence) => this.#capture.acknowledgements.acknowledgeSoon(sequence),
+      acknowledge: (sequence) => capture().acknowledgements.acknowledgeSoon(sequence),
+      pending: () => capture().acknowledgements.pending,
+      isGone: (sequence) => capture().acknowledgements.isGone(sequence),
+      readAgain: () => capture().readAgain(),
+      dropRead: (sequence) => capture().backfills.readAgain(sequence),
+      failures: () => capture().failures,
+      notify,
+      fail,
     });
     this.#capture = beginTerm({
       session,
@@ -85,6 +102,9 @@ export class Term {
       signature,
       sink: this.#delivery,
       rows: settings.rows,
+      maxRowBytes: settings.maxRowBytes,
+      openSession: () =>
+        Session.connect({ ...settings.target, candidates: [session.endpoint] }, sessionOptions(settings)),
       hold: lease,
       foreignNotifications: settings.foreignNotifications,
       notifications: settings.notifications,
@@ -96,14 +116,15 @@ export class Term {
 
   /** From the claim of the lease to its release. What fails goes to `fail`. */
   async serve(): Promise<void> {
-    const { session, lease, discovery, queue, fail } = this.#options;
+    const { session, lease, discovery, consumer, fail } = this.#options;
     const guarded = (task: Promise<void>) => task.catch(fail);
     const renewed = (queueUsage: number) => {
-      queue.serve();
+      consumer.serve();
       this.#capture.onRenewal(queueUsage);
     };
     const holding = guarded(lease.hold(this.#holding.signal, renewed)).then(() => this.end('lost'));
     const watching = guarded(discovery.watch(session, this.#serving.signal));
+    await guarded(this.#loadFailures());
     await guarded(this.#capture.run(this.#serving.signal));
     await guarded(this.#awaitAcknowledgements());
     this.#holding.abort();
@@ -137,12 +158,51 @@ export class Term {
 
   /** The consumer is done with an event of this term, which a transaction of its own has acknowledged. */
   settle(seq: string): void {
-    this.#delivery.settle(this.#capture.numberOf(seq));
+    const number = this.#capture.numberOf(seq);
+    if (this.#delivery instanceof LaneDelivery) this.#delivery.settle(number, 'transaction');
+    else this.#delivery.settle(number);
+  }
+
+  /** The consumer wants an event of this term again, later. Resolves when that is written. */
+  async nack(seq: string, error: unknown, delay?: number): Promise<void> {
+    const { delivery, held } = this.#heldBy('nack', seq);
+    if (held) await delivery.retry(held, error, delay ?? delayAfter(held.event.attempt, RETRY_DELAYS));
+  }
+
+  /** The consumer wants an event of this term out of the way. Resolves when it is parked. */
+  async park(seq: string, error: unknown): Promise<void> {
+    const { delivery, held } = this.#heldBy('park', seq);
+    if (held) await delivery.park(held, error, held.event.attempt);
+  }
+
+  #heldBy(call: 'nack' | 'park', seq: string) {
+    const delivery = this.#delivery;
+    const mayNack = this.#options.consumer.concurrency === null;
+    if (delivery instanceof LaneDelivery && (call === 'park' || mayNack))
+      return { delivery, held: delivery.find(this.#capture.numberOf(seq)) };
+    throw new PostgresInputError(
+      'ERR_CONFIG_INVALID',
+      `${call}() needs ${call === 'nack' ? '' : 'process(), or '}handle() with ack: 'manual': ` +
+        'in a handler of process() throw instead, and in a loop with automatic acknowledgement use process()',
+    );
   }
 
   /** To be called for every notification on the input's channel. */
   onNotification(payload: string): void {
     if (!this.#ending) this.#capture.onNotification(payload);
+  }
+
+  /** To be called when somebody may have asked for a backfill, or paused, resumed or cancelled one. */
+  onBackfill(): void {
+    if (!this.#ending) this.#capture.backfills.onChanged();
+  }
+
+  /**
+   * To be called before a caller's transaction acknowledges a row that a backfill has read.
+   * @throws {PostgresInputError} ERR_LEASE_LOST if it is acknowledged
+   */
+  noteCaller(seq: string): void {
+    if (!this.#capture.backfills.noteCaller(seq)) throw leaseLost();
   }
 
   /** To be called when somebody may have redriven parked changes. */
@@ -155,14 +215,36 @@ export class Term {
     this.#capture.onMarker(marker);
   }
 
+  /** What is known of failures decides what may be handed out. */
+  async #loadFailures(): Promise<void> {
+    const { lease, consumer } = this.#options;
+    const { concurrency } = consumer;
+    if (!(this.#delivery instanceof LaneDelivery)) return;
+    const { failures } = this.#capture;
+    if (concurrency !== null) {
+      this.#delivery.begin(await failures.load(), lease.wasReleased ? 0 : UNWRITTEN + concurrency);
+      return;
+    }
+    // Whoever acknowledges by hand need not have the tables of failures, until the first nack().
+    const known = await failures.load().catch((error: unknown) => {
+      if ((error as { code?: string }).code !== 'ERR_INSTALL') throw error;
+      return [];
+    });
+    this.#delivery.begin(known, null);
+  }
+
   /** Waits for acknowledgements that are still to come, and until those that came are written. */
   async #awaitAcknowledgements(): Promise<void> {
-    const { duration } = this.#options.settings.lease;
-    const deadline = performance.now() + duration;
+    const { consumer, settings } = this.#options;
+    const limit = consumer.drainTimeout ?? settings.lease.duration;
+    const deadline = performance.now() + limit;
     const { acknowledgements } = this.#capture;
-    await this.#delivery.settled(duration, this.#waiting.signal);
+    await this.#delivery.settled(limit, this.#waiting.signal);
+    if (this.#delivery instanceof LaneDelivery) this.#delivery.abort();
     await acknowledgements.callersEnded(deadline - performance.now(), this.#waiting.signal);
     // Last: what a caller's transaction has rolled back can be acknowledged now.
-    if (this.#ending !== 'lost') await acknowledgements.flush();
+    if (this.#ending === 'lost') return;
+    await acknowledgements.flush();
+    if (this.#delivery instanceof LaneDelivery) await this.#delivery.acquit();
   }
 }

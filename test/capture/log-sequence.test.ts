@@ -17,7 +17,8 @@ const DOWN = [
   `ALTER SEQUENCE ${SEQUENCE} RESTART`,
 ];
 const UP = [`SELECT setval('${SEQUENCE}', 5000000000)`, `SELECT setval('${SEQUENCE}', 9223372036854775807)`];
-const OFTEN: PostgresInputOptions = { lease: { renewInterval: 50 } };
+/** A statement may take twice as long: a busy machine needs that. */
+const OFTEN: PostgresInputOptions = { lease: { renewInterval: 400 }, maxInFlight: 100_000 };
 
 async function setup(options: PostgresInputOptions = OFTEN) {
   const fixture = await setupInputs();

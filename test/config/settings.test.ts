@@ -7,7 +7,13 @@ import { describe, expect, expectTypeOf, test } from 'vitest';
 import { PostgresInputError } from '../../src/api/errors.ts';
 import type { PostgresInputOptions } from '../../src/api/options.ts';
 import type { InputConfig } from '../../src/api/orchestrator.ts';
-import { inputId, parseConfig, parseHandleOptions, type Settings } from '../../src/config/settings.ts';
+import {
+  inputId,
+  parseConfig,
+  parseHandleOptions,
+  parseProcessOptions,
+  type Settings,
+} from '../../src/config/settings.ts';
 
 const CONFIG: InputConfig = {
   name: 'orders-input',
@@ -241,16 +247,18 @@ test('an id is the name with every - turned into _', () => {
 
 describe('the options of handle', () => {
   test('have defaults', () => {
-    expect(parseHandleOptions({})).toEqual({ ack: 'auto', reconnect: null });
+    expect(parseHandleOptions({})).toEqual({ ack: 'auto', reconnect: null, slowAfter: 60_000 });
     const { signal } = new AbortController();
     expect(parseHandleOptions({ signal, ack: undefined, reconnect: true })).toEqual({
       signal,
       ack: 'auto',
       reconnect: { minDelay: 100, maxDelay: 10_000 },
+      slowAfter: 60_000,
     });
     expect(parseHandleOptions({ ack: 'manual', reconnect: { maxDelay: 500 } })).toEqual({
       ack: 'manual',
       reconnect: { minDelay: 100, maxDelay: 500 },
+      slowAfter: 60_000,
     });
     expect(parseHandleOptions({ reconnect: false }).reconnect).toBe(null);
   });
@@ -308,5 +316,39 @@ describe('the defaults in the comments of the public options', () => {
     expect(plain(parseHandleOptions({ reconnect: true }).reconnect)).toEqual(
       plain(runInNewContext(`(${text})`)),
     );
+  });
+});
+
+describe('the options of process', () => {
+  const handler = () => {};
+
+  test('have defaults', () => {
+    expect(parseProcessOptions(handler, {})).toEqual({
+      reconnect: { minDelay: 100, maxDelay: 10_000 },
+      concurrency: 1,
+      retry: { attempts: Infinity, minDelay: 1000, maxDelay: 180_000 },
+      exhausted: 'park',
+      slowAfter: 60_000,
+    });
+    expect(parseProcessOptions(handler, { reconnect: false, retry: { attempts: 3 } })).toMatchObject({
+      reconnect: null,
+      retry: { attempts: 3, minDelay: 1000 },
+    });
+  });
+
+  test.each([
+    [undefined, {}, 'handler: must be a function'],
+    [handler, { concurrency: 0 }, 'process.concurrency: must be a whole number, from 1 to 10000'],
+    [handler, { key: 'id' }, 'process.key: must be a function'],
+    [handler, { retry: { attempts: 0 } }, 'process.retry.attempts'],
+    [
+      handler,
+      { retry: { minDelay: 2, maxDelay: 1 } },
+      'process.retry: minDelay must not be more than maxDelay',
+    ],
+    [handler, { exhausted: 'drop' }, "process.exhausted: must be 'park' or 'stop'"],
+    [handler, { ack: 'auto' }, 'process: has no "ack"'],
+  ])('that break a rule are refused: %s, %s', (given, options, problem) => {
+    expect(() => parseProcessOptions(given, options)).toThrow(problem);
   });
 });

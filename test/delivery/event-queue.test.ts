@@ -1,8 +1,8 @@
-import pg from 'pg';
 import { expect, test } from 'vitest';
 import type { ChangeEvent } from '../../src/api/change-event.ts';
 import { Change } from '../../src/capture/change.ts';
 import { EventQueue, type EventQueueOptions } from '../../src/delivery/event-queue.ts';
+import { servedTerm } from '../support/served-term.ts';
 
 const change = (sequence: string | null) =>
   new Change(sequence, 'items', 'create', sequence ?? 'by hand', null, null, null, '', null);
@@ -20,6 +20,7 @@ function setup(options: Partial<EventQueueOptions> = {}) {
   const queue = new EventQueue({
     ack: 'auto',
     maxInFlight: 1000,
+    slowAfter: 60_000,
     leave: async () => {
       bundle.left++;
       queue.end();
@@ -27,13 +28,13 @@ function setup(options: Partial<EventQueueOptions> = {}) {
     ...options,
   });
   const open = (fencingToken: string) =>
-    queue.open({
-      types: pg.types,
-      trigger: 'test',
-      fencingToken,
-      mayHandOut: () => bundle.trusted,
-      acknowledge: (sequence) => acknowledged.push(sequence),
-    });
+    queue.open(
+      servedTerm({
+        fencingToken,
+        mayHandOut: () => bundle.trusted,
+        acknowledge: (sequence) => void acknowledged.push(sequence),
+      }),
+    );
   return { queue, delivery: open('1'), open, bundle };
 }
 
@@ -226,7 +227,7 @@ test('a new term has a delivery of its own, with no event of the last term', asy
 });
 
 test('pulls wait before the first term and between two terms', async () => {
-  const queue = new EventQueue({ ack: 'auto', maxInFlight: 1, leave: async () => {} });
+  const queue = new EventQueue({ ack: 'auto', maxInFlight: 1, slowAfter: 60_000, leave: async () => {} });
   const pull = queue.next();
   expect(await isSettled(pull)).toBe(false);
   expect(queue.inHand).toBe(0);

@@ -554,6 +554,7 @@ test('logs into a log that is still without the columns of version 4, whether th
       ].toSorted(),
     );
   }
+  await reader.query('SELECT pg_advisory_unlock_all()');
 });
 
 test('a trigger takes no subtransaction, which would use up a transaction id for each statement', async () => {

@@ -1,0 +1,195 @@
+/**
+ * The consumer of `process()`: runs the handler for many events at once, and decides what becomes of each.
+ *
+ * | the handler            | the event                                                                       |
+ * | ---------------------- | ------------------------------------------------------------------------------- |
+ * | resolves               | is acknowledged                                                                 |
+ * | rejects                | comes again later as the next attempt; after the last attempt it is parked, or processing stops |
+ * | called `ack(event)`    | is acknowledged, however the handler ends                                       |
+ * | called `ack(event, client)` | is over if that transaction has committed; rolled back, it comes again as after a failure    |
+ * | called `park(event)`   | is parked, however the handler ends                                             |
+ *
+ * Errors of this package that say that the lease or a connection is lost are no failures of the event: it comes again, with the same attempt.
+ */
+import type { ChangeEvent } from '../api/change-event.ts';
+import { PostgresInputError } from '../api/errors.ts';
+import type { Consumer, ServedTerm } from './consumer.ts';
+import { type Held, LaneDelivery } from './lane-delivery.ts';
+import { Turn } from './turn.ts';
+
+export type Handler = (event: ChangeEvent, context: { readonly signal: AbortSignal }) => unknown;
+
+export interface RetryDelays {
+  readonly minDelay: number;
+  readonly maxDelay: number;
+}
+
+export interface ProcessorOptions {
+  readonly handler: Handler;
+  readonly concurrency: number;
+  readonly key: ((event: ChangeEvent) => string) | null;
+  readonly retry: RetryDelays & { readonly attempts: number };
+  readonly exhausted: 'park' | 'stop';
+  readonly drainTimeout: number | null;
+  readonly slowAfter: number;
+  /** Called when processing is to stop with this error. */
+  readonly stop: (error: unknown) => void;
+}
+
+export class Processor implements Consumer {
+  readonly #options: ProcessorOptions;
+  readonly #turn = new Turn(() => this.serve());
+  #delivery: LaneDelivery | null = null;
+  #term: ServedTerm | null = null;
+  /** How many handlers run, also for terms that are over. */
+  #running = 0;
+  #isEnded = false;
+  /** Resolves when the processing has ended; rejects with the error that ended it. */
+  get ended(): Promise<void> {
+    return this.#ending.promise;
+  }
+  readonly #ending = deferred();
+  /** A handler that calls close() and waits for it is told by its signal to end. */
+  readonly mustPull = false;
+
+  constructor(options: ProcessorOptions) {
+    this.#options = options;
+  }
+
+  get inHand(): number {
+    return this.#delivery?.inHand ?? 0;
+  }
+
+  get drainTimeout(): number | null {
+    return this.#options.drainTimeout;
+  }
+
+  get concurrency(): number {
+    return this.#options.concurrency;
+  }
+
+  open(term: ServedTerm): LaneDelivery {
+    const { concurrency, key, slowAfter } = this.#options;
+    this.#term = term;
+    this.#delivery = new LaneDelivery({
+      ...term,
+      maxInFlight: concurrency,
+      exclusive: true,
+      key: key && ((event) => this.#keyOf(key, event)),
+      slowAfter,
+      ready: () => this.serve(),
+    });
+    return this.#delivery;
+  }
+
+  /** A key that can't be told ends the processing: without it there is no order. */
+  #keyOf(key: (event: ChangeEvent) => string, event: ChangeEvent): string {
+    try {
+      const told: unknown = key(event);
+      if (typeof told === 'string') return told;
+      throw new PostgresInputError(
+        'ERR_CONFIG_INVALID',
+        `key() must return a string, and not ${typeof told}`,
+      );
+    } catch (error) {
+      this.#options.stop(error);
+      return '';
+    }
+  }
+
+  serve(): void {
+    const { concurrency } = this.#options;
+    while (!this.#isEnded && this.#running < concurrency && this.#delivery?.canHandOut) {
+      if (this.#turn.isOver) return;
+      void this.#run(this.#delivery, this.#term!);
+    }
+  }
+
+  end(error?: unknown): void {
+    this.#isEnded = true;
+    if (error === undefined) this.#ending.resolve();
+    else this.#ending.reject(error);
+  }
+
+  async #run(delivery: LaneDelivery, term: ServedTerm): Promise<void> {
+    const held = delivery.handOutHeld();
+    let failure: { readonly error: unknown } | null = null;
+    this.#running++;
+    try {
+      await this.#options.handler(held.event, { signal: delivery.signal });
+    } catch (error) {
+      failure = { error };
+    }
+    this.#running--;
+    try {
+      // What the handler had in hand comes again if its term is over.
+      if (delivery.has(held)) await this.#settle(delivery, term, held, failure);
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'ERR_LEASE_LOST') term.fail(error);
+    }
+    this.serve();
+  }
+
+  async #settle(
+    delivery: LaneDelivery,
+    term: ServedTerm,
+    held: Held,
+    failure: { readonly error: unknown } | null,
+  ): Promise<void> {
+    switch (held.settledBy) {
+      case null:
+        if (failure) await this.#fail(delivery, held, failure.error);
+        else delivery.acknowledge(held);
+        return;
+      case 'acknowledgement':
+        delivery.finish(held);
+        return;
+      case 'transaction': {
+        const isGone = await term.isGone(held.ticket.change.sequence!);
+        if (!delivery.has(held)) return;
+        if (isGone) delivery.finish(held);
+        else await this.#fail(delivery, held, failure ? failure.error : rolledBack());
+        return;
+      }
+      case 'parking':
+    }
+  }
+
+  async #fail(delivery: LaneDelivery, held: Held, error: unknown): Promise<void> {
+    const { retry, exhausted, stop } = this.#options;
+    const { attempt } = held.event;
+    held.settledBy = null;
+    if (isOurs(error)) delivery.again(held, retry.minDelay);
+    else if (attempt < retry.attempts) await delivery.retry(held, error, delayAfter(attempt, retry));
+    else if (exhausted === 'park') await delivery.park(held, error, attempt);
+    else {
+      const noted = delivery.retry(held, error, 0);
+      stop(error);
+      await noted;
+    }
+  }
+}
+
+function deferred() {
+  let resolve!: () => void;
+  let reject!: (error: unknown) => void;
+  const promise = new Promise<void>((fulfill, refuse) => {
+    resolve = fulfill;
+    reject = refuse;
+  });
+  return { promise, resolve, reject };
+}
+
+/** Milliseconds until the next attempt: twice as long after each failure, and jittered, so that what failed together does not come again together. */
+export const delayAfter = (attempts: number, { minDelay, maxDelay }: RetryDelays): number =>
+  Math.min(maxDelay, minDelay * 2 ** (attempts - 1)) * (0.5 + Math.random() / 2);
+
+const OURS: ReadonlySet<string> = new Set([
+  'ERR_LEASE_LOST',
+  'ERR_CONNECT',
+  'ERR_CONNECTION_LOST',
+  'ERR_CLOSED',
+]);
+const isOurs = (error: unknown): boolean => error instanceof PostgresInputError && OURS.has(error.code);
+
+const rolledBack = (): Error => new Error('the transaction that acknowledged the event was rolled back');

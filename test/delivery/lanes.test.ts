@@ -1,0 +1,176 @@
+/** Lanes against a model: a log in memory, a consumer that fails at random, and a reader that reads again what lanes have dropped. */
+import fc from 'fast-check';
+import { expect, test, vi } from 'vitest';
+import { Change } from '../../src/capture/change.ts';
+import { Lanes, type Ticket, rowOf } from '../../src/delivery/lanes.ts';
+
+interface Row {
+  readonly op: 'create' | 'update' | 'delete';
+  readonly id: string;
+  readonly location: string;
+  /** Changes of one statement have one. */
+  readonly statement: number;
+}
+
+const changeOf = ({ op, id, location, statement }: Row, n: number): Change =>
+  new Change(
+    String((n + 1) * 1000),
+    location,
+    op,
+    id,
+    id === '*' ? null : 'id',
+    `at ${statement}`,
+    `${statement}`,
+    '',
+    null,
+  );
+
+const row = fc.record({
+  op: fc.constantFrom('create' as const, 'update' as const, 'delete' as const),
+  id: fc.constantFrom('1', '2', '3', '4', '5'),
+  location: fc.constantFrom('a', 'b'),
+});
+const truncation = fc
+  .constantFrom('a', 'b')
+  .map((location) => ({ op: 'delete' as const, id: '*', location }));
+/** DELETEs of old keys, then the new ones. */
+const keyChange = fc.constantFrom('a', 'b').chain((location) =>
+  fc.uniqueArray(fc.constantFrom('1', '2', '3', '4', '5'), { minLength: 2, maxLength: 4 }).map((ids) =>
+    ids.map((id, i) => ({
+      op: i < ids.length / 2 ? ('delete' as const) : ('create' as const),
+      id,
+      location,
+    })),
+  ),
+);
+const statements = fc.array(
+  fc.oneof(
+    { weight: 12, arbitrary: row.map((one) => [one]) },
+    { weight: 1, arbitrary: truncation.map((one) => [one]) },
+    { weight: 2, arbitrary: keyChange },
+  ),
+  { minLength: 1, maxLength: 60 },
+);
+
+/** What has to be over before a change is handed out. */
+function isBefore(one: Change, other: Change): boolean {
+  if (BigInt(one.sequence!) >= BigInt(other.sequence!) || one.location !== other.location) return false;
+  const isKeyChange =
+    one.transaction === other.transaction && one.operation === 'delete' && other.operation !== 'delete';
+  return one.id === '*' || other.id === '*' || one.id === other.id || isKeyChange;
+}
+
+function grouped(log: readonly Change[]): Map<string | null, Change[]> {
+  const groups = new Map<string | null, Change[]>();
+  for (const one of log) groups.set(one.transaction, [...(groups.get(one.transaction) ?? []), one]);
+  return groups;
+}
+
+/** Transactions end in any order, as long as they need not wait for each other: of those that come first, any one arrives next. */
+function inArrival(log: readonly Change[], dice: () => number): Change[] {
+  const statementsLeft = [...grouped(log).values()];
+  const arrival: Change[] = [];
+  while (statementsLeft.length > 0) {
+    const n = dice() % Math.min(3, statementsLeft.length);
+    const isFree = (candidate: readonly Change[], i: number) =>
+      !statementsLeft
+        .slice(0, i)
+        .some((earlier) => earlier.some((one) => candidate.some((other) => isBefore(one, other))));
+    const chosen = isFree(statementsLeft[n]!, n) ? n : 0;
+    arrival.push(...statementsLeft.splice(chosen, 1)[0]!);
+  }
+  return arrival;
+}
+
+test('hands out every change once, after all that it has to wait for, and never two of a key at once', async () => {
+  vi.useFakeTimers();
+  const counts = { again: 0, deferred: 0 };
+  await fc.assert(
+    fc.asyncProperty(
+      statements,
+      fc.integer({ min: 0, max: 6 }),
+      fc.integer({ min: 1, max: 5 }),
+      fc.integer({ min: 1, max: 1_000_000 }),
+      async (changed, capacity, concurrency, seed) => {
+        // The consumer's and the reader's moves: from 0 to 99.
+        let state = seed;
+        const dice = (): number => {
+          state = (state * 48_271) % 2_147_483_647;
+          return state % 100;
+        };
+        const log = changed
+          .flatMap((rows, statement) => rows.map((one) => ({ ...one, statement })))
+          .map(changeOf);
+        const arrival = inArrival(log, dice);
+        const lanes = new Lanes({ exclusive: true, keyOf: rowOf, capacity, changed: () => {} });
+        const left = new Set(log);
+        const inHand = new Set<Ticket>();
+        const handedOut: Change[] = [];
+        let arrived = 0;
+        const handOut = (ticket: Ticket) => {
+          for (const other of left) {
+            if (isBefore(other, ticket.change))
+              throw new Error(`${ticket.change.sequence} before ${other.sequence}`);
+          }
+          if (!left.has(ticket.change)) throw new Error(`${ticket.change.sequence} twice`);
+          for (const other of inHand) {
+            if (other.change === ticket.change) throw new Error(`${ticket.change.sequence} is in hand`);
+            if (rowOf(other.change) === rowOf(ticket.change))
+              throw new Error(`two of ${ticket.change.id} at once`);
+          }
+          handedOut.push(ticket.change);
+          inHand.add(ticket);
+        };
+        /** Reads a page of the log again. */
+        const readAgain = () => {
+          const reading = lanes.beginReading();
+          if (!reading) return false;
+          counts.again++;
+          const found = log.filter(
+            (one) => arrival.indexOf(one) < arrived && left.has(one) && BigInt(one.sequence!) >= reading.from,
+          );
+          const page = found.slice(0, 1 + (dice() % 8));
+          const upto = page.length === found.length ? null : BigInt(page.at(-1)!.sequence!);
+          lanes.takeAgain(reading.lines, page, upto, (one) =>
+            [...inHand].some(({ change }) => change === one),
+          );
+          return true;
+        };
+        for (let step = 0; left.size > 0; step++) {
+          if (step > 20_000)
+            throw new Error(
+              `stuck with ${left.size} left: ${JSON.stringify({ arrived, left: [...left].map((one) => one.sequence), inHand: inHand.size, weight: lanes.weight, lanes: lanes.size, hungry: lanes.isHungry, deferred: lanes.deferred })}`,
+            );
+          const roll = dice();
+          if (roll < 50 && inHand.size < concurrency) {
+            const ticket =
+              lanes.takeReady() ?? (arrived < log.length ? lanes.admit(arrival[arrived++]!) : null);
+            if (ticket) handOut(ticket);
+          } else if (roll < 60) readAgain();
+          else if (roll < 70) vi.advanceTimersByTime(dice());
+          else if (inHand.size > 0) {
+            const ticket = [...inHand][dice() % inHand.size]!;
+            inHand.delete(ticket);
+            if (dice() < 25) {
+              counts.deferred++;
+              lanes.defer(ticket, dice());
+            } else {
+              left.delete(ticket.change);
+              lanes.finish(ticket);
+            }
+          }
+        }
+        expect(new Set(handedOut).size).toBe(log.length);
+        expect(lanes.takeReady()).toBeNull();
+        while (lanes.beginReading()) readAgain();
+        expect([lanes.size, lanes.weight, lanes.deferred, lanes.hasDropped]).toEqual([0, 0, 0, false]);
+        lanes.stop();
+      },
+    ),
+    { numRuns: Number(process.env['LANES_RUNS'] ?? 500) },
+  );
+  // The model is of use only if it meets what is hard.
+  expect(counts.again).toBeGreaterThan(100);
+  expect(counts.deferred).toBeGreaterThan(100);
+  vi.useRealTimers();
+});

@@ -1,0 +1,296 @@
+/** `process()` against a database: handlers at once, retries, parking, endings. */
+import { expect, onTestFinished, test } from 'vitest';
+import {
+  type ChangeEvent,
+  type PostgresInput,
+  type PostgresInputOptions,
+  type ProcessOptions,
+  newPostgresInput,
+} from '../../src/index.ts';
+import { PATIENT } from '../support/consumer.ts';
+import { createDatabase } from '../support/database.ts';
+import { until } from '../support/until.ts';
+
+const FAST = { minDelay: 20, maxDelay: 20 };
+
+async function setup(options: PostgresInputOptions = {}) {
+  const database = await createDatabase();
+  await database.query('CREATE TABLE items (id int PRIMARY KEY, n int)');
+  const make = async () => {
+    const input = await newPostgresInput(
+      { name: 'test', type: 'postgres', connectionString: database.url },
+      { ...PATIENT, ...options },
+    );
+    onTestFinished(() => input[Symbol.asyncDispose]());
+    return input;
+  };
+  const backlog = async (): Promise<number> => (await (await make()).status()).backlog;
+  return { database, make, backlog };
+}
+
+const active = (input: PostgresInput) =>
+  new Promise<void>((resolve) => void input.once('active', () => resolve()));
+
+/** Processes, and records which events were handled when. */
+function record(
+  input: PostgresInput,
+  handler: (event: ChangeEvent, context: { readonly signal: AbortSignal }) => unknown,
+  options: ProcessOptions = {},
+) {
+  const begun: ChangeEvent[] = [];
+  const done: ChangeEvent[] = [];
+  const running = new Set<ChangeEvent>();
+  const most = { running: 0 };
+  const ended = input.process(
+    async (event, context) => {
+      begun.push(event);
+      running.add(event);
+      most.running = Math.max(most.running, running.size);
+      try {
+        await handler(event, context);
+        done.push(event);
+      } finally {
+        running.delete(event);
+      }
+    },
+    { retry: FAST, ...options },
+  );
+  ended.catch(() => {});
+  return { begun, done, running, most, ended };
+}
+
+/** A promise and what resolves it. */
+function gate() {
+  let open!: () => void;
+  const opened = new Promise<void>((resolve) => (open = resolve));
+  return { open, opened };
+}
+
+test('handles as many events at once as it is allowed to, those of one row in order', async () => {
+  const { database, make, backlog } = await setup();
+  const input = await make();
+  const isActive = active(input);
+  const full = gate();
+  const { begun, done, running, most } = record(
+    input,
+    async () => {
+      if (running.size === 4) full.open();
+      await full.opened;
+      await new Promise(setImmediate);
+    },
+    { concurrency: 4 },
+  );
+  await isActive;
+  await database.query('INSERT INTO items SELECT n, 0 FROM generate_series(1, 100) n');
+  for (let i = 1; i <= 3; i++) await database.query('UPDATE items SET n = $1', [i]);
+  await until(() => done.length === 400);
+  expect(most.running).toBe(4);
+  for (let id = 1; id <= 100; id++) {
+    const sequences = begun
+      .filter((event) => event.id === String(id))
+      .map(({ sequence }) => BigInt(sequence!));
+    expect(sequences).toEqual(sequences.toSorted((a, b) => (a < b ? -1 : 1)));
+    expect(sequences).toHaveLength(4);
+  }
+  await input.close();
+  expect(await backlog()).toBe(0);
+});
+
+test('an event whose handler fails comes again as the next attempt, and only its row waits', async () => {
+  const { database, make, backlog } = await setup();
+  const input = await make();
+  const isActive = active(input);
+  const retrying: unknown[] = [];
+  input.on('retrying', (failure) => retrying.push(failure));
+  const { begun, done } = record(input, (event) => {
+    const isOtherDone = done.some(({ id }) => id === '2');
+    if (event.id === '1' && event.operation === 'create' && !(event.attempt > 2 && isOtherDone))
+      throw new Error('not yet');
+  });
+  await isActive;
+  await database.query('INSERT INTO items VALUES (1, 0)');
+  await database.query('UPDATE items SET n = 1');
+  await database.query('INSERT INTO items VALUES (2, 0)');
+  await until(() => done.length === 3);
+  const of = (id: string) =>
+    begun.filter((event) => event.id === id).map(({ operation, attempt }) => `${operation} ${attempt}`);
+  const creates = of('1').slice(0, -1);
+  expect(creates.length).toBeGreaterThan(2);
+  expect(creates).toEqual(creates.map((_, i) => `create ${i + 1}`));
+  expect(of('1').at(-1)).toBe('update 1');
+  expect(done[0]!.id).toBe('2');
+  expect(retrying.slice(0, 2)).toMatchObject([
+    { id: '1', location: 'items', attempt: 1, sequence: begun[0]!.sequence },
+    { id: '1', attempt: 2 },
+  ]);
+  await input.close();
+  expect(await backlog()).toBe(0);
+});
+
+test('parks an event whose attempts are exhausted, and its key goes on', async () => {
+  const { database, make, backlog } = await setup();
+  const input = await make();
+  const isActive = active(input);
+  const told: unknown[] = [];
+  input.on('parked', (failure) => told.push(failure));
+  const { done } = record(
+    input,
+    (event) => {
+      if (event.operation === 'create') throw new Error('bad row');
+    },
+    { retry: { ...FAST, attempts: 2 } },
+  );
+  await isActive;
+  await database.query('INSERT INTO items VALUES (1, 0)');
+  await database.query('UPDATE items SET n = 1');
+  await until(() => done.length === 1);
+  expect(done[0]!.operation).toBe('update');
+  expect(told).toMatchObject([{ id: '1', attempts: 2 }]);
+  expect(await input.parked()).toMatchObject([{ id: '1', operation: 'create', attempts: 2 }]);
+  await input.close();
+  expect(await backlog()).toBe(0);
+});
+
+test("stops with the handler's error when that is asked for, and keeps the event", async () => {
+  const { database, make, backlog } = await setup();
+  const input = await make();
+  const isActive = active(input);
+  const bad = new Error('bad row');
+  const { ended } = record(input, () => Promise.reject(bad), {
+    retry: { ...FAST, attempts: 2 },
+    exhausted: 'stop',
+  });
+  await isActive;
+  await database.query('INSERT INTO items VALUES (1, 0)');
+  await expect(ended).rejects.toBe(bad);
+  expect(input.state).toBe('idle');
+  expect(await backlog()).toBe(1);
+  expect((await input.status()).lease).toBeNull();
+});
+
+test('another node goes on with the count of failures, and with the delay', async () => {
+  const { database, make } = await setup();
+  const first = await make();
+  const isActive = active(first);
+  const { begun } = record(first, () => Promise.reject(new Error('no')), {
+    retry: { minDelay: 2000, maxDelay: 2000 },
+  });
+  await isActive;
+  await database.query('INSERT INTO items VALUES (1, 0)');
+  await until(
+    async () => (await database.query('SELECT FROM postgres_input.failed_postgres_input_test')).length === 1,
+  );
+  const failed = Date.now();
+  await first.close();
+  expect(begun).toHaveLength(1);
+  const second = await make();
+  const { done } = record(second, () => {});
+  await until(() => done.length === 1);
+  expect(done[0]!.attempt).toBe(2);
+  expect(Date.now() - failed).toBeGreaterThan(500);
+});
+
+test('close() lets handlers finish, and acknowledges what they did', async () => {
+  const { database, make, backlog } = await setup();
+  const input = await make();
+  const isActive = active(input);
+  const { open, opened } = gate();
+  const { running, done, ended } = record(input, () => opened, { concurrency: 2, drainTimeout: 20_000 });
+  await isActive;
+  await database.query('INSERT INTO items VALUES (1, 0), (2, 0), (3, 0)');
+  await until(() => running.size === 2);
+  const closed = input.close();
+  open();
+  await closed;
+  await ended;
+  expect(done).toHaveLength(2);
+  expect(await backlog()).toBe(1);
+});
+
+test('a handler that outlasts drainTimeout is told so, and its event comes again', async () => {
+  const { database, make, backlog } = await setup();
+  const input = await make();
+  const isActive = active(input);
+  const aborted = gate();
+  const controller = new AbortController();
+  const { running, ended } = record(
+    input,
+    (_event, { signal }) => {
+      signal.addEventListener('abort', aborted.open);
+      return new Promise(() => {});
+    },
+    { drainTimeout: 50, signal: controller.signal },
+  );
+  await isActive;
+  await database.query('INSERT INTO items VALUES (1, 0)');
+  await until(() => running.size === 1);
+  controller.abort();
+  await aborted.opened;
+  await ended;
+  expect((await input.status()).lease).toBeNull();
+  expect(await backlog()).toBe(1);
+});
+
+test('tells of a handler that takes long', async () => {
+  const { database, make } = await setup();
+  const input = await make();
+  const isActive = active(input);
+  const slow: { id: string; duration: number }[] = [];
+  input.on('slow', (event) => slow.push(event));
+  const { open, opened } = gate();
+  const { done } = record(input, () => opened, { slowAfter: 30 });
+  await isActive;
+  await database.query('INSERT INTO items VALUES (1, 0)');
+  await until(() => slow.length > 0);
+  expect(slow).toMatchObject([{ id: '1', location: 'items' }]);
+  expect(slow[0]!.duration).toBeGreaterThanOrEqual(30);
+  open();
+  await until(() => done.length === 1);
+});
+
+test('a slow row does not stop others, however many of its events wait', async () => {
+  const { database, make, backlog } = await setup();
+  const input = await make();
+  const isActive = active(input);
+  const { open, opened } = gate();
+  let others = 0;
+  const { begun, done, most } = record(
+    input,
+    async ({ id }) => {
+      if (id === '1') await opened;
+      else others++;
+    },
+    { concurrency: 8 },
+  );
+  await database.query(`
+    CREATE PROCEDURE change_often(count int) LANGUAGE plpgsql AS $$
+    BEGIN
+      FOR i IN 1..count LOOP
+        UPDATE items SET n = i WHERE id = 1;
+        IF i % 100 = 0 THEN COMMIT; END IF;
+      END LOOP;
+    END $$`);
+  await isActive;
+  await database.query('INSERT INTO items VALUES (1, 0)');
+  await until(() => begun.length === 1);
+  await database.query('CALL change_often(100000)');
+  await database.query('INSERT INTO items SELECT n, 0 FROM generate_series(2, 5001) n');
+  await until(
+    () => others === 5000,
+    60_000,
+    () => `${others} others`,
+  );
+  expect(begun.filter(({ id }) => id === '1')).toHaveLength(1);
+  open();
+  await until(
+    () => done.length === 105_001,
+    120_000,
+    () => `${done.length} done`,
+  );
+  const sequences = begun.filter(({ id }) => id === '1').map(({ sequence }) => BigInt(sequence!));
+  expect(sequences).toHaveLength(100_001);
+  for (let i = 1; i < sequences.length; i++) expect(sequences[i]! > sequences[i - 1]!).toBe(true);
+  expect(most.running).toBeLessThanOrEqual(8);
+  await input.close();
+  expect(await backlog()).toBe(0);
+}, 200_000);

@@ -1,0 +1,99 @@
+/** Exactly once with `process()`: the handler acknowledges in its own transaction, and errors and rollbacks come at every point. */
+import pg from 'pg';
+import { expect, onTestFinished, test } from 'vitest';
+import { newPostgresInput } from '../../src/index.ts';
+import { PATIENT } from '../support/consumer.ts';
+import { createDatabase } from '../support/database.ts';
+import { until } from '../support/until.ts';
+
+type Failure = 'before' | 'rolled back' | 'rolled back in silence' | 'after the commit' | null;
+const FAILURES: readonly Failure[] = [
+  'before',
+  'rolled back',
+  'rolled back in silence',
+  'after the commit',
+  null,
+];
+
+test.each(['one statement', 'many statements'])(
+  'each effect happens once, whatever fails: %s',
+  async (how) => {
+    const database = await createDatabase();
+    await database.query(
+      'CREATE TABLE items (id int PRIMARY KEY); CREATE TABLE effects (item int, sequence numeric)',
+    );
+    const pool = new pg.Pool({ connectionString: database.url, max: 8 });
+    onTestFinished(() => pool.end());
+    const input = await newPostgresInput(
+      { name: 'test', type: 'postgres', connectionString: database.url },
+      { ...PATIENT, tables: { include: ['items'] } },
+    );
+    onTestFinished(() => input[Symbol.asyncDispose]());
+    const active = new Promise<void>((resolve) => void input.once('active', () => resolve()));
+    const retried: string[] = [];
+    input.on('retrying', ({ id }) => retried.push(id));
+    const ended = input.process(
+      async (event) => {
+        const failure = event.attempt === 1 ? FAILURES[Number(event.id) % FAILURES.length]! : null;
+        if (failure === 'before') throw new Error(failure);
+        const client = await pool.connect();
+        try {
+          await client.query('BEGIN');
+          await client.query('INSERT INTO effects VALUES ($1, $2)', [event.id, event.sequence]);
+          await input.ack(event, client);
+          if (failure?.startsWith('rolled back')) {
+            await client.query('ROLLBACK');
+            if (failure === 'rolled back') throw new Error(failure);
+            return;
+          }
+          await client.query('COMMIT');
+          if (failure === 'after the commit') throw new Error(failure);
+        } finally {
+          client.release();
+        }
+      },
+      { concurrency: 8, retry: { minDelay: 10, maxDelay: 10 } },
+    );
+    await active;
+    if (how === 'one statement') await database.query('INSERT INTO items SELECT generate_series(1, 200)');
+    else for (let id = 1; id <= 200; id++) await database.query('INSERT INTO items VALUES ($1)', [id]);
+    await until(async () => (await input.status()).backlog === 0);
+    await input.close();
+    await ended;
+    const effects = await database.query('SELECT item, count(*)::int FROM effects GROUP BY item');
+    expect(effects).toHaveLength(200);
+    expect(effects.filter(({ count }) => count !== 1)).toEqual([]);
+    // Each that did not commit came again once, and none that did.
+    const failed = Array.from({ length: 200 }, (_, n) => n + 1).filter((id) =>
+      [0, 1, 2].includes(id % FAILURES.length),
+    );
+    expect(retried.map(Number).toSorted((a, b) => a - b)).toEqual(failed);
+  },
+);
+
+test('an event that its handler has acknowledged does not come again, even if the handler fails', async () => {
+  const database = await createDatabase();
+  await database.query('CREATE TABLE items (id int PRIMARY KEY)');
+  const input = await newPostgresInput(
+    { name: 'test', type: 'postgres', connectionString: database.url },
+    PATIENT,
+  );
+  onTestFinished(() => input[Symbol.asyncDispose]());
+  const active = new Promise<void>((resolve) => void input.once('active', () => resolve()));
+  const begun: string[] = [];
+  void input.process(
+    async (event) => {
+      begun.push(event.id);
+      if (event.id === '1') await input.ack(event);
+      if (event.id === '2') await input.park(event, 'by hand');
+      if (event.id !== '3') throw new Error('afterwards');
+    },
+    { retry: { minDelay: 1, maxDelay: 1 } },
+  );
+  await active;
+  await database.query('INSERT INTO items VALUES (1), (2), (3)');
+  await until(async () => begun.length === 3 && (await input.status()).backlog === 0);
+  await input.close();
+  expect(begun).toEqual(['1', '2', '3']);
+  expect(await input.parked()).toMatchObject([{ id: '2', error: 'by hand' }]);
+});

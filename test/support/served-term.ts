@@ -1,0 +1,32 @@
+import pg from 'pg';
+import type { Failures } from '../../src/capture/failures.ts';
+import type { ServedTerm } from '../../src/delivery/consumer.ts';
+
+/** Failures that nobody keeps. */
+export const FORGETFUL: Failures = {
+  load: async () => [],
+  fail: async () => {},
+  park: async () => {},
+  suspect: async () => {},
+  clear: async () => {},
+  forget: async () => {},
+};
+
+/** A term as a consumer sees it. */
+export const servedTerm = (parts: Partial<ServedTerm> = {}): ServedTerm => ({
+  trigger: 'test',
+  types: pg.types,
+  fencingToken: '1',
+  mayHandOut: () => true,
+  acknowledge: () => {},
+  failures: () => FORGETFUL,
+  pending: () => new Set(),
+  isGone: async () => true,
+  readAgain: () => {},
+  dropRead: () => {},
+  notify: () => {},
+  fail: (error) => {
+    throw error;
+  },
+  ...parts,
+});
