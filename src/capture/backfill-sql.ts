@@ -1,9 +1,8 @@
 /** The statements that keep backfills: what was asked for, how far it is, and what callers' transactions have acknowledged. */
-import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Statement } from '../postgres/session.ts';
+import { NEW_BACKFILL, estimateOf, tellOfBackfill } from '../schema/initial-backfill.ts';
 import { END_OF_NUMBERS, SINGLE_COLUMNS, publicSequenceSql } from '../schema/log-layout.ts';
 import { LEASE_RESOURCE, type Names } from '../schema/names.ts';
-import { encodeNodeMessage } from '../schema/node-channel.ts';
 import { held } from './acknowledgements-sql.ts';
 
 export interface BackfillSql {
@@ -22,8 +21,8 @@ export interface BackfillSql {
 }
 
 export const backfillSql = (names: Names): BackfillSql => {
-  const { backfillTable: table, lockTable, parkedTable, nodeChannel } = names;
-  const told = `pg_notify(${quoteLiteral(nodeChannel)}, ${quoteLiteral(encodeNodeMessage({ kind: 'backfill' }))})`;
+  const { backfillTable: table, lockTable, parkedTable } = names;
+  const told = tellOfBackfill(names);
   const one = `backfill = $1::bigint AND relation = $4::oid AND sequence = ''`;
   return {
     /** What is to be done. Forgets the events of backfills that are over. */
@@ -151,12 +150,3 @@ WHERE sequence = '' AND state IN ('waiting', 'running', 'paused') ORDER BY 1 DES
     },
   };
 };
-
-/** SQL: the id of a new backfill. It is a time, so that no server that has lost commits gives it to another one. */
-export const NEW_BACKFILL = '(extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000 + trunc(random() * 1000)::bigint';
-
-/** SQL: about how many rows a table has. */
-export const estimateOf = (relation: string): string => `(
-    SELECT greatest(sum(c.reltuples), 0)::bigint FROM pg_class c
-    WHERE (c.oid = ${relation} AND c.relkind = 'r') OR c.oid IN (SELECT relid FROM pg_partition_tree(${relation}) WHERE isleaf)
-  )`;

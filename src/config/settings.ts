@@ -67,6 +67,7 @@ const optionsSchema = strict({
   schemas: z.array(identifier).min(1, 'must name at least one schema').default(['public']),
   tables: strict({ include: z.array(text).default([]), exclude: z.array(text).default([]) }).prefault({}),
   rows: z.enum(['none', 'after', 'both'], "must be 'none', 'after' or 'both'").default('none'),
+  initial: z.enum(['none', 'read'], "must be 'none' or 'read'").default('none'),
   // A string in JavaScript ends at half a gigabyte. Both sides of a row are read as JSON, which writes six characters for some.
   maxRowBytes: wholeNumber(' of bytes', 40_000_000).default(1_000_000),
   types: z
@@ -215,6 +216,8 @@ export function parseConfig(config: unknown, options?: unknown): Settings {
   const problems: string[] = [];
   const wanted = check('config', configSchema, withOurSpelling(config, problems), problems);
   const chosen = check('options', optionsSchema, options ?? {}, problems);
+  if (chosen?.initial === 'read' && wanted?.operations?.length && !wanted.operations.includes('read'))
+    problems.push("options.initial: rows that are read are no event, since config.operations leaves out 'read': add it");
   if (wanted === undefined || chosen === undefined || problems.length > 0) {
     throw invalid(['Please correct the config:', ...problems]);
   }

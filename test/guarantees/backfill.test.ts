@@ -56,3 +56,127 @@ test('keys of every type are read in their own order, each row once', async () =
   );
   expect(reads(consumer.events).length).toBe(2 * expected.length);
 });
+
+test('no read is older than a change before it or newer than one after it, while writers write and nodes are killed', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  const ROWS = 400;
+  await database.query(
+    `ALTER TABLE items ADD version int NOT NULL DEFAULT 0; INSERT INTO items SELECT n, 0, 1 FROM generate_series(1, ${ROWS}) n`,
+  );
+  const replica = new Map<number, number>();
+  const seen = new Map<number, number>();
+  const wrong: string[] = [];
+  const apply = (event: ChangeEvent) => {
+    const { operation, id, after } = event;
+    const key = Number(id);
+    if (operation === 'delete') {
+      replica.delete(key);
+      return;
+    }
+    const version = (after as { version: number }).version;
+    if (version < (seen.get(key) ?? 0)) wrong.push(`${operation} ${id}: ${version} after ${seen.get(key)}`);
+    seen.set(key, version);
+    replica.set(key, version);
+  };
+
+  // Versions of a row only rise, also when it is deleted and inserted again.
+  let isWriting = true;
+  let random = 20_261_126;
+  const next = (below: number) => (random = (random * 48_271) % 2_147_483_647) % below;
+  const writer = async () => {
+    const client = await database.client();
+    for (let n = 1; isWriting; n++) {
+      const id = next(ROWS) + 1;
+      await client.query('BEGIN');
+      const kind = next(10);
+      if (kind === 0) await client.query('DELETE FROM items WHERE id = $1', [id]);
+      else
+        await client.query(
+          `INSERT INTO items VALUES ($1, $2, nextval('versions')) ON CONFLICT (id) DO UPDATE SET version = nextval('versions'), value = excluded.value`,
+          [id, n],
+        );
+      if (kind === 1) await client.query('SELECT pg_sleep(0.02)');
+      await client.query(next(20) === 0 ? 'ROLLBACK' : 'COMMIT');
+    }
+  };
+  await database.query('CREATE SEQUENCE versions START 2');
+
+  const lease = { duration: 2000, renewInterval: 300, margin: 300, pollInterval: 50 };
+  const first = await fixture.input({ rows: 'after', lease });
+  let consumer = new Consumer(first, {}, apply);
+  const asking = await fixture.input({ rows: 'after', lease });
+  await reaches(first, 'active');
+  const writers = [writer(), writer(), writer()];
+  for (let round = 0; round < 3; round++) {
+    const backfill = await asking.backfill({ chunk: 20 });
+    const before = consumer.events.length;
+    await consumer.count(before + 50);
+    // Nobody notices the end of this node but by its session.
+    await database.query(
+      `SELECT pg_terminate_backend(backend_pid) FROM postgres_input.lock_postgres_input_test_input WHERE backend_pid IS NOT NULL`,
+    );
+    await consumer.ended;
+    seen.clear();
+    consumer = new Consumer(await fixture.input({ rows: 'after', lease }), {}, apply);
+    await backfill.done;
+    expect(await backfill.progress()).toMatchObject([{ state: 'done', error: null }]);
+  }
+  isWriting = false;
+  await Promise.all(writers);
+  await expect.poll(async () => (await asking.status()).backlog, { timeout: 20_000 }).toBe(0);
+  const rows = await database.query<{ id: number; version: number }>('SELECT id, version FROM items');
+  expect(wrong).toEqual([]);
+  expect(new Map([...replica].toSorted())).toEqual(
+    new Map(rows.map(({ id, version }) => [id, version] as const).toSorted()),
+  );
+}, 120_000);
+
+test.each([
+  [
+    'a table without a key',
+    'CREATE TABLE t (id int, x text); INSERT INTO t SELECT n, repeat(md5(n::text), 20) FROM generate_series(1, 3000) n; DELETE FROM t WHERE id % 3 = 0',
+    2000,
+  ],
+  ['an empty table without a key', 'CREATE TABLE t (id int)', 0],
+  [
+    'a partitioned table, by its root',
+    `CREATE TABLE t (id int, at int, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+     CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (10); CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (10) TO (20);
+     INSERT INTO t SELECT n, n % 20 FROM generate_series(1, 500) n`,
+    500,
+  ],
+  [
+    'a partitioned table without a key',
+    `CREATE TABLE t (id int, at int) PARTITION BY RANGE (at);
+     CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (10); CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (10) TO (20);
+     INSERT INTO t SELECT n, n % 20 FROM generate_series(1, 500) n`,
+    500,
+  ],
+  [
+    'a table that another inherits from, without the rows of that one',
+    `CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE child () INHERITS (t);
+     INSERT INTO t SELECT generate_series(1, 300); INSERT INTO child SELECT generate_series(301, 400)`,
+    300,
+  ],
+  [
+    'generated columns, quotes in names, and long rows',
+    `CREATE TABLE t (id int, "it's ""x""" int GENERATED ALWAYS AS (id * 2) STORED, big text, PRIMARY KEY (id));
+     INSERT INTO t (id, big) SELECT n, repeat(n::text, 20000) FROM generate_series(100, 299) n`,
+    200,
+  ],
+])('reads %s', async (_, schema, count) => {
+  await using fixture = await setupInputs();
+  await fixture.database.query(schema);
+  const input = await fixture.input({ rows: 'after', tables: { include: ['t'] } });
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  await (await input.backfill({ tables: ['t'] })).done;
+  const found = reads(consumer.events);
+  const rows = await fixture.database.query(`SELECT * FROM ${_.startsWith('a table that') ? 'ONLY' : ''} t`);
+  expect(found.length).toBe(count);
+  expect(new Set(found.map(({ after }) => JSON.stringify(after)))).toEqual(
+    new Set(rows.map((row) => JSON.stringify(row))),
+  );
+  expect(new Set(found.map(({ sequence }) => sequence)).size).toBe(count);
+});
