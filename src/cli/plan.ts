@@ -21,15 +21,16 @@ Nodes then run with the option install: false, as a role with the rights that --
       value: 'ROLE',
       help: 'add the rights that a node needs, and no more, for this role',
     },
+    backfill: { type: 'boolean', help: 'with --grant-to: also the right to read the tables, for backfills' },
   },
   async run(call) {
     const { values, io } = call;
     return onInput(givenInput(call), async ({ session, settings, names }) => {
-      const { version, steps, barredSteps, watched, publishedBy } = await planSteps(session, settings, names);
+      const { version, steps, barredSteps, watched, read, publishedBy } = await planSteps(session, settings, names);
       const all = [...inOrder(steps, barredSteps)];
       const role = values['grant-to'];
       if (role !== undefined)
-        all.push({ summary: `the rights of role ${role}`, sql: grantTo(role, names, settings) });
+        all.push({ summary: `the rights of role ${role}`, sql: grantTo(role, names, settings, values.backfill ? read : []) });
       if (values.json) {
         const told = all.map((step) => ({ summary: summaryOf(step), table: step.table, sql: step.sql }));
         printJson(io, {

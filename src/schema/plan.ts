@@ -68,6 +68,8 @@ export interface Plan {
   readonly barredSteps: readonly Step[];
   /** Locations of the tables that are to be watched. */
   readonly watched: readonly string[];
+  /** The tables, quoted, from which a backfill of them reads. */
+  readonly read: readonly string[];
   readonly unwatchable: readonly UnwatchableTable[];
   /** The publications FOR ALL TABLES, if there are any: they publish the internal tables too. */
   readonly publishedBy?: readonly string[];
@@ -160,6 +162,9 @@ export async function plan(
           .map(({ location }) => location),
       ),
     ],
+    read: tables
+      .filter(({ isPartition, schema, name }) => !isPartition && !unwatched.has(locationOf(schema, name)))
+      .map(({ schema, name }) => qualify(schema, name)),
     unwatchable: [
       ...unwatchable,
       ...[...clashes].map(([table, reason]) => ({ table, reason })),

@@ -2,8 +2,25 @@
 import { expect, test } from 'vitest';
 import type { ChangeEvent } from '../../src/index.ts';
 import { Consumer, once, reaches } from '../support/consumer.ts';
+import type { TestDatabase } from '../support/database.ts';
 import { KEYS, TABLES_WITH_KEYS, keyTable } from '../support/keys.ts';
 import { setupInputs } from '../support/setup-inputs.ts';
+import { until } from '../support/until.ts';
+
+/** Resolves when no backfill is under way. */
+const untilIdle = (database: TestDatabase): Promise<void> =>
+  until(async () => {
+    const open = await database.query(
+      "SELECT FROM postgres_input.backfill_postgres_input_test_input WHERE state IN ('waiting', 'running')",
+    );
+    return open.length === 0;
+  });
+
+function makeGate() {
+  let resolve = () => {};
+  const promise = new Promise<void>((open) => (resolve = open));
+  return { promise, resolve };
+}
 
 const reads = (events: readonly ChangeEvent[]) => events.filter(({ operation }) => operation === 'read');
 
@@ -179,4 +196,166 @@ test.each([
     new Set(rows.map((row) => JSON.stringify(row))),
   );
   expect(new Set(found.map(({ sequence }) => sequence)).size).toBe(count);
+});
+
+test('initial: every table is read once, at its first installation and when it is found later', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items VALUES (1, 1), (2, 2)');
+  const input = await fixture.input({ initial: 'read', discoveryInterval: 50 });
+  const consumer = new Consumer(input);
+  await consumer.count(2);
+  await database.query('CREATE TABLE later (id int PRIMARY KEY); INSERT INTO later VALUES (7)');
+  await consumer.count(3);
+  expect(consumer.events.map(({ operation, location, id }) => `${operation} ${location} ${id}`)).toEqual([
+    'read items 1',
+    'read items 2',
+    'read later 7',
+  ]);
+  await untilIdle(database);
+  await input.close();
+  // Triggers that are made anew are no reason to read again.
+  await database.query('DROP TRIGGER items_test_input_insert_trigger ON items');
+  const second = await fixture.input({ initial: 'read' });
+  const again = new Consumer(second);
+  await once(second, 'asleep');
+  await database.query('INSERT INTO items VALUES (3, 3)');
+  await again.count(1);
+  expect(again.events.map(({ operation, id }) => `${operation} ${id}`)).toEqual(['create 3']);
+});
+
+test('acknowledges in the caller\'s transaction exactly once, and comes again where that was rolled back', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('CREATE TABLE done (sequence text); INSERT INTO items SELECT n, n FROM generate_series(1, 6) n');
+  const options = { tables: { include: ['items'] } };
+  const input = await fixture.input(options);
+  const consumer = new Consumer(input, { ack: 'manual' });
+  await reaches(input, 'active');
+  const backfill = await input.backfill({ chunk: 3 });
+  await consumer.count(6);
+  const client = await database.client();
+  const inTransaction = async (event: ChangeEvent, end: 'COMMIT' | 'ROLLBACK', by = input) => {
+    await client.query('BEGIN');
+    await client.query('INSERT INTO done VALUES ($1)', [event.sequence]);
+    try {
+      await by.ack(event, client);
+      await client.query(end);
+    } catch (error) {
+      await client.query('ROLLBACK');
+      throw error;
+    }
+  };
+  const [first, second, third, ...rest] = consumer.events as [ChangeEvent, ChangeEvent, ChangeEvent];
+  await inTransaction(first, 'COMMIT');
+  await expect(inTransaction(first, 'COMMIT')).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+  await inTransaction(second, 'ROLLBACK');
+  await input.ack(third);
+  for (const event of rest as ChangeEvent[]) await inTransaction(event, 'COMMIT');
+  // The node dies. What no transaction has acknowledged comes again, under the same sequences; so does what was only acknowledged in memory.
+  await database.query('SELECT pg_terminate_backend(backend_pid) FROM postgres_input.lock_postgres_input_test_input');
+  await consumer.ended;
+  await expect(inTransaction(second, 'COMMIT')).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+  const other = await fixture.input(options);
+  const next = new Consumer(other, { ack: 'manual' });
+  await next.count(2);
+  expect(next.events.map(({ sequence }) => sequence)).toEqual([second.sequence, third.sequence]);
+  for (const event of next.events) await inTransaction(event, 'COMMIT', other);
+  await backfill.done;
+  const booked = await database.query('SELECT count(*)::int AS n, count(DISTINCT sequence)::int AS d FROM done');
+  expect(booked).toEqual([{ n: 6, d: 6 }]);
+  // Nothing is left of what was needed for that.
+  const left = await database.query("SELECT FROM postgres_input.backfill_postgres_input_test_input WHERE sequence <> ''");
+  expect(left).toEqual([]);
+});
+
+test('what process() fails to handle is tried again and parked, as any event', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items SELECT n, n FROM generate_series(1, 20) n');
+  const input = await fixture.input({ rows: 'after' });
+  const handled: string[] = [];
+  const processing = input.process(
+    async ({ id, attempt }) => {
+      if (id === '7') throw new Error('not this one');
+      if (id === '3' && attempt === 1) throw new Error('not at once');
+      handled.push(id);
+    },
+    { retry: { attempts: 2, minDelay: 1, maxDelay: 2 }, concurrency: 4 },
+  );
+  await reaches(input, 'active');
+  await (await input.backfill()).done;
+  expect(handled.toSorted()).toEqual(
+    Array.from({ length: 20 }, (_, i) => String(i + 1))
+      .filter((id) => id !== '7')
+      .toSorted(),
+  );
+  const [parked] = await input.parked();
+  expect(parked).toMatchObject({ operation: 'read', id: '7', after: { id: 7, value: 7 }, attempts: 2 });
+  await input.close();
+  await processing;
+  expect(await input.redrive('all')).toBe(1);
+  const consumer = new Consumer(await fixture.input({ rows: 'after' }));
+  await consumer.count(1);
+  expect(consumer.events[0]).toMatchObject({ operation: 'read', id: '7', sequence: parked!.sequence });
+});
+
+test('pauses, resumes and cancels, from any node; several queue up', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items SELECT n, n FROM generate_series(1, 3000) n');
+  const input = await fixture.input();
+  const idle = await fixture.input();
+  const gate = makeGate();
+  const consumer = new Consumer(input, {}, async ({ operation }) => {
+    if (operation === 'read' && consumer.events.length === 50) await gate.promise;
+  });
+  await reaches(input, 'active');
+  const first = await idle.backfill({ chunk: 10 });
+  const second = await idle.backfill({ where: 'value <= 5' });
+  await consumer.count(50);
+  await first.pause();
+  gate.resolve();
+  await second.done;
+  const [paused] = await first.progress();
+  expect(paused).toMatchObject({ state: 'paused' });
+  expect(paused!.done).toBeLessThan(3000);
+  await first.resume();
+  await first.done;
+  expect(await first.progress()).toMatchObject([{ state: 'done', done: 3000 }]);
+  expect(reads(consumer.events).length).toBe(3005);
+  const third = await idle.backfill();
+  await third.cancel();
+  await third.done;
+  expect(await third.progress()).toMatchObject([{ state: 'cancelled', error: null }]);
+});
+
+test('a table that is altered, truncated or dropped meanwhile ends its backfill and nothing else', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query(`
+    INSERT INTO items SELECT n, n FROM generate_series(1, 1000) n;
+    CREATE TABLE gone (id int PRIMARY KEY); INSERT INTO gone SELECT generate_series(1, 1000);
+    CREATE TABLE cut (id int PRIMARY KEY); INSERT INTO cut SELECT generate_series(1, 1000)`);
+  const input = await fixture.input({ rows: 'after' });
+  const gate = makeGate();
+  const consumer = new Consumer(input, {}, () => gate.promise);
+  await reaches(input, 'active');
+  const backfill = await input.backfill({ chunk: 2 });
+  await consumer.count(1);
+  await database.query('ALTER TABLE items ALTER value TYPE bigint, ADD more text DEFAULT $$x$$; DROP TABLE gone; TRUNCATE cut');
+  gate.resolve();
+  const failure = await backfill.done.catch((error: unknown) => error);
+  const states = await backfill.progress();
+  expect(states).toMatchObject([
+    { table: 'cut', state: 'done' },
+    { table: 'gone', state: 'cancelled', error: 'the table is gone' },
+    { table: 'items', state: 'done', done: 1000 },
+  ]);
+  expect(failure).toMatchObject({ code: 'ERR_INSTALL', message: expect.stringContaining('gone') });
+  expect(reads(consumer.events).filter(({ location }) => location === 'items').at(-1)!.after).toEqual({
+    id: 1000,
+    value: '1000',
+    more: 'x',
+  });
 });
