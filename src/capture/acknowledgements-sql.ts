@@ -22,7 +22,10 @@ export const held = ({ sql }: ObjectName): string => `held AS MATERIALIZED (
 )`;
 
 /** `back` puts back the rest of packed rows. */
-export const acknowledgementsSql = ({ logTable, lockTable, backfillTable }: Names, back = putBack): AcknowledgementsSql => ({
+export const acknowledgementsSql = (
+  { logTable, lockTable, backfillTable }: Names,
+  back = putBack,
+): AcknowledgementsSql => ({
   /**
    * $1: the sequences of the changes. $4: the sequences of the rows in which these changes are or were. Returns a row if the lease is
    * held. `found` may be lower than the number of changes: the statement does not see single rows that replaced a packed row after the

@@ -17,7 +17,14 @@ import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
 import { LOCKED, isColumnMissing } from '../postgres/sqlstates.ts';
-import { type NamedChange, parseSequence, putBackFast, redriven, writtenRow, isReadSequence } from '../schema/log-layout.ts';
+import {
+  type NamedChange,
+  parseSequence,
+  putBackFast,
+  redriven,
+  writtenRow,
+  isReadSequence,
+} from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type AcknowledgementsSql, acknowledgementsSql } from './acknowledgements-sql.ts';
 

@@ -42,7 +42,9 @@ export async function requestBackfill(
   const chosen = tables ?? [...watched.keys()];
   const problems = chosen
     .filter((table) => !watched.has(table))
-    .map((table) => `tables: ${table} is not watched; watched are ${[...watched.keys()].join(', ') || 'none'}`);
+    .map(
+      (table) => `tables: ${table} is not watched; watched are ${[...watched.keys()].join(', ') || 'none'}`,
+    );
   if (problems.length === 0 && chosen.length === 0) problems.push('tables: no table is watched');
   if (problems.length > 0) throw invalid(problems);
   const relations = [...new Set(chosen)].map((table) => watched.get(table)!);
@@ -68,7 +70,9 @@ async function watchedTables(
   const { tables } = chooseTables(candidates, settings.tables);
   return new Map(
     tables
-      .filter(({ isPartition, schema, name }) => !isPartition && triggered.has(JSON.stringify([schema, name])))
+      .filter(
+        ({ isPartition, schema, name }) => !isPartition && triggered.has(JSON.stringify([schema, name])),
+      )
       .map(({ location, identity }) => [location, identity.relation]),
   );
 }
@@ -125,9 +129,7 @@ export class RequestedBackfill implements Backfill {
 
   progress(): Promise<BackfillProgress[]> {
     const { progress } = backfillSql(this.#names);
-    return this.#inSession((session) =>
-      clearly(() => session.query<BackfillProgress>(progress, [this.id])),
-    );
+    return this.#inSession((session) => clearly(() => session.query<BackfillProgress>(progress, [this.id])));
   }
 
   pause(): Promise<void> {

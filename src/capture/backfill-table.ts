@@ -104,7 +104,8 @@ export class BackfillTable {
     this.#maxRowBytes = maxRowBytes;
     this.schema = found.schema;
     this.name = found.name;
-    this.#key = found.key?.map(({ name, ...rest }) => ({ ...rest, column: `r.${quoteIdentifier(name)}` })) ?? PLACE;
+    this.#key =
+      found.key?.map(({ name, ...rest }) => ({ ...rest, column: `r.${quoteIdentifier(name)}` })) ?? PLACE;
     this.keyColumns = JSON.stringify(this.#key);
     this.shape = maxRowBytes === null ? null : found.columns.map(({ name, type }) => [name, type]);
   }
@@ -178,14 +179,21 @@ export class BackfillTable {
       );
     }
     const wide = columns.filter(({ isShort }) => !isShort);
-    const size = wide.length === 0
-      ? '0'
-      : `(${wide.map((column) => `coalesce(pg_column_size(r.${quoteIdentifier(column.name)})::bigint, 0)`).join(' + ')})`;
+    const size =
+      wide.length === 0
+        ? '0'
+        : `(${wide.map((column) => `coalesce(pg_column_size(r.${quoteIdentifier(column.name)})::bigint, 0)`).join(' + ')})`;
     const max = this.#maxRowBytes;
     const row = `concat(ROW(${columns.map((column) => `r.${quoteIdentifier(column.name)}`).join(', ')}))`;
     const printed =
-      max === null ? 'NULL' : withData ? `CASE WHEN ${size} <= ${STORED * max + 8192} THEN ${row} END` : `'unreadable'`;
-    const place = this.isByPlace ? `, r.ctid AS "postgres_input ctid", r.tableoid AS "postgres_input table"` : '';
+      max === null
+        ? 'NULL'
+        : withData
+          ? `CASE WHEN ${size} <= ${STORED * max + 8192} THEN ${row} END`
+          : `'unreadable'`;
+    const place = this.isByPlace
+      ? `, r.ctid AS "postgres_input ctid", r.tableoid AS "postgres_input table"`
+      : '';
     const cursor = this.isByPlace
       ? 'ARRAY[concat(r."postgres_input ctid"), concat(r."postgres_input table")]'
       : `ARRAY[${this.#key.map(({ column }) => `concat(${column})`).join(', ')}]`;
@@ -224,7 +232,9 @@ FROM (
     const from = (i: number): string => {
       const { column, greater: above, equal } = this.#key[i]!;
       const isAbove = `${column} ${above} ${value(i)}`;
-      return i + 1 === this.#key.length ? isAbove : `(${isAbove} OR (${column} ${equal} ${value(i)} AND ${from(i + 1)}))`;
+      return i + 1 === this.#key.length
+        ? isAbove
+        : `(${isAbove} OR (${column} ${equal} ${value(i)} AND ${from(i + 1)}))`;
     };
     return from(0);
   }

@@ -146,7 +146,9 @@ export class Backfills implements ReadAcknowledgements {
   get #next(): Job | null {
     const isWaiting = this.#outstanding >= MAX_OUT || performance.now() < this.#retryAt;
     if (isWaiting || this.#options.sink.dropped?.any) return null;
-    return this.#jobs.find((job) => job.state !== 'paused' && !this.#readings.get(keyOf(job))?.isRead) ?? null;
+    return (
+      this.#jobs.find((job) => job.state !== 'paused' && !this.#readings.get(keyOf(job))?.isRead) ?? null
+    );
   }
 
   /**
@@ -190,7 +192,9 @@ export class Backfills implements ReadAcknowledgements {
   }
 
   async #begin(job: Job): Promise<Reading> {
-    const rows = await this.#options.session.query<{ sequence: string }>(this.#sql.acknowledged, [job.backfill]);
+    const rows = await this.#options.session.query<{ sequence: string }>(this.#sql.acknowledged, [
+      job.backfill,
+    ]);
     const reading: Reading = {
       job,
       limit: Math.min(job.chunk ?? FIRST_CHUNK, FIRST_CHUNK),
@@ -260,9 +264,10 @@ export class Backfills implements ReadAcknowledgements {
       CHUNK_TIMEOUT,
     );
     if (scanned < wanted && table.isByPlace) {
-      const [{ blocks }] = (await session.query<{ blocks: string }>(table.blocks.text, table.blocks.values)) as [
-        { blocks: string },
-      ];
+      const [{ blocks }] = (await session.query<{ blocks: string }>(
+        table.blocks.text,
+        table.blocks.values,
+      )) as [{ blocks: string }];
       const end = table.endOf(job.after, wanted);
       // A chunk may have ended before, since its rows are large.
       const isWhole = await this.#isRangeRead(session, table, cursor, job, wanted);
@@ -480,6 +485,8 @@ export class Backfills implements ReadAcknowledgements {
       if (chunks.length > 0 || !reading.isRead) continue;
       this.#readings.delete(key);
       this.#forget(job);
+      // To load again forgets what is left of a backfill that is over.
+      this.#isStale = true;
     }
     this.#options.rouse();
   }
@@ -504,7 +511,9 @@ export class Backfills implements ReadAcknowledgements {
   /** Takes note of the events that callers' transactions have acknowledged and that are committed. */
   async #noteCommitted(): Promise<void> {
     for (const backfill of new Set([...this.#out.values()].map(({ reading }) => reading.job.backfill))) {
-      const rows = await this.#options.session.query<{ sequence: string }>(this.#sql.acknowledged, [backfill]);
+      const rows = await this.#options.session.query<{ sequence: string }>(this.#sql.acknowledged, [
+        backfill,
+      ]);
       for (const { sequence } of rows) this.#take(sequence)?.byCallers.push(sequence);
     }
   }
@@ -556,8 +565,13 @@ function adapt(reading: Reading, time: number, scanned: number): void {
 }
 
 function sequenceOf({ backfill, relation }: Job, place: readonly string[]): string {
-  const digest = createHash('sha256').update(JSON.stringify([relation, place])).digest('hex');
-  return backfill.padStart(BACKFILL_DIGITS, '0') + String(BigInt(`0x${digest.slice(0, 24)}`)).padStart(ROW_DIGITS, '0');
+  const digest = createHash('sha256')
+    .update(JSON.stringify([relation, place]))
+    .digest('hex');
+  return (
+    backfill.padStart(BACKFILL_DIGITS, '0') +
+    String(BigInt(`0x${digest.slice(0, 24)}`)).padStart(ROW_DIGITS, '0')
+  );
 }
 
 function changeOf(
@@ -570,7 +584,8 @@ function changeOf(
   shapeJson: string | null,
   shape: RowShape | null,
 ): Change {
-  const omitted = shape && (after === 'too-large' ? after : after === null || after === 'unreadable' ? 'unreadable' : null);
+  const omitted =
+    shape && (after === 'too-large' ? after : after === null || after === 'unreadable' ? 'unreadable' : null);
   const details: Details | null = shape && {
     before: null,
     after: omitted ? null : after,
@@ -594,6 +609,10 @@ export async function acknowledgeReadIn(
   { seq, token }: { readonly seq: string; readonly token: string },
 ): Promise<void> {
   const { acknowledgeInTransaction } = backfillSql(names);
-  const { rowCount } = await client.query(acknowledgeInTransaction, [seq.slice(0, BACKFILL_DIGITS), seq, token]);
+  const { rowCount } = await client.query(acknowledgeInTransaction, [
+    seq.slice(0, BACKFILL_DIGITS),
+    seq,
+    token,
+  ]);
   if (rowCount === 0) throw leaseLost();
 }

@@ -34,7 +34,8 @@ export interface Capture {
   numberOf(seq: string): string;
 }
 
-export interface CaptureOptions extends Omit<ReaderOptions, 'fail' | 'backfills'>, Omit<BackfillsOptions, 'rouse'> {
+export interface CaptureOptions
+  extends Omit<ReaderOptions, 'fail' | 'backfills'>, Omit<BackfillsOptions, 'rouse'> {
   /** Called for garbage on the channel, and for an acknowledgement that failed although the lease is held. */
   readonly fail: (error: unknown) => void;
 }
@@ -65,7 +66,8 @@ export function beginTerm(options: CaptureOptions): Capture {
  * its chunk. A row that is parked is kept as any change.
  */
 const withReads = (failures: Failures, backfills: Backfills): Failures => {
-  const logged = (changes: readonly LoggedChange[]) => changes.filter(({ sequence }) => !isReadSequence(sequence));
+  const logged = (changes: readonly LoggedChange[]) =>
+    changes.filter(({ sequence }) => !isReadSequence(sequence));
   return {
     load: () => failures.load(),
     fail: async (change, failure) => {

@@ -118,7 +118,12 @@ export class Sleeping {
 
   /** Falls asleep, if that is possible, and sleeps. Afterwards the reader is awake. Returns whether it was asleep. */
   async sleep(signal: AbortSignal): Promise<boolean> {
-    if (this.#options.passes.isBehind || this.#queueIsFilling || signal.aborted || this.#options.mayNotSleep?.())
+    if (
+      this.#options.passes.isBehind ||
+      this.#queueIsFilling ||
+      signal.aborted ||
+      this.#options.mayNotSleep?.()
+    )
       return false;
     if (!(await this.#tryLock())) return false;
     const isAsleep = await this.#fallAsleep(signal);

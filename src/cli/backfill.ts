@@ -9,9 +9,18 @@ import { UsageError, type Options } from './options.ts';
 import { type Io, duration, plural, printJson, printTable } from './output.ts';
 
 const OPTIONS = {
-  table: { type: 'string', multiple: true, value: 'LIST', help: 'which tables; default: all that are watched' },
+  table: {
+    type: 'string',
+    multiple: true,
+    value: 'LIST',
+    help: 'which tables; default: all that are watched',
+  },
   where: { type: 'string', value: 'SQL', help: 'which rows, over the columns of each table; default: all' },
-  chunk: { type: 'string', value: 'N', help: 'how many rows are read at once at most; default: what takes 100 ms' },
+  chunk: {
+    type: 'string',
+    value: 'N',
+    help: 'how many rows are read at once at most; default: what takes 100 ms',
+  },
   wait: { type: 'boolean', help: 'stay until the rows are acknowledged, and show how far it is' },
   id: { type: 'string', value: 'ID', help: 'an earlier backfill; default: the newest one that is not over' },
   pause: { type: 'boolean', help: 'read no more of an earlier backfill, until --resume' },

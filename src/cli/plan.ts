@@ -26,11 +26,18 @@ Nodes then run with the option install: false, as a role with the rights that --
   async run(call) {
     const { values, io } = call;
     return onInput(givenInput(call), async ({ session, settings, names }) => {
-      const { version, steps, barredSteps, watched, read, publishedBy } = await planSteps(session, settings, names);
+      const { version, steps, barredSteps, watched, read, publishedBy } = await planSteps(
+        session,
+        settings,
+        names,
+      );
       const all = [...inOrder(steps, barredSteps)];
       const role = values['grant-to'];
       if (role !== undefined)
-        all.push({ summary: `the rights of role ${role}`, sql: grantTo(role, names, settings, values.backfill ? read : []) });
+        all.push({
+          summary: `the rights of role ${role}`,
+          sql: grantTo(role, names, settings, values.backfill ? read : []),
+        });
       if (values.json) {
         const told = all.map((step) => ({ summary: summaryOf(step), table: step.table, sql: step.sql }));
         printJson(io, {

@@ -8,8 +8,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import pg from 'pg';
 import { z } from 'zod';
-import type { ChangeEvent } from '../api/change-event.ts';
 import type { BackfillOptions } from '../api/backfill.ts';
+import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import type {
   HandleOptions,
@@ -217,7 +217,9 @@ export function parseConfig(config: unknown, options?: unknown): Settings {
   const wanted = check('config', configSchema, withOurSpelling(config, problems), problems);
   const chosen = check('options', optionsSchema, options ?? {}, problems);
   if (chosen?.initial === 'read' && wanted?.operations?.length && !wanted.operations.includes('read'))
-    problems.push("options.initial: rows that are read are no event, since config.operations leaves out 'read': add it");
+    problems.push(
+      "options.initial: rows that are read are no event, since config.operations leaves out 'read': add it",
+    );
   if (wanted === undefined || chosen === undefined || problems.length > 0) {
     throw invalid(['Please correct the config:', ...problems]);
   }

@@ -173,7 +173,10 @@ export class Lanes {
     const { weight } = change;
     if (isRead(change) && line.from !== null) {
       this.#dropRead(line, ticket);
-    } else if (!isInOrder(change) || (line.from === null && this.#weight + weight <= this.#options.capacity)) {
+    } else if (
+      !isInOrder(change) ||
+      (line.from === null && this.#weight + weight <= this.#options.capacity)
+    ) {
       line.waiting.push(ticket);
       this.#weight += weight;
     } else {

@@ -4,7 +4,9 @@ import { exitCode, setupCommands } from './commands.ts';
 async function setup() {
   const commands = await setupCommands();
   await commands.run(['install', '--name', 'x']);
-  await commands.database.query('INSERT INTO orders SELECT generate_series(1, 500); DELETE FROM postgres_input.log_postgres_input_x');
+  await commands.database.query(
+    'INSERT INTO orders SELECT generate_series(1, 500); DELETE FROM postgres_input.log_postgres_input_x',
+  );
   return commands;
 }
 
@@ -18,7 +20,7 @@ describe('backfill', () => {
     });
     expect((await run(['backfill', '--name', 'x', '--pause'])).out).toMatch(/\norders +paused +0 /);
     expect((await run(['backfill', '--name', 'x', '--resume'])).out).toMatch(/\norders +waiting +0 /);
-    const { child, next } = await startTail('--name', 'x');
+    const { child, next } = await startTail('--name', 'x', '--join');
     expect(await next()).toMatchObject({ operation: 'read', location: 'orders', id: '2' });
     const waited = await run(['backfill', '--name', 'x', '--id', asked.id, '--wait']);
     expect(waited).toMatchObject({ code: 0, out: expect.stringMatching(/\norders +done +250 /) });
