@@ -1,4 +1,5 @@
 /** The statements that keep backfills: what was asked for, how far it is, and what callers' transactions have acknowledged. */
+import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Statement } from '../postgres/session.ts';
 import { NEW_BACKFILL, estimateOf, tellOfBackfill } from '../schema/initial-backfill.ts';
 import { END_OF_NUMBERS, SINGLE_COLUMNS, publicSequenceSql } from '../schema/log-layout.ts';
@@ -6,6 +7,7 @@ import { LEASE_RESOURCE, type Names } from '../schema/names.ts';
 import { held } from './acknowledgements-sql.ts';
 
 export interface BackfillSql {
+  readonly mayTakePart: Statement;
   readonly load: Statement;
   readonly acknowledged: Statement;
   readonly begin: Statement;
@@ -25,6 +27,12 @@ export const backfillSql = (names: Names): BackfillSql => {
   const told = tellOfBackfill(names);
   const one = `backfill = $1::bigint AND relation = $4::oid AND sequence = ''`;
   return {
+    mayTakePart: {
+      name: 'backfill_may_take_part',
+      text: `
+SELECT bool_and(has_table_privilege(to_regclass(${quoteLiteral(table.sql)}), privilege)) AS take
+FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) privilege`,
+    },
     /** What is to be done. Forgets the events of backfills that are over. */
     load: {
       name: 'backfill_load',

@@ -31,7 +31,7 @@
 import { createHash } from 'node:crypto';
 import type pg from 'pg';
 import type { Session } from '../postgres/session.ts';
-import { TRANSIENT, isConnectionError, isMissing, isPrivilegeError } from '../postgres/sqlstates.ts';
+import { TRANSIENT, isConnectionError } from '../postgres/sqlstates.ts';
 import { BACKFILL_DIGITS, type Details, type Key, ROW_DIGITS } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type Hold, type ReadAcknowledgements, leaseLost } from './acknowledgements.ts';
@@ -176,14 +176,11 @@ export class Backfills implements ReadAcknowledgements {
 
   async #load(): Promise<void> {
     this.#isStale = false;
-    let jobs: Job[];
-    try {
-      jobs = await this.#options.session.query<Job>(this.#sql.load);
-    } catch (error) {
-      // Nobody can have asked for one where the table is missing, and a role without rights on it has no part in backfills.
-      if (!isMissing(error) && !isPrivilegeError(error)) throw error;
-      return;
-    }
+    const { session } = this.#options;
+    // Nobody can have asked for one where the table is missing, and a role without rights on it has no part in backfills.
+    const [may] = await session.query<{ take: boolean | null }>(this.#sql.mayTakePart);
+    if (!may?.take) return;
+    const jobs = await session.query<Job>(this.#sql.load);
     this.#jobs = jobs;
     const present = new Set(jobs.map(keyOf));
     // One that is cancelled goes on with what is out, and reads no more.

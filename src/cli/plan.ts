@@ -21,7 +21,7 @@ Nodes then run with the option install: false, as a role with the rights that --
       value: 'ROLE',
       help: 'add the rights that a node needs, and no more, for this role',
     },
-    backfill: { type: 'boolean', help: 'with --grant-to: also the right to read the tables, for backfills' },
+    backfill: { type: 'boolean', help: 'with --grant-to: also the rights for backfills: to read the tables' },
   },
   async run(call) {
     const { values, io } = call;
@@ -36,7 +36,7 @@ Nodes then run with the option install: false, as a role with the rights that --
       if (role !== undefined)
         all.push({
           summary: `the rights of role ${role}`,
-          sql: grantTo(role, names, settings, values.backfill ? read : []),
+          sql: grantTo(role, names, settings, values.backfill ? read : null),
         });
       if (values.json) {
         const told = all.map((step) => ({ summary: summaryOf(step), table: step.table, sql: step.sql }));

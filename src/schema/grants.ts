@@ -36,13 +36,17 @@ export const backfillGrants = ({ backfillTable }: Names, tables: readonly string
   ...tables.map((sql) => ({ privileges: ['SELECT'], on: 'TABLE' as const, name: sql, sql })),
 ];
 
-/** `tables`: the tables, quoted, whose rows the role is to read. */
+/** `read`: the tables, quoted, whose rows backfills are to read; null for no backfills. */
 export const grantTo = (
   role: string,
   names: Names,
   settings: Pick<Settings, 'rows'>,
-  tables: readonly string[] = [],
+  read: readonly string[] | null = null,
 ): string[] =>
-  [...runtimeGrants(names, settings), ...failureGrants(names), ...backfillGrants(names, tables)].map(
+  [
+    ...runtimeGrants(names, settings),
+    ...failureGrants(names),
+    ...(read === null ? [] : backfillGrants(names, read)),
+  ].map(
     ({ privileges, on, sql }) => `GRANT ${privileges.join(', ')} ON ${on} ${sql} TO ${quoteIdentifier(role)}`,
   );

@@ -379,3 +379,39 @@ test('a table that is altered, truncated or dropped meanwhile ends its backfill 
     more: 'x',
   });
 });
+
+test('a row whose lane overflows is read anew, behind its changes', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items SELECT n, 0 FROM generate_series(1, 10) n');
+  const input = await fixture.input({ rows: 'after' });
+  const gate = makeGate();
+  const values: number[] = [];
+  const read: string[] = [];
+  const processing = input.process(
+    async ({ id, operation, after, attempt }) => {
+      if (id === '1' && after!['value'] === 1 && attempt === 1) {
+        await gate.promise;
+        throw new Error('not at once');
+      }
+      if (id === '1') values.push(after!['value'] as number);
+      if (operation === 'read') read.push(id);
+    },
+    { concurrency: 4, retry: { minDelay: 1, maxDelay: 2 } },
+  );
+  await reaches(input, 'active');
+  await database.query('UPDATE items SET value = 1 WHERE id = 1');
+  const backfill = await input.backfill();
+  await until(() => read.length === 9);
+  await database.query(
+    'DO $$ BEGIN FOR n IN 2..3000 LOOP UPDATE items SET value = n WHERE id = 1; END LOOP; END $$',
+  );
+  gate.resolve();
+  await backfill.done;
+  await until(() => values.at(-1) === 3000 && read.length >= 10);
+  expect(values).toEqual(values.toSorted((a, b) => a - b));
+  expect(read.toSorted()).toEqual(['1', '10', '2', '3', '4', '5', '6', '7', '8', '9']);
+  expect(await backfill.progress()).toMatchObject([{ state: 'done', done: 10 }]);
+  await input.close();
+  await processing;
+});
