@@ -40,7 +40,8 @@ async function play(): Promise<boolean> {
   await cluster.until(() => cluster.active !== undefined && cluster.replicas.every(isReady));
 
   heading(cluster.replicas);
-  const draw = () => row(sales.written.length, cluster.replicas, cluster.received.at(-1), schema);
+  const lastUpdate = () => cluster.received.findLast(({ changed }) => changed !== null);
+  const draw = () => row(sales.written.length, cluster.replicas, lastUpdate(), schema);
   const drawing = setInterval(draw, 500);
   try {
     const killed = await tellTheStory(sales, cluster);

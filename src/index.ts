@@ -7,17 +7,19 @@ export type {
   RowChange,
   RowsByLocation,
 } from './api/change-event.ts';
+export type { DiagnosticsMessages, ProcessMessage } from './api/diagnostics.ts';
 export type {
   HandleOptions,
   NackOptions,
   ProcessOptions,
   LeaseSettings,
+  Logger,
   PostgresInputOptions,
   Tags,
   TypeParsers,
 } from './api/options.ts';
 export type { Installation, UnwatchableTable } from './api/installation.ts';
-export type { InputState, InputStatus } from './api/status.ts';
+export type { Health, HealthCheck, InputState, InputStatus, Metrics } from './api/status.ts';
 export { type ErrorCode, PostgresInputError } from './api/errors.ts';
 export type { FailedEvent, LifecycleEvents } from './api/lifecycle-events.ts';
 export {

@@ -2,6 +2,7 @@
  * The input: what an orchestrator gets. It owns the state, the lifecycle events and the counts.
  *
  *   idle --handle()--> standby <-> active --end of the loop, failure--> idle
+ *   any of the three --with `reconnect`, the database goes away--> reconnecting --> standby
  *   any --close()--> closed
  *
  * An idle input holds nothing: no connection, no timer. Each handle() is an iteration (node/iteration.ts). All its parts tell the
@@ -22,7 +23,7 @@ import type {
   Tags,
 } from './api/options.ts';
 import type { Input, InputConfig } from './api/orchestrator.ts';
-import type { InputState, InputStatus } from './api/status.ts';
+import type { Health, InputState, InputStatus, Metrics } from './api/status.ts';
 import { acknowledgeIn, leaseLost, namedBy } from './capture/acknowledgements.ts';
 import { type InSession, RequestedBackfill, requestBackfill } from './capture/backfill-request.ts';
 import { acknowledgeReadIn } from './capture/backfills.ts';
@@ -45,7 +46,12 @@ import { type Handler, Processor } from './delivery/processor.ts';
 import { RowDecoder } from './delivery/row-decoder.ts';
 import { tryConnecting, withSession } from './node/connect.ts';
 import { Iteration, type IterationOptions } from './node/iteration.ts';
+import { readMetrics } from './node/metrics.ts';
 import { readStatus } from './node/status.ts';
+import { channels } from './observe/channels.ts';
+import { NodeHealth } from './observe/health.ts';
+import { Log } from './observe/log.ts';
+import { Traffic } from './observe/traffic.ts';
 import { uninstall } from './schema/install.ts';
 import { isReadSequence } from './schema/log-layout.ts';
 import { type Names, namesOf } from './schema/names.ts';
@@ -78,6 +84,9 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   readonly #settings: Settings;
   readonly #names: Names;
   readonly #counts = { forged: 0, ignored: 0 };
+  readonly #traffic: Traffic;
+  readonly #health: NodeHealth;
+  readonly #log: Log | null;
   #state: InputState = 'idle';
   #installation: Installation | null = null;
   #iteration: Iteration | null = null;
@@ -89,9 +98,21 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     this.id = settings.id;
     this.#settings = settings;
     this.#names = names;
+    const { secrets } = settings.target;
+    this.#traffic = new Traffic(this.id);
+    this.#health = new NodeHealth({
+      patience: settings.lease.duration,
+      installs: settings.install,
+      secrets,
+      look: (signal) => this.#readMetrics(signal),
+    });
+    this.#log = settings.logger ? new Log(settings.logger, this.id, secrets) : null;
   }
 
-  /** `idle`: not handling. `standby`: another node is active. `active`: this one is. `closed`: for good. */
+  /**
+   * `idle`: not handling, or not joined yet. `standby`: another node is active. `active`: this one is. `reconnecting`: the database is away.
+   * `closed`: for good.
+   */
   get state(): InputState {
     return this.#state;
   }
@@ -112,6 +133,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
       ack,
       maxInFlight: this.#settings.maxInFlight,
       slowAfter,
+      traffic: this.#traffic,
       leave: () => iteration.end('dropped'),
     });
     const iteration = this.#begin({ consumer: queue, signal, aborted: 'dropped', reconnect });
@@ -139,6 +161,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     const { signal, reconnect, key, drainTimeout, ...settings } = parseProcessOptions(handler, options);
     const processor = new Processor({
       ...settings,
+      traffic: this.#traffic,
       handler: handler as Handler,
       key: key ?? null,
       drainTimeout: drainTimeout ?? null,
@@ -252,6 +275,38 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   }
 
   /**
+   * How this node does, at once and without a query: for a readiness check, with `error` for not ready. On the active node, a call also looks into the
+   * database in the background, every ten seconds at most, and the next call tells what was found.
+   */
+  health(): Health {
+    return this.#health.report(this.#state);
+  }
+
+  /**
+   * Numbers for monitoring: what this node counted, and what it reads from the database, on a connection of its own.
+   * @throws {PostgresInputError} ERR_CONNECT, ERR_INSTALL
+   */
+  async metrics(): Promise<Metrics> {
+    const shared = await this.#readMetrics();
+    const { handedOut, acknowledged, redelivered } = this.#traffic;
+    const { inHand = 0, blockedKeys = 0 } = this.#iteration?.consumer ?? {};
+    return { ...shared, inFlight: inHand, handedOut, acknowledged, redelivered, blockedKeys };
+  }
+
+  #readMetrics(signal?: AbortSignal) {
+    return withSession(this.#settings, async (session) => {
+      const letGo = () => session.destroy();
+      signal?.throwIfAborted();
+      signal?.addEventListener('abort', letGo);
+      try {
+        return await readMetrics(session, this.#names);
+      } finally {
+        signal?.removeEventListener('abort', letGo);
+      }
+    });
+  }
+
+  /**
    * The events that were parked, in the order of their sequences.
    * @param options `limit`: how many at most. Default: 100. `after`: only those after this sequence. Default: from the first
    * @throws {PostgresInputError} ERR_CONNECT, ERR_INSTALL, ERR_CONFIG_INVALID
@@ -327,9 +382,9 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   async close(): Promise<void> {
     const iteration = this.#iteration;
     this.#hear('closed');
-    if (!iteration) return;
-    const ended = iteration.end('graceful');
-    if (!iteration.consumer.mustPull) await ended;
+    const ended = iteration?.end('graceful');
+    if (!iteration?.consumer.mustPull) await ended;
+    await this.#health.close();
   }
 
   /** Closes at once: what is in hand comes again. */
@@ -341,20 +396,19 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
 
   /** Takes note of what happens, and tells the listeners. */
   #hear(...notice: Notice): void {
+    this.#health.hear(notice);
     switch (notice[0]) {
       case 'idle':
+        this.#health.onEnd(this.#iteration?.failure?.error ?? null);
         this.#iteration = null;
         if (this.#state !== 'idle') this.#become(notice);
         return;
       case 'standby':
       case 'active':
+      case 'reconnecting':
       case 'closed':
         this.#become(notice);
         return;
-      case 'reconnecting':
-        // Its listeners hear of `standby` when the node has joined again and waits for the lease.
-        if (this.#state !== 'closed') this.#state = 'standby';
-        break;
       case 'installed':
         if (JSON.stringify(notice[1]) === JSON.stringify(this.#installation)) return;
         this.#installation = notice[1];
@@ -365,6 +419,8 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
         break;
       case 'asleep':
       case 'awake':
+        if (channels.reader.hasSubscribers) channels.reader.publish({ input: this.id, state: notice[0] });
+        break;
       case 'notificationQueue':
       case 'sequenceReset':
       case 'optionsDiffer':
@@ -384,8 +440,14 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     this.#emit(notice);
   }
 
-  /** A listener that throws, or whose promise is rejected, does not harm the node. */
-  #emit([name, ...args]: Notice): void {
+  /** A logger or a listener that throws, or whose promise is rejected, does not harm the node. */
+  #emit(notice: Notice): void {
+    const [name, ...args] = notice;
+    try {
+      this.#log?.tell(notice);
+    } catch (error) {
+      warn(error);
+    }
     try {
       this.emit(name, ...(args as never));
     } catch (error) {

@@ -11,6 +11,7 @@ const NEVER: Readonly<Record<string, readonly string[]>> = {
   schema: ['capture', 'delivery', 'node'],
   capture: ['delivery', 'node'],
   delivery: ['pg'],
+  observe: ['pg', 'capture', 'delivery', 'node'],
 };
 /** The one file that may import pg-listen. */
 const LISTENER = 'postgres/listener.ts';
@@ -57,6 +58,17 @@ test('the test finds the imports of a file', () => {
   expect(imports).toContainEqual({ file: LISTENER, imported: 'pg-listen' });
   expect(imports).toContainEqual({ file: 'capture/notification.ts', imported: 'capture/change.ts' });
   const targets = new Set(imports.map(({ imported }) => roomOf(imported)));
-  for (const room of ['api', 'config', 'postgres', 'schema', 'capture', 'delivery', 'node', 'cli', 'zod'])
+  for (const room of [
+    'api',
+    'config',
+    'postgres',
+    'schema',
+    'capture',
+    'delivery',
+    'observe',
+    'node',
+    'cli',
+    'zod',
+  ])
     expect(targets).toContain(room);
 });

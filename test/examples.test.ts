@@ -7,6 +7,8 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { createDatabase } from './support/database.ts';
 import { spawnNode } from './support/processes.ts';
+import { startServer } from './support/server.ts';
+import { until } from './support/until.ts';
 
 const LOG = 'postgres_input.log_postgres_input_sales';
 const ROWS = 100;
@@ -51,6 +53,49 @@ test('the orchestrator processes every change once, eight at a time, and finishe
   expect(operationsOf(1)).toEqual(['create', 'update', 'update']);
   for (let id = 2; id <= ROWS; id++) expect(operationsOf(id)).toEqual(['create', 'update']);
   expect(await database.query(`SELECT FROM ${LOG}`)).toEqual([]);
+});
+
+test('the HTTP endpoints tell of a node that is ready, down and back, and of one that is ending', async () => {
+  await using server = await startServer();
+  await using database = await createDatabase(server.url());
+  await database.query('CREATE TABLE orders (id int PRIMARY KEY)');
+  const patient = new URL(database.url);
+  patient.searchParams.set('connect_timeout', '10');
+  await using node = spawnNode(new URL('../examples/health-http.ts', import.meta.url), {
+    args: [patient.href, '0'],
+  });
+  const listening = /listening on (\d+)/;
+  await until(() => listening.test(node.output()));
+  const [, port] = listening.exec(node.output())!;
+  const get = async (path: string) => {
+    const response = await fetch(`http://127.0.0.1:${port}${path}`);
+    return { status: response.status, text: await response.text() };
+  };
+  const ready = async () => (await get('/ready')).status;
+  await until(async () => (await ready()) === 200);
+  expect(await get('/live')).toEqual({ status: 200, text: 'alive\n' });
+  expect((await get('/')).status).toBe(404);
+
+  await until(() => node.output().includes('holds the lease: this node is active'));
+  await database.query('INSERT INTO orders VALUES (1), (2)');
+  await until(() => node.output().includes('create orders 2'));
+  const { text } = await get('/metrics');
+  expect(text).toContain(
+    '# TYPE postgres_input_handed_out_total counter\npostgres_input_handed_out_total{input="sales"} 2\n',
+  );
+  expect(text.match(/^postgres_input_\w+\{input="sales"\} [\d.]+$/gm)).toHaveLength(9);
+
+  await server.stop('immediate');
+  await until(async () => (await ready()) === 503);
+  expect((await get('/ready')).text).toContain('reconnecting');
+  expect((await get('/live')).status).toBe(200);
+  expect((await get('/metrics')).status).toBe(503);
+  await server.start();
+  await until(async () => (await ready()) === 200);
+
+  node.signal('SIGTERM');
+  expect(await node.exited).toEqual({ code: 0, signal: null });
+  expect(node.output()).toContain('is closed');
 });
 
 interface Accepted {

@@ -578,7 +578,7 @@ describe('a database that goes away', () => {
       }
       expect(consumer.ids).toEqual(['1', '2']);
       // It did not last long in between.
-      const lost = { code: 'ERR_CONNECTION_LOST', isShort: true, state: 'standby' };
+      const lost = { code: 'ERR_CONNECTION_LOST', isShort: true, state: 'reconnecting' };
       expect(attempts).toEqual([
         { ...lost, attempt: 1 },
         { ...lost, attempt: 2 },
@@ -605,6 +605,7 @@ describe('a database that goes away', () => {
     expect(first.state).toBe('idle');
     await expect(first.status()).rejects.toMatchObject({ code: 'ERR_CONNECT' });
     await until(() => told.length > 3);
+    expect(second.state).toBe('reconnecting');
     await server.start();
     await reaches(second, 'active');
     expect(told.filter((name, n) => name !== told[n - 1])).toEqual(['reconnecting', 'standby', 'active']);

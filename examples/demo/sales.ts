@@ -121,7 +121,7 @@ async function placeOrder(run: Run): Promise<string> {
     'customers',
     `INSERT INTO customers (name) VALUES ('new') RETURNING id`,
   );
-  const insertOrder = `INSERT INTO orders (customer_id, status) VALUES ($1, 'open') RETURNING id`;
+  const insertOrder = `INSERT INTO orders (customer_id, status) VALUES ($1, 'new') RETURNING id`;
   const [order] = await run('create', 'orders', insertOrder, [customer]);
   const insertLines = `INSERT INTO order_lines SELECT $1, n, 1 FROM generate_series(1, 3) n RETURNING order_id, position`;
   await run('create', 'order_lines', insertLines, [order]);
@@ -129,10 +129,10 @@ async function placeOrder(run: Run): Promise<string> {
 }
 
 async function shipOrder(run: Run, order: string): Promise<void> {
-  const ship = (status: string) =>
+  const turn = (status: string) =>
     run('update', 'orders', 'UPDATE orders SET status = $2 WHERE id = $1 RETURNING id', [order, status]);
-  await ship('packed');
-  await ship('shipped'); // twice in one transaction: two events
+  await turn('paid');
+  await turn('shipped'); // twice in one transaction: two events
 }
 
 async function cancelOrder(run: Run, order: string): Promise<void> {

@@ -29,7 +29,7 @@ const SIGNS = {
 export function heading(columns: readonly Column[]): void {
   started = performance.now();
   const names = columns.map(({ name }) => `${name} received`.padStart(14)).join('');
-  print(style('dim', `   time  shop wrote${names}   the last event`));
+  print(style('dim', `   time  shop wrote${names}   the last update`));
 }
 
 export function row(
@@ -42,9 +42,17 @@ export function row(
     const [format, sign] = SIGNS[state];
     return style(format, `${sign}${String(received).padStart(7)}`.padStart(14));
   });
-  const shortId = last?.id.replaceAll(/(?<=[0-9a-f]{8})-[-0-9a-f]+/g, '…');
-  const event = last && `${last.operation} ${last.location.replace(`${schema}.`, '')} ${shortId}`;
-  print(`${clock()}${String(written).padStart(12)}${cells.join('')}   ${style('dim', event ?? '')}`);
+  const event = last ? textOf(last, schema) : '';
+  print(`${clock()}${String(written).padStart(12)}${cells.join('')}   ${style('dim', event)}`);
+}
+
+/** `orders 44528862 status: paid -> shipped` */
+function textOf({ location, id, before, after, changed }: ChangeEvent, schema: string): string {
+  const shortId = id.replaceAll(/(?<=[0-9a-f]{8})-[-0-9a-f]+/g, '');
+  const differences = changed?.map(
+    (column) => `${column}: ${String(before?.[column])} -> ${String(after?.[column])}`,
+  );
+  return `${location.replace(`${schema}.`, '')} ${shortId} ${differences?.join(', ')}`;
 }
 
 /** Something happened. */

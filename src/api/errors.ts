@@ -70,7 +70,7 @@ export function redact(text: string, secrets: readonly string[]): string {
  * A copy of an error with its plain properties (`code`, `detail`, `address` ...) and its causes, all redacted. Objects
  * that the error carries, such as a client or its config, are left out. The copy is still `instanceof` the error's class.
  */
-function withoutSecrets(value: unknown, secrets: readonly string[]): unknown {
+export function withoutSecrets(value: unknown, secrets: readonly string[]): unknown {
   if (typeof value === 'string') return redact(value, secrets);
   if (typeof value !== 'object' || value === null || secrets.length === 0) return value;
   if (value instanceof PostgresInputError) return value;

@@ -30,8 +30,8 @@ export interface LifecycleEvents {
    */
   notificationQueue: [queue: { usage: number; isFilling: boolean }];
   /**
-   * Somebody has set the sequence of the change log back, or to its end. Until it is put right, statements of the application may fail: the
-   * node has done so if it was `repaired`. Otherwise its role may not: doctor tells how to.
+   * Somebody has set the sequence of the change log back, or to its end. Until it is put right, statements of the application may fail.
+   * `repaired`: the node has put it right, or finds that somebody else has. Otherwise its role may not: doctor tells how to.
    */
   sequenceReset: [sequence: { repaired: boolean }];
   /** The triggers have been looked after: which tables are watched, and which are not, and why. */

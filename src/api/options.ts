@@ -19,6 +19,17 @@ export interface TypeParsers {
   getTypeParser(oid: number, format: 'text'): (text: string) => unknown;
 }
 
+/**
+ * Takes lines of a log: the fields first, then a sentence, as pino takes them. `console` is a logger too. A logger that takes the sentence first,
+ * such as winston's, takes four functions: `{ info: (fields, text) => winston.info(text, fields), ... }`.
+ */
+export interface Logger {
+  debug(fields: object, text: string): unknown;
+  info(fields: object, text: string): unknown;
+  warn(fields: object, text: string): unknown;
+  error(fields: object, text: string): unknown;
+}
+
 /** The options beyond the config that all inputs share. Every one is optional. */
 export interface PostgresInputOptions {
   /**
@@ -73,6 +84,11 @@ export interface PostgresInputOptions {
    * the active node reads them in the log: one query more for each. Default: `'changes'`.
    */
   notifications?: 'changes' | 'bare';
+  /**
+   * Gets the lifecycle events as plain sentences with fields: `{ input, fencingToken }, 'holds the lease: this node is active'`. An error is in the
+   * field `err`. Nothing that is logged shows a password. Default: none, nothing is logged.
+   */
+  logger?: Logger;
 }
 
 /** What a transaction says of itself, in the events of all its changes. */

@@ -62,7 +62,10 @@ export class LogSequence {
     const isWrong = allocated !== 0n && (allocated < highest || allocated >= END_OF_NUMBERS);
     const wasWrong = this.#isWrong;
     this.#isWrong = isWrong;
-    if (!isWrong) return false;
+    if (!isWrong) {
+      if (wasWrong) this.#notify('sequenceReset', { repaired: true });
+      return false;
+    }
     const repaired = (await this.#session.query(this.#sql.repair, [highest])).length > 0;
     if (repaired) this.#isWrong = false;
     if (!repaired && wasWrong) return false;

@@ -11,6 +11,7 @@ import { type Check, note, ok, problem, problemFrom } from './doctor-finding.ts'
 import { changesOf, isUnreadable } from './input-state.ts';
 import { allSpelt, spelt } from './input.ts';
 import { plural } from './output.ts';
+import { UNMATCHED_ADVICE, unmatchedProblem } from './remarks.ts';
 
 export const rights: Check = async ({ session, settings, names, catalog, planning }) => {
   const grants = runtimeGrants(names, settings).filter(({ on }) => on === 'TABLE');
@@ -158,10 +159,14 @@ export const internalTables: Check = ({ state, names }) =>
     ),
   );
 
-export const tables: Check = ({ planning: { plan } }) =>
-  (plan?.unwatchable ?? []).map(({ table, reason }) =>
+export const tables: Check = ({ planning: { plan } }) => [
+  ...(plan?.unwatchable ?? []).map(({ table, reason }) =>
     problem('tables', `${table} can't be watched`, reason),
-  );
+  ),
+  ...(plan?.remarks.unmatched ?? []).map((pattern) =>
+    note('tables', unmatchedProblem(pattern), UNMATCHED_ADVICE),
+  ),
+];
 
 export const triggers: Check = async ({ session, catalog }) => {
   const disabled = await session.query<{ schema: string; table: string; trigger: string }>(

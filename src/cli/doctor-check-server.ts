@@ -1,13 +1,13 @@
 /** Doctor's checks of the server: its version, and what goes on in it besides this package. */
 import { PUBLICATION_ADVICE, publicationProblem, publicationsOfAllTables } from '../schema/publications.ts';
-import { type Check, note, ok, problem } from './doctor-finding.ts';
+import { type Check, type DatabaseCheck, note, ok, problem } from './doctor-finding.ts';
 import { isUnreadable } from './input-state.ts';
 
 /** The major versions of PostgreSQL that the tests run on. */
 const OLDEST = 14;
 const NEWEST = 18;
 
-export const version: Check = async ({ session }) => {
+export const version: DatabaseCheck = async ({ session }) => {
   const [server] = await session.query<{ number: number; text: string }>(
     "SELECT current_setting('server_version_num')::int AS number, current_setting('server_version') AS text",
   );
@@ -23,7 +23,7 @@ export const version: Check = async ({ session }) => {
   return [ok('version', found)];
 };
 
-export const server: Check = async ({ session }) => {
+export const server: DatabaseCheck = async ({ session }) => {
   const [row] = await session.query<{ queue: number; prepared: number }>(
     `SELECT pg_notification_queue_usage()::float8 AS queue,
        current_setting('max_prepared_transactions')::int AS prepared`,
@@ -79,7 +79,7 @@ export const sleepLock: Check = async ({ session, names, catalog, state }) => {
 };
 
 /** Finds publications that send the internal tables to subscribers, also before anything is installed. */
-export const publications: Check = async ({ session }) =>
+export const publications: DatabaseCheck = async ({ session }) =>
   (await publicationsOfAllTables(session)).map((name) =>
     note('publications', publicationProblem(name), PUBLICATION_ADVICE),
   );

@@ -27,6 +27,9 @@ export async function examine(input: ConnectedInput): Promise<Patient> {
 
 export type Check = (patient: Patient) => Promise<Finding[]> | Finding[];
 
+/** A check of the database and its server, whatever inputs there are. */
+export type DatabaseCheck = (database: Pick<Patient, 'session'>) => Promise<Finding[]>;
+
 export const ok = (check: string, found: string): Finding => ({ check, result: 'ok', found, advice: null });
 export const note = (check: string, found: string, advice: string): Finding => ({
   check,

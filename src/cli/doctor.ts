@@ -1,7 +1,8 @@
 import { PostgresInputError } from '../api/errors.ts';
 import type { OptionDifference } from '../api/installation.ts';
 import { tryConnecting } from '../node/connect.ts';
-import { EXIT, command } from './command.ts';
+import { installedInputs } from '../schema/inputs.ts';
+import { type Call, EXIT, type ExitCode, command } from './command.ts';
 import { backlog, otherInputs } from './doctor-check-backlog.ts';
 import {
   drift,
@@ -16,11 +17,20 @@ import {
   triggers,
 } from './doctor-check-installation.ts';
 import { publications, server, sleepLock, version } from './doctor-check-server.ts';
-import { type Check, type Finding, examine, note, ok, problemFrom } from './doctor-finding.ts';
-import { type GivenInput, givenInput, onInput } from './input.ts';
+import {
+  type Check,
+  type DatabaseCheck,
+  type Finding,
+  examine,
+  note,
+  ok,
+  problem,
+  problemFrom,
+} from './doctor-finding.ts';
+import { type GivenInput, givenInput, inSession, onInput, refuseInputOptions } from './input.ts';
 import { type Io, coloured, printJson, printable } from './output.ts';
 
-const CHECKS: readonly Check[] = [
+const OF_INPUT: readonly Check[] = [
   rights,
   installedVersion,
   options,
@@ -31,13 +41,10 @@ const CHECKS: readonly Check[] = [
   tables,
   triggers,
   leftovers,
-  version,
   backlog,
-  otherInputs,
-  server,
   sleepLock,
-  publications,
 ];
+const OF_DATABASE: readonly DatabaseCheck[] = [version, server, publications];
 
 export const doctor = command({
   summary: 'look for what is wrong, and tell what to do about it',
@@ -46,27 +53,79 @@ Looks at the connection (poolers and standbys), the server, rights, the installe
 is installed and what should be, disabled triggers, leftovers, the backlog, other inputs of the database that
 nobody serves, the notification queue. Changes nothing. Run it as the role of the nodes. If you give it the
 nodes' options, it tells whether the input is installed with them.
+Without --name it looks at every input of the database.
 Exit code 3: there are problems; notes do not count.`,
   options: {},
-  async run(call) {
-    const { values, io } = call;
-    const input = givenInput(call);
-    const { findings, differences } = await examination(input);
-    const isSound = findings.every(({ result }) => result !== 'problem');
-    if (values.json) {
-      const differing = differences.length > 0 && { differences };
-      printJson(io, { id: input.names.id, ok: isSound, findings, ...differing });
-    } else for (const finding of findings) print(io, finding);
-    return isSound ? EXIT.ok : EXIT.problems;
-  },
+  run: (call) => (call.values.name === undefined ? examineAll(call) : examineOne(call)),
 });
+
+async function examineOne(call: Call): Promise<ExitCode> {
+  const { values, io } = call;
+  const input = givenInput(call);
+  const { findings, differences } = await examination(input, [...OF_INPUT, otherInputs, ...OF_DATABASE]);
+  if (values.json) {
+    const differing = differences.length > 0 && { differences };
+    printJson(io, { id: input.names.id, ok: isSound(findings), findings, ...differing });
+  } else for (const finding of findings) print(io, finding);
+  return isSound(findings) ? EXIT.ok : EXIT.problems;
+}
+
+/** Each input with the options under which it is installed. */
+async function examineAll(call: Call): Promise<ExitCode> {
+  const { values, io } = call;
+  refuseInputOptions(
+    values,
+    (option) => `without --name doctor looks at every input: ${option} describes one; say which with --name`,
+  );
+  const { findings, inputs } = await examineDatabase(givenInput(call, 'doctor'));
+  const reports = [];
+  for (const { name, names } of inputs) {
+    const input = givenInput({ ...call, values: { ...values, 'internal-schema': names.schema } }, name);
+    const { findings } = await examination(input, OF_INPUT).catch((error: Error) => ({
+      findings: [problem('examination', error.message, 'run doctor with this --name')],
+    }));
+    reports.push({ id: names.id, name, internalSchema: names.schema, ok: isSound(findings), findings });
+  }
+  const allSound = isSound(findings) && reports.every(({ ok }) => ok);
+  if (values.json) printJson(io, { ok: allSound, findings, inputs: reports });
+  else {
+    for (const finding of findings) print(io, finding);
+    for (const { name, internalSchema, findings } of reports) {
+      io.stdout.write(printable(`input ${name}, in schema ${internalSchema}`) + '\n');
+      for (const finding of findings) print(io, finding);
+    }
+  }
+  return allSound ? EXIT.ok : EXIT.problems;
+}
+
+const isSound = (findings: readonly Finding[]): boolean =>
+  findings.every(({ result }) => result !== 'problem');
+
+/** What there is to find beside the inputs. */
+async function examineDatabase({ settings }: GivenInput) {
+  try {
+    return await inSession(settings, async (session) => {
+      const inputs = await installedInputs(session);
+      const findings: Finding[] = [];
+      for (const check of OF_DATABASE) findings.push(...(await check({ session })));
+      if (inputs.length === 0)
+        findings.push(
+          note('inputs', 'none is installed in this database', 'start a node, or run install --name'),
+        );
+      return { findings, inputs };
+    });
+  } catch (error) {
+    if (!(error instanceof PostgresInputError)) throw error;
+    return { findings: [problemFrom('connection', error.message)], inputs: [] };
+  }
+}
 
 interface Examination {
   readonly findings: readonly Finding[];
   readonly differences: readonly OptionDifference[];
 }
 
-async function examination(input: GivenInput): Promise<Examination> {
+async function examination(input: GivenInput, checks: readonly Check[]): Promise<Examination> {
   let isProven: boolean;
   try {
     isProven = await tryConnecting(input.settings, input.names);
@@ -81,7 +140,7 @@ async function examination(input: GivenInput): Promise<Examination> {
         : note('connection', 'no notification can be sent', 'see to the notification queue first'),
     ];
     const patient = await examine(connected);
-    for (const check of CHECKS) findings.push(...(await check(patient)));
+    for (const check of checks) findings.push(...(await check(patient)));
     return { findings, differences: patient.differences };
   });
 }

@@ -50,6 +50,8 @@ const SPELLINGS = [
   ['include', 'include'],
   ['exclude', 'exclude'],
   ['operations', 'operation'],
+  ['rows', 'rows'],
+  ['maxRowBytes', 'max-row-bytes'],
   ['notifications', 'notifications'],
 ] as const;
 
@@ -62,6 +64,8 @@ export function givenInput({ values, connectionString, io }: Call, name = values
       schemas: values.schemas,
       tables: { include: values.include, exclude: values.exclude },
       internalSchema: values['internal-schema'],
+      rows: values.rows,
+      maxRowBytes: values['max-row-bytes'] && Number(values['max-row-bytes']),
       notifications: values.notifications,
       lockTimeout: values['lock-timeout'] && Number(values['lock-timeout']),
     },
@@ -74,6 +78,25 @@ export function givenInput({ values, connectionString, io }: Call, name = values
     ),
     io,
   };
+}
+
+/**
+ * For a command that works on every input of the database: an option that describes one would be ignored.
+ * @throws {UsageError}
+ */
+export function refuseInputOptions(values: Call['values'], message: (option: string) => string): void {
+  const options = [
+    'name',
+    'schemas',
+    'include',
+    'exclude',
+    'operation',
+    'notifications',
+    'internal-schema',
+    'lock-timeout',
+  ] as const;
+  const one = options.find((option) => values[option] !== undefined);
+  if (one !== undefined) throw new UsageError(message(`--${one}`));
 }
 
 /** Runs `task` on a connection of its own. */
@@ -123,7 +146,7 @@ export function spelt(option: string, value: unknown): string {
 /** The stored options that are not empty. */
 export const allSpelt = (options: StoredOptions): string => {
   const kept = keptOptions(options);
-  return SPELLINGS.filter(([option]) => kept[option]?.length)
+  return SPELLINGS.filter(([option]) => [kept[option] ?? []].flat().length > 0)
     .map(([option]) => spelt(option, kept[option]))
     .join(' ');
 };

@@ -1,9 +1,9 @@
 import { install as installMissing } from '../schema/install.ts';
-import { PUBLICATION_ADVICE, publicationProblem } from '../schema/publications.ts';
 import { type Step, summaryOf } from '../schema/steps.ts';
 import { EXIT, command } from './command.ts';
 import { givenInput, onInput } from './input.ts';
 import { printJson, printRows, tableList } from './output.ts';
+import { warningsOf } from './remarks.ts';
 
 export const install = command({
   summary: 'put the triggers and the internal tables in place',
@@ -18,7 +18,7 @@ Exit code 3: some tables had to be left out; the output says why.`,
       const undone = new Map<string, string>();
       const onUndone = (step: Step, { message }: Error) => void undone.set(summaryOf(step), message);
       const installation = await installMissing(session, settings, names, { onUndone });
-      const { watched, unwatchable, pending, publishedBy } = installation;
+      const { watched, unwatchable, pending, ...remarks } = installation;
       if (values.json)
         printJson(io, {
           id: settings.id,
@@ -26,7 +26,7 @@ Exit code 3: some tables had to be left out; the output says why.`,
           unwatchable,
           pending,
           ...(undone.size > 0 && { undone: Object.fromEntries(undone) }),
-          ...(publishedBy && { publishedBy }),
+          ...remarks,
         });
       else {
         printRows(io, [
@@ -34,9 +34,7 @@ Exit code 3: some tables had to be left out; the output says why.`,
           ...unwatchable.map(({ table, reason }) => ['left out', `${table}: ${reason}`] as const),
           ...pending.map((table) => ['left out', `${table}: it stayed locked, run install again`] as const),
           ...[...undone].map(([step, reason]) => ['left out', `${step}: ${reason}`] as const),
-          ...(publishedBy ?? []).map(
-            (name) => ['warning', `${publicationProblem(name)}: ${PUBLICATION_ADVICE}`] as const,
-          ),
+          ...warningsOf(remarks).map((warning) => ['warning', warning] as const),
         ]);
       }
       return unwatchable.length + pending.length + undone.size === 0 ? EXIT.ok : EXIT.problems;

@@ -1,10 +1,9 @@
 import type { Session } from '../postgres/session.ts';
 import { readCatalog } from '../schema/catalog.ts';
 import { type InstalledInput, installedInputs } from '../schema/inputs.ts';
-import { type Call, EXIT, command } from './command.ts';
+import { EXIT, command } from './command.ts';
 import { OLD, ageOf, changesOf, isUnreadable, readStateIfAllowed } from './input-state.ts';
-import { givenInput, inSession } from './input.ts';
-import { UsageError } from './options.ts';
+import { givenInput, inSession, refuseInputOptions } from './input.ts';
 import { coloured, duration, printJson, printTable, printable } from './output.ts';
 
 export const list = command({
@@ -16,7 +15,10 @@ active.`,
   options: {},
   async run(call) {
     const { values, io } = call;
-    refuseInputOptions(values);
+    refuseInputOptions(
+      values,
+      (option) => `list tells of every input: ${option} describes one; status --name tells of one`,
+    );
     const { settings } = givenInput(call, 'list');
     const reports = await inSession(settings, async (session) => {
       const all: Report[] = [];
@@ -36,14 +38,6 @@ active.`,
     return abandoned.length === 0 ? EXIT.ok : EXIT.problems;
   },
 });
-
-function refuseInputOptions(values: Call['values']): void {
-  const one = (
-    ['name', 'schemas', 'include', 'exclude', 'operation', 'internal-schema', 'lock-timeout'] as const
-  ).find((option) => values[option] !== undefined);
-  if (one)
-    throw new UsageError(`list tells of every input: --${one} describes one; status --name tells of one`);
-}
 
 /** `state` is null if the role in use may not read the input's tables. */
 async function reportOn(session: Session, { name, names }: InstalledInput) {

@@ -59,6 +59,16 @@ export const COMMON = {
     value: 'LIST',
     help: 'of create, update and delete; default: those of the installation, else every one',
   },
+  rows: {
+    type: 'string',
+    value: 'KIND',
+    help: 'what events have of the row: none, after, or both; default: that of the installation,\nelse none',
+  },
+  'max-row-bytes': {
+    type: 'string',
+    value: 'BYTES',
+    help: 'the longest row that events have, as text; default: that of the installation, else\n1000000',
+  },
   notifications: {
     type: 'string',
     value: 'KIND',

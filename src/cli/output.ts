@@ -7,7 +7,11 @@ export interface Io {
   readonly env: NodeJS.ProcessEnv;
 }
 
-export type Output = NodeJS.WritableStream & { hasColors?: () => boolean; writableLength?: number };
+export type Output = NodeJS.WritableStream & {
+  isTTY?: boolean;
+  hasColors?: () => boolean;
+  writableLength?: number;
+};
 
 export function printJson({ stdout }: Io, value: unknown): void {
   stdout.write(`${JSON.stringify(value, null, 2)}\n`);
@@ -37,15 +41,21 @@ export function printTable(
     );
 }
 
-const COLOURS = { red: 31, green: 32, yellow: 33 } as const;
+const COLOURS = { red: 31, green: 32, yellow: 33, cyan: 36, grey: 90 } as const;
 
 /** `text` in a colour if `output` is a terminal with colours; the variable NO_COLOR turns colours off. */
 export const coloured = (output: Output, colour: keyof typeof COLOURS, text: string): string =>
   output.hasColors?.() ? `\u001B[${COLOURS[colour]}m${text}\u001B[39m` : text;
 
-/** Escapes control characters: the name of a table may contain some, and a terminal would obey them. */
+/**
+ * Escapes control characters, the ends of lines and paragraphs of Unicode, and its marks of direction: the name of a table may contain some, and
+ * a terminal would obey them.
+ */
 export const printable = (text: string): string =>
-  text.replaceAll(/\p{Cc}/gu, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  text.replaceAll(
+    /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_C}]/gu,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 
 export const plural = (count: number, what: string): string =>
   `${count.toLocaleString('en')} ${what}${count === 1 ? '' : 's'}`;

@@ -2,11 +2,11 @@ import type { Settings } from '../config/settings.ts';
 import { grantTo } from '../schema/grants.ts';
 import { VERSION } from '../schema/migrations.ts';
 import { plan as planSteps } from '../schema/plan.ts';
-import { PUBLICATION_ADVICE, publicationProblem } from '../schema/publications.ts';
 import { type Step, summaryOf } from '../schema/steps.ts';
 import { EXIT, command } from './command.ts';
 import { givenInput, onInput } from './input.ts';
 import { printJson, printable } from './output.ts';
+import { warningsOf } from './remarks.ts';
 
 export const plan = command({
   summary: 'print the SQL that install or migrate would run, and run nothing',
@@ -26,7 +26,7 @@ Nodes then run with the option install: false, as a role with the rights that --
   async run(call) {
     const { values, io } = call;
     return onInput(givenInput(call), async ({ session, settings, names }) => {
-      const { version, steps, barredSteps, watched, read, publishedBy } = await planSteps(
+      const { version, steps, barredSteps, watched, read, remarks } = await planSteps(
         session,
         settings,
         names,
@@ -45,13 +45,11 @@ Nodes then run with the option install: false, as a role with the rights that --
           from: version,
           to: VERSION,
           watched,
-          ...(publishedBy && { publishedBy }),
+          ...remarks,
           steps: told,
         });
       } else {
-        const warnings = (publishedBy ?? []).map(
-          (name) => `warning: ${publicationProblem(name)}: ${PUBLICATION_ADVICE}`,
-        );
+        const warnings = warningsOf(remarks).map((warning) => `warning: ${warning}`);
         io.stdout.write(warnings.map(comment).join('') + script(all, version, settings));
         // psql does not show the comments of a script.
         for (const warning of warnings) io.stderr.write(`dapper-postgres-input: ${printable(warning)}\n`);

@@ -9,6 +9,7 @@ import { tryConnecting } from '../node/connect.ts';
 import { PostgresInput } from '../postgres-input.ts';
 import { readCatalog } from '../schema/catalog.ts';
 import { type Call, EXIT, command } from './command.ts';
+import { eventLine } from './event-line.ts';
 import { type GivenInput, givenInput, inSession, onInput } from './input.ts';
 import { type Options, UsageError } from './options.ts';
 import { type Output, plural, printable } from './output.ts';
@@ -22,13 +23,16 @@ const OPTIONS = {
   },
   join: {
     type: 'boolean',
-    help: 'be a node of the input --name, which is there already; installs nothing, and\ntakes every event: no --table, --include, --exclude, --operation',
+    help: 'be a node of the input --name, which is there already; installs nothing, and\ntakes every event as it is: no --table, --include, --exclude, --operation, --rows',
   },
 } as const satisfies Options;
 
 export const tail = command({
-  summary: 'print events as they come, one JSON object a line',
+  summary: 'print events as they come, one a line',
   details: `\
+On a terminal a line is for people: when, what, where, which row, its values (with --rows), and who says that
+they wrote them. Elsewhere, or with --json, each line is a JSON object with the whole event.
+
 Without --name it takes nothing away from anybody: it installs an input of its own, tail_ and some digits,
 and removes that when it ends. If it is killed, doctor finds what is left.
 
@@ -58,9 +62,11 @@ It ends at Ctrl-C, SIGTERM, or when its reader hangs up. An event is acknowledge
     };
     // The handlers run once: a second signal ends the process at once, as it would without them.
     process.once('SIGINT', end).once('SIGTERM', end);
+    const isForPeople = io.stdout.isTTY && !values.json;
     try {
       for await (const event of input.handle({ reconnect: true })) {
-        if (!(await written(io.stdout, `${JSON.stringify(event)}\n`, stop.signal))) break;
+        const line = isForPeople ? eventLine(event, io.stdout) : JSON.stringify(event);
+        if (!(await written(io.stdout, `${line}\n`, stop.signal))) break;
       }
     } finally {
       await input.close();
@@ -83,6 +89,8 @@ function refuseFilters(values: Call<typeof OPTIONS>['values']): void {
   if (values.name === undefined) throw new UsageError('--join needs --name');
   const filter = (['table', 'include', 'exclude', 'operation'] as const).find((name) => values[name]);
   if (filter) throw new UsageError(`--join takes every event: --${filter} would throw the others away`);
+  if (values.rows !== undefined)
+    throw new UsageError('--join takes events as the input has them: --rows would ask for others');
 }
 
 /** The options of the other nodes are those of a node that joins them. */

@@ -13,6 +13,7 @@ import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import type {
   HandleOptions,
+  Logger,
   NackOptions,
   PostgresInputOptions,
   ProcessOptions,
@@ -62,6 +63,11 @@ const lease = strict({
 const hasTypeParsers = (value: unknown): boolean =>
   typeof (value as TypeParsers | null)?.getTypeParser === 'function';
 
+const isLogger = (value: unknown): boolean =>
+  (['debug', 'info', 'warn', 'error'] as const).every(
+    (level) => typeof (value as Partial<Logger> | null)?.[level] === 'function',
+  );
+
 const optionsSchema = strict({
   connectTimeout: milliseconds.optional(),
   schemas: z.array(identifier).min(1, 'must name at least one schema').default(['public']),
@@ -83,6 +89,9 @@ const optionsSchema = strict({
   maxInFlight: wholeNumber('', 1_000_000).default(1000),
   foreignNotifications: z.enum(['accept', 'ignore']).default('accept'),
   notifications: z.enum(['changes', 'bare']).default('changes'),
+  logger: z
+    .custom<Logger>(isLogger, 'must have the functions debug, info, warn and error, as console and pino have')
+    .optional(),
 } satisfies Record<keyof PostgresInputOptions, z.ZodType>);
 
 const reconnect = strict({

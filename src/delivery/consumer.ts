@@ -33,6 +33,8 @@ export interface ServedTerm {
 export interface Consumer {
   /** How many events it has in hand that are waited for. */
   readonly inHand: number;
+  /** How many keys are held up by an event that waits for its next attempt. */
+  readonly blockedKeys: number;
   /** For how long a term that ends waits for what is in hand, in milliseconds; null: for the lease's duration. */
   readonly drainTimeout: number | null;
   /** How many events its handlers have at once; null if it has none, and nobody is suspected. */

@@ -12,6 +12,7 @@ import type { ChangeEvent } from '../api/change-event.ts';
 import type { TypeParsers } from '../api/options.ts';
 import type { Change } from '../capture/change.ts';
 import type { Sink } from '../capture/sink.ts';
+import type { Traffic } from '../observe/traffic.ts';
 import { ChangeBuffer } from './change-buffer.ts';
 import { eventOf } from './event.ts';
 import { InHand } from './in-hand.ts';
@@ -24,6 +25,7 @@ export interface DeliveryOptions {
   readonly maxInFlight: number;
   /** Parses the values of rows. */
   readonly types: TypeParsers;
+  readonly traffic: Traffic;
   /** Asked before every event that is handed out. */
   readonly mayHandOut: () => boolean;
   /** Called when the consumer asked for the next event and so is done with this one; with `ack: 'auto'` only. */
@@ -56,6 +58,9 @@ export class Delivery implements Sink {
     return this.#inHand.size;
   }
 
+  /** No event of it can fail. */
+  readonly blockedKeys = 0;
+
   push(changes: readonly Change[]): void {
     if (this.#isStopped) return;
     this.#buffer.push(changes);
@@ -75,20 +80,29 @@ export class Delivery implements Sink {
 
   /** Hands the next event out. To be called when `canHandOut`. */
   handOut(): ChangeEvent {
-    const { trigger, fencingToken } = this.#options;
+    const { trigger, fencingToken, traffic } = this.#options;
     const change = this.#buffer.take();
-    if (change.sequence !== null) this.#inHand.add(change.sequence);
-    return eventOf(change, trigger, fencingToken, this.#decoder);
+    const event = eventOf(change, trigger, fencingToken, this.#decoder);
+    if (change.sequence !== null) this.#inHand.add(change.sequence, event.sequence!);
+    traffic.onHandOut(event);
+    return event;
   }
 
   /** The consumer is done with all that it has in hand. */
   acknowledgeInHand(): void {
-    if (this.#inHand.size > 0) this.#inHand.removeAll(this.#options.acknowledge);
+    const { acknowledge, traffic } = this.#options;
+    if (this.#inHand.size === 0) return;
+    this.#inHand.removeAll((sequence, publicSequence) => {
+      acknowledge(sequence);
+      traffic.onAcknowledge(publicSequence);
+    });
   }
 
   /** The consumer is done with this event. Returns whether it was in hand. */
   settle(sequence: string): boolean {
+    const publicSequence = this.#inHand.publicSequence(sequence);
     const wasInHand = this.#inHand.remove(sequence);
+    if (publicSequence !== undefined) this.#options.traffic.onAcknowledge(publicSequence);
     this.#options.ready();
     return wasInHand;
   }
@@ -107,6 +121,7 @@ export class Delivery implements Sink {
   /** Hands out nothing more, and neither waits for what is in hand nor acknowledges it. */
   forget(): void {
     this.stop();
+    if (this.#inHand.size > 0) this.#options.traffic.onForget(this.#inHand.publicSequences);
     this.#inHand.forget();
   }
 }

@@ -9,6 +9,7 @@
  * With 'manual' the events are acknowledged one by one, and no more than `maxInFlight` are in hand.
  */
 import type { ChangeEvent } from '../api/change-event.ts';
+import type { Traffic } from '../observe/traffic.ts';
 import type { Consumer, ServedTerm } from './consumer.ts';
 import { Delivery } from './delivery.ts';
 import { LaneDelivery } from './lane-delivery.ts';
@@ -20,6 +21,7 @@ export interface EventQueueOptions {
   readonly maxInFlight: number;
   /** After how long in hand an event is slow, with `ack: 'manual'`; milliseconds. */
   readonly slowAfter: number;
+  readonly traffic: Traffic;
   /** Called when the consumer has left the loop. Resolves when everything is let go. */
   readonly leave: () => Promise<void>;
 }
@@ -51,18 +53,22 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
     return this.#delivery?.inHand ?? 0;
   }
 
+  get blockedKeys(): number {
+    return this.#delivery?.blockedKeys ?? 0;
+  }
+
   get mustPull(): boolean {
     return this.inHand > 0;
   }
 
   /** Begins to hand out what a new term brings. */
   open(term: ServedTerm): Delivery | LaneDelivery {
-    const { ack, maxInFlight, slowAfter } = this.#options;
+    const { ack, maxInFlight, slowAfter, traffic } = this.#options;
     const ready = () => this.serve();
     this.#delivery =
       ack === 'auto'
-        ? new Delivery({ ...term, maxInFlight: Infinity, ready })
-        : new LaneDelivery({ ...term, maxInFlight, ready, exclusive: false, key: null, slowAfter });
+        ? new Delivery({ ...term, traffic, maxInFlight: Infinity, ready })
+        : new LaneDelivery({ ...term, traffic, maxInFlight, ready, exclusive: false, key: null, slowAfter });
     return this.#delivery;
   }
 

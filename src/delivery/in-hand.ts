@@ -1,16 +1,27 @@
-/** What the consumer has in hand: the sequences of the events that were handed out and are not acknowledged yet. */
+/** What the consumer has in hand: the events that were handed out and are not acknowledged yet, by their changes' numbers. */
 import { Wakeup } from '../postgres/wakeup.ts';
 
 export class InHand {
-  readonly #sequences = new Set<string>();
+  /** From the number in the log to the public sequence. */
+  readonly #sequences = new Map<string, string>();
   readonly #emptied = new Wakeup();
 
   get size(): number {
     return this.#sequences.size;
   }
 
-  add(sequence: string): void {
-    this.#sequences.add(sequence);
+  /** The public sequences. */
+  get publicSequences(): Iterable<string> {
+    return this.#sequences.values();
+  }
+
+  add(sequence: string, publicSequence: string): void {
+    this.#sequences.set(sequence, publicSequence);
+  }
+
+  /** Undefined if the event is not in hand. */
+  publicSequence(sequence: string): string | undefined {
+    return this.#sequences.get(sequence);
   }
 
   /** Returns whether the event was in hand. */
@@ -20,9 +31,9 @@ export class InHand {
     return wasInHand;
   }
 
-  /** Gives every sequence to `each`, the oldest first; then nothing is in hand. */
-  removeAll(each: (sequence: string) => void): void {
-    for (const sequence of this.#sequences) each(sequence);
+  /** Gives every event to `each`, the oldest first; then nothing is in hand. */
+  removeAll(each: (sequence: string, publicSequence: string) => void): void {
+    for (const [sequence, publicSequence] of this.#sequences) each(sequence, publicSequence);
     this.forget();
   }
 

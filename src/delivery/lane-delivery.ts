@@ -130,9 +130,9 @@ export class LaneDelivery implements Sink {
     return this.#inHand.size;
   }
 
-  /** How many changes wait for their next attempt, and how many keys have changes under way. */
-  get figures(): { retrying: number; keys: number } {
-    return { retrying: this.#lanes.deferred, keys: this.#lanes.size };
+  /** How many keys are held up by an event that waits for its next attempt. */
+  get blockedKeys(): number {
+    return this.#lanes.deferred;
   }
 
   /** Aborts when handlers are to end: the term no longer waits for them. */
@@ -175,6 +175,7 @@ export class LaneDelivery implements Sink {
     if (change.sequence !== null) this.#inHand.set(change.sequence, held);
     else if (this.#options.exclusive) this.#inHand.set(held, held);
     this.#slow.watch(this.#inHand);
+    this.#options.traffic.onHandOut(event);
     return held;
   }
 
@@ -285,8 +286,9 @@ export class LaneDelivery implements Sink {
 
   /** The event is gone from the log, or will be. */
   finish(held: Held): void {
-    const { ticket } = held;
+    const { ticket, event } = held;
     this.#release(held);
+    if (event.sequence !== null) this.#options.traffic.onAcknowledge(event.sequence);
     const wasSuspected = this.#suspects?.end(ticket) ?? false;
     const logged = loggedOf(ticket.change);
     if (logged && (this.#known.delete(logged.sequence) || wasSuspected)) this.#note(this.#forgotten, logged);
@@ -311,6 +313,7 @@ export class LaneDelivery implements Sink {
 
   /** The event comes again after `delay` milliseconds, and has not failed. */
   again(held: Held, delay: number): void {
+    if (held.event.sequence !== null) this.#options.traffic.onReturn(held.event.sequence);
     const logged = this.#putBack(held, delay, held.event.attempt - 1);
     if (logged && this.#suspects?.end(held.ticket)) this.#note(this.#cleared, logged);
     this.#options.ready();
@@ -422,6 +425,8 @@ export class LaneDelivery implements Sink {
   forget(): void {
     this.stop();
     this.#slow.stop();
+    const sequences = [...this.#inHand.values()].flatMap(({ event }) => event.sequence ?? []);
+    if (sequences.length > 0) this.#options.traffic.onForget(sequences);
     this.#inHand.clear();
     this.#emptied.wake();
     this.abort();

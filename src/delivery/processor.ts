@@ -13,6 +13,7 @@
  */
 import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
+import type { Traffic } from '../observe/traffic.ts';
 import type { Consumer, ServedTerm } from './consumer.ts';
 import { type Held, LaneDelivery } from './lane-delivery.ts';
 import { Turn } from './turn.ts';
@@ -32,6 +33,7 @@ export interface ProcessorOptions {
   readonly exhausted: 'park' | 'stop';
   readonly drainTimeout: number | null;
   readonly slowAfter: number;
+  readonly traffic: Traffic;
   /** Called when processing is to stop with this error. */
   readonly stop: (error: unknown) => void;
 }
@@ -60,6 +62,10 @@ export class Processor implements Consumer {
     return this.#delivery?.inHand ?? 0;
   }
 
+  get blockedKeys(): number {
+    return this.#delivery?.blockedKeys ?? 0;
+  }
+
   get drainTimeout(): number | null {
     return this.#options.drainTimeout;
   }
@@ -69,10 +75,11 @@ export class Processor implements Consumer {
   }
 
   open(term: ServedTerm): LaneDelivery {
-    const { concurrency, key, slowAfter } = this.#options;
+    const { concurrency, key, slowAfter, traffic } = this.#options;
     this.#term = term;
     this.#delivery = new LaneDelivery({
       ...term,
+      traffic,
       maxInFlight: concurrency,
       exclusive: true,
       key: key && ((event) => this.#keyOf(key, event)),
@@ -113,10 +120,11 @@ export class Processor implements Consumer {
 
   async #run(delivery: LaneDelivery, term: ServedTerm): Promise<void> {
     const held = delivery.handOutHeld();
+    const { handler, traffic } = this.#options;
     let failure: { readonly error: unknown } | null = null;
     this.#running++;
     try {
-      await this.#options.handler(held.event, { signal: delivery.signal });
+      await traffic.process(held.event, () => handler(held.event, { signal: delivery.signal }));
     } catch (error) {
       failure = { error };
     }

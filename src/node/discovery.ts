@@ -14,7 +14,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Installation } from '../api/installation.ts';
-import type { Notify } from '../api/lifecycle-events.ts';
+import type { Notice, Notify } from '../api/lifecycle-events.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
@@ -45,6 +45,8 @@ export class Discovery {
   readonly #spacing = new AttemptSpacing();
   /** Of the catalog that was found in order; null when it was not. */
   #fingerprint: string | null = null;
+  /** What a comparison has to tell beside `installed`. It is told afterwards, so that listeners know which comparison it belongs to. */
+  #afterInstalled: Notice[] = [];
   /** Whether the fingerprint takes so long that the active node's other work must not wait for it. */
   #isLarge = false;
   /** Looks until tables that could not be watched, and steps that were refused, are tried again; doubled by every attempt. */
@@ -143,6 +145,7 @@ export class Discovery {
     this.#isLarge = performance.now() - began > LONG;
     if (fingerprint === this.#fingerprint && planner === 'holding' && !this.#isRetryDue) return;
     this.#leavesSteps = false;
+    this.#afterInstalled = [];
     const installation = await this.#compare(session, planner, signal);
     let isInOrder = installation.pending.length === 0;
     if ((planner === 'joining' || planner === 'rejoining') && isInOrder) {
@@ -155,6 +158,7 @@ export class Discovery {
     this.#patience = isWhole ? 1 : Math.min(2 * this.#patience, MAX_PATIENCE);
     this.#untilRetry = isWhole ? null : this.#patience;
     this.#notify('installed', installation);
+    for (const notice of this.#afterInstalled) this.#notify(...notice);
   }
 
   #takeFingerprint(session: Session, timeout?: number): Promise<string> {
@@ -166,15 +170,17 @@ export class Discovery {
     this.#leavesSteps = true;
     if (isBusy(failure)) return;
     const message = `${summaryOf(step)}: this step was refused (${failure.message}): it is tried again`;
-    this.#notify('discoveryFailed', new PostgresInputError('ERR_INSTALL', message, { cause: failure }));
+    this.#afterInstalled.push([
+      'discoveryFailed',
+      new PostgresInputError('ERR_INSTALL', message, { cause: failure }),
+    ]);
   }
 
   async #compare(session: Session, planner: Planner, signal: AbortSignal): Promise<Installation> {
     const found = await plan(session, this.#settings, this.#names, planner);
-    const { steps, differences, watched, unwatchable, publishedBy } = found;
-    if (differences.length > 0) this.#notify('optionsDiffer', differences);
-    const published = publishedBy && { publishedBy };
-    if (steps.length === 0) return { watched, unwatchable, pending: [], ...published };
+    const { steps, differences, watched, unwatchable, remarks } = found;
+    if (differences.length > 0) this.#afterInstalled.push(['optionsDiffer', differences]);
+    if (steps.length === 0) return { watched, unwatchable, pending: [], ...remarks };
     if (this.#settings.install) {
       const spacing = this.#spacing;
       return install(session, this.#settings, this.#names, {
@@ -191,6 +197,6 @@ export class Discovery {
           'that `plan` prints',
       );
     }
-    return { watched, unwatchable, pending: steps.flatMap((step) => step.table ?? []), ...published };
+    return { watched, unwatchable, pending: steps.flatMap((step) => step.table ?? []), ...remarks };
   }
 }

@@ -54,6 +54,11 @@ export class Iteration {
     this.done = this.#run(options);
   }
 
+  /** How it has ended, or is about to end: with this error; null: without one. */
+  get failure(): { readonly error: unknown } | null {
+    return this.#failure;
+  }
+
   /** Begins an ending, or turns the one that has begun into a harsher one. Resolves when everything is let go. */
   end(how: 'graceful' | 'dropped'): Promise<void> {
     this.#ending = harsher(this.#ending, how);

@@ -32,6 +32,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { LeaseSettings } from '../api/options.ts';
+import { channels } from '../observe/channels.ts';
 import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
 import { isMissing, isQueueFull } from '../postgres/sqlstates.ts';
@@ -150,12 +151,21 @@ export class Lease {
     if (token === null) return;
     const release = (message: string | null) =>
       this.#session.query(this.#sql.release, [this.holder, token, this.#names.nodeChannel, message]);
+    let wasHeld = false;
     try {
-      await release(encodeNodeMessage({ kind: 'released' }));
-    } catch (error) {
-      if (!isQueueFull(error)) throw error;
-      await release(null);
+      const message = encodeNodeMessage({ kind: 'released' });
+      const released = await release(message).catch((error: unknown) => {
+        if (!isQueueFull(error)) throw error;
+        return release(null);
+      });
+      wasHeld = released.length > 0;
+    } finally {
+      this.#publish(wasHeld ? 'released' : 'lost', token);
     }
+  }
+
+  #publish(state: 'claimed' | 'released' | 'lost', fencingToken: string): void {
+    if (channels.lease.hasSubscribers) channels.lease.publish({ input: this.#names.id, state, fencingToken });
   }
 
   /** @throws {PostgresInputError} ERR_INSTALL if the installation that this node has joined is gone, or is a newer version's */
@@ -182,6 +192,7 @@ export class Lease {
     if (!claimed) return false;
     this.#token = claimed.token;
     this.#renewed = attempt;
+    this.#publish('claimed', claimed.token);
     return true;
   }
 
@@ -195,6 +206,7 @@ export class Lease {
       duration,
     ]);
     if (!renewed) {
+      if (this.#token !== null) this.#publish('lost', this.#token);
       this.#token = null;
       return null;
     }

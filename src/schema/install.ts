@@ -51,7 +51,7 @@ export async function install(
   return exclusively(session, names, signal, async () => {
     const deadline = performance.now() + PATIENCE;
     for (let round = 0; ; round++) {
-      const { steps, isInterim, watched, unwatchable, publishedBy } = await plan(
+      const { steps, isInterim, watched, unwatchable, remarks } = await plan(
         session,
         settings,
         names,
@@ -72,7 +72,7 @@ export async function install(
           watched: watched.filter((table) => !without.has(table)),
           unwatchable: [...unwatchable, ...refused],
           pending: busy.flatMap(({ step }) => step.table ?? []),
-          ...(publishedBy && { publishedBy }),
+          ...remarks,
         };
       }
     }

@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import type { OptionDifference, UnwatchableTable } from '../api/installation.ts';
+import type { OptionDifference, Remarks, UnwatchableTable } from '../api/installation.ts';
 import type { Settings } from '../config/settings.ts';
 import { qualify } from '../postgres/quoting.ts';
 import type { Session } from '../postgres/session.ts';
@@ -71,8 +71,7 @@ export interface Plan {
   /** The tables, quoted, from which a backfill of them reads. */
   readonly read: readonly string[];
   readonly unwatchable: readonly UnwatchableTable[];
-  /** The publications FOR ALL TABLES, if there are any: they publish the internal tables too. */
-  readonly publishedBy?: readonly string[];
+  readonly remarks: Remarks;
 }
 
 /** Looking at so many takes some ten milliseconds. */
@@ -105,7 +104,7 @@ export async function plan(
     [settings.schemas, settings.rows !== 'none'],
     COMPARISON_TIMEOUT,
   );
-  const { tables, unwatchable } = chooseTables(candidates, settings.tables);
+  const { tables, unwatchable, unmatched } = chooseTables(candidates, settings.tables);
   // As long as the log lacks the columns for rows, functions log none.
   const isInterim =
     settings.rows !== 'none' && existing.tables.includes(names.logTable.name) && !existing.hasLogColumns;
@@ -170,7 +169,10 @@ export async function plan(
       ...[...clashes].map(([table, reason]) => ({ table, reason })),
       ...barred.map(({ table, barred }) => ({ table, reason: barred! })),
     ],
-    ...(publications.length > 0 && { publishedBy: publications }),
+    remarks: {
+      ...(publications.length > 0 && { publishedBy: publications }),
+      ...(unmatched.length > 0 && { unmatched }),
+    },
   };
 }
 

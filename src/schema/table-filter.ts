@@ -1,4 +1,5 @@
 /** Filters tables by names and globs. */
+import type { UnmatchedPattern } from '../api/installation.ts';
 
 export interface TableFilter {
   readonly include: readonly string[];
@@ -7,10 +8,24 @@ export interface TableFilter {
 
 /** Whether a table passes; for a partition, the caller gives the root's name. */
 export function passes({ include, exclude }: TableFilter, schema: string, table: string): boolean {
-  const named = (patterns: readonly string[]) =>
-    patterns.some((pattern) => matches(pattern, table) || matches(pattern, `${schema}.${table}`));
+  const named = (patterns: readonly string[]) => patterns.some((pattern) => names(pattern, schema, table));
   return (include.length === 0 || named(include)) && !named(exclude);
 }
+
+/** The patterns that name none of the tables: they may be mistyped. */
+export function unmatched(
+  filter: TableFilter,
+  tables: readonly { readonly schema: string; readonly table: string }[],
+): UnmatchedPattern[] {
+  return (['include', 'exclude'] as const).flatMap((option) =>
+    filter[option]
+      .filter((pattern) => !tables.some(({ schema, table }) => names(pattern, schema, table)))
+      .map((pattern) => ({ option, pattern })),
+  );
+}
+
+const names = (pattern: string, schema: string, table: string): boolean =>
+  matches(pattern, table) || matches(pattern, `${schema}.${table}`);
 
 /** `*` matches any characters, `?` matches one. This is no regular expression: one with many stars could take for ever. */
 function matches(pattern: string, name: string): boolean {

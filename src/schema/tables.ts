@@ -1,10 +1,10 @@
 /** Finds the tables that can be watched, and those that match the filter but can't be. */
-import type { UnwatchableTable } from '../api/installation.ts';
+import type { UnmatchedPattern, UnwatchableTable } from '../api/installation.ts';
 import type { Statement } from '../postgres/session.ts';
 import { INTERNAL_TABLES, locationOf } from './names.ts';
 import { type Column, columnsOf } from './row-data.ts';
 import { type RowIdentity, identityQuery } from './row-identity.ts';
-import { type TableFilter, passes } from './table-filter.ts';
+import { type TableFilter, passes, unmatched } from './table-filter.ts';
 
 export interface Table {
   readonly schema: string;
@@ -77,9 +77,11 @@ export interface CandidateTable {
 export function chooseTables(
   candidates: readonly CandidateTable[],
   filter: TableFilter,
-): { tables: Table[]; unwatchable: UnwatchableTable[] } {
+): { tables: Table[]; unwatchable: UnwatchableTable[]; unmatched: UnmatchedPattern[] } {
   const chosen = candidates.filter(({ rootSchema, rootName }) => passes(filter, rootSchema, rootName));
+  const named = candidates.map(({ rootSchema, rootName }) => ({ schema: rootSchema, table: rootName }));
   return {
+    unmatched: unmatched(filter, named),
     tables: chosen
       .filter(({ hasForeignPart }) => !hasForeignPart)
       .map(({ rootSchema, rootName, ...table }) => ({

@@ -178,6 +178,9 @@ describe('the node', () => {
       await until(async () => (await renewed())[0].expires_at > before.expires_at);
     }
     expect(resets).toEqual([{ repaired: false }]);
+    await database.query(UP[0]!);
+    await until(() => resets.length > 1);
+    expect(resets).toEqual([{ repaired: false }, { repaired: true }]);
   });
 });
 

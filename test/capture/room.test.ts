@@ -4,6 +4,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { readSignature } from '../../src/capture/capture.ts';
 import { Reader } from '../../src/capture/reader.ts';
 import { Delivery } from '../../src/delivery/delivery.ts';
+import { Traffic } from '../../src/observe/traffic.ts';
 import { Listener } from '../../src/postgres/listener.ts';
 import { setupSessions } from '../support/setup-sessions.ts';
 import { until } from '../support/until.ts';
@@ -16,6 +17,7 @@ async function readIntoDelivery() {
   const session = await fixture.session();
   const delivery = new Delivery({
     types: pg.types,
+    traffic: new Traffic('test'),
     trigger: 'test',
     fencingToken: '1',
     maxInFlight: 9000,

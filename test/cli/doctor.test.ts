@@ -331,3 +331,64 @@ describe('doctor', () => {
     },
   );
 });
+
+describe('doctor without --name', () => {
+  it('looks at every input, whatever its options and schema, and ends as the worst of them', async () => {
+    const { database, run, runJson } = await setupCommands();
+    expect(await runJson('doctor')).toMatchObject({
+      ok: true,
+      findings: expect.arrayContaining([expect.objectContaining({ check: 'inputs', result: 'note' })]),
+      inputs: [],
+    });
+    await run(['install', '--name', 'sound-one', '--include', 'lines']);
+    await run(['install', '--name', 'ill', '--internal-schema', 'Elsewhere', '--include', 'orders']);
+    expect(await run(['doctor'])).toMatchObject({ code: 0, err: '' });
+    await database.query('ALTER TABLE orders DISABLE TRIGGER USER');
+    const { ok, findings, inputs } = await runJson('doctor');
+    expect(ok).toBe(false);
+    expect(findings.map(({ check }: { check: string }) => check)).toEqual(
+      expect.arrayContaining(['version', 'notification queue']),
+    );
+    expect(inputs).toMatchObject([
+      { id: 'ill', name: 'ill', internalSchema: 'Elsewhere', ok: false },
+      { id: 'sound_one', name: 'sound-one', internalSchema: 'postgres_input', ok: true },
+    ]);
+    const { code, out } = await run(['doctor']);
+    expect(code).toBe(3);
+    expect(out.match(/^version|^ok +version/gm)).toHaveLength(1);
+    expect(out).toMatch(
+      /input ill, in schema Elsewhere\n(?:.*\n)*problem +triggers: .* is disabled(?:.*\n)*input sound-one, in schema postgres_input\n/,
+    );
+  });
+
+  it('looks on where one input is of a version to come', async () => {
+    const { run, runJson, makeNewer } = await setupCommands();
+    await run(['install', '--name', 'a', '--include', 'lines']);
+    await run(['install', '--name', 'b', '--include', 'lines']);
+    await makeNewer('a');
+    const { inputs } = await runJson('doctor');
+    expect(inputs).toMatchObject([
+      {
+        id: 'a',
+        ok: false,
+        findings: expect.arrayContaining([
+          expect.objectContaining({ check: 'installed version', result: 'problem' }),
+        ]),
+      },
+      { id: 'b', ok: true },
+    ]);
+  });
+
+  it('tells of a database that does not let it in, and refuses options that describe one input', async () => {
+    const { run } = await setupCommands();
+    const { code, out } = await run(['doctor', '--connection-string', 'postgres://postgres@127.0.0.1:1/x']);
+    expect({ code, out }).toEqual({
+      code: 3,
+      out: expect.stringMatching(/^problem +connection: .*ECONNREFUSED/),
+    });
+    expect(await run(['doctor', '--include', 'orders'])).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('without --name doctor looks at every input: --include describes one'),
+    });
+  });
+});

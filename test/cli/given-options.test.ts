@@ -124,7 +124,8 @@ describe('an option that is not given', () => {
     const { url } = await createRole(database);
     const { err } = await run(['plan', '--name', 'my-input', '--connection-string', url]);
     expect(err).toContain('this role may not read the options of input my_input');
-    const all = ['--include', '', '--notifications', 'changes', ...INSTALLED];
+    const others = ['--notifications', 'changes', '--rows', 'none', '--max-row-bytes', '1000000'];
+    const all = ['--include', '', ...others, ...INSTALLED];
     const { out, err: none } = await run(['plan', '--name', 'my-input', '--connection-string', url, ...all]);
     expect({ out, err: none }).toEqual({ out: expect.stringContaining('nothing to do'), err: '' });
   });
@@ -142,6 +143,21 @@ describe('the option notifications', () => {
     expect(err).toContain('was installed with --notifications bare, and here it is --notifications changes');
     await run(['install', '--name', 'my-input', '--notifications', 'changes']);
     expect(await stored()).toEqual(STORED);
+  });
+});
+
+describe('the options of rows', () => {
+  it('are kept in the database, and are those of the installation where they are not given', async () => {
+    const { run, runJson, stored } = await setup();
+    await run(['install', '--name', 'my-input', '--rows', 'both', '--max-row-bytes', '5000']);
+    expect(await stored()).toEqual({ ...STORED, rows: 'both', maxRowBytes: 5000 });
+    const doctor = await run(['doctor', '--name', 'my-input']);
+    expect(doctor.out).toMatch(/^ok +options: .* --rows both --max-row-bytes 5000$/m);
+    expect(await runJson('plan', '--name', 'my-input')).toMatchObject({ steps: [] });
+    const { out } = await run(['plan', '--name', 'my-input', '--grant-to', 'node']);
+    expect(out).toContain('GRANT SELECT ON TABLE "postgres_input"."shape_postgres_input_my_input" TO "node"');
+    const without = await run(['plan', '--name', 'my-input', '--grant-to', 'node', '--rows', 'none']);
+    expect(without.out).not.toContain('"shape_postgres_input_my_input" TO');
   });
 });
 

@@ -44,6 +44,8 @@ describe('the command line', () => {
     [['list', '--name', 'x'], '--name describes one'],
     [['tail', '--join'], '--join needs --name'],
     [['tail', '--join', '--name', 'x', '--table', 'orders'], '--table would throw the others away'],
+    [['tail', '--join', '--name', 'x', '--rows', 'both'], '--rows would ask for others'],
+    [['tail', '--rows', 'all'], "must be 'none', 'after' or 'both'"],
   ])('answers %j with exit code 2', async (args, problem) => {
     const { run } = await setupCommands();
     const { code, out, err } = await run(args);

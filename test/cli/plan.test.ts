@@ -71,6 +71,31 @@ describe('plan', () => {
     expect(await runJson('install', '--name', 'x')).not.toHaveProperty('publishedBy');
   });
 
+  it('tells of patterns that match no table, and so do install and doctor', async () => {
+    const { run, runJson } = await setupCommands();
+    const args = ['--name', 'x', '--include', 'orders,order', '--exclude', 'old_*'];
+    const [order, old] = ['--include order matches no table', '--exclude old_* matches no table'];
+    const { err } = await run(['plan', ...args]);
+    expect(err).toContain(`dapper-postgres-input: warning: ${order}: unless such a table is to come`);
+    expect(err).toContain(`dapper-postgres-input: warning: ${old}`);
+    const installed = await run(['install', ...args]);
+    expect(installed.code).toBe(0);
+    expect(installed.out.match(/^warning .*$/gm)).toEqual([
+      expect.stringContaining(order),
+      expect.stringContaining(old),
+    ]);
+    expect(await runJson('install', '--name', 'x')).toMatchObject({
+      unmatched: [
+        { option: 'include', pattern: 'order' },
+        { option: 'exclude', pattern: 'old_*' },
+      ],
+    });
+    const examined = await run(['doctor', '--name', 'x']);
+    expect(examined.code).toBe(0);
+    expect(examined.out).toContain(`note     tables: ${order}`);
+    expect(await runJson('install', '--name', 'y', '--include', 'orders')).not.toHaveProperty('unmatched');
+  });
+
   it('prints for a DBA what the role that asks may not do itself', async () => {
     const { database, run } = await setupCommands();
     const { url } = await createRole(database);

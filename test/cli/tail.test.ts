@@ -1,6 +1,8 @@
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import { Writable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
+import { main } from '../../src/cli/main.ts';
 import { newPostgresInput } from '../../src/index.ts';
 import { createDatabase } from '../support/database.ts';
 import { NO_DETAILS } from '../support/no-details.ts';
@@ -49,6 +51,37 @@ describe('tail', { timeout: 120_000 }, () => {
     child.kill('SIGINT');
     expect(await exitCode(child)).toBe(0);
     expect(await internalObjects()).toEqual([]);
+  });
+
+  it('prints a short line for people on a terminal, with the values that an update changed', async () => {
+    const { database, internalObjects } = await setupCommands();
+    await database.query(`ALTER TABLE orders ADD status text; INSERT INTO orders VALUES (7, 'paid')`);
+    const terminal = new Terminal();
+    const ended = terminal.run(['tail', '--rows', 'both'], database.url);
+    await expect.poll(() => terminal.err, { timeout: 60_000 }).toContain('tail: active');
+    await database.query(`BEGIN; SELECT set_config('postgres_input.origin', 'ada', true);
+      UPDATE orders SET status = 'shipped'; COMMIT; DELETE FROM orders`);
+    await expect.poll(() => terminal.out.split('\n').length).toBe(3);
+    expect(terminal.out).toMatch(
+      /^\d\d:\d\d:\d\d\.\d{3}Z {2}update {2}orders 7 {2}status: paid -> shipped {2}by ada\n.*delete {2}orders 7 {2}status: shipped\n$/,
+    );
+    terminal.hangUp();
+    await database.query('INSERT INTO orders VALUES (8)');
+    expect(await ended).toBe(0);
+    expect(await internalObjects()).toEqual([]);
+  });
+
+  it('prints JSON on a terminal too if it is asked to', async () => {
+    const { database } = await setupCommands();
+    const terminal = new Terminal();
+    const ended = terminal.run(['tail', '--json', '--rows', 'after'], database.url);
+    await expect.poll(() => terminal.err, { timeout: 60_000 }).toContain('tail: active');
+    await database.query('INSERT INTO orders VALUES (7)');
+    await expect.poll(() => terminal.out).toContain('\n');
+    expect(JSON.parse(terminal.out)).toMatchObject({ id: '7', before: null, after: { id: 7 } });
+    terminal.hangUp();
+    await database.query('INSERT INTO orders VALUES (8)');
+    expect(await ended).toBe(0);
   });
 
   it('ends when its reader hangs up', async () => {
@@ -118,3 +151,32 @@ describe('tail', { timeout: 120_000 }, () => {
     expect(await exitCode(child)).toBe(0);
   });
 });
+
+/** A terminal without colours, in which a command runs within this process. */
+class Terminal {
+  out = '';
+  err = '';
+  #isGone = false;
+
+  run(args: string[], dsn: string): Promise<number> {
+    const stdout = new Writable({
+      write: (chunk, _encoding, done) => {
+        this.out += String(chunk);
+        done(this.#isGone ? new Error('EPIPE') : null);
+      },
+    });
+    const stderr = new Writable({
+      write: (chunk, _encoding, done) => {
+        this.err += String(chunk);
+        done();
+      },
+    });
+    const env = { DATABASE_DSN: dsn };
+    return main(args, { stdout: Object.assign(stdout, { isTTY: true }), stderr, env });
+  }
+
+  /** The command notices at its next line. */
+  hangUp(): void {
+    this.#isGone = true;
+  }
+}

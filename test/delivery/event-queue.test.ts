@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import type { ChangeEvent } from '../../src/api/change-event.ts';
 import { Change } from '../../src/capture/change.ts';
 import { EventQueue, type EventQueueOptions } from '../../src/delivery/event-queue.ts';
+import { Traffic } from '../../src/observe/traffic.ts';
 import { servedTerm } from '../support/served-term.ts';
 
 const change = (sequence: string | null) =>
@@ -21,6 +22,7 @@ function setup(options: Partial<EventQueueOptions> = {}) {
     ack: 'auto',
     maxInFlight: 1000,
     slowAfter: 60_000,
+    traffic: new Traffic('test'),
     leave: async () => {
       bundle.left++;
       queue.end();
@@ -227,7 +229,13 @@ test('a new term has a delivery of its own, with no event of the last term', asy
 });
 
 test('pulls wait before the first term and between two terms', async () => {
-  const queue = new EventQueue({ ack: 'auto', maxInFlight: 1, slowAfter: 60_000, leave: async () => {} });
+  const queue = new EventQueue({
+    ack: 'auto',
+    maxInFlight: 1,
+    slowAfter: 60_000,
+    traffic: new Traffic('test'),
+    leave: async () => {},
+  });
   const pull = queue.next();
   expect(await isSettled(pull)).toBe(false);
   expect(queue.inHand).toBe(0);

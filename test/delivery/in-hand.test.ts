@@ -5,7 +5,7 @@ const never = new AbortController().signal;
 
 function holding(...sequences: string[]): InHand {
   const inHand = new InHand();
-  for (const sequence of sequences) inHand.add(sequence);
+  for (const sequence of sequences) inHand.add(sequence, `${sequence}99`);
   return inHand;
 }
 
@@ -69,7 +69,7 @@ test('a wait ends at its limit, or when the signal aborts', async () => {
 test('a new wait lasts until events that were added later are removed', async () => {
   const inHand = holding('1');
   inHand.remove('1');
-  inHand.add('2');
+  inHand.add('2', '299');
   const empty = watch(inHand.empty(Infinity, never));
   await turn();
   expect(empty.isResolved).toBe(false);

@@ -1,6 +1,5 @@
-import { expect, onTestFinished, test } from 'vitest';
-import { type TestDatabase, createDatabase } from '../support/database.ts';
-import { spawnNode } from '../support/processes.ts';
+import { expect, test } from 'vitest';
+import { setupProgram } from '../support/setup-program.ts';
 import { until } from '../support/until.ts';
 
 test('the example with Drizzle writes one row of the audit trail for each change, although a node dies while it writes', async () => {
@@ -57,23 +56,16 @@ const GATE = 4711;
 
 /** Two nodes of an example, and a table that it writes to, where an insertion waits for as long as the test holds the gate. */
 async function setup(example: 'kysely' | 'drizzle', effects: string, ddl: string) {
-  const database = await createDatabase();
-  await database.query(`CREATE TABLE orders (id int PRIMARY KEY, email text, status text); ${ddl};
+  const program = await setupProgram(
+    { file: `${example}.ts`, input: effects },
+    `CREATE TABLE orders (id int PRIMARY KEY, email text, status text); ${ddl};
     CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS
       $$ BEGIN PERFORM pg_advisory_xact_lock(${GATE}); RETURN NULL; END $$;
-    CREATE TRIGGER pass AFTER INSERT ON ${effects} FOR EACH ROW EXECUTE FUNCTION pass()`);
+    CREATE TRIGGER pass AFTER INSERT ON ${effects} FOR EACH ROW EXECUTE FUNCTION pass()`,
+  );
+  const { database, first } = program;
   const gate = await database.client();
-  const patient = new URL(database.url);
-  patient.searchParams.set('connect_timeout', '15');
-  const start = () => {
-    const file = new URL(`../../examples/${example}.ts`, import.meta.url);
-    const node = spawnNode(file, { args: [patient.href] });
-    onTestFinished(() => node[Symbol.asyncDispose]());
-    return node;
-  };
-  const first = start();
-  await until(() => isActive(database, effects), 60_000);
-  const second = start();
+  const second = program.start();
 
   return {
     database,
@@ -95,20 +87,8 @@ async function setup(example: 'kysely' | 'drizzle', effects: string, ddl: string
     },
     /** Waits until every change is acknowledged, and ends the node that is left. */
     async finish(): Promise<void> {
-      const unacknowledged = () => database.query(`SELECT FROM postgres_input.log_postgres_input_${effects}`);
-      await until(async () => (await unacknowledged()).length === 0, 30_000);
-      second.signal('SIGTERM');
-      expect(await second.exited).toEqual({ code: 0, signal: null });
-      expect(second.output()).toBe('');
+      expect(await program.finish(second)).toBe('');
     },
-    [Symbol.asyncDispose]: () => database[Symbol.asyncDispose](),
+    [Symbol.asyncDispose]: () => program[Symbol.asyncDispose](),
   };
-}
-
-async function isActive(database: TestDatabase, input: string): Promise<boolean> {
-  const lock = `postgres_input.lock_postgres_input_${input}`;
-  const [made] = await database.query('SELECT to_regclass($1) AS name', [lock]);
-  if (made.name === null) return false;
-  const [row] = await database.query(`SELECT holder FROM ${lock}`);
-  return row.holder !== null;
 }

@@ -229,12 +229,15 @@ test('tries a step again that concerns no table and was refused, though the cata
     );
   expect(await functions()).not.toEqual([]);
   const failed: unknown[] = [];
+  const told: string[] = [];
   const discovery = new Discovery(settings, names, (...notice) => {
+    told.push(notice[0]);
     if (notice[0] === 'discoveryFailed') failed.push(notice[1]);
   });
   const stop = new AbortController();
   const watching = discovery.watch(await fixture.session(), stop.signal);
   await until(() => failed.length > 2);
+  expect(told.slice(0, 2)).toEqual(['installed', 'discoveryFailed']);
   expect(failed[0]).toMatchObject({
     code: 'ERR_INSTALL',
     message: expect.stringMatching(/^functions that are left over: this step was refused \(not now\)/),

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { passes } from '../../src/schema/table-filter.ts';
+import { passes, unmatched } from '../../src/schema/table-filter.ts';
 
 test.each([
   ['orders', 'orders', true],
@@ -47,4 +47,18 @@ test('a pattern of many stars is compared in a moment', () => {
   // By trying every share of the characters for every star, this comparison would not end within a lifetime.
   const pattern = `${'a*'.repeat(40)}b`;
   expect(passes({ include: [pattern], exclude: [] }, 'public', 'a'.repeat(63))).toBe(false);
+});
+
+test('finds the patterns that name no table, by either of its names', () => {
+  const tables = [
+    { schema: 'public', table: 'orders' },
+    { schema: 'app', table: 'lines' },
+  ];
+  const filter = { include: ['orders', 'app.lin*', 'order', 'public.lines'], exclude: ['*', 'x*'] };
+  expect(unmatched(filter, tables)).toEqual([
+    { option: 'include', pattern: 'order' },
+    { option: 'include', pattern: 'public.lines' },
+    { option: 'exclude', pattern: 'x*' },
+  ]);
+  expect(unmatched({ include: [], exclude: [] }, [])).toEqual([]);
 });

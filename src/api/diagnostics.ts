@@ -1,0 +1,28 @@
+import type { ChangeEvent } from './change-event.ts';
+
+/** The messages of this package's channels of `node:diagnostics_channel`, by the channel's name. `input` is the input's id. */
+export interface DiagnosticsMessages {
+  /** An event is being handed to the consumer. */
+  'dapper-postgres-input:hand-out': { readonly input: string; readonly event: ChangeEvent };
+  /** The consumer is done with an event that it had in hand. */
+  'dapper-postgres-input:acknowledge': { readonly input: string; readonly sequence: string };
+  /** The lease was claimed, and later either released or lost. */
+  'dapper-postgres-input:lease': {
+    readonly input: string;
+    readonly state: 'claimed' | 'released' | 'lost';
+    readonly fencingToken: string;
+  };
+  /** The reader waits for notifications, or reads the change log. */
+  'dapper-postgres-input:reader': { readonly input: string; readonly state: 'asleep' | 'awake' };
+}
+
+/**
+ * The message of the tracing channel `dapper-postgres-input:process`: a handler's work on one event. Its five channels are named
+ * `tracing:dapper-postgres-input:process:start`, and so on with `end`, `asyncStart`, `asyncEnd` and `error`.
+ */
+export interface ProcessMessage {
+  readonly input: string;
+  readonly event: ChangeEvent;
+  /** What the handler failed with. */
+  error?: unknown;
+}

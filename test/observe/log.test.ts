@@ -1,0 +1,88 @@
+/** The option `logger`: which lines it gets, and that none shows a password. */
+import { inspect } from 'node:util';
+import { expect, onTestFinished, test, vi } from 'vitest';
+import type { Logger } from '../../src/index.ts';
+import { Log } from '../../src/observe/log.ts';
+import { Consumer, reaches } from '../support/consumer.ts';
+import { setupInputs } from '../support/setup-inputs.ts';
+
+/** A logger that keeps its lines. */
+function collect() {
+  const lines: [level: string, fields: Record<string, unknown>, text: string][] = [];
+  const at = (level: string) => (fields: object, text: string) =>
+    void lines.push([level, fields as Record<string, unknown>, text]);
+  const logger: Logger = { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
+  return { lines, logger };
+}
+
+test('tells the life of a node in sentences, with fields', async () => {
+  const fixture = await setupInputs();
+  onTestFinished(() => fixture[Symbol.asyncDispose]());
+  const { lines, logger } = collect();
+  const input = await fixture.input({ logger });
+  const token = new Promise(
+    (resolve) => void input.once('active', ({ fencingToken }) => resolve(fencingToken)),
+  );
+  const consumer = new Consumer(input);
+  const fencingToken = await token;
+  await input.close();
+  await consumer.ended;
+  const test_input = { input: 'test_input' };
+  expect(lines.filter(([level]) => level !== 'debug')).toEqual([
+    ['info', { ...test_input, watched: 1, unwatchable: [], pending: [] }, 'watches 1 table'],
+    ['info', test_input, 'waits for the lease'],
+    ['info', { ...test_input, fencingToken }, 'holds the lease: this node is active'],
+    ['info', test_input, 'is closed'],
+  ]);
+});
+
+test('a logger that throws harms nobody', async () => {
+  const fixture = await setupInputs();
+  onTestFinished(() => fixture[Symbol.asyncDispose]());
+  const warnings: string[] = [];
+  const onWarning = ({ message }: Error) => void warnings.push(message);
+  process.on('warning', onWarning);
+  onTestFinished(() => void process.off('warning', onWarning));
+  const fail = () => {
+    throw new Error('the disk is full');
+  };
+  const input = await fixture.input({ logger: { debug: fail, info: fail, warn: fail, error: fail } });
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  await fixture.database.query('INSERT INTO items VALUES (1)');
+  await consumer.count(1);
+  expect(warnings).toContain('the disk is full');
+});
+
+test('no line shows a password, whatever an error carries', () => {
+  const { lines, logger } = collect();
+  const log = new Log(logger, 'x', ['hunter2']);
+  const cause = Object.assign(new Error('postgres://app:hunter2@h'), { detail: 'hunter2' });
+  log.tell([
+    'discoveryFailed',
+    Object.assign(new Error('no hunter2 here', { cause }), { client: { password: 'hunter2' } }),
+  ]);
+  expect(lines).toEqual([
+    ['warn', { input: 'x', err: expect.any(Error) }, 'could not look after the triggers, and tries again'],
+  ]);
+  expect(inspect(lines, { depth: null, showHidden: true })).not.toContain('hunter2');
+  expect((lines[0]![1]['err'] as Error).message).toBe('no *** here');
+});
+
+test('console is a logger', async () => {
+  await using fixture = await setupInputs();
+  const info = vi.spyOn(console, 'info').mockImplementation(() => {});
+  onTestFinished(() => info.mockRestore());
+  const input = await fixture.input({ logger: console });
+  await input.close();
+  expect(info.mock.calls).toEqual([[{ input: 'test_input' }, 'is closed']]);
+});
+
+test('a logger that lacks a level is refused', async () => {
+  const fixture = await setupInputs();
+  onTestFinished(() => fixture[Symbol.asyncDispose]());
+  const { info, warn, error } = console;
+  await expect(fixture.input({ logger: { info, warn, error } as Logger })).rejects.toThrow(
+    'options.logger: must have the functions debug, info, warn and error, as console and pino have',
+  );
+});
