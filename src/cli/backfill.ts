@@ -88,7 +88,7 @@ async function tell(found: RequestedBackfill, io: Io, json: boolean): Promise<Ex
 
 /** On a terminal one line that changes, elsewhere a line for each look at which something has changed. */
 async function watch(found: RequestedBackfill, io: Io, json: boolean): Promise<ExitCode> {
-  const isTerminal = io.stderr.hasColors !== undefined && 'isTTY' in io.stderr && io.stderr.isTTY === true;
+  const isTerminal = Reflect.get(io.stderr, 'isTTY') === true;
   const never = new AbortController().signal;
   const began = performance.now();
   let first: number | null = null;

@@ -98,12 +98,12 @@ test('no read is older than a change before it or newer than one after it, while
   };
 
   // Versions of a row only rise, also when it is deleted and inserted again.
-  let isWriting = true;
+  const writing = new AbortController();
   let random = 20_261_126;
   const next = (below: number) => (random = (random * 48_271) % 2_147_483_647) % below;
   const writer = async () => {
     const client = await database.client();
-    for (let n = 1; isWriting; n++) {
+    for (let n = 1; !writing.signal.aborted; n++) {
       const id = next(ROWS) + 1;
       await client.query('BEGIN');
       const kind = next(10);
@@ -139,13 +139,13 @@ test('no read is older than a change before it or newer than one after it, while
     await backfill.done;
     expect(await backfill.progress()).toMatchObject([{ state: 'done', error: null }]);
   }
-  isWriting = false;
+  writing.abort();
   await Promise.all(writers);
   await expect.poll(async () => (await asking.status()).backlog, { timeout: 20_000 }).toBe(0);
   const rows = await database.query<{ id: number; version: number }>('SELECT id, version FROM items');
   expect(wrong).toEqual([]);
-  expect(new Map([...replica].toSorted())).toEqual(
-    new Map(rows.map(({ id, version }) => [id, version] as const).toSorted()),
+  expect(Object.fromEntries(replica)).toEqual(
+    Object.fromEntries(rows.map(({ id, version }) => [id, version])),
   );
 }, 120_000);
 
@@ -369,11 +369,7 @@ test('a table that is altered, truncated or dropped meanwhile ends its backfill 
     { table: 'items', state: 'done', done: 1000 },
   ]);
   expect(failure).toMatchObject({ code: 'ERR_INSTALL', message: expect.stringContaining('gone') });
-  expect(
-    reads(consumer.events)
-      .filter(({ location }) => location === 'items')
-      .at(-1)!.after,
-  ).toEqual({
+  expect(reads(consumer.events).findLast(({ location }) => location === 'items')!.after).toEqual({
     id: 1000,
     value: '1000',
     more: 'x',
