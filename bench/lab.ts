@@ -40,14 +40,14 @@ export class Lab implements AsyncDisposable {
     return new Lab(server, admin, await Child.start('writer'));
   }
 
-  async stage(contestant: string): Promise<Stage> {
+  async stage(contestant: string, columns = 'note text'): Promise<Stage> {
     const name = `bench_${++this.#databases}`;
     await this.admin.query(`CREATE DATABASE ${name}`);
     const url = this.server.url(name);
     const client = new pg.Client({ connectionString: url });
     client.on('error', () => {});
     await client.connect();
-    await client.query('CREATE TABLE item (id bigint PRIMARY KEY, note text)');
+    await client.query(`CREATE TABLE item (id bigint PRIMARY KEY, ${columns})`);
     return new Stage(this, contestant, url, client);
   }
 

@@ -20,6 +20,24 @@ const durable = ['ours', 'outbox', 'graphile-worker', 'pg-boss', 'pg-logical-rep
 /** Where the others would take minutes, and would say nothing that the other measurements do not. */
 const few = ['none', 'original', 'ours', 'pg-logical-replication'];
 
+/** Those that bring rows, beside those that bring none. */
+const withRows = ['none', 'original', 'ours', 'ours-rows', 'row-to-json', 'pg-logical-replication-full'];
+
+/** A table of twelve columns, whose INSERTs name the first two. */
+const TYPICAL = `note text, customer_id bigint NOT NULL DEFAULT 4711, status text NOT NULL DEFAULT 'pending',
+  total numeric(12, 2) NOT NULL DEFAULT 1234.56, currency char(3) NOT NULL DEFAULT 'EUR', email text DEFAULT 'customer@example.com',
+  paid boolean NOT NULL DEFAULT false, items int NOT NULL DEFAULT 3,
+  attributes jsonb DEFAULT '{"gift": true, "channel": "web", "tags": ["a", "b"]}',
+  created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz`;
+
+interface RowOptions {
+  /** On the table of twelve columns. */
+  readonly typical?: boolean;
+}
+const tableOf = ({ typical }: RowOptions): string | undefined => (typical ? TYPICAL : undefined);
+const keyOf = ({ typical }: RowOptions): string => (typical ? '-rows' : '');
+const titleOf = ({ typical }: RowOptions): string => (typical ? ', a table of 12 columns' : '');
+
 const delivers = (stage: Stage): boolean => stage.contestant.by !== 'nothing';
 
 async function completeness(stage: Stage, rows: number): Promise<Metrics> {
@@ -43,16 +61,20 @@ const fillOneByOne = (stage: Stage, rows: number): Promise<unknown> =>
 const throughput = (
   clients: number,
   contestants: readonly string[],
-  { statements = 1, rows: existing = 0 } = {},
+  {
+    statements = 1,
+    rows: existing = 0,
+    ...options
+  }: { statements?: number; rows?: number } & RowOptions = {},
 ): Scenario => ({
-  key: `a${clients}${statements > 1 ? `x${statements}` : ''}${existing ? `-${existing}` : ''}`,
-  title: `write throughput: ${clients} client(s), ${statements} row(s) per transaction${existing ? `, ${existing} rows in the table` : ''}`,
+  key: `a${clients}${statements > 1 ? `x${statements}` : ''}${existing ? `-${existing}` : ''}${keyOf(options)}`,
+  title: `write throughput: ${clients} client(s), ${statements} row(s) per transaction${existing ? `, ${existing} rows in the table` : ''}${titleOf(options)}`,
   contestants,
   baseline: 'none',
   chart: 'rows/s',
   rounds: 3,
   async run(lab, contestant) {
-    await using stage = await lab.stage(contestant);
+    await using stage = await lab.stage(contestant, tableOf(options));
     if (existing > 0) await fill(stage, existing, 100_000_000);
     await stage.install();
     await stage.consume();
@@ -63,15 +85,15 @@ const throughput = (
 });
 
 /** One statement that changes many rows. */
-const bulk = (kind: 'INSERT' | 'UPDATE', rows: number, rounds = 3): Scenario => ({
-  key: `b-${kind.toLowerCase()}-${rows}`,
-  title: `one ${kind} of ${rows} rows`,
-  contestants: rows > 100_000 ? ['none', 'original', 'ours'] : few,
+const bulk = (kind: 'INSERT' | 'UPDATE', rows: number, rounds = 3, options: RowOptions = {}): Scenario => ({
+  key: `b-${kind.toLowerCase()}-${rows}${keyOf(options)}`,
+  title: `one ${kind} of ${rows} rows${titleOf(options)}`,
+  contestants: options.typical ? withRows : rows > 100_000 ? ['none', 'original', 'ours'] : few,
   baseline: 'none',
   chart: 'statement ms',
   rounds,
   async run(lab, contestant) {
-    await using stage = await lab.stage(contestant);
+    await using stage = await lab.stage(contestant, tableOf(options));
     if (kind === 'UPDATE') await fill(stage, rows);
     await stage.client.query('VACUUM ANALYZE item');
     await stage.install();
@@ -83,6 +105,28 @@ const bulk = (kind: 'INSERT' | 'UPDATE', rows: number, rounds = 3): Scenario => 
     return { 'statement ms': statement, 'until all delivered ms': performance.now() - began, ...complete };
   },
 });
+
+/** Statements of one row each, one after the other in one transaction, which no flush delays. */
+const singleUpdates: Scenario = {
+  key: 'update-rows',
+  title: 'an UPDATE of one row, of 10,000 in one transaction, a table of 12 columns',
+  contestants: withRows,
+  baseline: 'ours',
+  chart: 'UPDATE us',
+  rounds: 5,
+  async run(lab, contestant) {
+    await using stage = await lab.stage(contestant, TYPICAL);
+    const rows = 10_000;
+    await fill(stage, rows);
+    await stage.install();
+    await stage.client.query('VACUUM ANALYZE item');
+    const began = performance.now();
+    await stage.client.query(
+      `DO $$ BEGIN FOR n IN 1..${rows} LOOP UPDATE item SET status = 'paid', updated_at = now() WHERE id = n; END LOOP; END $$`,
+    );
+    return { 'UPDATE us': ((performance.now() - began) * 1000) / rows };
+  },
+};
 
 /** From the start of an INSERT to its consumer, and how long the INSERT itself takes. */
 const latency = (rate: number, contestants: readonly string[]): Scenario => ({
@@ -124,16 +168,16 @@ const latency = (rate: number, contestants: readonly string[]): Scenario => ({
 const drain = (
   rows: number,
   contestants: readonly string[],
-  { rounds = 3, oneByOne = false } = {},
+  { rounds = 3, oneByOne = false, ...options }: { rounds?: number; oneByOne?: boolean } & RowOptions = {},
 ): Scenario => ({
-  key: `e${rows}${oneByOne ? '-single' : ''}`,
-  title: `draining a backlog of ${rows} changes, of ${oneByOne ? 'as many statements' : `statements of ${Math.min(rows, 100_000)} rows`}`,
+  key: `e${rows}${oneByOne ? '-single' : ''}${keyOf(options)}`,
+  title: `draining a backlog of ${rows} changes, of ${oneByOne ? 'as many statements' : `statements of ${Math.min(rows, 100_000)} rows`}${titleOf(options)}`,
   contestants,
-  baseline: 'pg-logical-replication',
+  baseline: options.typical ? 'pg-logical-replication-full' : 'pg-logical-replication',
   chart: 'events/s',
   rounds,
   async run(lab, contestant) {
-    await using stage = await lab.stage(contestant);
+    await using stage = await lab.stage(contestant, tableOf(options));
     await stage.install();
     const step = Math.min(rows, 100_000);
     if (oneByOne) await fillOneByOne(stage, rows);
@@ -334,15 +378,17 @@ const validation: Scenario = {
       id: '1',
       op: 'INSERT',
     };
-    const body = JSON.stringify({ ...change, key: 'id' });
+    const signature = { secret, database: 'bench' };
+    const body = `{"database":"bench"},${JSON.stringify({ ...change, key: 'id', version: 4 })}`;
     const payload = `[{"mac":"${createHmac('sha256', secret).update(body).digest('hex')}"},${body}]`;
+    if (readPayload(payload, signature).kind !== 'changes') throw new Error('the payload is not understood');
     const time = (task: () => unknown) => {
       const began = performance.now();
       for (let n = 0; n < 200_000; n++) task();
       return ((performance.now() - began) * 1000) / 200_000;
     };
     return {
-      'readPayload us': time(() => readPayload(payload, secret)),
+      'readPayload us': time(() => readPayload(payload, signature)),
       'JSON.parse us': time(() => JSON.parse(payload)),
     };
   },
@@ -369,6 +415,10 @@ export const scenarios: readonly Scenario[] = [
   drain(100_000, ['ours', 'pg-logical-replication']),
   drain(100_000, ['ours', 'pg-logical-replication'], { oneByOne: true }),
   drain(1_000_000, ['ours', 'pg-logical-replication'], { rounds: 1 }),
+  throughput(16, withRows, { typical: true }),
+  singleUpdates,
+  bulk('INSERT', 100_000, 3, { typical: true }),
+  drain(1_000_000, ['ours', 'ours-rows', 'pg-logical-replication-full'], { rounds: 1, typical: true }),
   readingLimit,
   wide,
   idle,

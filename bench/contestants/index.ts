@@ -3,22 +3,26 @@ import { graphileWorker } from './graphile-worker.ts';
 import { none } from './none.ts';
 import { original } from './original.ts';
 import { oursUnread } from './ours-unread.ts';
-import { ours } from './ours.ts';
+import { ours, oursWithRows } from './ours.ts';
 import { pgBoss } from './pg-boss.ts';
-import { pgLogicalReplication } from './pg-logical-replication.ts';
+import { pgLogicalReplication, pgLogicalReplicationFull } from './pg-logical-replication.ts';
 import { pgPubsub } from './pg-pubsub.ts';
 import { pgTransactionalOutbox } from './pg-transactional-outbox.ts';
 import { postgresSubscribe } from './postgres-subscribe.ts';
+import { rowToJson } from './row-to-json.ts';
 
 export const contestants: Readonly<Record<string, Contestant>> = {
   none,
   original,
   ours,
   'ours-unread': oursUnread,
+  'ours-rows': oursWithRows,
   'pg-pubsub': pgPubsub,
   outbox: pgTransactionalOutbox,
   'graphile-worker': graphileWorker,
   'pg-boss': pgBoss,
   'pg-logical-replication': pgLogicalReplication,
+  'pg-logical-replication-full': pgLogicalReplicationFull,
+  'row-to-json': rowToJson,
   postgres: postgresSubscribe,
 };

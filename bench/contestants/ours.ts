@@ -1,32 +1,38 @@
 import { newPostgresInput } from '../../src/index.ts';
-import type { Contestant } from '../contestant.ts';
+import type { Consumption, Contestant } from '../contestant.ts';
 import { query } from './database.ts';
 
 const config = (url: string) => ({ name: 'bench', type: 'postgres', connectionString: url });
 
-export const ours: Contestant = {
-  name: 'dapper-postgres-input',
+async function consume(
+  url: string,
+  rows: 'none' | 'both',
+  deliver: (id: string | number) => void,
+): Promise<Consumption> {
+  const input = await newPostgresInput(config(url), { connectTimeout: 5000, rows });
+  const active = new Promise<void>((resolve) => input.once('active', () => resolve()));
+  const events = input.handle();
+  const done = (async () => {
+    for await (const event of events) deliver(event.id);
+  })();
+  await Promise.race([active, done]);
+  return {
+    async stop() {
+      await input.close();
+      await done;
+    },
+  };
+}
+
+const withRows = (name: string, rows: 'none' | 'both'): Contestant => ({
+  name,
   by: 'trigger and table',
   durable: true,
   async install(url) {
-    const consumption = await ours.consume(url, () => {});
+    const consumption = await consume(url, rows, () => {});
     await consumption.stop();
   },
-  async consume(url, deliver) {
-    const input = await newPostgresInput(config(url), { connectTimeout: 5000 });
-    const active = new Promise<void>((resolve) => input.once('active', () => resolve()));
-    const events = input.handle();
-    const done = (async () => {
-      for await (const event of events) deliver(event.id);
-    })();
-    await Promise.race([active, done]);
-    return {
-      async stop() {
-        await input.close();
-        await done;
-      },
-    };
-  },
+  consume: (url, deliver) => consume(url, rows, deliver),
   async isAcknowledged(url) {
     const [row] = await query<{ any: boolean }>(
       url,
@@ -34,4 +40,8 @@ export const ours: Contestant = {
     );
     return !row!.any;
   },
-};
+});
+
+export const ours = withRows('dapper-postgres-input', 'none');
+/** With the rows in the events, as they were and as they are. */
+export const oursWithRows = withRows("dapper-postgres-input, rows: 'both'", 'both');

@@ -30,6 +30,16 @@ export const pgLogicalReplication: Contestant = {
   },
 };
 
+/** With old rows too. */
+export const pgLogicalReplicationFull: Contestant = {
+  ...pgLogicalReplication,
+  name: 'pg-logical-replication, REPLICA IDENTITY FULL',
+  async install(url) {
+    await query(url, 'ALTER TABLE item REPLICA IDENTITY FULL');
+    await pgLogicalReplication.install(url);
+  },
+};
+
 /** As soon as the server has noticed that its consumer is gone. */
 export async function dropSlot(url: string, slot: string): Promise<void> {
   await query(

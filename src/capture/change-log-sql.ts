@@ -3,13 +3,14 @@ import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Statement } from '../postgres/session.ts';
 import {
   ADDED_COLUMNS,
-  detailsOf,
   CHANGES,
+  HAS_DETAILS,
   IN_PLACE_OF_ADDED,
   type LogRow,
   MAX_ROW,
   READ_COLUMNS,
   STRIDE,
+  detailsOf,
   lastSequenceOfRow,
   writtenRowSql,
 } from '../schema/log-layout.ts';
@@ -42,16 +43,21 @@ const MAX_WINDOWS = 2000;
 /** A select list for a row that is none of the log's: `values` in place of these columns, else NULL. */
 const inPlaceOfRow = (values: Partial<Record<(typeof READ_COLUMNS)[number], string>>): string =>
   READ_COLUMNS.map((column) => values[column] ?? 'NULL').join(', ');
-/** What a page reads of the log. The details are put together for rows that are brought alone. */
-const columns = [...READ_COLUMNS.filter((column) => column !== 'details'), ...ADDED_COLUMNS].join(', ');
-/** A select list of what is brought of a row. */
-const brought = (row: string): string =>
+/** What is read of a row whether or not it is brought. */
+const columns = READ_COLUMNS.filter((column) => column !== 'details');
+/**
+ * A select list of what is brought of a row of `rows`. The details are read again by the row's sequence: most rows have none, and to
+ * carry five more columns to this point would cost a tenth of the statement.
+ */
+const brought = (rows: string, { sql }: ObjectName): string =>
   READ_COLUMNS.map((column) =>
-    column === 'details' ? detailsOf(row) : (bounded[column] ?? `${row}.${column}`),
+    column === 'details'
+      ? `CASE WHEN has_details THEN (
+  SELECT ${detailsOf('detailed')} FROM (SELECT ${IN_PLACE_OF_ADDED}) absent,
+    LATERAL (SELECT ${ADDED_COLUMNS.join(', ')} FROM ${sql} WHERE seq = ${rows}.seq) detailed
+) END`
+      : (bounded[column] ?? column),
   ).join(', ');
-/** A select list for a row that is none of the log's: a sequence, and no other column of `columns`. */
-const milestone = (seq: string): string =>
-  [seq, ...Array.from({ length: columns.split(',').length - 1 }, () => 'NULL')].join(', ');
 
 /** A row of a page: the log's columns, and its text's weight beside that of its changes: null for little text. */
 export type PageRow = [...LogRow, text: number | null];
@@ -59,11 +65,15 @@ export type PageRow = [...LogRow, text: number | null];
 export const weightOf = (row: PageRow): number => (row[SIZE] ?? 1) + (row[READ_COLUMNS.length] ?? 0);
 const SIZE = READ_COLUMNS.indexOf('size') as 6;
 
-/** SQL: the weight of a row's text. The length of a text that is stored out of line is known without reading the text. */
+/** SQL: the length of texts. That of a text that is stored out of line is known without reading the text. */
 const lengthOf = (...columns: string[]): string =>
   columns.map((column) => `coalesce(octet_length(${column}), 0)`).join(' + ');
-const TEXT = `(${lengthOf('id', 'key')} + CASE WHEN shape IS NULL AND context IS NULL THEN 0 ELSE ${DATA_FACTOR} * (${lengthOf('before', 'after', 'context')}) END) / ${TEXT_OF_A_CHANGE}`;
-const WEIGHT = `(${CHANGES} + text)`;
+/** What a statement reads of a row before it knows whether the row is brought. */
+const LOOK = `${columns.join(', ')}, ${HAS_DETAILS} AS has_details,
+        ${CHANGES} + (octet_length(id) + ${lengthOf('key')} + CASE WHEN ${HAS_DETAILS} THEN ${DATA_FACTOR} * (${lengthOf('before', 'after', 'context')}) ELSE 0 END) / ${TEXT_OF_A_CHANGE} AS weight`;
+/** A milestone in the place of such a row. */
+const LOOK_OF_MILESTONE = ['w.below', ...columns.slice(1).map(() => 'NULL'), 'false', '1'].join(', ');
+const TEXT = `nullif(weight - ${CHANGES}, 0)`;
 
 /**
  * A change whose id and key have so many bytes is long. A string in JavaScript ends at half a gigabyte, so the id of a long change is
@@ -72,7 +82,7 @@ const WEIGHT = `(${CHANGES} + text)`;
  */
 const LONG = 256 * TEXT_OF_A_CHANGE;
 const SHORTENED = 1000;
-const IS_COMMON = `text < ${LONG / TEXT_OF_A_CHANGE} OR size IS NOT NULL OR ${lengthOf('id', 'key')} < ${LONG}`;
+const IS_COMMON = `weight < ${LONG / TEXT_OF_A_CHANGE} OR size IS NOT NULL OR ${lengthOf('id', 'key')} < ${LONG}`;
 const bounded: Partial<Record<(typeof READ_COLUMNS)[number], string>> = {
   id: `CASE WHEN ${IS_COMMON} OR octet_length(id) < ${LONG / 2} THEN id ELSE left(id, ${SHORTENED}) || '...' END`,
   key: `CASE WHEN ${IS_COMMON} OR left(key, 1) = '{' AND octet_length(key) < ${LONG / 2} THEN key END`,
@@ -115,24 +125,24 @@ SELECT ${inPlaceOfRow({
 })}, NULL
 FROM pass
 UNION ALL
-SELECT ${brought('page')}, nullif(text, 0) FROM (
-  SELECT found.*, sum(${WEIGHT}) OVER (ROWS UNBOUNDED PRECEDING) AS weight FROM (
+SELECT ${brought('page', logTable)}, ${TEXT} FROM (
+  SELECT found.*, sum(weight) OVER (ROWS UNBOUNDED PRECEDING) AS total FROM (
     SELECT ${IN_PLACE_OF_ADDED}, below, CASE WHEN below < last - step THEN below + step ELSE ${2n ** 63n - 1n} END AS upto, below > first
       AND clock_timestamp() > statement_timestamp() + $3::float8 * interval '1 millisecond' AS late
     FROM span, generate_series(first, last, step) below
     OFFSET 0
   ) w, LATERAL (
     (
-      SELECT ${columns}, ${TEXT} AS text FROM ${logTable.sql}
+      SELECT ${LOOK} FROM ${logTable.sql}
       WHERE NOT w.late AND seq > w.below AND seq <= w.upto AND ${wanted}
       ORDER BY seq
     )
     UNION ALL
-    SELECT ${milestone('w.below')}, 0 WHERE w.late
+    SELECT ${LOOK_OF_MILESTONE} WHERE w.late
   ) found
   LIMIT $5
 ) page
-WHERE weight - ${WEIGHT} < $4`;
+WHERE total - weight < $4`;
 
 /**
  * Whether a row was restored from another cluster, whose xids say nothing here. `begun`, `drawn` and `at` are the xid, the highest sequence and
@@ -182,13 +192,16 @@ SELECT coalesce(nullif(${drawn(names.logSequence)}, 0), (SELECT max(seq) FROM ${
         AND NOT pg_visible_in_snapshot(xid, $12::pg_snapshot) AND NOT ${restored({ begun: '$7', drawn: '$8', at: '$9' })}`,
     }),
   },
-  /** Changes that were redriven, which are single rows below zero: after number $1, the oldest first, $2 at most. */
+  /** Changes that were redriven, which are single rows below zero: after number $1, the oldest first, up to the one that reaches weight $2. */
   redriven: {
     name: 'log_redriven',
     text: `
-SELECT ${brought('redriven')}, nullif(text, 0)
-FROM (SELECT ${IN_PLACE_OF_ADDED}) absent,
-  LATERAL (SELECT ${columns}, ${TEXT} AS text FROM ${names.logTable.sql} WHERE seq < $1::bigint ORDER BY seq DESC LIMIT $2) redriven
+SELECT ${brought('page', names.logTable)}, ${TEXT} FROM (
+  SELECT found.*, sum(weight) OVER (ROWS UNBOUNDED PRECEDING) AS total
+  FROM (SELECT ${IN_PLACE_OF_ADDED}) absent,
+    LATERAL (SELECT ${LOOK} FROM ${names.logTable.sql} WHERE seq < $1::bigint ORDER BY seq DESC LIMIT $2) found
+) page
+WHERE total - weight < $2
 ORDER BY seq DESC`,
   },
   /**

@@ -2,12 +2,12 @@
 import type { Session } from '../postgres/session.ts';
 import { Unpacker } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
-import { type PageRow, changeLogSql } from './change-log-sql.ts';
+import { type PageRow, changeLogSql, weightOf } from './change-log-sql.ts';
 import { type Change, changeOf } from './change.ts';
 import type { RowShapes } from './row-shapes.ts';
 import type { Sink } from './sink.ts';
 
-/** Rows at once. A page's text is bounded by that of what was handed out before and failed. */
+/** The weight of a page, which ends with the change that reaches it. */
 const PAGE = 100;
 
 export class Redriven {
@@ -34,15 +34,17 @@ export class Redriven {
       await this.#sink.waitForRoom(PAGE, signal);
       if (signal.aborted) return found;
       const changes: Change[] = [];
-      await this.#session.eachRow(redriven, [after, PAGE], (row: PageRow) =>
-        this.#unpacker.unpack(row, changes),
-      );
+      let weight = 0;
+      await this.#session.eachRow(redriven, [after, PAGE], (row: PageRow) => {
+        this.#unpacker.unpack(row, changes);
+        weight += weightOf(row);
+      });
       const fresh = changes.filter(({ sequence }) => !this.#read.has(sequence!));
       await this.#shapes?.resolve(fresh);
       for (const { sequence } of fresh) this.#read.add(sequence!);
       this.#sink.push(fresh);
       found += fresh.length;
-      if (changes.length < PAGE) return found;
+      if (weight < PAGE) return found;
       after = changes.at(-1)!.sequence!;
     }
   }

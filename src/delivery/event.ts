@@ -7,27 +7,34 @@ import { NO_DATA, type RowDecoder } from './row-decoder.ts';
  * Makes the event of a change, when it is handed out: under which input's id and by which holder of the lease. `decoder` is null for whoever
  * wants no data.
  */
-export const eventOf = (
+export function eventOf(
   change: Change,
   trigger: string,
   fencingToken: string | null,
   decoder: RowDecoder | null,
   attempt = 1,
-): ChangeEvent => ({
-  location: change.location,
-  operation: change.operation,
-  id: change.id,
-  trigger,
-  sequence: change.sequence === null ? null : original(change.sequence) + change.stamp,
-  key: typeof change.key === 'string' ? { [change.key]: change.id } : change.key,
-  occurredAt: change.occurredAt,
-  ...(change.shape === null || decoder === null ? NO_DATA : decoder.decode(change)),
-  transaction: change.transaction,
-  origin: change.details?.origin ?? null,
-  context: contextOf(change),
-  attempt,
-  fencingToken,
-});
+): ChangeEvent {
+  // To spread what is decoded would take twice as long as to name it.
+  const data = change.shape === null || decoder === null ? NO_DATA : decoder.decode(change);
+  return {
+    location: change.location,
+    operation: change.operation,
+    id: change.id,
+    trigger,
+    sequence: change.sequence === null ? null : original(change.sequence) + change.stamp,
+    key: typeof change.key === 'string' ? { [change.key]: change.id } : change.key,
+    occurredAt: change.occurredAt,
+    before: data.before,
+    after: data.after,
+    changed: data.changed,
+    dataOmitted: data.dataOmitted,
+    transaction: change.transaction,
+    origin: change.details?.origin ?? null,
+    context: contextOf(change),
+    attempt,
+    fencingToken,
+  };
+}
 
 /** Anybody can set the setting to anything. */
 function contextOf({ details }: Change): unknown {

@@ -9,8 +9,8 @@
  *   NULL of the type that `a` has now, or of its base type, and the shape function, which is declared immutable, then says the types.
  *   The transaction's snapshot, which may show an older state of the catalog, has no part in either.
  * - Where the proof fails, the trigger function asks for the columns of now, and each row has its shape with it.
- * - Printing fails no statement. A row whose values are small as they are stored, and not compressed, is printed at once. Another row
- *   is printed by a function that catches errors, unless its size shows that it is too large.
+ * - Printing fails no statement. A row whose values are small as they are stored, and not compressed unless they are texts, is printed at
+ *   once. Another row is printed by a function that catches errors, unless its size shows that it is too large.
  *
  * The expressions name the columns one by one: an expression that names the row as a whole would read all columns, however wide.
  */
@@ -124,8 +124,13 @@ export interface RowSql {
 const TOO_LARGE = 'too-large';
 const UNREADABLE = 'unreadable';
 
-/** A row whose values take so many bytes together is printed at once. What grows most is a number: ten bytes can print 150,000. */
+/**
+ * Values that take so many bytes together are small, and their row is printed at once. What grows most is a number: ten bytes can print
+ * 150,000. So a compressed value is not small unless it is a text, which grows by compression and quotes alone: each text may take so many bytes.
+ */
 const SMALL = 8192;
+/** How many texts may be that large: lz4 makes of a byte up to 255 bytes, and a quote doubles them. */
+const MANY_TEXTS = 100;
 
 /**
  * A row that takes so many bytes is too large, whatever it prints: few values print shorter than an eighth of what they take. To pass
@@ -145,6 +150,21 @@ function sum(items: readonly string[]): string {
   if (items.length < 2) return `${items[0] ?? '0'}::int8`;
   const half = items.length / 2;
   return `(${sum(items.slice(0, half))} + ${sum(items.slice(half))})`;
+}
+
+/** SQL: whether no value is larger than this as it is stored; NULLs are not. To add the sizes up would take twice as many steps. */
+const areWithin = (columns: readonly Column[], limit: number): string =>
+  `coalesce(greatest(${list(columns.map((column) => `pg_column_size(${columnOf(column)})`))}) <= ${Math.floor(limit)}, true)`;
+
+/** SQL: whether a row with these columns can be printed at once. */
+function smallness(wide: readonly Column[]): string {
+  const texts = wide.filter(({ isText }) => isText);
+  const others = wide.filter(({ isText }) => !isText);
+  const isPlain = `coalesce(${list(others.map((column) => `pg_column_compression(${columnOf(column)})`))}) IS NULL`;
+  return [
+    ...(texts.length > 0 ? [areWithin(texts, SMALL * Math.min(1, MANY_TEXTS / texts.length))] : []),
+    ...(others.length > 0 ? [areWithin(others, SMALL / others.length), isPlain] : []),
+  ].join(' AND ');
 }
 
 const namesOf = (columns: readonly Column[]): string =>
@@ -180,7 +200,7 @@ export function rowDataOf(
   const row = `ROW(${list(columns.map(columnOf))})`;
   const wide = columns.filter(({ isShort }) => !isShort);
   const size = sum(wide.map((column) => storedSize(columnOf(column))));
-  const isSmall = `${size} <= ${SMALL} AND coalesce(${list(wide.map((column) => `pg_column_compression(${columnOf(column)})`))}) IS NULL`;
+  const isSmall = smallness(wide);
   // The CASE turns a domain into its base type, and is gone when it is planned.
   const lengths = sum(
     columns
@@ -238,21 +258,36 @@ export function presentRowSql(
   };
 }
 
-/** SQL: what the log gets of a change `c`, whose columns `before` and `after` hold rows as they were printed. */
-export function loggedData({ sides, isText, shape, maxRowBytes }: RowSql): DataColumn[] {
-  const there = (['before', 'after'] as const).filter((side) => sides[side]);
-  const fits = there.map(
-    (side) => `octet_length(c.${side}) <= ${maxRowBytes}${isText ? '' : ` AND starts_with(c.${side}, '(')`}`,
-  );
+const sidesOf = ({ sides }: Pick<RowSql, 'sides'>) =>
+  (['before', 'after'] as const).filter((side) => sides[side]);
+
+/** SQL: whether the sides of a change `c`, whose columns `before` and `after` hold rows as they were printed, are rows that the log takes. */
+export const areTaken = (row: RowSql): string =>
+  sidesOf(row)
+    .map(
+      (side) =>
+        `octet_length(c.${side}) <= ${row.maxRowBytes}${row.isText ? '' : ` AND starts_with(c.${side}, '(')`}`,
+    )
+    .join(' AND ');
+
+/** SQL: what the log gets of a change `c` of which that holds. */
+export const takenData = (row: RowSql): DataColumn[] => [
+  ...sidesOf(row).map((side) => ({ name: side, sql: `c.${side}` })),
+  { name: 'shape', sql: row.shape },
+];
+
+/** SQL: what the log gets of any change `c`. */
+export function loggedData(row: RowSql): DataColumn[] {
+  const there = sidesOf(row);
   // A side that the change does not have is NULL, and fits.
-  const isWhole = `(${fits.join(' AND ')}) IS NOT FALSE`;
+  const isWhole = `(${areTaken(row)}) IS NOT FALSE`;
   const printed = list(there.map((side) => `c.${side}`));
-  const unreadable = isText ? '' : ` WHEN '${UNREADABLE}' IN (${printed}) THEN '${UNREADABLE}'`;
+  const unreadable = row.isText ? '' : ` WHEN '${UNREADABLE}' IN (${printed}) THEN '${UNREADABLE}'`;
   return [
     ...there.map((side) => ({ name: side, sql: `CASE WHEN ${isWhole} THEN c.${side} END` })),
     {
       name: 'shape',
-      sql: `CASE WHEN coalesce(${printed}) IS NULL THEN NULL WHEN ${isWhole} THEN ${shape}${unreadable} ELSE '${TOO_LARGE}' END`,
+      sql: `CASE WHEN coalesce(${printed}) IS NULL THEN NULL WHEN ${isWhole} THEN ${row.shape}${unreadable} ELSE '${TOO_LARGE}' END`,
     },
   ];
 }

@@ -22,9 +22,11 @@ import {
   type Shape,
   type Sides,
   type WantedRows,
+  areTaken,
   loggedData,
   presentRowSql,
   rowDataOf,
+  takenData,
 } from './row-data.ts';
 import type { RowIdentity } from './row-identity.ts';
 import type { Table } from './tables.ts';
@@ -256,7 +258,7 @@ type Expressions = Pick<RowIdentity, 'id' | 'key' | 'match'>;
 
 /**
  * The statements that log the rows of a statement. Each inserts nothing if the statement changed more rows than it is for, or if one of the rows
- * is not small.
+ * is not small. A statement of one row has one of its own where rows are logged: it needs the fewest expressions.
  */
 function inserts(
   names: Names,
@@ -271,14 +273,19 @@ function inserts(
     { ...STATEMENT, id: 'c.id', op: 'c.op', key: 'c.key' },
     dataIn(small),
   );
-  const one = event === 'update' ? oneUpdatedRow(identity, small) : null;
+  const one = event === 'update' ? oneUpdatedRow(identity, small) : small && oneRow(event, identity, small);
   const isLarge = small?.isSmall ? `NOT (${small.isSmall})` : null;
   const conditions = [
     `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})`,
     ...printedTables(small).map((rows) => `NOT EXISTS (SELECT FROM ${rows} r WHERE ${isLarge})`),
   ];
   return {
-    ofOne: one && `${single} FROM (${one}) c`,
+    ofOne:
+      one &&
+      (small
+        ? `${insertSingle(names.logTable, { ...STATEMENT, id: 'c.id', op: 'c.op', key: 'c.key' }, takenData(small))} FROM (${one}) c
+      WHERE ${event === 'update' ? '' : `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET 1) AND `}${areTaken(small)}`
+        : `${single} FROM (${one}) c`),
     ofFew: `${single} FROM (${changedRows(event, wanted, identity, small)}) c
       WHERE ${conditions.join(' AND ')}
       ${event === 'update' ? `ORDER BY ${DELETES_FIRST}` : ''}`,
@@ -365,6 +372,12 @@ const stateOf = (side: string, which: 'min' | 'max'): string => {
   const all = (column: string) => `array_agg(c.${column}) FILTER (WHERE ${side})`;
   return `(${all('printed')})[array_position(${all('n')}, ${which}(c.n) FILTER (WHERE ${side}))]`;
 };
+
+/** A query of the change of a statement that has inserted or deleted one row. */
+function oneRow(event: 'insert' | 'delete', { id, key }: Expressions, row: RowData['small']): string {
+  return `SELECT ${id} AS id, '${event.toUpperCase()}' AS op, ${key} AS key, ${row.printed} AS ${event === 'delete' ? 'before' : 'after'}
+      FROM ${rowsOf(event)} r WHERE ${row.fits}${row.isSmall ? ` AND ${row.isSmall}` : ''}${UNMERGED}`;
+}
 
 /**
  * A query of the change of a statement that has updated one row and left its key, which needs no grouping; null where the new rows are the

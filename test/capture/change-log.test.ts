@@ -183,6 +183,24 @@ describe('a pass', () => {
     expect(ids((await log.readPage(1)).changes)).toEqual(['x'.repeat(900_000)]);
   });
 
+  test('does not read the data of rows beyond its page', async () => {
+    const { fixture, session } = await setup();
+    const { names } = fixture;
+    await fixture.database.query(`
+      INSERT INTO ${names.logTable.sql} (at, tbl, id, op, after, shape)
+      SELECT now(), 'items', n::text, 'INSERT', repeat('x', 1000000), 'some-shape' FROM generate_series(1, 4) n`);
+    const text = `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ${changeLogSql(names).firstPass.text}`;
+    const blocksRead = async (weight: number) => {
+      const values = [null, null, 10_000, weight, 100, '0', '1', '0', '2026-01-01'];
+      const [row] = await session.query<{ 'QUERY PLAN': [{ Plan: Record<string, number> }] }>(text, values);
+      const { Plan } = row!['QUERY PLAN'][0];
+      return Plan['Shared Hit Blocks']! + Plan['Shared Read Blocks']!;
+    };
+    const one = await blocksRead(1);
+    expect(one).toBeGreaterThan(100);
+    expect(await blocksRead(1_000_000)).toBeGreaterThan(3 * one);
+  });
+
   test('never gives the sink more changes at once than a page holds, packed or not', async () => {
     const { fixture, log } = await setup();
     for (const count of [1999, 100, 1]) {

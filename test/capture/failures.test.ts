@@ -62,6 +62,22 @@ const named = ({ sequence, stamp }: Change) => ({ sequence: sequence!, stamp });
 const range = (n: number) => Array.from({ length: n }, (_, i) => i + 1);
 const all = { limit: 1000, after: null };
 
+test('redriven changes come in pages of bounded text', async () => {
+  await using bundle = await setup(1);
+  const { database, names, session } = bundle;
+  await database.query(`
+    INSERT INTO ${names.logTable.sql} (seq, at, tbl, id, op, after, shape)
+    SELECT -n, now(), 'items', n::text, 'INSERT', repeat('x', CASE WHEN n <= 3 THEN 100000 ELSE 10 END), 'some-shape' FROM generate_series(1, 5) n`);
+  const pages: string[][] = [];
+  const sink = {
+    room: 1000,
+    push: (changes: readonly Change[]) => void pages.push(changes.map(({ id }) => id)),
+    waitForRoom: async () => {},
+  };
+  expect(await new Redriven(session, names, sink, null).readAll(never)).toBe(5);
+  expect(pages).toEqual([['1'], ['2'], ['3'], ['4', '5']]);
+});
+
 describe('failures', () => {
   test('are known to the next term, with the attempts and what is left of the delay', async () => {
     await using bundle = await setup(60);

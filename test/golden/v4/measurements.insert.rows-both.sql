@@ -23,9 +23,15 @@ DECLARE
 BEGIN
   IF is_known THEN
     INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, after, shape)
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ', c.after, '9ab447d55db05784' FROM (SELECT pg_catalog.concat(r.id) AS id, 'INSERT' AS op, pg_catalog.json_build_object('day', pg_catalog.concat(r.day), 'id', pg_catalog.concat(r.id))::pg_catalog.text AS key, concat(ROW(r."day", r."id")) AS after
+      FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['day', 'id']::text[], ROW(CASE WHEN false THEN r."day" END, CASE WHEN false THEN r."id" END)) = '[["day",1082],["id",20]]'::jsonb OFFSET 0) c
+      WHERE NOT EXISTS (SELECT FROM new_rows OFFSET 1) AND octet_length(c.after) <= 1000000;
+    IF NOT FOUND THEN
+      INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, after, shape)
       SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ', CASE WHEN (octet_length(c.after) <= 1000000) IS NOT FALSE THEN c.after END, CASE WHEN coalesce(c.after) IS NULL THEN NULL WHEN (octet_length(c.after) <= 1000000) IS NOT FALSE THEN '9ab447d55db05784' ELSE 'too-large' END FROM (SELECT pg_catalog.concat(r.id) AS id, 'INSERT' AS op, pg_catalog.json_build_object('day', pg_catalog.concat(r.day), 'id', pg_catalog.concat(r.id))::pg_catalog.text AS key, concat(ROW(r."day", r."id")) AS after FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['day', 'id']::text[], ROW(CASE WHEN false THEN r."day" END, CASE WHEN false THEN r."id" END)) = '[["day",1082],["id",20]]'::jsonb OFFSET 0) c
       WHERE NOT EXISTS (SELECT FROM new_rows OFFSET 50)
       ;
+    END IF;
     IF NOT FOUND AND EXISTS (SELECT FROM new_rows) THEN
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, size, after, shape)
       SELECT written_at, location,

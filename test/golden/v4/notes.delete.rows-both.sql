@@ -16,9 +16,15 @@ DECLARE
 BEGIN
   IF is_known THEN
     INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, before, shape)
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ', c.before, '111c78937cf9a59f' FROM (SELECT ''::pg_catalog.text AS id, 'DELETE' AS op, NULL::pg_catalog.text AS key, concat(ROW(r."text")) AS before
+      FROM old_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['text']::text[], ROW(CASE WHEN false THEN r."text" END)) = '[["text",25]]'::jsonb AND coalesce(greatest(pg_column_size(r."text")) <= 8192, true) OFFSET 0) c
+      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND octet_length(c.before) <= 1000000;
+    IF NOT FOUND THEN
+      INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, before, shape)
       SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ', CASE WHEN (octet_length(c.before) <= 1000000) IS NOT FALSE THEN c.before END, CASE WHEN coalesce(c.before) IS NULL THEN NULL WHEN (octet_length(c.before) <= 1000000) IS NOT FALSE THEN '111c78937cf9a59f' ELSE 'too-large' END FROM (SELECT ''::pg_catalog.text AS id, 'DELETE' AS op, NULL::pg_catalog.text AS key, concat(ROW(r."text")) AS before FROM old_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['text']::text[], ROW(CASE WHEN false THEN r."text" END)) = '[["text",25]]'::jsonb OFFSET 0) c
-      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 50) AND NOT EXISTS (SELECT FROM old_rows r WHERE NOT (coalesce(pg_column_size(r."text"), 0)::int8 <= 8192 AND coalesce(pg_column_compression(r."text")) IS NULL))
+      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 50) AND NOT EXISTS (SELECT FROM old_rows r WHERE NOT (coalesce(greatest(pg_column_size(r."text")) <= 8192, true)))
       ;
+    END IF;
     IF NOT FOUND AND EXISTS (SELECT FROM old_rows) THEN
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, size, before, shape)
       SELECT written_at, location,
@@ -30,7 +36,7 @@ BEGIN
         SELECT c.*, (row_number() OVER w - 1) / 100 AS pack, sum(coalesce(octet_length(c.before), 0)) OVER w / 65536 AS part,
           CASE WHEN left(c.key, 1) = '"' THEN c.key END AS shared,
           CASE WHEN octet_length(id) + coalesce(octet_length(key), 0) >= 7900 OR c.shape IN ('too-large', 'unreadable') OR coalesce(octet_length(c.before), 0) >= 65536 THEN row_number() OVER w END AS long
-        FROM (SELECT c.id, c.op, c.key, CASE WHEN (octet_length(c.before) <= 1000000 AND starts_with(c.before, '(')) IS NOT FALSE THEN c.before END AS before, CASE WHEN coalesce(c.before) IS NULL THEN NULL WHEN (octet_length(c.before) <= 1000000 AND starts_with(c.before, '(')) IS NOT FALSE THEN '111c78937cf9a59f' WHEN 'unreadable' IN (c.before) THEN 'unreadable' ELSE 'too-large' END AS shape FROM (SELECT ''::pg_catalog.text AS id, 'DELETE' AS op, NULL::pg_catalog.text AS key, CASE WHEN coalesce(pg_column_size(r."text"), 0)::int8 <= 8192 AND coalesce(pg_column_compression(r."text")) IS NULL THEN concat(ROW(r."text")) WHEN coalesce(pg_column_size(r."text"), 0)::int8 <= 8008192 AND "postgres_input"."length_postgres_input_golden"(CASE WHEN true THEN r."text" END)::int8 <= 1000000 THEN "postgres_input"."print_postgres_input_golden"(ROW(r."text")) ELSE 'too-large' END AS before FROM old_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['text']::text[], ROW(CASE WHEN false THEN r."text" END)) = '[["text",25]]'::jsonb OFFSET 0) c) c WINDOW w AS (ROWS UNBOUNDED PRECEDING)
+        FROM (SELECT c.id, c.op, c.key, CASE WHEN (octet_length(c.before) <= 1000000 AND starts_with(c.before, '(')) IS NOT FALSE THEN c.before END AS before, CASE WHEN coalesce(c.before) IS NULL THEN NULL WHEN (octet_length(c.before) <= 1000000 AND starts_with(c.before, '(')) IS NOT FALSE THEN '111c78937cf9a59f' WHEN 'unreadable' IN (c.before) THEN 'unreadable' ELSE 'too-large' END AS shape FROM (SELECT ''::pg_catalog.text AS id, 'DELETE' AS op, NULL::pg_catalog.text AS key, CASE WHEN coalesce(greatest(pg_column_size(r."text")) <= 8192, true) THEN concat(ROW(r."text")) WHEN coalesce(pg_column_size(r."text"), 0)::int8 <= 8008192 AND "postgres_input"."length_postgres_input_golden"(CASE WHEN true THEN r."text" END)::int8 <= 1000000 THEN "postgres_input"."print_postgres_input_golden"(ROW(r."text")) ELSE 'too-large' END AS before FROM old_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['text']::text[], ROW(CASE WHEN false THEN r."text" END)) = '[["text",25]]'::jsonb OFFSET 0) c) c WINDOW w AS (ROWS UNBOUNDED PRECEDING)
       ) c
       GROUP BY c.pack, c.op, c.shared, c.long, c.part, c.shape
       ORDER BY c.op <> 'DELETE', c.pack, c.part;

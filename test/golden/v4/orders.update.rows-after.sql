@@ -16,10 +16,11 @@ DECLARE
 BEGIN
   IF is_known THEN
     INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, after, shape)
-      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ', CASE WHEN (octet_length(c.after) <= 1000000) IS NOT FALSE THEN c.after END, CASE WHEN coalesce(c.after) IS NULL THEN NULL WHEN (octet_length(c.after) <= 1000000) IS NOT FALSE THEN '37ec2c5f4ca93e1b' ELSE 'too-large' END FROM (SELECT n.id, 'UPDATE' AS op, n.key, n.after
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ', c.after, '37ec2c5f4ca93e1b' FROM (SELECT n.id, 'UPDATE' AS op, n.key, n.after
       FROM (SELECT pg_catalog.concat(r.id) AS match FROM old_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb) o,
-        (SELECT pg_catalog.concat(r.id) AS id, '"id"'::pg_catalog.text AS key, pg_catalog.concat(r.id) AS match, concat(ROW(r."id", r."note")) AS after FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 8192 AND coalesce(pg_column_compression(r."note")) IS NULL) n
-      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND NOT EXISTS (SELECT FROM new_rows OFFSET 1) AND (o.match = n.match COLLATE "C") IS TRUE OFFSET 0) c;
+        (SELECT pg_catalog.concat(r.id) AS id, '"id"'::pg_catalog.text AS key, pg_catalog.concat(r.id) AS match, concat(ROW(r."id", r."note")) AS after FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb AND coalesce(greatest(pg_column_size(r."note")) <= 8192, true)) n
+      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND NOT EXISTS (SELECT FROM new_rows OFFSET 1) AND (o.match = n.match COLLATE "C") IS TRUE OFFSET 0) c
+      WHERE octet_length(c.after) <= 1000000;
     IF NOT FOUND THEN
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, after, shape)
       SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ', CASE WHEN (octet_length(c.after) <= 1000000) IS NOT FALSE THEN c.after END, CASE WHEN coalesce(c.after) IS NULL THEN NULL WHEN (octet_length(c.after) <= 1000000) IS NOT FALSE THEN '37ec2c5f4ca93e1b' ELSE 'too-large' END FROM (SELECT c.match AS id,
@@ -32,7 +33,7 @@ BEGIN
       ) c
       GROUP BY c.match
       ) c
-      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 50) AND NOT EXISTS (SELECT FROM new_rows r WHERE NOT (coalesce(pg_column_size(r."note"), 0)::int8 <= 8192 AND coalesce(pg_column_compression(r."note")) IS NULL))
+      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 50) AND NOT EXISTS (SELECT FROM new_rows r WHERE NOT (coalesce(greatest(pg_column_size(r."note")) <= 8192, true)))
       ORDER BY c.op <> 'DELETE';
     END IF;
     IF NOT FOUND AND EXISTS (SELECT FROM old_rows) THEN
@@ -52,7 +53,7 @@ BEGIN
       FROM (
         SELECT NULL::bigint AS n, NULL::text AS printed, pg_catalog.concat(r.id) COLLATE "C" AS match, -1 AS step FROM old_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb
         UNION ALL
-        SELECT row_number() OVER () AS n, CASE WHEN coalesce(pg_column_size(r."note"), 0)::int8 <= 8192 AND coalesce(pg_column_compression(r."note")) IS NULL THEN concat(ROW(r."id", r."note")) WHEN coalesce(pg_column_size(r."note"), 0)::int8 <= 8008192 AND "postgres_input"."length_postgres_input_golden"(CASE WHEN true THEN r."note" END)::int8 <= 1000000 THEN "postgres_input"."print_postgres_input_golden"(ROW(r."id", r."note")) ELSE 'too-large' END AS printed, pg_catalog.concat(r.id) COLLATE "C" AS match, 1 AS step FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb
+        SELECT row_number() OVER () AS n, CASE WHEN coalesce(greatest(pg_column_size(r."note")) <= 8192, true) THEN concat(ROW(r."id", r."note")) WHEN coalesce(pg_column_size(r."note"), 0)::int8 <= 8008192 AND "postgres_input"."length_postgres_input_golden"(CASE WHEN true THEN r."note" END)::int8 <= 1000000 THEN "postgres_input"."print_postgres_input_golden"(ROW(r."id", r."note")) ELSE 'too-large' END AS printed, pg_catalog.concat(r.id) COLLATE "C" AS match, 1 AS step FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb
       ) c
       GROUP BY c.match
       ) c) c WINDOW w AS (ROWS UNBOUNDED PRECEDING)
