@@ -1,3 +1,4 @@
+export type { Backfill, BackfillOptions, BackfillProgress } from './api/backfill.ts';
 export type {
   AnyTables,
   ChangeEvent,

@@ -10,6 +10,7 @@
  */
 import { EventEmitter, captureRejectionSymbol } from 'node:events';
 import type pg from 'pg';
+import type { Backfill, BackfillOptions } from './api/backfill.ts';
 import type { AnyTables, ChangeEvent, ParkedEvent, RowsByLocation } from './api/change-event.ts';
 import { PostgresInputError } from './api/errors.ts';
 import type { Installation } from './api/installation.ts';
@@ -24,12 +25,15 @@ import type {
 import type { Input, InputConfig } from './api/orchestrator.ts';
 import type { Health, InputState, InputStatus, Metrics } from './api/status.ts';
 import { acknowledgeIn, leaseLost, namedBy } from './capture/acknowledgements.ts';
+import { type InSession, RequestedBackfill, requestBackfill } from './capture/backfill-request.ts';
+import { acknowledgeReadIn } from './capture/backfills.ts';
 import { proveTransaction } from './capture/callers-transaction.ts';
 import { checkedChoice, discardParked, listParked, redriveParked } from './capture/parked.ts';
 import { shapesFor } from './capture/row-shapes.ts';
 import { tagTransaction } from './capture/tag.ts';
 import {
   type Settings,
+  parseBackfillOptions,
   parseConfig,
   parseHandleOptions,
   parseNackOptions,
@@ -49,6 +53,7 @@ import { NodeHealth } from './observe/health.ts';
 import { Log } from './observe/log.ts';
 import { Traffic } from './observe/traffic.ts';
 import { uninstall } from './schema/install.ts';
+import { isReadSequence } from './schema/log-layout.ts';
 import { type Names, namesOf } from './schema/names.ts';
 
 /**
@@ -201,7 +206,11 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     const named = namedBy(event);
     if (client) {
       await proveTransaction(client, 'ack(event, client)');
-      await acknowledgeIn(client, this.#names, named, (task) => withSession(this.#settings, task));
+      if (isReadSequence(named.seq)) {
+        if (!this.#iteration) throw leaseLost();
+        await this.#iteration.noteCaller(named);
+        await acknowledgeReadIn(client, this.#names, named);
+      } else await acknowledgeIn(client, this.#names, named, (task) => withSession(this.#settings, task));
       this.#iteration?.settle(named);
     } else if (this.#iteration) {
       await this.#iteration.acknowledge(named);
@@ -336,6 +345,20 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   async discard(which: string[] | 'all'): Promise<number> {
     const chosen = checkedChoice(which, 'discard()');
     return withSession(this.#settings, (session) => discardParked(session, this.#names, chosen));
+  }
+
+  /**
+   * Asks for the rows that watched tables hold already, as `read` events. The active node reads them, in the order of their keys; each comes
+   * between the changes of its row that were committed before and those after. Resolves when the request is written; nodes need not run.
+   * @throws {PostgresInputError} ERR_CONFIG_INVALID, ERR_CONNECT, ERR_INSTALL
+   */
+  async backfill(options: BackfillOptions = {}): Promise<Backfill> {
+    const { tables = null, where = null, chunk = null } = parseBackfillOptions(options);
+    const inSession: InSession = (task) => withSession(this.#settings, task);
+    const id = await inSession((session) =>
+      requestBackfill(session, this.#settings, this.#names, { tables, where, chunk }),
+    );
+    return new RequestedBackfill(id, this.#names, inSession);
   }
 
   /**

@@ -54,6 +54,11 @@ export interface PostgresInputOptions {
    * Default: 1000000.
    */
   maxRowBytes?: number;
+  /**
+   * What becomes of the rows that a table held before it was watched. With `'read'`, they come as `read` events, once: at the input's first
+   * installation those of all tables, later those of each table that is found. The role of the nodes needs SELECT on the tables. Default: `'none'`.
+   */
+  initial?: 'none' | 'read';
   /** Parses values in `before` and `after`, as the option `types` of a client of node-postgres does. Default: none, which stands for `pg.types`. */
   types?: TypeParsers;
   /** The schema for this package's own tables and functions. Default: `'postgres_input'`. */

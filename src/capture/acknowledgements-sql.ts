@@ -22,7 +22,10 @@ export const held = ({ sql }: ObjectName): string => `held AS MATERIALIZED (
 )`;
 
 /** `back` puts back the rest of packed rows. */
-export const acknowledgementsSql = ({ logTable, lockTable }: Names, back = putBack): AcknowledgementsSql => ({
+export const acknowledgementsSql = (
+  { logTable, lockTable, backfillTable }: Names,
+  back = putBack,
+): AcknowledgementsSql => ({
   /**
    * $1: the sequences of the changes. $4: the sequences of the rows in which these changes are or were. Returns a row if the lease is
    * held. `found` may be lower than the number of changes: the statement does not see single rows that replaced a packed row after the
@@ -118,7 +121,7 @@ SELECT seq, EXISTS (SELECT FROM free WHERE free.seq = log.seq) AS free FROM ${lo
 SELECT NOT EXISTS (
   SELECT FROM pg_locks deleted JOIN pg_locks fenced USING (virtualtransaction, database, locktype)
   WHERE locktype = 'relation' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND deleted.relation = ${quoteLiteral(logTable.sql)}::regclass AND deleted.mode = 'RowExclusiveLock'
+    AND deleted.relation IN (${quoteLiteral(logTable.sql)}::regclass, to_regclass(${quoteLiteral(backfillTable.sql)})) AND deleted.mode = 'RowExclusiveLock'
     AND fenced.relation = ${quoteLiteral(lockTable.sql)}::regclass AND fenced.mode = 'AccessShareLock'
     AND deleted.pid IS DISTINCT FROM pg_backend_pid()
 ) AS ended`,

@@ -17,7 +17,14 @@ import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
 import { LOCKED, isColumnMissing } from '../postgres/sqlstates.ts';
-import { type NamedChange, parseSequence, putBackFast, redriven, writtenRow } from '../schema/log-layout.ts';
+import {
+  type NamedChange,
+  parseSequence,
+  putBackFast,
+  redriven,
+  writtenRow,
+  isReadSequence,
+} from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type AcknowledgementsSql, acknowledgementsSql } from './acknowledgements-sql.ts';
 
@@ -30,6 +37,14 @@ export interface Hold {
 /** What an event says of the change that it stands for, and of the term that handed it out. */
 export interface NamedEvent extends NamedChange {
   readonly token: string;
+}
+
+/** The acknowledgements of events that a backfill has read, which no log has. The methods do as those of {@link Acknowledgements}. */
+export interface ReadAcknowledgements {
+  acknowledge(sequence: string): void;
+  acknowledgeSoon(sequence: string): void;
+  isGone(sequence: string): Promise<boolean>;
+  flush(): Promise<void>;
 }
 
 interface Batch {
@@ -61,7 +76,16 @@ export class Acknowledgements {
   /** Called when an acknowledgement failed although the lease is held: its changes would come again. */
   readonly #fail: (error: unknown) => void;
 
-  constructor(session: Session, names: Names, hold: Hold, fail: (error: unknown) => void) {
+  readonly #reads: ReadAcknowledgements | null;
+
+  constructor(
+    session: Session,
+    names: Names,
+    hold: Hold,
+    fail: (error: unknown) => void,
+    reads: ReadAcknowledgements | null = null,
+  ) {
+    this.#reads = reads;
     this.#session = session;
     this.#hold = hold;
     this.#names = names;
@@ -73,13 +97,15 @@ export class Acknowledgements {
    * Deletes a change. Resolves when the change is gone; if an open transaction has acknowledged it, when that transaction has ended.
    * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST
    */
-  acknowledge(sequence: string): Promise<void> {
+  async acknowledge(sequence: string): Promise<void> {
+    if (isReadSequence(sequence)) return this.#reads?.acknowledge(sequence);
     this.#gathering.sequences.push(sequence);
     return this.#acknowledged(sequence);
   }
 
   /** Deletes a change, soon. If the lease is lost first, it comes again. */
   acknowledgeSoon(sequence: string): void {
+    if (isReadSequence(sequence)) return this.#reads?.acknowledgeSoon(sequence);
     this.#gathering.sequences.push(sequence);
     if (!this.#isAcknowledging) void this.#acknowledgeAll();
   }
@@ -88,8 +114,9 @@ export class Acknowledgements {
    * Resolves when all changes that were acknowledged so far are deleted, except those that an open transaction has.
    * @throws {PostgresInputError} ERR_LEASE_LOST, also if nothing was left to delete; ERR_CONNECTION_LOST
    */
-  flush(): Promise<void> {
-    return this.#acknowledged(null);
+  async flush(): Promise<void> {
+    await this.#acknowledged(null);
+    await this.#reads?.flush();
   }
 
   /** What is acknowledged and perhaps not deleted yet. */
@@ -169,6 +196,7 @@ export class Acknowledgements {
    * @throws {PostgresInputError} ERR_CONNECTION_LOST
    */
   async isGone(sequence: string): Promise<boolean> {
+    if (isReadSequence(sequence)) return this.#reads?.isGone(sequence) ?? true;
     for (;;) {
       const left = await this.#left(sequence);
       if (left !== 'locked') return left === 'gone';

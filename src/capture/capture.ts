@@ -6,10 +6,12 @@
  */
 import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
+import { isReadSequence } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { DATABASE_IDENTITY, type Signature } from '../schema/wire-format.ts';
-import { Acknowledgements, type Hold } from './acknowledgements.ts';
-import { type Failures, FailureTable } from './failures.ts';
+import { Acknowledgements } from './acknowledgements.ts';
+import { Backfills, type BackfillsOptions } from './backfills.ts';
+import { type Failures, FailureTable, type LoggedChange } from './failures.ts';
 import { Reader, type ReaderOptions } from './reader.ts';
 
 export interface Capture {
@@ -27,19 +29,21 @@ export interface Capture {
   readAgain(): void;
   readonly acknowledgements: Acknowledgements;
   readonly failures: Failures;
+  readonly backfills: Backfills;
   /** The number under which the log has the change of a public sequence, whose number is given. */
   numberOf(seq: string): string;
 }
 
-export interface CaptureOptions extends Omit<ReaderOptions, 'fail'> {
-  readonly hold: Hold;
+export interface CaptureOptions
+  extends Omit<ReaderOptions, 'fail' | 'backfills'>, Omit<BackfillsOptions, 'rouse'> {
   /** Called for garbage on the channel, and for an acknowledgement that failed although the lease is held. */
   readonly fail: (error: unknown) => void;
 }
 
 export function beginTerm(options: CaptureOptions): Capture {
   const { session, names, hold, fail } = options;
-  const reader = new Reader(options);
+  const backfills = new Backfills({ ...options, rouse: () => reader.rouse() });
+  const reader: Reader = new Reader({ ...options, backfills });
   return {
     run: (signal) => reader.run(signal),
     onNotification: (payload) => reader.onNotification(payload),
@@ -47,11 +51,37 @@ export function beginTerm(options: CaptureOptions): Capture {
     onRedriven: () => reader.onRedriven(),
     onRenewal: (queueUsage) => void reader.onRenewal(queueUsage).catch(fail),
     readAgain: () => reader.readAgain(),
-    acknowledgements: new Acknowledgements(session, names, hold, fail),
-    failures: new FailureTable(session, names, hold, (number) => reader.redriven.forget(number)),
+    acknowledgements: new Acknowledgements(session, names, hold, fail, backfills),
+    failures: withReads(
+      new FailureTable(session, names, hold, (number) => reader.redriven.forget(number)),
+      backfills,
+    ),
+    backfills,
     numberOf: (seq) => reader.redriven.numberOf(seq),
   };
 }
+
+/**
+ * The failures of changes, and of rows that a backfill has read. A row's attempts are known to this term alone, since the row comes again with
+ * its chunk. A row that is parked is kept as any change.
+ */
+const withReads = (failures: Failures, backfills: Backfills): Failures => {
+  const logged = (changes: readonly LoggedChange[]) =>
+    changes.filter(({ sequence }) => !isReadSequence(sequence));
+  return {
+    load: () => failures.load(),
+    fail: async (change, failure) => {
+      if (!isReadSequence(change.sequence)) await failures.fail(change, failure);
+    },
+    park: (change, reason) =>
+      isReadSequence(change.sequence)
+        ? backfills.park(change.sequence, reason)
+        : failures.park(change, reason),
+    suspect: (changes) => failures.suspect(logged(changes)),
+    clear: (changes) => failures.clear(logged(changes)),
+    forget: (changes) => failures.forget(logged(changes)),
+  };
+};
 
 /**
  * How the triggers sign their notifications.

@@ -178,15 +178,17 @@ export class ChangeLog {
   /**
    * The next page of the pass that is being read, else of a new pass. It ends with the row that brings it to this weight: with the last of
    * so many changes, or earlier if their texts are long.
+   *
+   * `upTo`: the snapshot of a new pass, where the pass is not to take one itself. It has to be younger than the last complete pass.
    */
-  async readPage(wanted: number): Promise<Page> {
+  async readPage(wanted: number, upTo: string | null = null): Promise<Page> {
     this.#began ??= await this.#readBeginning();
     this.#complete ??= { start: this.#began, snapshot: null };
     if (!this.#pass && this.#numbersFell) this.#forgetMarks(this.#complete);
-    const page = await this.#readRows(wanted, this.#began, this.#complete);
+    const page = await this.#readRows(wanted, upTo, this.#began, this.#complete);
     if (page) return page;
     this.#forgetMarks(this.#complete);
-    return (await this.#readRows(wanted, this.#began, this.#complete))!;
+    return (await this.#readRows(wanted, upTo, this.#began, this.#complete))!;
   }
 
   /** Reads again, from a sequence on, what this term has read and is still there. It ends as a page does. */
@@ -237,6 +239,7 @@ export class ChangeLog {
   /** Null if a new pass would start at the wrong mark, because the numbers have fallen. */
   async #readRows(
     wanted: number,
+    upTo: string | null,
     began: Beginning,
     complete: { readonly start: Start; readonly snapshot: Snapshot | null },
   ): Promise<Page | null> {
@@ -247,7 +250,7 @@ export class ChangeLog {
     const changes: Change[] = [];
     let milestone: string | null = null;
     let isFirst = true;
-    await this.#fetch([wanted, limit], began, complete, (row) => {
+    await this.#fetch([wanted, limit], upTo, began, complete, (row) => {
       if (isFirst) {
         isFirst = false;
         pass ??= begin(row);
@@ -311,12 +314,13 @@ export class ChangeLog {
 
   #fetch(
     limits: readonly number[],
+    upTo: string | null,
     began: Beginning,
     { start: previous, snapshot: seen }: { readonly start: Start; readonly snapshot: Snapshot | null },
     onRow: (row: PageRow) => void,
   ): Promise<void> {
     const pass = this.#pass;
-    const common = [pass?.snapshot.text ?? null, pass?.start.drawn ?? null, this.#patience, ...limits];
+    const common = [pass?.snapshot.text ?? upTo, pass?.start.drawn ?? null, this.#patience, ...limits];
     const restored = [began.xid, began.drawn, began.at];
     if (!seen) {
       const values = [...common, pass?.after ?? '0', ...restored];

@@ -9,6 +9,8 @@ const OPERATIONS: ReadonlyMap<string, Operation> = new Map([
   ['UPDATE', 'update'],
   ['DELETE', 'delete'],
   ['TRUNCATE', 'delete'],
+  // No trigger function logs it. A backfill writes it when an event of a row that it read is parked.
+  ['READ', 'read'],
 ]);
 
 /**

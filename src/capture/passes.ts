@@ -48,8 +48,11 @@ export class Passes {
     return this.#notified.size;
   }
 
-  /** A complete pass over what is new, whenever there is room. Returns the number of changes. */
-  async readAll(signal: AbortSignal): Promise<number> {
+  /**
+   * A complete pass over what is new, whenever there is room. Returns the number of changes. `upTo`: the snapshot at which the pass ends;
+   * default: the present one. No change may be taken from a notification between that snapshot and the end of the pass.
+   */
+  async readAll(signal: AbortSignal, upTo: string | null = null): Promise<number> {
     let found = 0;
     for (;;) {
       const { dropped } = this.#sink;
@@ -60,15 +63,15 @@ export class Passes {
         await this.#readAgain(signal);
         if (!this.hasRoom) continue;
       }
-      const { last, count } = await this.readPage();
+      const { last, count } = await this.readPage(upTo);
       found += count;
       if (last) return found;
     }
   }
 
   /** The next page. `last`: the pass is complete. `count`: how many of its changes were new. */
-  async readPage(): Promise<{ last: boolean; count: number }> {
-    const { changes, last } = await this.#log.readPage(WANTED);
+  async readPage(upTo: string | null = null): Promise<{ last: boolean; count: number }> {
+    const { changes, last } = await this.#log.readPage(WANTED, upTo);
     const fresh = this.#withoutNotified(changes);
     if (last) this.#notified.clear();
     this.#sink.push(fresh);

@@ -23,6 +23,7 @@ import type { Notify } from '../api/lifecycle-events.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 import type { Signature } from '../schema/wire-format.ts';
+import type { Backfills } from './backfills.ts';
 import { ChangeLog } from './change-log.ts';
 import type { Change } from './change.ts';
 import { LogSequence } from './log-sequence.ts';
@@ -55,6 +56,8 @@ export interface ReaderOptions {
   /** How long the marker may take; milliseconds. */
   readonly markerTimeout: number;
   readonly notify: Notify;
+  /** Reads the rows that tables hold already, while the reader is awake. */
+  readonly backfills?: Pick<Backfills, 'isReady' | 'step' | 'end'>;
   /** Called for garbage on the channel. */
   readonly fail: (error: PostgresInputError) => void;
 }
@@ -82,6 +85,7 @@ export class Reader {
     this.#passes = passes;
     this.redriven = new Redriven(session, names, sink, shapes);
     this.#sleeping = new Sleeping({
+      mayNotSleep: () => options.backfills?.isReady ?? false,
       session,
       names,
       passes,
@@ -101,6 +105,7 @@ export class Reader {
       while (!signal.aborted) {
         const found = await this.#passes.readAll(signal);
         this.#writeRate.add(found);
+        if (found < PAGE / 2 && (await this.#backfill(signal))) continue;
         if (this.#writeRate.isQuiet && (await this.#sleeping.sleep(signal))) continue;
         if (found >= PAGE / 2) continue;
         pause = found > 0 ? this.#writeRate.pause : Math.min(2 * pause + 2, MAX_PAUSE);
@@ -108,8 +113,19 @@ export class Reader {
       }
     } finally {
       clearTimeout(this.#putOff);
+      await this.#options.backfills?.end();
       await this.#sleeping.wakeUp().catch(() => {});
     }
+  }
+
+  /** A chunk of a backfill, behind a pass that ends at the chunk's snapshot. Returns whether there was one. */
+  async #backfill(signal: AbortSignal): Promise<boolean> {
+    const { backfills } = this.#options;
+    if (!backfills || !this.#passes.hasRoom) return false;
+    const passUpTo = async (snapshot: string) => {
+      this.#writeRate.add(await this.#passes.readAll(signal, snapshot));
+    };
+    return backfills.step(passUpTo, signal);
   }
 
   /** To be called for every notification on the input's channel. */
@@ -132,6 +148,11 @@ export class Reader {
         if (foreignNotifications === 'ignore') notify('ignored');
         else fail(payload.error);
     }
+  }
+
+  /** To be called when there is something to read beside the log. */
+  rouse(): void {
+    this.#sleeping.rouse();
   }
 
   /** To be called when somebody may have redriven parked changes. */

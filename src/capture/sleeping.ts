@@ -80,6 +80,8 @@ const unlock: Statement = {
 export type Announcement = Extract<Payload, { kind: 'changes' | 'look' }>;
 
 export interface SleepingOptions {
+  /** Whether there is something to read beside the log, by a reader that is awake. */
+  readonly mayNotSleep?: () => boolean;
   readonly session: Session;
   readonly names: Names;
   readonly passes: Passes;
@@ -116,7 +118,13 @@ export class Sleeping {
 
   /** Falls asleep, if that is possible, and sleeps. Afterwards the reader is awake. Returns whether it was asleep. */
   async sleep(signal: AbortSignal): Promise<boolean> {
-    if (this.#options.passes.isBehind || this.#queueIsFilling || signal.aborted) return false;
+    if (
+      this.#options.passes.isBehind ||
+      this.#queueIsFilling ||
+      signal.aborted ||
+      this.#options.mayNotSleep?.()
+    )
+      return false;
     if (!(await this.#tryLock())) return false;
     const isAsleep = await this.#fallAsleep(signal);
     while (this.#isAsleep && !signal.aborted) {
@@ -142,6 +150,11 @@ export class Sleeping {
 
   /** To be called when the log has to be read again: it wakes up, or ends a pause between two passes. */
   readAgain(): void {
+    this.#stopTaking();
+  }
+
+  /** To be called when there is something to read beside the log. */
+  rouse(): void {
     this.#stopTaking();
   }
 
@@ -175,7 +188,7 @@ export class Sleeping {
     writeRate.add(count);
     if (!last || writeRate.isBusy) return false;
     await this.#markerArrives(signal);
-    if (signal.aborted || this.#phase !== 'turning') return false;
+    if (signal.aborted || this.#phase !== 'turning' || this.#options.mayNotSleep?.()) return false;
     this.#phase = 'asleep';
     notify('asleep');
     this.#takeHeld();

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { PostgresInputError, redact } from '../api/errors.ts';
 import { parseConnectionString } from '../config/connection-string.ts';
+import { backfill } from './backfill.ts';
 import { type Command, EXIT, type ExitCode } from './command.ts';
 import { discard } from './discard.ts';
 import { doctor } from './doctor.ts';
@@ -34,6 +35,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   parked,
   redrive,
   discard,
+  backfill,
 };
 const ALL = Object.keys(COMMANDS).join(', ');
 

@@ -21,15 +21,23 @@ Nodes then run with the option install: false, as a role with the rights that --
       value: 'ROLE',
       help: 'add the rights that a node needs, and no more, for this role',
     },
+    backfill: { type: 'boolean', help: 'with --grant-to: also the rights for backfills: to read the tables' },
   },
   async run(call) {
     const { values, io } = call;
     return onInput(givenInput(call), async ({ session, settings, names }) => {
-      const { version, steps, barredSteps, watched, remarks } = await planSteps(session, settings, names);
+      const { version, steps, barredSteps, watched, read, remarks } = await planSteps(
+        session,
+        settings,
+        names,
+      );
       const all = [...inOrder(steps, barredSteps)];
       const role = values['grant-to'];
       if (role !== undefined)
-        all.push({ summary: `the rights of role ${role}`, sql: grantTo(role, names, settings) });
+        all.push({
+          summary: `the rights of role ${role}`,
+          sql: grantTo(role, names, settings, values.backfill ? read : null),
+        });
       if (values.json) {
         const told = all.map((step) => ({ summary: summaryOf(step), table: step.table, sql: step.sql }));
         printJson(io, {

@@ -8,6 +8,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import pg from 'pg';
 import { z } from 'zod';
+import type { BackfillOptions } from '../api/backfill.ts';
 import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import type {
@@ -72,6 +73,7 @@ const optionsSchema = strict({
   schemas: z.array(identifier).min(1, 'must name at least one schema').default(['public']),
   tables: strict({ include: z.array(text).default([]), exclude: z.array(text).default([]) }).prefault({}),
   rows: z.enum(['none', 'after', 'both'], "must be 'none', 'after' or 'both'").default('none'),
+  initial: z.enum(['none', 'read'], "must be 'none' or 'read'").default('none'),
   // A string in JavaScript ends at half a gigabyte. Both sides of a row are read as JSON, which writes six characters for some.
   maxRowBytes: wholeNumber(' of bytes', 40_000_000).default(1_000_000),
   types: z
@@ -151,6 +153,12 @@ const parkedSchema = strict({
     .optional(),
 });
 
+const backfillSchema = strict({
+  tables: z.array(text).min(1, 'must name at least one table').optional(),
+  where: text.optional(),
+  chunk: wholeNumber(' of rows', 2000).optional(),
+} satisfies Record<keyof BackfillOptions, z.ZodType>);
+
 const operation = z.string().transform((value, context) => {
   try {
     return parseOperation(value);
@@ -217,6 +225,10 @@ export function parseConfig(config: unknown, options?: unknown): Settings {
   const problems: string[] = [];
   const wanted = check('config', configSchema, withOurSpelling(config, problems), problems);
   const chosen = check('options', optionsSchema, options ?? {}, problems);
+  if (chosen?.initial === 'read' && wanted?.operations?.length && !wanted.operations.includes('read'))
+    problems.push(
+      "options.initial: rows that are read are no event, since config.operations leaves out 'read': add it",
+    );
   if (wanted === undefined || chosen === undefined || problems.length > 0) {
     throw invalid(['Please correct the config:', ...problems]);
   }
@@ -263,6 +275,14 @@ export function parseParkedOptions(options: unknown): z.output<typeof parkedSche
   const settings = check('parked', parkedSchema, options, problems);
   if (settings !== undefined) return settings;
   throw invalid(['Please correct the options of parked():', ...problems]);
+}
+
+/** @throws PostgresInputError `ERR_CONFIG_INVALID`, listing every violation. */
+export function parseBackfillOptions(options: unknown): z.output<typeof backfillSchema> {
+  const problems: string[] = [];
+  const settings = check('backfill', backfillSchema, options, problems);
+  if (settings !== undefined) return settings;
+  throw invalid(['Please correct the options of backfill():', ...problems]);
 }
 
 // The error has no cause: the list says it all, and zod's error could one day hold the connection string.

@@ -22,6 +22,8 @@ export interface ServedTerm {
   readonly isGone: (sequence: string) => Promise<boolean>;
   /** Called when the log has to be read again for changes that were dropped. */
   readonly readAgain: () => void;
+  /** Called for a row that a backfill has read, and that has to be read anew. */
+  readonly dropRead: (sequence: string) => void;
   readonly notify: Notify;
   /** Called when something can't be written although the lease is held. */
   readonly fail: (error: unknown) => void;

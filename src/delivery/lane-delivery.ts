@@ -34,6 +34,8 @@ export interface LaneDeliveryOptions extends DeliveryOptions {
   readonly pending: () => ReadonlySet<string>;
   /** Called when changes were dropped, or are wanted again. */
   readonly readAgain: () => void;
+  /** Called for a row that a backfill has read, and that has to be read anew. */
+  readonly dropRead: (sequence: string) => void;
   readonly notify: Notify;
   /** Called when a failure can't be written although the lease is held. */
   readonly fail: (error: unknown) => void;
@@ -90,6 +92,7 @@ export class LaneDelivery implements Sink {
       exclusive,
       keyOf: key ? (change) => key(eventOf(change, trigger, fencingToken, this.#decoder)) : rowOf,
       capacity: LANES,
+      dropRead: options.dropRead,
       changed: () => {
         this.#tellOfDropped();
         ready();

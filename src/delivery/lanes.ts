@@ -21,6 +21,7 @@
  * comes again.
  */
 import type { Change } from '../capture/change.ts';
+import { isReadSequence } from '../schema/log-layout.ts';
 
 /** A change on its way through the lanes. */
 export class Ticket {
@@ -81,6 +82,8 @@ export interface LanesOptions {
   readonly capacity: number;
   /** Called when something has become ready or hungry by itself. */
   readonly changed: () => void;
+  /** Called for the sequence of a row that a backfill has read, and that has to be read anew. */
+  readonly dropRead?: (sequence: string) => void;
 }
 
 /** By default, a lane has the changes of one row. */
@@ -140,7 +143,7 @@ export class Lanes {
       const ticket = new Ticket(change, null, null, null);
       return lane ? this.#join(lane, ticket) : ticket;
     }
-    const table = isInOrder(change) ? this.#tableOf(change.location) : null;
+    const table = isInOrder(change) || isRead(change) ? this.#tableOf(change.location) : null;
     if (table && this.#isShut(table, change)) return this.#join(table, new Ticket(change, null, table, null));
     return this.#pass(change, table);
   }
@@ -168,7 +171,12 @@ export class Lanes {
   #join(line: Line, ticket: Ticket): null {
     const { change } = ticket;
     const { weight } = change;
-    if (!isInOrder(change) || (line.from === null && this.#weight + weight <= this.#options.capacity)) {
+    if (isRead(change) && line.from !== null) {
+      this.#dropRead(line, ticket);
+    } else if (
+      !isInOrder(change) ||
+      (line.from === null && this.#weight + weight <= this.#options.capacity)
+    ) {
       line.waiting.push(ticket);
       this.#weight += weight;
     } else {
@@ -317,11 +325,24 @@ export class Lanes {
     if ('truncation' in line) (line as Table).isReading = false;
   }
 
+  /** A row that was read can't overtake what the line has dropped: it is read anew. */
+  #dropRead(line: Line, { change, table }: Ticket): void {
+    this.#options.dropRead?.(change.sequence!);
+    // In the table's own line it was not under way yet.
+    if (!table || line === table) return;
+    if (--table.underWay === 0 && table.truncation) this.#makeReady(table.truncation);
+  }
+
   /** Drops what waits in the line, and remembers this sequence, or a lower one that waited. */
   #dropAll(line: Line, sequence: bigint): void {
     let lowest = line.from !== null && line.from < sequence ? line.from : sequence;
     const kept: Ticket[] = [];
     for (const ticket of line.waiting) {
+      if (isRead(ticket.change)) {
+        this.#weight -= ticket.change.weight;
+        this.#dropRead(line, ticket);
+        continue;
+      }
       if (!isInOrder(ticket.change)) {
         kept.push(ticket);
         continue;
@@ -463,8 +484,12 @@ const isIdle = (line: {
   waiting: readonly Ticket[];
 }): boolean => !line.isBusy && !line.truncation && line.waiting.length === 0;
 
-/** Whether a pass of the log brings the change, in the order of its row: not if it was announced by hand, or redriven. */
-const isInOrder = ({ sequence }: Change): boolean => sequence !== null && !sequence.startsWith('-');
+/** Whether a pass of the log brings the change, in the order of its row: not if it was announced by hand, redriven, or read by a backfill. */
+const isInOrder = (change: Change): boolean =>
+  change.sequence !== null && !change.sequence.startsWith('-') && !isRead(change);
+
+/** Whether it is a row that a backfill has read. Its place is behind the changes that came before it. No log has it. */
+const isRead = ({ sequence }: Change): boolean => sequence !== null && isReadSequence(sequence);
 
 const isTruncation = ({ operation, id, key }: Change): boolean =>
   id === '*' && operation === 'delete' && key === null;

@@ -98,6 +98,14 @@ export class Iteration {
     }
   }
 
+  /**
+   * To be called before a caller's transaction acknowledges a row that a backfill has read.
+   * @throws {PostgresInputError} ERR_LEASE_LOST if this term did not hand it out, or if it is acknowledged
+   */
+  noteCaller(event: NamedEvent): Promise<void> {
+    return this.#inTerm(event, async (term) => term.noteCaller(event.seq));
+  }
+
   /** The consumer is done with this event, whether or not it is still in hand. */
   settle({ seq }: NamedEvent): void {
     this.#life?.term?.settle(seq);

@@ -128,6 +128,7 @@ export class Life {
     const message = decodeNodeMessage(payload);
     if (message.kind === 'released') this.#lease.noticeRelease();
     else if (message.kind === 'redriven') this.#term?.onRedriven();
+    else if (message.kind === 'backfill') this.#term?.onBackfill();
     else this.#term?.onMarker(message.marker);
   }
 }

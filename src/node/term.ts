@@ -23,15 +23,17 @@
  */
 import { PostgresInputError } from '../api/errors.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
+import { leaseLost } from '../capture/acknowledgements.ts';
 import { type Capture, beginTerm } from '../capture/capture.ts';
 import { RETRY_DELAYS, type Settings } from '../config/settings.ts';
 import type { Consumer } from '../delivery/consumer.ts';
 import type { Delivery } from '../delivery/delivery.ts';
 import { LaneDelivery } from '../delivery/lane-delivery.ts';
 import { delayAfter } from '../delivery/processor.ts';
-import type { Session } from '../postgres/session.ts';
+import { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 import type { Signature } from '../schema/wire-format.ts';
+import { sessionOptions } from './connect.ts';
 import type { Discovery } from './discovery.ts';
 import type { Lease } from './lease.ts';
 
@@ -89,6 +91,7 @@ export class Term {
       pending: () => capture().acknowledgements.pending,
       isGone: (sequence) => capture().acknowledgements.isGone(sequence),
       readAgain: () => capture().readAgain(),
+      dropRead: (sequence) => capture().backfills.readAgain(sequence),
       failures: () => capture().failures,
       notify,
       fail,
@@ -99,6 +102,9 @@ export class Term {
       signature,
       sink: this.#delivery,
       rows: settings.rows,
+      maxRowBytes: settings.maxRowBytes,
+      openSession: () =>
+        Session.connect({ ...settings.target, candidates: [session.endpoint] }, sessionOptions(settings)),
       hold: lease,
       foreignNotifications: settings.foreignNotifications,
       notifications: settings.notifications,
@@ -184,6 +190,19 @@ export class Term {
   /** To be called for every notification on the input's channel. */
   onNotification(payload: string): void {
     if (!this.#ending) this.#capture.onNotification(payload);
+  }
+
+  /** To be called when somebody may have asked for a backfill, or paused, resumed or cancelled one. */
+  onBackfill(): void {
+    if (!this.#ending) this.#capture.backfills.onChanged();
+  }
+
+  /**
+   * To be called before a caller's transaction acknowledges a row that a backfill has read.
+   * @throws {PostgresInputError} ERR_LEASE_LOST if it is acknowledged
+   */
+  noteCaller(seq: string): void {
+    if (!this.#capture.backfills.noteCaller(seq)) throw leaseLost();
   }
 
   /** To be called when somebody may have redriven parked changes. */

@@ -164,6 +164,7 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
       names.secretTable,
       names.failedTable,
       names.parkedTable,
+      names.backfillTable,
       names.shapeTable,
     ].map(({ name }) => name),
     // The parenthesis belongs to it: the quoted name of log `a"b` begins like that of log `a`.

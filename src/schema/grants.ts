@@ -30,7 +30,23 @@ export const failureGrants = ({ failedTable, parkedTable }: Names): Grant[] =>
     ...table,
   }));
 
-export const grantTo = (role: string, names: Names, settings: Pick<Settings, 'rows'>): string[] =>
-  [...runtimeGrants(names, settings), ...failureGrants(names)].map(
+/** What a role needs beside these to read the rows that tables hold, and to let others read them. */
+export const backfillGrants = ({ backfillTable }: Names, tables: readonly string[]): Grant[] => [
+  { privileges: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'], on: 'TABLE', ...backfillTable },
+  ...tables.map((sql) => ({ privileges: ['SELECT'], on: 'TABLE' as const, name: sql, sql })),
+];
+
+/** `read`: the tables, quoted, whose rows backfills are to read; null for no backfills. */
+export const grantTo = (
+  role: string,
+  names: Names,
+  settings: Pick<Settings, 'rows'>,
+  read: readonly string[] | null = null,
+): string[] =>
+  [
+    ...runtimeGrants(names, settings),
+    ...failureGrants(names),
+    ...(read === null ? [] : backfillGrants(names, read)),
+  ].map(
     ({ privileges, on, sql }) => `GRANT ${privileges.join(', ')} ON ${on} ${sql} TO ${quoteIdentifier(role)}`,
   );

@@ -112,6 +112,30 @@ export const createTables = (names: Names) => ({
 )`,
     forNobodyElse(names.parkedTable),
   ],
+  // A row with an empty sequence is the backfill of one table. Any other row is an event of it that a caller's transaction has acknowledged.
+  backfill: [
+    `CREATE TABLE ${names.backfillTable.sql} (
+  backfill bigint NOT NULL,
+  relation oid NOT NULL,
+  sequence text NOT NULL DEFAULT '',
+  schema text,
+  name text,
+  location text,
+  is_initial boolean NOT NULL DEFAULT false,
+  condition text,
+  chunk integer,
+  key_columns text,
+  after text[],
+  done bigint NOT NULL DEFAULT 0,
+  estimated bigint,
+  state text,
+  error text,
+  requested_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  changed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  PRIMARY KEY (backfill, relation, sequence)
+)`,
+    forNobodyElse(names.backfillTable),
+  ],
   shape: [
     `CREATE TABLE ${names.shapeTable.sql} (name text PRIMARY KEY, columns jsonb NOT NULL)`,
     forNobodyElse(names.shapeTable),

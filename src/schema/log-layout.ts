@@ -129,9 +129,18 @@ export interface NamedChange {
   readonly at: string | null;
 }
 
+/**
+ * The sequence of a row that a backfill reads: the digits of the backfill's number, and those of what tells the row from the backfill's other
+ * rows. It is longer than any sequence of a change. No log has it.
+ */
+export const BACKFILL_DIGITS = 19;
+export const ROW_DIGITS = 29;
+export const isReadSequence = (sequence: string): boolean => sequence.length === BACKFILL_DIGITS + ROW_DIGITS;
+
 /** Null if it is no public sequence. */
 export function parseSequence(sequence: unknown): NamedChange | null {
   if (typeof sequence !== 'string' || !/^[1-9]\d*$/.test(sequence)) return null;
+  if (isReadSequence(sequence)) return { seq: sequence, at: null };
   const stamp = sequence.length > MAX_NUMBER_DIGITS ? sequence.slice(-STAMP_DIGITS) : '';
   const seq = sequence.slice(0, sequence.length - stamp.length);
   if (BigInt(seq) >= 2n ** 63n) return null;

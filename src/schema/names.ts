@@ -36,6 +36,8 @@ export interface Names {
   readonly failedTable: ObjectName;
   /** Changes that were taken out of the log since they failed. */
   readonly parkedTable: ObjectName;
+  /** The backfills that were asked for, how far they are, and which of their events a caller's transaction has acknowledged. */
+  readonly backfillTable: ObjectName;
   /** Signs and sends a notification. */
   readonly notifyFunction: ObjectName;
   /** Returns what identifies a row of a table, as SQL expressions. */
@@ -77,7 +79,7 @@ export const LOCK_TABLE_PREFIX = 'lock_postgres_input_';
 export const RECORD_FUNCTIONS = '^process_record_.*_[0-9a-f]{10}$';
 
 /** Matches the names of the internal tables of all inputs, which are never watched. A PostgreSQL regular expression. */
-export const INTERNAL_TABLES = '^(lock|log|secret|failed|parked|shape)_postgres_input_';
+export const INTERNAL_TABLES = '^(lock|log|secret|failed|parked|shape|backfill)_postgres_input_';
 
 /** The column `resource` of the lock table's only row, the lease. */
 export const LEASE_RESOURCE = 1;
@@ -98,6 +100,7 @@ export function namesOf(id: string, schema: string): Names {
     shapeTable: object(shorten(`shape_postgres_input_${id}`)),
     failedTable: object(shorten(`failed_postgres_input_${id}`)),
     parkedTable: object(shorten(`parked_postgres_input_${id}`)),
+    backfillTable: object(shorten(`backfill_postgres_input_${id}`)),
     notifyFunction: object(shorten(`notify_postgres_input_${id}`)),
     identityFunction: object(shorten(`identity_postgres_input_${id}`)),
     guardFunction: object(shorten(`guard_postgres_input_${id}`)),

@@ -9,6 +9,8 @@ export type NodeMessage =
   | { readonly kind: 'released' }
   /** Changes were put back that had been parked: the active node reads them. */
   | { readonly kind: 'redriven' }
+  /** A backfill was asked for, paused, resumed or cancelled: the active node looks. */
+  | { readonly kind: 'backfill' }
   /** A node sends itself a marker, to learn whether notifications arrive and how far they have come. */
   | { readonly kind: 'marker'; readonly marker: string };
 
@@ -16,4 +18,6 @@ export const encodeNodeMessage = (message: NodeMessage): string =>
   message.kind === 'marker' ? message.marker : message.kind;
 
 export const decodeNodeMessage = (payload: string): NodeMessage =>
-  payload === 'released' || payload === 'redriven' ? { kind: payload } : { kind: 'marker', marker: payload };
+  payload === 'released' || payload === 'redriven' || payload === 'backfill'
+    ? { kind: payload }
+    : { kind: 'marker', marker: payload };

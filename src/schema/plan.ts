@@ -68,6 +68,8 @@ export interface Plan {
   readonly barredSteps: readonly Step[];
   /** Locations of the tables that are to be watched. */
   readonly watched: readonly string[];
+  /** The tables, quoted, from which a backfill of them reads. */
+  readonly read: readonly string[];
   readonly unwatchable: readonly UnwatchableTable[];
   readonly remarks: Remarks;
 }
@@ -159,6 +161,9 @@ export async function plan(
           .map(({ location }) => location),
       ),
     ],
+    read: tables
+      .filter(({ isPartition, schema, name }) => !isPartition && !unwatched.has(locationOf(schema, name)))
+      .map(({ schema, name }) => qualify(schema, name)),
     unwatchable: [
       ...unwatchable,
       ...[...clashes].map(([table, reason]) => ({ table, reason })),
@@ -205,6 +210,7 @@ function internalStep(
     ...(missing(names.secretTable) ? tables.secret : []),
     ...(missing(names.failedTable) ? tables.failed : []),
     ...(missing(names.parkedTable) ? tables.parked : []),
+    ...(missing(names.backfillTable) ? tables.backfill : []),
     ...(rows !== 'none' && missing(names.shapeTable) ? tables.shape : []),
     ...repairs(existing, names).flatMap((repair) => repair.sql),
     ...migrate(names, migrations),

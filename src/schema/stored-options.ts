@@ -18,6 +18,7 @@ export interface StoredOptions {
   readonly notifications: Settings['notifications'];
   readonly rows: Settings['rows'];
   readonly maxRowBytes: number;
+  readonly initial: Settings['initial'];
 }
 
 /** The values that are not kept. They are the defaults of options that earlier versions do not know. */
@@ -25,6 +26,7 @@ const NOT_KEPT: Partial<StoredOptions> = {
   notifications: 'changes',
   rows: 'none',
   maxRowBytes: 1_000_000,
+  initial: 'none',
 };
 
 /** Options as they come out of the database. */
@@ -40,6 +42,7 @@ export const optionsOf = ({
   notifications,
   rows,
   maxRowBytes,
+  initial,
 }: Settings): StoredOptions => ({
   name,
   schemas: schemas.toSorted(),
@@ -49,12 +52,13 @@ export const optionsOf = ({
   notifications,
   rows,
   maxRowBytes,
+  initial,
 });
 
 /** The settings with the options that the database keeps, except those that are `given`. The name is always the kept one. */
 export const withStoredOptions = (
   settings: Settings,
-  { name, schemas, include, exclude, operations, notifications, rows, maxRowBytes }: StoredOptions,
+  { name, schemas, include, exclude, operations, notifications, rows, maxRowBytes, initial }: StoredOptions,
   given: ReadonlySet<keyof StoredOptions>,
 ): Settings => ({
   ...settings,
@@ -68,6 +72,7 @@ export const withStoredOptions = (
   notifications: given.has('notifications') ? settings.notifications : notifications,
   rows: given.has('rows') ? settings.rows : rows,
   maxRowBytes: given.has('maxRowBytes') ? settings.maxRowBytes : maxRowBytes,
+  initial: given.has('initial') ? settings.initial : initial,
 });
 
 /** Options as they are kept in the database. */

@@ -5,6 +5,7 @@ import { qualify } from '../postgres/quoting.ts';
 import type { Catalog, ExistingTrigger } from './catalog.ts';
 import { type FunctionText, createFunction, replaceFunction, sourceOf } from './create-function.ts';
 import type { Existing } from './existing.ts';
+import { requestInitial } from './initial-backfill.ts';
 import { VERSION } from './migrations.ts';
 import { type Names, type TriggerEvent, locationOf } from './names.ts';
 import { insertShape } from './row-data.ts';
@@ -36,12 +37,18 @@ const TRIGGERS_FOR: Readonly<Record<string, readonly TriggerEvent[]>> = {
   delete: ['delete', 'truncate'],
 };
 
+/** What an input wants of a table: its changes, and perhaps the rows that it holds already. */
+export interface WantedOfTable extends Wanted {
+  readonly isReadFirst?: boolean;
+}
+
 /** What an input wants to know of a table's changes. */
-export const wantedOf = ({ operations, rows, maxRowBytes }: Settings): Wanted => ({
+export const wantedOf = ({ operations, rows, maxRowBytes, initial }: Settings): WantedOfTable => ({
   events: new Set([...operations].flatMap((operation) => TRIGGERS_FOR[operation] ?? [])),
   rows,
   columns: null,
   maxRowBytes,
+  isReadFirst: initial === 'read',
 });
 
 /** `scope` says what may become of what is there already. */
@@ -49,7 +56,7 @@ export function tableStep(
   existing: Existing,
   names: Names,
   table: Table,
-  wanted: Wanted,
+  wanted: WantedOfTable,
   scope: Scope,
 ): TableStep {
   const here = existing.triggersOf.get(qualify(table.schema, table.name)) ?? [];
@@ -77,6 +84,7 @@ export function tableStep(
       !events.some(({ isServedBy }) => isServedBy(trigger)) &&
       (scope === 'everything' || isOriginal(trigger, names)),
   );
+  const isNew = absent.length > 0 && !here.some((t) => t.functionSchema === names.schema);
   const changesFunctions = outdated.some(({ sql }) => sql.length > 0);
   return {
     table: locationOf(table.schema, table.name),
@@ -90,6 +98,7 @@ export function tableStep(
       // Dropping takes the strongest lock, so it comes first: to hold a lock and wait for a stronger one invites deadlocks.
       ...dropped.map(dropTrigger),
       ...absent.map(({ event }) => createTrigger(names, table, event)),
+      ...(isNew && wanted.isReadFirst && !table.isPartition ? requestInitial(names, table) : []),
     ],
     ...(changesFunctions && strangersLog(existing)),
     ...barrier(table, dropped.length > 0),

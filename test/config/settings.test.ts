@@ -52,6 +52,7 @@ describe('the config', () => {
       schemas: ['public'],
       tables: { include: [], exclude: [] },
       rows: 'none',
+      initial: 'none',
       maxRowBytes: 1_000_000,
       types: pg.types,
       internalSchema: 'postgres_input',

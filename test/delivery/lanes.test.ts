@@ -174,3 +174,56 @@ test('hands out every change once, after all that it has to wait for, and never 
   expect(counts.deferred).toBeGreaterThan(100);
   vi.useRealTimers();
 });
+
+/** A row that a backfill has read. */
+const readOf = (id: string, location = 'a'): Change =>
+  new Change('1'.padEnd(48, id), location, 'read', id, 'id', 'at 9', null, '', null);
+
+function smallLanes() {
+  const dropped: string[] = [];
+  const lanes = new Lanes({
+    exclusive: true,
+    keyOf: rowOf,
+    capacity: 2,
+    changed: () => {},
+    dropRead: (sequence) => dropped.push(sequence),
+  });
+  const update = (n: number, id: string) => changeOf({ op: 'update', id, location: 'a', statement: n }, n);
+  return { lanes, dropped, update };
+}
+
+test('a row that was read waits for a truncation of its table, and a truncation for the row', () => {
+  const { lanes, update } = smallLanes();
+  const first = lanes.admit(update(1, '1'))!;
+  const cut = (n: number) => changeOf({ op: 'delete', id: '*', location: 'a', statement: n }, n);
+  expect(lanes.admit(cut(2))).toBeNull();
+  const read = readOf('5');
+  expect(lanes.admit(read)).toBeNull();
+  lanes.finish(first);
+  const truncation = lanes.takeReady()!;
+  expect(truncation.change.id).toBe('*');
+  expect(lanes.takeReady()).toBeNull();
+  lanes.finish(truncation);
+  const ticket = lanes.takeReady()!;
+  expect(ticket.change).toBe(read);
+  expect(lanes.admit(cut(3))).toBeNull();
+  lanes.finish(ticket);
+  expect(lanes.takeReady()!.change.id).toBe('*');
+});
+
+test('a row that was read never overtakes what its lane has dropped: it is read anew', () => {
+  const { lanes, dropped, update } = smallLanes();
+  const first = lanes.admit(update(1, '1'))!;
+  const early = readOf('1');
+  expect(lanes.admit(early)).toBeNull();
+  for (let n = 2; n < 6; n++) expect(lanes.admit(update(n, '1'))).toBeNull();
+  expect(lanes.hasDropped).toBe(true);
+  const late = new Change('2'.padEnd(48, '1'), 'a', 'read', '1', 'id', 'at 9', null, '', null);
+  expect(lanes.admit(late)).toBeNull();
+  expect(dropped).toEqual([late.sequence]);
+  expect(lanes.admit(readOf('2'))).not.toBeNull();
+  // The first one fails and finds no room: all that waits behind it is dropped.
+  lanes.defer(first, 60_000);
+  expect(dropped).toEqual([late.sequence, early.sequence]);
+  lanes.stop();
+});

@@ -552,3 +552,20 @@ test('a payload that an eavesdropper sends, or repeats, is never an event', asyn
   expect(await next()).toBe('create t 3');
   expect((await watcher.status()).forgedNotifications).toBeGreaterThan(0);
 });
+
+test('backfills run as a role that a DBA has given the rights for them, and the error says which are missing', async () => {
+  const { database, names, settings } = await setupInstallation(
+    'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 3)',
+  );
+  const { role, url } = await createRole(database);
+  await database.query(grantTo(role, names, settings).join(';'));
+  const { watcher, asleep, next } = await run(url, { install: false });
+  await asleep;
+  await expect(watcher.backfill()).rejects.toMatchObject({
+    code: 'ERR_INSTALL',
+    message: expect.stringContaining('may not read "public"."t"'),
+  });
+  await database.query(grantTo(role, names, settings, ['public.t']).join(';'));
+  await watcher.backfill();
+  expect([await next(), await next(), await next()]).toEqual(['read t 1', 'read t 2', 'read t 3']);
+});

@@ -23,6 +23,7 @@ export const servedTerm = (parts: Partial<ServedTerm> = {}): ServedTerm => ({
   pending: () => new Set(),
   isGone: async () => true,
   readAgain: () => {},
+  dropRead: () => {},
   notify: () => {},
   fail: (error) => {
     throw error;

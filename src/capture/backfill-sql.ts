@@ -1,0 +1,160 @@
+/** The statements that keep backfills: what was asked for, how far it is, and what callers' transactions have acknowledged. */
+import { quoteLiteral } from '../postgres/quoting.ts';
+import type { Statement } from '../postgres/session.ts';
+import { NEW_BACKFILL, estimateOf, tellOfBackfill } from '../schema/initial-backfill.ts';
+import { END_OF_NUMBERS, SINGLE_COLUMNS, publicSequenceSql } from '../schema/log-layout.ts';
+import { LEASE_RESOURCE, type Names } from '../schema/names.ts';
+import { held } from './acknowledgements-sql.ts';
+
+export interface BackfillSql {
+  readonly mayTakePart: Statement;
+  readonly load: Statement;
+  readonly acknowledged: Statement;
+  readonly begin: Statement;
+  readonly finish: Statement;
+  readonly fail: Statement;
+  readonly keep: Statement;
+  readonly acknowledgeInTransaction: string;
+  readonly park: Statement;
+  readonly request: Statement;
+  readonly progress: Statement;
+  readonly turn: Statement;
+  readonly latest: Statement;
+}
+
+export const backfillSql = (names: Names): BackfillSql => {
+  const { backfillTable: table, lockTable, parkedTable } = names;
+  const told = tellOfBackfill(names);
+  const one = `backfill = $1::bigint AND relation = $4::oid AND sequence = ''`;
+  return {
+    mayTakePart: {
+      name: 'backfill_may_take_part',
+      text: `
+SELECT bool_and(has_table_privilege(to_regclass(${quoteLiteral(table.sql)}), privilege)) AS take
+FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) privilege`,
+    },
+    /** What is to be done. Forgets the events of backfills that are over. */
+    load: {
+      name: 'backfill_load',
+      text: `
+WITH swept AS (
+  DELETE FROM ${table.sql} e WHERE relation = 0 AND NOT EXISTS (
+    SELECT FROM ${table.sql} b WHERE b.backfill = e.backfill AND b.sequence = '' AND b.state IN ('waiting', 'running', 'paused')
+  )
+)
+SELECT backfill::text, relation::text, location, condition, chunk, key_columns AS "keyColumns", after, state
+FROM ${table.sql} WHERE sequence = '' AND state IN ('waiting', 'running', 'paused') ORDER BY backfill, location`,
+    },
+    /** The events of a backfill, $1, that were acknowledged one by one. */
+    acknowledged: {
+      name: 'backfill_acknowledged',
+      text: `SELECT sequence FROM ${table.sql} WHERE backfill = $1::bigint AND relation = 0`,
+    },
+    // In the next three: $1: the backfill. $2: holder. $3: token. $4: the table. They return a row if the lease is held.
+    begin: {
+      name: 'backfill_begin',
+      text: `
+WITH ${held(lockTable)}, begun AS (
+  UPDATE ${table.sql} SET state = 'running', key_columns = $5, after = $6::text[], changed_at = clock_timestamp()
+  WHERE ${one} AND state IN ('waiting', 'running') AND EXISTS (SELECT FROM held)
+)
+SELECT FROM held`,
+    },
+    /** $5: the last key of the chunk; null for none. $6: how many rows were handed out. $7: whether the table is done. $8: the chunk's sequences that callers have acknowledged. */
+    finish: {
+      name: 'backfill_finish',
+      text: `
+WITH ${held(lockTable)}, moved AS (
+  UPDATE ${table.sql} SET after = coalesce($5::text[], after), done = done + $6::bigint, changed_at = clock_timestamp(),
+    state = CASE WHEN $7::boolean AND state <> 'cancelled' THEN 'done' ELSE state END
+  WHERE ${one} AND EXISTS (SELECT FROM held)
+), cleared AS (
+  DELETE FROM ${table.sql} WHERE backfill = $1::bigint AND relation = 0 AND sequence = ANY ($8::text[]) AND EXISTS (SELECT FROM held)
+)
+SELECT FROM held`,
+    },
+    /** $5: why the table can't be read. */
+    fail: {
+      name: 'backfill_fail',
+      text: `
+WITH ${held(lockTable)}, failed AS (
+  UPDATE ${table.sql} SET state = 'cancelled', error = $5, changed_at = clock_timestamp()
+  WHERE ${one} AND state <> 'done' AND EXISTS (SELECT FROM held)
+)
+SELECT FROM held`,
+    },
+    /** $1: backfills. $2: holder. $3: token. $4: for each an event that was acknowledged, although its chunk was not. */
+    keep: {
+      name: 'backfill_keep',
+      text: `
+WITH ${held(lockTable)}, kept AS (
+  INSERT INTO ${table.sql} (backfill, relation, sequence)
+  SELECT backfill, 0, sequence FROM unnest($1::bigint[], $4::text[]) e (backfill, sequence) WHERE EXISTS (SELECT FROM held)
+  ON CONFLICT DO NOTHING
+)
+SELECT FROM held`,
+    },
+    /**
+     * Runs in the caller's transaction, under the caller's search_path. $1: the backfill. $2: the event. $3: the token under which it was handed
+     * out. A transaction that acknowledges the same event waits for the first one to end.
+     */
+    acknowledgeInTransaction: `
+INSERT INTO ${table.sql} (backfill, relation, sequence)
+SELECT $1::pg_catalog.int8, 0, $2::pg_catalog.text WHERE EXISTS (
+  SELECT FROM ${lockTable.sql} WHERE resource OPERATOR(pg_catalog.=) ${LEASE_RESOURCE} AND token OPERATOR(pg_catalog.=) $3::pg_catalog.int8
+)
+ON CONFLICT DO NOTHING`,
+    /**
+     * Parks the event of a row that was read, under the sequence of a change: its number is one of those that no change has. $1: what makes the
+     * number. $2: holder. $3: token. $4 to $8: time, location, id, key, row. $9: shape. $10: attempts. $11: error.
+     */
+    park: {
+      name: 'backfill_park',
+      text: `
+WITH ${held(lockTable)}, parked AS (
+  INSERT INTO ${parkedTable.sql} (sequence, ${SINGLE_COLUMNS}, attempts, error)
+  SELECT ${publicSequenceSql('seq', 'at', 'key')}, seq, pg_current_xact_id(), at, $5, $6, 'READ', key, NULL, $8, $9, NULL, NULL, $10::integer, $11
+  FROM (SELECT ${END_OF_NUMBERS} + $1::bigint AS seq, $4::timestamptz AS at, coalesce($7, 'null') || ' ' AS key) number
+  WHERE EXISTS (SELECT FROM held)
+  ON CONFLICT (sequence) DO NOTHING
+)
+SELECT FROM held`,
+    },
+    /** $1: oids of tables. $2: their locations. $3: condition. $4: rows at once. Returns the backfill's id. */
+    request: {
+      name: 'backfill_request',
+      text: `
+WITH asked AS (
+  INSERT INTO ${table.sql} (backfill, relation, location, condition, chunk, state, estimated)
+  SELECT id, asked.relation, asked.location, $3, $4::integer, 'waiting', ${estimateOf('asked.relation')}
+  FROM (SELECT ${NEW_BACKFILL} AS id OFFSET 0) new, unnest($1::oid[], $2::text[]) asked (relation, location)
+  RETURNING backfill
+)
+SELECT id, ${told} FROM (SELECT DISTINCT backfill::text AS id FROM asked) asked`,
+    },
+    /** $1: the backfill. */
+    progress: {
+      name: 'backfill_progress',
+      text: `
+SELECT location AS table, done::float8 AS done, greatest(estimated, done, 0)::float8 AS estimated, state, error
+FROM ${table.sql} WHERE backfill = $1::bigint AND sequence = '' ORDER BY location`,
+    },
+    /** $1: the backfill. $2: the new state. $3: the states in which it can be turned. Returns how many tables have turned. */
+    turn: {
+      name: 'backfill_turn',
+      text: `
+WITH turned AS (
+  UPDATE ${table.sql} SET state = CASE WHEN $2 = 'waiting' AND key_columns IS NOT NULL THEN 'running' ELSE $2 END, changed_at = clock_timestamp()
+  WHERE backfill = $1::bigint AND sequence = '' AND state = ANY ($3::text[]) RETURNING 1
+)
+SELECT (SELECT count(*)::int FROM turned) AS count, ${told}`,
+    },
+    /** The backfills that are not over, the newest first. */
+    latest: {
+      name: 'backfill_latest',
+      text: `
+SELECT DISTINCT backfill::text AS id FROM ${table.sql}
+WHERE sequence = '' AND state IN ('waiting', 'running', 'paused') ORDER BY 1 DESC`,
+    },
+  };
+};

@@ -1,0 +1,259 @@
+/**
+ * One table as a backfill reads it: in the order of its primary key, by the operators of the key's own index. A table without a key is read
+ * in the order of its blocks.
+ *
+ * The rows of a partitioned table are read by their root. The rows of tables that inherit from a table are not that table's: each is
+ * watched, and read, under its own name.
+ *
+ * A chunk is the next so many rows. The condition is tested afterwards, so that a condition that holds for few rows makes no statement
+ * long. A chunk ends earlier with the row that brings it to CHUNK_BYTES, as the rows are stored.
+ */
+import { PostgresInputError } from '../api/errors.ts';
+import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
+import type { Session, Statement } from '../postgres/session.ts';
+import { PRINTING } from '../schema/create-function.ts';
+import { type Column, columnsOf } from '../schema/row-data.ts';
+import { type RowIdentity, identityQuery } from '../schema/row-identity.ts';
+import type { RowShape } from './row-shapes.ts';
+
+/** A column of the key: its SQL over a row `r`, its type, and the operators of the index. */
+interface KeyColumn {
+  readonly column: string;
+  readonly type: string;
+  readonly greater: string;
+  readonly equal: string;
+}
+
+interface Description {
+  readonly schema: string;
+  readonly name: string;
+  readonly isPartitioned: boolean;
+  readonly mayRead: boolean;
+  readonly isFiltered: boolean;
+  readonly columns: readonly Column[];
+  readonly identity: RowIdentity;
+  readonly key: readonly (Omit<KeyColumn, 'column'> & { readonly name: string })[] | null;
+}
+
+/** SQL: the operator of a key column's operator class that has this strategy, qualified. */
+const operator = (strategy: number): string => `(
+    SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+    FROM pg_opclass c
+    JOIN pg_amop m ON m.amopfamily = c.opcfamily AND m.amopstrategy = ${strategy}
+      AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype
+    JOIN pg_operator o ON o.oid = m.amopopr
+    JOIN pg_namespace n ON n.oid = o.oprnamespace
+    WHERE c.oid = k.opclass
+  )`;
+
+// $1: the table's oid. $2: whether columns are told.
+const description: Statement = {
+  name: 'backfill_table',
+  text: `
+SELECT n.nspname AS schema, candidate.relname AS name, candidate.relkind = 'p' AS "isPartitioned",
+  has_table_privilege(candidate.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AS "mayRead", row_security_active(candidate.oid) AS "isFiltered",
+  CASE WHEN $2 THEN ${columnsOf('candidate.oid')} ELSE '[]' END AS columns, row_to_json(identity) AS identity,
+  (
+    SELECT json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
+      'greater', ${operator(5)}, 'equal', ${operator(3)}) ORDER BY k.position)
+    FROM pg_index x
+    CROSS JOIN LATERAL unnest(x.indkey::int2[], x.indclass::oid[]) WITH ORDINALITY k (attnum, opclass, position)
+    JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
+    WHERE x.indrelid = candidate.oid AND x.indisprimary AND k.position <= x.indnkeyatts
+  ) AS key
+FROM pg_class candidate
+JOIN pg_namespace n ON n.oid = candidate.relnamespace
+CROSS JOIN LATERAL (${identityQuery('candidate.oid', 'pg_attribute')}) identity
+WHERE candidate.oid = $1::oid AND candidate.relkind IN ('r', 'p')`,
+};
+
+/** By these, the rows of a table without a key are told from each other until they change. */
+const PLACE: readonly KeyColumn[] = [
+  { column: 'r.ctid', type: 'tid', greater: 'OPERATOR(pg_catalog.>)', equal: 'OPERATOR(pg_catalog.=)' },
+  { column: 'r.tableoid', type: 'oid', greater: 'OPERATOR(pg_catalog.>)', equal: 'OPERATOR(pg_catalog.=)' },
+];
+
+/** About so many bytes are in a chunk, as they are stored. */
+const CHUNK_BYTES = 500_000;
+/** What takes more bytes as it is stored than so many times what it may print is not printed. */
+const STORED = 8;
+/** Blocks at once of a table without a key, for each hundred rows of a chunk. */
+const BLOCKS = 4;
+
+/** A row that was read: its place in the order, and null for the rest where the condition does not hold. */
+export type ChunkRow = [cursor: string[], id: string | null, key: string | null, after: string | null];
+
+export interface ChunkStatement {
+  readonly text: string;
+  readonly values: unknown[];
+}
+
+export class BackfillTable {
+  readonly schema: string;
+  readonly name: string;
+  /** Changes whenever cursors of before mean nothing any more. */
+  readonly keyColumns: string;
+  /** The columns of `after`; null where the input asks for no rows. */
+  readonly shape: RowShape | null;
+  readonly #description: Description;
+  readonly #key: readonly KeyColumn[];
+  readonly #maxRowBytes: number | null;
+
+  private constructor(found: Description, maxRowBytes: number | null) {
+    this.#description = found;
+    this.#maxRowBytes = maxRowBytes;
+    this.schema = found.schema;
+    this.name = found.name;
+    this.#key =
+      found.key?.map(({ name, ...rest }) => ({ ...rest, column: `r.${quoteIdentifier(name)}` })) ?? PLACE;
+    this.keyColumns = JSON.stringify(this.#key);
+    this.shape = maxRowBytes === null ? null : found.columns.map(({ name, type }) => [name, type]);
+  }
+
+  /**
+   * The table as it is now; null if it is gone. `maxRowBytes`: null where the input asks for no rows.
+   * @throws {PostgresInputError} ERR_INSTALL if the role in use may not read all rows
+   */
+  static async find(
+    session: Session,
+    relation: string,
+    maxRowBytes: number | null,
+  ): Promise<BackfillTable | null> {
+    const [found] = await session.query<Description>(description, [relation, maxRowBytes !== null]);
+    if (!found) return null;
+    const { schema, name, mayRead, isFiltered } = found;
+    if (!mayRead)
+      throw new PostgresInputError(
+        'ERR_INSTALL',
+        `the role of the nodes may not read ${qualify(schema, name)}: grant it USAGE on the schema and SELECT on the table, as ` +
+          '`plan --grant-to ROLE --backfill` prints',
+      );
+    if (isFiltered)
+      throw new PostgresInputError(
+        'ERR_INSTALL',
+        `row security hides rows of ${qualify(schema, name)} from the role of the nodes: give the role BYPASSRLS`,
+      );
+    return new BackfillTable(found, maxRowBytes);
+  }
+
+  /** Whether the rows have no key, so that a chunk is a range of blocks. */
+  get isByPlace(): boolean {
+    return this.#description.key === null;
+  }
+
+  /** SQL: how many blocks the table has. */
+  get blocks(): { text: string; values: string[] } {
+    const whole = qualify(this.schema, this.name);
+    const relations = this.#description.isPartitioned
+      ? '(SELECT relid FROM pg_partition_tree($1::regclass) WHERE isleaf)'
+      : '(SELECT $1::regclass AS relid)';
+    return {
+      text: `SELECT coalesce(max(pg_relation_size(relid)), 0) / current_setting('block_size')::bigint AS blocks FROM ${relations} part`,
+      values: [whole],
+    };
+  }
+
+  /** The block at which a chunk of so many rows ends at the latest, which begins after `after`. */
+  endOf(after: readonly string[] | null, limit: number): number {
+    return blockOf(after) + Math.ceil(limit / 100) * BLOCKS;
+  }
+
+  /**
+   * A query of the rows after `after`, at most `limit`. A row for which `condition` does not hold is brought as its place alone. `withData`:
+   * false where the rows can't be printed.
+   */
+  chunk(
+    after: readonly string[] | null,
+    limit: number,
+    condition: string | null,
+    withData = true,
+  ): ChunkStatement {
+    const { identity, isPartitioned, columns, schema, name } = this.#description;
+    const values: unknown[] = [limit, ...(after ?? [])];
+    const order = this.#key.map(({ column }) => column).join(', ');
+    const conditions = after ? [this.#isAfter()] : [];
+    if (this.isByPlace) {
+      values.push(`(${blockOf(after)},0)`, `(${this.endOf(after, limit)},0)`);
+      conditions.push(
+        `r.ctid OPERATOR(pg_catalog.>=) $${values.length - 1}::tid AND r.ctid OPERATOR(pg_catalog.<) $${values.length}::tid`,
+      );
+    }
+    const wide = columns.filter(({ isShort }) => !isShort);
+    const size =
+      wide.length === 0
+        ? '0'
+        : `(${wide.map((column) => `coalesce(pg_column_size(r.${quoteIdentifier(column.name)})::bigint, 0)`).join(' + ')})`;
+    const max = this.#maxRowBytes;
+    const row = `concat(ROW(${columns.map((column) => `r.${quoteIdentifier(column.name)}`).join(', ')}))`;
+    const printed =
+      max === null
+        ? 'NULL'
+        : withData
+          ? `CASE WHEN ${size} <= ${STORED * max + 8192} THEN ${row} END`
+          : `'unreadable'`;
+    const place = this.isByPlace
+      ? `, r.ctid AS "postgres_input ctid", r.tableoid AS "postgres_input table"`
+      : '';
+    const cursor = this.isByPlace
+      ? 'ARRAY[concat(r."postgres_input ctid"), concat(r."postgres_input table")]'
+      : `ARRAY[${this.#key.map(({ column }) => `concat(${column})`).join(', ')}]`;
+    const test =
+      condition === null
+        ? '(SELECT true AS wanted) w'
+        : `LATERAL (SELECT coalesce((\n${condition}\n), false) AS wanted FROM (SELECT r.*) ${quoteIdentifier(name)}) w`;
+    const text = `
+SELECT cursor, id, key, CASE WHEN NOT wanted OR ${max === null} THEN NULL WHEN octet_length(after) <= ${max ?? 0} THEN after ELSE 'too-large' END
+FROM (
+  SELECT ${cursor} AS cursor, w.wanted, CASE WHEN w.wanted THEN ${identity.id} END AS id, CASE WHEN w.wanted THEN ${identity.key} END AS key,
+    CASE WHEN w.wanted THEN ${printed} END AS after
+  FROM (
+    SELECT r.*, sum(${size}) OVER (ROWS UNBOUNDED PRECEDING) - ${size} AS "postgres_input before"
+    FROM (
+      SELECT r.*${place} FROM ${isPartitioned ? '' : 'ONLY '}${qualify(schema, name)} r
+      ${conditions.length > 0 ? `WHERE ${conditions.join(' AND ')}` : ''}
+      ORDER BY ${order} LIMIT $1
+    ) r
+    OFFSET 0
+  ) r, ${test}
+  WHERE r."postgres_input before" < ${CHUNK_BYTES}
+  OFFSET 0
+) read`;
+    return { text, values };
+  }
+
+  /** A comparison of whole keys walks the index. It needs one operator for all columns. */
+  #isAfter(): string {
+    const value = (i: number) => `$${i + 2}::${this.#key[i]!.type}`;
+    const [{ greater }] = this.#key as [KeyColumn];
+    if (this.#key.every((column) => column.greater === greater)) {
+      if (this.#key.length === 1) return `${this.#key[0]!.column} ${greater} ${value(0)}`;
+      return `ROW(${this.#key.map(({ column }) => column).join(', ')}) ${greater} ROW(${this.#key.map((_, i) => value(i)).join(', ')})`;
+    }
+    const from = (i: number): string => {
+      const { column, greater: above, equal } = this.#key[i]!;
+      const isAbove = `${column} ${above} ${value(i)}`;
+      return i + 1 === this.#key.length
+        ? isAbove
+        : `(${isAbove} OR (${column} ${equal} ${value(i)} AND ${from(i + 1)}))`;
+    };
+    return from(0);
+  }
+}
+
+const blockOf = (after: readonly string[] | null): number =>
+  after ? Number(/^\((\d+),/.exec(after[0]!)![1]) : 0;
+
+/** The place before the first row of a block. */
+export const beginningOf = (block: number): string[] => [`(${block},0)`, '0'];
+
+/**
+ * The statements that begin a chunk's transaction. `schema`: that of the table, where there is a condition: it may name functions and operators
+ * that lie beside the table.
+ */
+export const beginChunk = (schema: string | null): string =>
+  [
+    'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
+    'SET LOCAL lock_timeout = 100',
+    ...PRINTING.map((setting) => `SET LOCAL ${setting.replace('=', " = '")}'`),
+    ...(schema === null ? [] : [`SET LOCAL search_path = pg_catalog, ${quoteIdentifier(schema)}`]),
+  ].join(';\n');

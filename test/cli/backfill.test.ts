@@ -1,0 +1,64 @@
+import { describe, expect, it } from 'vitest';
+import { exitCode, setupCommands } from './commands.ts';
+
+async function setup() {
+  const commands = await setupCommands();
+  await commands.run(['install', '--name', 'x']);
+  await commands.database.query(
+    'INSERT INTO orders SELECT generate_series(1, 500); DELETE FROM postgres_input.log_postgres_input_x',
+  );
+  return commands;
+}
+
+describe('backfill', () => {
+  it('asks, without any node; a node that comes later reads, and --wait tells how far it is', async () => {
+    const { run, runJson, startTail } = await setup();
+    const asked = await runJson('backfill', '--name', 'x', '--table', 'orders', '--where', 'id % 2 = 0');
+    expect(asked).toEqual({
+      id: expect.stringMatching(/^\d{19}$/),
+      tables: [{ table: 'orders', done: 0, estimated: expect.any(Number), state: 'waiting', error: null }],
+    });
+    expect((await run(['backfill', '--name', 'x', '--pause'])).out).toMatch(/\norders +paused +0 /);
+    expect((await run(['backfill', '--name', 'x', '--resume'])).out).toMatch(/\norders +waiting +0 /);
+    const { child, next } = await startTail('--name', 'x', '--join');
+    expect(await next()).toMatchObject({ operation: 'read', location: 'orders', id: '2' });
+    const waited = await run(['backfill', '--name', 'x', '--id', asked.id, '--wait']);
+    expect(waited).toMatchObject({ code: 0, out: expect.stringMatching(/\norders +done +250 /) });
+    expect(waited.err).toMatch(/done +\[#+\.*\] 250 rows of about [\d,]+, [\d,]+ rows\/s/);
+    child.kill('SIGINT');
+    await exitCode(child);
+  });
+
+  it('cancels', async () => {
+    const { run, runJson } = await setup();
+    await runJson('backfill', '--name', 'x');
+    expect((await run(['backfill', '--name', 'x', '--cancel'])).out).toMatch(/\norders +cancelled +0 /);
+    expect(await run(['backfill', '--name', 'x', '--cancel'])).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('no backfill of input x is under way'),
+    });
+  });
+
+  it.each([
+    [['--table', 'nope'], 'nope is not watched'],
+    [['--table', 'orders', '--where', 'nope = 1'], 'column "nope" does not exist'],
+    [['--table', 'orders', '--where', 'id'], 'orders: '],
+    [['--table', 'orders', '--where', 'true); DROP TABLE orders; --'], 'orders: '],
+    [['--chunk', '0'], '--chunk must be a whole number'],
+    [['--pause', '--cancel'], 'give one of'],
+    [['--pause', '--where', 'true'], 'are for a new backfill'],
+  ])('refuses %j', async (args, message) => {
+    const { run } = await setup();
+    expect(await run(['backfill', '--name', 'x', ...args])).toMatchObject({
+      code: 2,
+      err: expect.stringContaining(message),
+    });
+  });
+
+  it('has its rights printed by plan --grant-to, when asked for', async () => {
+    const { run } = await setup();
+    const grant = 'GRANT SELECT ON TABLE "public"."orders" TO "node"';
+    expect((await run(['plan', '--name', 'x', '--grant-to', 'node', '--backfill'])).out).toContain(grant);
+    expect((await run(['plan', '--name', 'x', '--grant-to', 'node'])).out).not.toContain(grant);
+  });
+});

@@ -1,0 +1,430 @@
+/** Rows that tables hold already, as `read` events: exact among the changes, complete, and each once. */
+import { expect, test } from 'vitest';
+import type { ChangeEvent } from '../../src/index.ts';
+import { Consumer, once, reaches } from '../support/consumer.ts';
+import type { TestDatabase } from '../support/database.ts';
+import { KEYS, TABLES_WITH_KEYS, keyTable } from '../support/keys.ts';
+import { setupInputs } from '../support/setup-inputs.ts';
+import { until } from '../support/until.ts';
+
+/** Resolves when no backfill is under way. */
+const untilIdle = (database: TestDatabase): Promise<void> =>
+  until(async () => {
+    const open = await database.query(
+      "SELECT FROM postgres_input.backfill_postgres_input_test_input WHERE state IN ('waiting', 'running')",
+    );
+    return open.length === 0;
+  });
+
+function makeGate() {
+  let resolve = () => {};
+  const promise = new Promise<void>((open) => (resolve = open));
+  return { promise, resolve };
+}
+
+const reads = (events: readonly ChangeEvent[]) => events.filter(({ operation }) => operation === 'read');
+
+test('every row comes once, with its data, also to a node that is asleep', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items SELECT n, n * 2 FROM generate_series(1, 5000) n');
+  const input = await fixture.input({ rows: 'after' });
+  const consumer = new Consumer(input);
+  await once(input, 'asleep');
+  const backfill = await input.backfill();
+  await backfill.done;
+  expect(reads(consumer.events).map(({ after }) => after)).toEqual(
+    Array.from({ length: 5000 }, (_, i) => ({ id: i + 1, value: (i + 1) * 2 })),
+  );
+  expect(new Set(consumer.events.map(({ sequence }) => sequence)).size).toBe(5000);
+  expect(consumer.events[0]).toMatchObject({
+    location: 'items',
+    operation: 'read',
+    id: '1',
+    key: { id: '1' },
+    before: null,
+    transaction: null,
+    attempt: 1,
+    sequence: expect.stringMatching(/^\d{48}$/),
+  });
+  expect(await backfill.progress()).toEqual([
+    { table: 'items', done: 5000, estimated: expect.any(Number), state: 'done', error: null },
+  ]);
+  await database.query('INSERT INTO items VALUES (0, 0)');
+  await consumer.count(5001);
+  expect(consumer.ids.at(-1)).toBe('0');
+});
+
+test('keys of every type are read in their own order, each row once', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query(TABLES_WITH_KEYS);
+  for (const [type, values] of Object.entries(KEYS))
+    for (const value of values) await database.query(`INSERT INTO ${keyTable(type)} VALUES ($1)`, [value]);
+  const input = await fixture.input({ rows: 'after', tables: { exclude: ['items'] } });
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  const backfill = await input.backfill({ chunk: 1 });
+  await backfill.done;
+  const found = await backfill.progress();
+  const expected = Object.keys(KEYS).map((type) => ({ table: `${type} key`, done: 2, error: null }));
+  expect(found.map(({ table, done, error }) => ({ table, done, error }))).toEqual(
+    expect.arrayContaining(expected),
+  );
+  expect(reads(consumer.events).length).toBe(2 * expected.length);
+});
+
+test('no read is older than a change before it or newer than one after it, while writers write and nodes are killed', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  const ROWS = 400;
+  await database.query(
+    `ALTER TABLE items ADD version int NOT NULL DEFAULT 0; INSERT INTO items SELECT n, 0, 1 FROM generate_series(1, ${ROWS}) n`,
+  );
+  const replica = new Map<number, number>();
+  const seen = new Map<number, number>();
+  const wrong: string[] = [];
+  const apply = (event: ChangeEvent) => {
+    const { operation, id, after } = event;
+    const key = Number(id);
+    if (operation === 'delete') {
+      replica.delete(key);
+      return;
+    }
+    const version = (after as { version: number }).version;
+    if (version < (seen.get(key) ?? 0)) wrong.push(`${operation} ${id}: ${version} after ${seen.get(key)}`);
+    seen.set(key, version);
+    replica.set(key, version);
+  };
+
+  // Versions of a row only rise, also when it is deleted and inserted again.
+  const writing = new AbortController();
+  let random = 20_261_126;
+  const next = (below: number) => (random = (random * 48_271) % 2_147_483_647) % below;
+  const writer = async () => {
+    const client = await database.client();
+    for (let n = 1; !writing.signal.aborted; n++) {
+      const id = next(ROWS) + 1;
+      await client.query('BEGIN');
+      const kind = next(10);
+      if (kind === 0) await client.query('DELETE FROM items WHERE id = $1', [id]);
+      else
+        await client.query(
+          `INSERT INTO items VALUES ($1, $2, nextval('versions')) ON CONFLICT (id) DO UPDATE SET version = nextval('versions'), value = excluded.value`,
+          [id, n],
+        );
+      if (kind === 1) await client.query('SELECT pg_sleep(0.02)');
+      await client.query(next(20) === 0 ? 'ROLLBACK' : 'COMMIT');
+    }
+  };
+  await database.query('CREATE SEQUENCE versions START 2');
+
+  const lease = { duration: 2000, renewInterval: 300, margin: 300, pollInterval: 50 };
+  const first = await fixture.input({ rows: 'after', lease });
+  let consumer = new Consumer(first, {}, apply);
+  const asking = await fixture.input({ rows: 'after', lease });
+  await reaches(first, 'active');
+  const writers = [writer(), writer(), writer()];
+  for (let round = 0; round < 3; round++) {
+    const backfill = await asking.backfill({ chunk: 20 });
+    const before = consumer.events.length;
+    await consumer.count(before + 50);
+    // Nobody notices the end of this node but by its session.
+    await database.query(
+      `SELECT pg_terminate_backend(backend_pid) FROM postgres_input.lock_postgres_input_test_input WHERE backend_pid IS NOT NULL`,
+    );
+    await consumer.ended;
+    seen.clear();
+    consumer = new Consumer(await fixture.input({ rows: 'after', lease }), {}, apply);
+    await backfill.done;
+    expect(await backfill.progress()).toMatchObject([{ state: 'done', error: null }]);
+  }
+  writing.abort();
+  await Promise.all(writers);
+  await expect.poll(async () => (await asking.status()).backlog, { timeout: 20_000 }).toBe(0);
+  const rows = await database.query<{ id: number; version: number }>('SELECT id, version FROM items');
+  expect(wrong).toEqual([]);
+  expect(Object.fromEntries(replica)).toEqual(
+    Object.fromEntries(rows.map(({ id, version }) => [id, version])),
+  );
+}, 120_000);
+
+test.each([
+  [
+    'a table without a key',
+    'CREATE TABLE t (id int, x text); INSERT INTO t SELECT n, repeat(md5(n::text), 20) FROM generate_series(1, 3000) n; DELETE FROM t WHERE id % 3 = 0',
+    2000,
+  ],
+  ['an empty table without a key', 'CREATE TABLE t (id int)', 0],
+  [
+    'a partitioned table, by its root',
+    `CREATE TABLE t (id int, at int, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+     CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (10); CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (10) TO (20);
+     INSERT INTO t SELECT n, n % 20 FROM generate_series(1, 500) n`,
+    500,
+  ],
+  [
+    'a partitioned table without a key',
+    `CREATE TABLE t (id int, at int) PARTITION BY RANGE (at);
+     CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (10); CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (10) TO (20);
+     INSERT INTO t SELECT n, n % 20 FROM generate_series(1, 500) n`,
+    500,
+  ],
+  [
+    'a table that another inherits from, without the rows of that one',
+    `CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE child () INHERITS (t);
+     INSERT INTO t SELECT generate_series(1, 300); INSERT INTO child SELECT generate_series(301, 400)`,
+    300,
+  ],
+  [
+    'generated columns, quotes in names, and long rows',
+    `CREATE TABLE t (id int, "it's ""x""" int GENERATED ALWAYS AS (id * 2) STORED, big text, PRIMARY KEY (id));
+     INSERT INTO t (id, big) SELECT n, repeat(n::text, 20000) FROM generate_series(100, 299) n`,
+    200,
+  ],
+])('reads %s', async (_, schema, count) => {
+  await using fixture = await setupInputs();
+  await fixture.database.query(schema);
+  const input = await fixture.input({ rows: 'after', tables: { include: ['t'] } });
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  await (
+    await input.backfill({ tables: ['t'] })
+  ).done;
+  const found = reads(consumer.events);
+  const rows = await fixture.database.query(`SELECT * FROM ${_.startsWith('a table that') ? 'ONLY' : ''} t`);
+  expect(found.length).toBe(count);
+  expect(new Set(found.map(({ after }) => JSON.stringify(after)))).toEqual(
+    new Set(rows.map((row) => JSON.stringify(row))),
+  );
+  expect(new Set(found.map(({ sequence }) => sequence)).size).toBe(count);
+});
+
+test('initial: every table is read once, at its first installation and when it is found later', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items VALUES (1, 1), (2, 2)');
+  const input = await fixture.input({ initial: 'read', discoveryInterval: 50 });
+  const consumer = new Consumer(input);
+  await consumer.count(2);
+  await database.query('CREATE TABLE later (id int PRIMARY KEY); INSERT INTO later VALUES (7)');
+  await consumer.count(3);
+  expect(consumer.events.map(({ operation, location, id }) => `${operation} ${location} ${id}`)).toEqual([
+    'read items 1',
+    'read items 2',
+    'read later 7',
+  ]);
+  await untilIdle(database);
+  await input.close();
+  // Triggers that are made anew are no reason to read again.
+  await database.query('DROP TRIGGER items_test_input_insert_trigger ON items');
+  const second = await fixture.input({ initial: 'read' });
+  const again = new Consumer(second);
+  await once(second, 'asleep');
+  await database.query('INSERT INTO items VALUES (3, 3)');
+  await again.count(1);
+  expect(again.events.map(({ operation, id }) => `${operation} ${id}`)).toEqual(['create 3']);
+});
+
+test("acknowledges in the caller's transaction exactly once, and comes again where that was rolled back", async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query(
+    'CREATE TABLE done (sequence text); INSERT INTO items SELECT n, n FROM generate_series(1, 6) n',
+  );
+  const options = { tables: { include: ['items'] } };
+  const input = await fixture.input(options);
+  const consumer = new Consumer(input, { ack: 'manual' });
+  await reaches(input, 'active');
+  const backfill = await input.backfill({ chunk: 3 });
+  await consumer.count(6);
+  const client = await database.client();
+  const inTransaction = async (event: ChangeEvent, end: 'COMMIT' | 'ROLLBACK', by = input) => {
+    await client.query('BEGIN');
+    await client.query('INSERT INTO done VALUES ($1)', [event.sequence]);
+    try {
+      await by.ack(event, client);
+      await client.query(end);
+    } catch (error) {
+      await client.query('ROLLBACK');
+      throw error;
+    }
+  };
+  const [first, second, third, ...rest] = consumer.events as [ChangeEvent, ChangeEvent, ChangeEvent];
+  await inTransaction(first, 'COMMIT');
+  await expect(inTransaction(first, 'COMMIT')).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+  await inTransaction(second, 'ROLLBACK');
+  await input.ack(third);
+  for (const event of rest as ChangeEvent[]) await inTransaction(event, 'COMMIT');
+  // The node dies. What no transaction has acknowledged comes again, under the same sequences; so does what was only acknowledged in memory.
+  await database.query(
+    'SELECT pg_terminate_backend(backend_pid) FROM postgres_input.lock_postgres_input_test_input',
+  );
+  await consumer.ended;
+  await expect(inTransaction(second, 'COMMIT')).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+  const other = await fixture.input(options);
+  const next = new Consumer(other, { ack: 'manual' });
+  await next.count(2);
+  expect(next.events.map(({ sequence }) => sequence)).toEqual([second.sequence, third.sequence]);
+  for (const event of next.events) await inTransaction(event, 'COMMIT', other);
+  await backfill.done;
+  const booked = await database.query(
+    'SELECT count(*)::int AS n, count(DISTINCT sequence)::int AS d FROM done',
+  );
+  expect(booked).toEqual([{ n: 6, d: 6 }]);
+  // Nothing is left of what was needed for that.
+  await until(async () => {
+    const left = await database.query(
+      "SELECT FROM postgres_input.backfill_postgres_input_test_input WHERE sequence <> ''",
+    );
+    return left.length === 0;
+  });
+});
+
+test('what process() fails to handle is tried again and parked, as any event', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items SELECT n, n FROM generate_series(1, 20) n');
+  const input = await fixture.input({ rows: 'after' });
+  const handled: string[] = [];
+  const processing = input.process(
+    async ({ id, attempt }) => {
+      if (id === '7') throw new Error('not this one');
+      if (id === '3' && attempt === 1) throw new Error('not at once');
+      handled.push(id);
+    },
+    { retry: { attempts: 2, minDelay: 1, maxDelay: 2 }, concurrency: 4 },
+  );
+  await reaches(input, 'active');
+  await (
+    await input.backfill()
+  ).done;
+  expect(handled.toSorted()).toEqual(
+    Array.from({ length: 20 }, (_, i) => String(i + 1))
+      .filter((id) => id !== '7')
+      .toSorted(),
+  );
+  const [parked] = await input.parked();
+  expect(parked).toMatchObject({ operation: 'read', id: '7', after: { id: 7, value: 7 }, attempts: 2 });
+  await input.close();
+  await processing;
+  expect(await input.redrive('all')).toBe(1);
+  const consumer = new Consumer(await fixture.input({ rows: 'after' }));
+  await consumer.count(1);
+  expect(consumer.events[0]).toMatchObject({ operation: 'read', id: '7', sequence: parked!.sequence });
+});
+
+test('pauses, resumes and cancels, from any node; several queue up', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items SELECT n, n FROM generate_series(1, 3000) n');
+  const input = await fixture.input();
+  const idle = await fixture.input();
+  const gate = makeGate();
+  const consumer = new Consumer(input, {}, async ({ operation }) => {
+    if (operation === 'read' && consumer.events.length === 50) await gate.promise;
+  });
+  await reaches(input, 'active');
+  const first = await idle.backfill({ chunk: 10 });
+  const second = await idle.backfill({ where: 'value <= 5' });
+  await consumer.count(50);
+  await first.pause();
+  gate.resolve();
+  await second.done;
+  const [paused] = await first.progress();
+  expect(paused).toMatchObject({ state: 'paused' });
+  expect(paused!.done).toBeLessThan(3000);
+  await first.resume();
+  await first.done;
+  expect(await first.progress()).toMatchObject([{ state: 'done', done: 3000 }]);
+  expect(reads(consumer.events).length).toBe(3005);
+  const third = await idle.backfill();
+  await third.cancel();
+  await third.done;
+  expect(await third.progress()).toMatchObject([{ state: 'cancelled', error: null }]);
+});
+
+test('a table that is altered, truncated or dropped meanwhile ends its backfill and nothing else', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query(`
+    INSERT INTO items SELECT n, n FROM generate_series(1, 1000) n;
+    CREATE TABLE gone (id int PRIMARY KEY); INSERT INTO gone SELECT generate_series(1, 1000);
+    CREATE TABLE cut (id int PRIMARY KEY); INSERT INTO cut SELECT generate_series(1, 1000)`);
+  const input = await fixture.input({ rows: 'after' });
+  const gate = makeGate();
+  const consumer = new Consumer(input, {}, () => gate.promise);
+  await reaches(input, 'active');
+  const backfill = await input.backfill({ chunk: 2 });
+  await consumer.count(1);
+  await database.query(
+    'ALTER TABLE items ALTER value TYPE bigint, ADD more text DEFAULT $$x$$; DROP TABLE gone; TRUNCATE cut',
+  );
+  gate.resolve();
+  const failure = await backfill.done.catch((error: unknown) => error);
+  const states = await backfill.progress();
+  expect(states).toMatchObject([
+    { table: 'cut', state: 'done' },
+    { table: 'gone', state: 'cancelled', error: 'the table is gone' },
+    { table: 'items', state: 'done', done: 1000 },
+  ]);
+  expect(failure).toMatchObject({ code: 'ERR_INSTALL', message: expect.stringContaining('gone') });
+  expect(reads(consumer.events).findLast(({ location }) => location === 'items')!.after).toEqual({
+    id: 1000,
+    value: '1000',
+    more: 'x',
+  });
+});
+
+test('a row whose lane overflows is read anew, behind its changes', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items SELECT n, 0 FROM generate_series(1, 10) n');
+  const input = await fixture.input({ rows: 'after' });
+  const gate = makeGate();
+  const values: number[] = [];
+  const read: string[] = [];
+  let isLast = false;
+  const processing = input.process(
+    async ({ id, operation, after, attempt }) => {
+      if (id === '1' && after!['value'] === 1 && attempt === 1) {
+        await gate.promise;
+        throw new Error('not at once');
+      }
+      if (id === '1') values.push(after!['value'] as number);
+      if (operation === 'read') read.push(id);
+      isLast ||= id === '11';
+    },
+    { concurrency: 4, retry: { minDelay: 1, maxDelay: 2 } },
+  );
+  await reaches(input, 'active');
+  await database.query('UPDATE items SET value = 1 WHERE id = 1');
+  const backfill = await input.backfill();
+  await until(() => read.length === 9);
+  await database.query(
+    'DO $$ BEGIN FOR n IN 2..3000 LOOP UPDATE items SET value = n WHERE id = 1; END LOOP; END $$',
+  );
+  // All of these have arrived in the lane when this one comes.
+  await database.query('INSERT INTO items VALUES (11, 0)');
+  await until(() => isLast);
+  gate.resolve();
+  await backfill.done;
+  await until(() => values.at(-1) === 3000 && read.length >= 10);
+  expect(values).toEqual(values.toSorted((a, b) => a - b));
+  // The row that came meanwhile may be read too.
+  expect(read.filter((id) => id !== '11').toSorted()).toEqual([
+    '1',
+    '10',
+    '2',
+    '3',
+    '4',
+    '5',
+    '6',
+    '7',
+    '8',
+    '9',
+  ]);
+  expect(await backfill.progress()).toMatchObject([{ state: 'done', done: read.length }]);
+  await input.close();
+  await processing;
+});
