@@ -13,7 +13,7 @@ pool.on('error', () => {}); // An idle connection was lost, and the pool makes a
 const index = new Map<string, Article>(); // stands for the search engine
 const input = await newPostgresInput<{ articles: Article }>(
   { name: 'search', type: 'postgres', connectionString },
-  { tables: { include: ['articles'] }, rows: 'after', foreignNotifications: 'ignore' },
+  { tables: { include: ['articles'] }, rows: 'after', initial: 'read', foreignNotifications: 'ignore' },
 );
 process.once('SIGTERM', () => void input.close());
 

@@ -51,11 +51,11 @@ describe('the recipe for', { timeout: 120_000 }, () => {
   test('a search index keeps it in step with the rows, deletes included', async () => {
     await using program = await setupProgram(
       { file: 'recipes/search.ts', input: 'search' },
-      `CREATE TABLE articles (id int PRIMARY KEY, ${TITLE})`,
+      `CREATE TABLE articles (id int PRIMARY KEY, ${TITLE}); INSERT INTO articles SELECT n, 'old', '' FROM generate_series(10001, 10300) n`,
     );
     const { database } = program;
     await database.query(
-      `INSERT INTO articles SELECT n, 'gone', '' FROM generate_series(1, 10) n; TRUNCATE articles`,
+      `INSERT INTO articles SELECT n, 'gone', '' FROM generate_series(1, 10) n; DELETE FROM articles WHERE title = 'gone'`,
     );
     await database.query(
       `INSERT INTO articles SELECT n, 'title ' || n, 'body' FROM generate_series(1, 200) n`,

@@ -40,7 +40,11 @@ export async function setupProgram(
     start,
     first,
     async finish(program = first) {
-      const unacknowledged = () => database.query(`SELECT FROM postgres_input.log_postgres_input_${input}`);
+      const unacknowledged = () =>
+        database.query(
+          `SELECT FROM postgres_input.log_postgres_input_${input}
+           UNION ALL SELECT FROM postgres_input.backfill_postgres_input_${input} WHERE state NOT IN ('done', 'cancelled')`,
+        );
       await until(
         async () => (await unacknowledged()).length === 0,
         90_000,
