@@ -14,6 +14,7 @@ export type {
   LeaseSettings,
   Logger,
   PostgresInputOptions,
+  TableOptions,
   Tags,
   TypeParsers,
 } from './api/options.ts';

@@ -31,6 +31,7 @@ import { LaneDelivery } from '../delivery/lane-delivery.ts';
 import { delayAfter } from '../delivery/processor.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
+import { wantsRows } from '../schema/table-options.ts';
 import type { Signature } from '../schema/wire-format.ts';
 import type { Discovery } from './discovery.ts';
 import type { Lease } from './lease.ts';
@@ -98,7 +99,7 @@ export class Term {
       names,
       signature,
       sink: this.#delivery,
-      rows: settings.rows,
+      rows: wantsRows(settings) ? 'both' : 'none',
       hold: lease,
       foreignNotifications: settings.foreignNotifications,
       notifications: settings.notifications,
