@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest';
 import { once } from '../support/consumer.ts';
 import { setupInputs } from '../support/setup-inputs.ts';
+import { until } from '../support/until.ts';
 
 test("a handler's own tagged write is no event, and everybody else's is", async () => {
   await using fixture = await setupInputs();
@@ -12,6 +13,7 @@ test("a handler's own tagged write is no event, and everybody else's is", async 
   });
   const client = await database.client();
   const seen: unknown[] = [];
+  let written = 0;
   const active = once(input, 'active');
   const rounds = (async () => {
     for await (const event of await input.handle()) {
@@ -21,6 +23,7 @@ test("a handler's own tagged write is no event, and everybody else's is", async 
       await input.tag(client);
       await client.query('UPDATE items SET value = value + 1 WHERE id = $1', [event.id]);
       await client.query('COMMIT');
+      written++;
     }
   })();
   await active;
@@ -28,6 +31,8 @@ test("a handler's own tagged write is no event, and everybody else's is", async 
   await database.query('INSERT INTO items VALUES (2, 0)');
   await database.query('UPDATE items SET value = 10 WHERE id = 2');
   await database.query('UPDATE items SET value = value WHERE id = 2');
+  // The last event comes after what the handler's own writes would be.
+  await until(() => written === 3);
   await database.query('INSERT INTO items VALUES (3, 0)');
   await rounds;
   expect(seen).toEqual([
