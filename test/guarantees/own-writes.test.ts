@@ -16,7 +16,7 @@ test("a handler's own tagged write is no event, and everybody else's is", async 
   let written = 0;
   const active = once(input, 'active');
   const rounds = (async () => {
-    for await (const event of await input.handle()) {
+    for await (const event of input.handle()) {
       seen.push([event.operation, event.id]);
       if (event.id === '3') break;
       await client.query('BEGIN');
