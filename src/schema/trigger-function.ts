@@ -362,7 +362,7 @@ const dataIn = (row: RowSql | null): readonly DataColumn[] => (row ? loggedData(
 const where = (condition: string | null): string => (condition === null ? '' : ` WHERE ${condition}`);
 
 const allOf = (...conditions: readonly (string | null | undefined)[]): string | null =>
-  conditions.filter((condition) => condition != null && condition !== 'true').join(' AND ') || null;
+  conditions.filter((condition) => Boolean(condition) && condition !== 'true').join(' AND ') || null;
 
 /** Keeps the planner from merging a query with the query around it, which would print a row for each time that its text is named. */
 const UNMERGED = ' OFFSET 0';
