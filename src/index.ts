@@ -15,6 +15,7 @@ export type {
   LeaseSettings,
   Logger,
   PostgresInputOptions,
+  TableOptions,
   Tags,
   TypeParsers,
 } from './api/options.ts';

@@ -1,4 +1,5 @@
 import type { ChangeEvent } from './change-event.ts';
+import type { Operation } from './orchestrator.ts';
 
 /** The options of this package. Every default that is named here is set in `config/settings.ts`. */
 
@@ -30,6 +31,28 @@ export interface Logger {
   error(fields: object, text: string): unknown;
 }
 
+/** What is wanted of one table's changes. Every option is optional. */
+export interface TableOptions {
+  /** The operations that become events. Default: those of the config. */
+  operations?: Operation[];
+  /** What of the row an event carries. Default: the option `rows` of the input. */
+  rows?: 'none' | 'after' | 'both';
+  /** The columns of `before` and `after`: these, or all but these. The key is in `key` in any case. Default: all. */
+  columns?: string[] | { exclude: string[] };
+  /**
+   * An UPDATE is an event only if it changed the value of one of these columns. The values are compared byte by byte. An UPDATE that changes the
+   * key is a delete and a create, to which this does not apply. Default: none, every UPDATE is an event.
+   */
+  changed?: string[];
+  /**
+   * A condition in SQL over the rows `before` and `after`, such as `after.status = 'shipped'`. A change is an event only if it is true. The fields of
+   * `before` are NULL for a create, those of `after` for a delete. If evaluating the condition fails, the change is an event. Functions and
+   * operators that are not in pg_catalog have to be written with their schema, and values of types that are not PostgreSQL's own are text.
+   * Default: none, every change is an event.
+   */
+  when?: string;
+}
+
 /** The options beyond the config that all inputs share. Every one is optional. */
 export interface PostgresInputOptions {
   /**
@@ -49,6 +72,20 @@ export interface PostgresInputOptions {
    * delete, and which columns differ. Default: `'none'`.
    */
   rows?: 'none' | 'after' | 'both';
+  /**
+   * Which tables are watched, and what is wanted of each: by name or glob, `table` or `schema.table`. Of several that match a table, the exact name
+   * counts, otherwise the glob that comes first. Excludes `tables.include`. Default: none, all tables are watched alike.
+   */
+  watch?: Record<string, TableOptions>;
+  /**
+   * Whether an UPDATE is no event if it leaves the values of all `columns` as they are. A table's `changed` takes its place. Default: `false`.
+   */
+  skipUnchanged?: boolean;
+  /**
+   * The changes of transactions that say to be of one of these origins are not logged. `'self'` stands for the input's id, the origin that
+   * `tag` sets. Default: `[]`.
+   */
+  ignoreOrigins?: string[];
   /**
    * How many bytes one side of a row may have as text. The event of a longer row comes without data, and says so in `dataOmitted`.
    * Default: 1000000.

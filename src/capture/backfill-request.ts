@@ -67,7 +67,7 @@ async function watchedTables(
   const candidates = await session.query<CandidateTable>(candidateTables, [settings.schemas, false]);
   const { triggers } = await readCatalog(session, names);
   const triggered = new Set(triggers.map(({ schema, table }) => JSON.stringify([schema, table])));
-  const { tables } = chooseTables(candidates, settings.tables);
+  const { tables } = chooseTables(candidates, settings);
   return new Map(
     tables
       .filter(
@@ -80,11 +80,11 @@ async function watchedTables(
 /** Why the condition can't be tested; null if it can. It is tested on no row, where a chunk would be read. */
 async function conditionProblem(
   session: Session,
-  { rows, maxRowBytes }: Settings,
+  settings: Settings,
   relation: string,
   where: string | null,
 ): Promise<string | null> {
-  const table = await BackfillTable.find(session, relation, rows === 'none' ? null : maxRowBytes);
+  const table = await BackfillTable.find(session, relation, settings);
   if (!table) return 'the table is gone';
   await session.query(beginChunk(where === null ? null : table.schema));
   try {

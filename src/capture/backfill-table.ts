@@ -9,11 +9,13 @@
  * long. A chunk ends earlier with the row that brings it to CHUNK_BYTES, as the rows are stored.
  */
 import { PostgresInputError } from '../api/errors.ts';
+import type { Settings } from '../config/settings.ts';
 import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
 import type { Session, Statement } from '../postgres/session.ts';
 import { PRINTING } from '../schema/create-function.ts';
 import { type Column, columnsOf } from '../schema/row-data.ts';
 import { type RowIdentity, identityQuery } from '../schema/row-identity.ts';
+import { loggedColumns, optionsFor, wantsRows } from '../schema/table-options.ts';
 import type { RowShape } from './row-shapes.ts';
 
 /** A column of the key: its SQL over a row `r`, its type, and the operators of the index. */
@@ -88,6 +90,9 @@ export interface ChunkStatement {
   readonly values: unknown[];
 }
 
+/** What events have of rows. */
+export type RowSettings = Pick<Settings, 'rows' | 'watch' | 'maxRowBytes'>;
+
 export class BackfillTable {
   readonly schema: string;
   readonly name: string;
@@ -111,17 +116,21 @@ export class BackfillTable {
   }
 
   /**
-   * The table as it is now; null if it is gone. `maxRowBytes`: null where the input asks for no rows.
+   * The table as it is now; null if it is gone. Of its columns, those that its events have.
    * @throws {PostgresInputError} ERR_INSTALL if the role in use may not read all rows
    */
   static async find(
     session: Session,
     relation: string,
-    maxRowBytes: number | null,
+    settings: RowSettings,
   ): Promise<BackfillTable | null> {
-    const [found] = await session.query<Description>(description, [relation, maxRowBytes !== null]);
+    const [found] = await session.query<Description>(description, [relation, wantsRows(settings)]);
     if (!found) return null;
     const { schema, name, mayRead, isFiltered } = found;
+    const options = optionsFor(settings, schema, name) ?? {};
+    const logged = loggedColumns(options, found.columns);
+    const columns = found.columns.filter((column) => logged?.includes(column.name) ?? true);
+    const maxRowBytes = (options.rows ?? settings.rows) === 'none' ? null : settings.maxRowBytes;
     if (!mayRead)
       throw new PostgresInputError(
         'ERR_INSTALL',
@@ -133,7 +142,7 @@ export class BackfillTable {
         'ERR_INSTALL',
         `row security hides rows of ${qualify(schema, name)} from the role of the nodes: give the role BYPASSRLS`,
       );
-    return new BackfillTable(found, maxRowBytes);
+    return new BackfillTable({ ...found, columns }, maxRowBytes);
   }
 
   /** Whether the rows have no key, so that a chunk is a range of blocks. */

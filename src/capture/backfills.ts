@@ -36,7 +36,7 @@ import { BACKFILL_DIGITS, type Details, type Key, ROW_DIGITS } from '../schema/l
 import type { Names } from '../schema/names.ts';
 import { type Hold, type ReadAcknowledgements, leaseLost } from './acknowledgements.ts';
 import { type BackfillSql, backfillSql } from './backfill-sql.ts';
-import { BackfillTable, type ChunkRow, beginChunk, beginningOf } from './backfill-table.ts';
+import { BackfillTable, type RowSettings, type ChunkRow, beginChunk, beginningOf } from './backfill-table.ts';
 import { Change } from './change.ts';
 import type { RowShape } from './row-shapes.ts';
 import type { Sink } from './sink.ts';
@@ -46,8 +46,7 @@ export interface BackfillsOptions {
   readonly names: Names;
   readonly sink: Sink;
   readonly hold: Hold;
-  readonly rows: 'none' | 'after' | 'both';
-  readonly maxRowBytes: number;
+  readonly rowSettings: RowSettings;
   /** Connects a session for the chunks. */
   readonly openSession: () => Promise<Session>;
   /** Called when a chunk can be read that could not be read a moment ago. */
@@ -209,14 +208,13 @@ export class Backfills implements ReadAcknowledgements {
    */
   async #read(reading: Reading): Promise<Read> {
     const { job } = reading;
-    const { rows, maxRowBytes } = this.#options;
     const session = (this.#session ??= await this.#options.openSession());
     const [named] = await session.query<{ lock: string; schema: string }>(lockOf, [job.relation]);
     if (!named) throw new Error(GONE);
     await session.query(beginChunk(job.condition === null ? null : named.schema), [], CHUNK_TIMEOUT);
     try {
       await session.query(named.lock);
-      const table = await BackfillTable.find(session, job.relation, rows === 'none' ? null : maxRowBytes);
+      const table = await BackfillTable.find(session, job.relation, this.#options.rowSettings);
       if (!table) throw new Error(GONE);
       if (job.keyColumns !== table.keyColumns) {
         if (reading.chunks.length > 0) await this.#finishAll();

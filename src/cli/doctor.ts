@@ -4,6 +4,7 @@ import { tryConnecting } from '../node/connect.ts';
 import { installedInputs } from '../schema/inputs.ts';
 import { type Call, EXIT, type ExitCode, command } from './command.ts';
 import { backlog, otherInputs } from './doctor-check-backlog.ts';
+import { conditions } from './doctor-check-conditions.ts';
 import {
   drift,
   installedVersion,
@@ -39,6 +40,7 @@ const OF_INPUT: readonly Check[] = [
   internalTables,
   sequence,
   tables,
+  conditions,
   triggers,
   leftovers,
   backlog,

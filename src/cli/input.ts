@@ -140,7 +140,9 @@ export const onInput = <Result>(
 /** A stored option as the command line spells it: `--include orders,lines`, or `--include ''`. */
 export function spelt(option: string, value: unknown): string {
   const spelling = SPELLINGS.find(([stored]) => stored === option)?.[1] ?? option;
-  return `--${spelling} ${[value].flat().join(',') || "''"}`;
+  // What only nodes say is told as JSON.
+  const isPlain = [value].flat().every((item) => typeof item !== 'object');
+  return `--${spelling} ${(isPlain ? [value].flat().join(',') : JSON.stringify(value)) || "''"}`;
 }
 
 /** The stored options that are not empty. */
@@ -148,5 +150,6 @@ export const allSpelt = (options: StoredOptions): string => {
   const kept = keptOptions(options);
   return SPELLINGS.filter(([option]) => [kept[option] ?? []].flat().length > 0)
     .map(([option]) => spelt(option, kept[option]))
+    .concat(kept.watch ? [spelt('watch', kept.watch)] : [])
     .join(' ');
 };

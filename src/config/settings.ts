@@ -17,6 +17,7 @@ import type {
   NackOptions,
   PostgresInputOptions,
   ProcessOptions,
+  TableOptions,
   TypeParsers,
 } from '../api/options.ts';
 import { parseOperation, type Operation } from '../api/orchestrator.ts';
@@ -68,12 +69,48 @@ const isLogger = (value: unknown): boolean =>
     (level) => typeof (value as Partial<Logger> | null)?.[level] === 'function',
   );
 
+const operation = z.string().transform((value, context) => {
+  try {
+    return parseOperation(value);
+  } catch (error) {
+    context.addIssue((error as TypeError).message);
+    return z.NEVER;
+  }
+});
+
+const rows = z.enum(['none', 'after', 'both'], "must be 'none', 'after' or 'both'");
+const columnNames = z.array(identifier).min(1, 'must name at least one column');
+
+const tableOptions = strict({
+  operations: z
+    .array(operation)
+    .refine((operations) => operations.some((each) => each !== 'read'), {
+      error: "must have at least one of 'create', 'update' and 'delete', or be left out",
+    })
+    .optional(),
+  rows: rows.optional(),
+  columns: z
+    .union(
+      [columnNames, strict({ exclude: columnNames })],
+      'must be a list of columns, or { exclude: a list of columns }',
+    )
+    .optional(),
+  changed: columnNames.optional(),
+  when: text.optional(),
+} satisfies Record<keyof TableOptions, z.ZodType>);
+
 const optionsSchema = strict({
   connectTimeout: milliseconds.optional(),
   schemas: z.array(identifier).min(1, 'must name at least one schema').default(['public']),
   tables: strict({ include: z.array(text).default([]), exclude: z.array(text).default([]) }).prefault({}),
-  rows: z.enum(['none', 'after', 'both'], "must be 'none', 'after' or 'both'").default('none'),
+  rows: rows.default('none'),
   initial: z.enum(['none', 'read'], "must be 'none' or 'read'").default('none'),
+  watch: z
+    .record(text, tableOptions)
+    .refine((watch) => Object.keys(watch).length > 0, 'must name at least one table, or be left out')
+    .optional(),
+  skipUnchanged: z.boolean().default(false),
+  ignoreOrigins: z.array(text).default([]),
   // A string in JavaScript ends at half a gigabyte. Both sides of a row are read as JSON, which writes six characters for some.
   maxRowBytes: wholeNumber(' of bytes', 40_000_000).default(1_000_000),
   types: z
@@ -92,7 +129,10 @@ const optionsSchema = strict({
   logger: z
     .custom<Logger>(isLogger, 'must have the functions debug, info, warn and error, as console and pino have')
     .optional(),
-} satisfies Record<keyof PostgresInputOptions, z.ZodType>);
+} satisfies Record<keyof PostgresInputOptions, z.ZodType>).refine(
+  ({ watch, tables }) => watch === undefined || tables.include.length === 0,
+  { path: ['watch'], error: 'says which tables are watched, and so does tables.include: keep one of them' },
+);
 
 const reconnect = strict({
   minDelay: milliseconds.default(100),
@@ -158,15 +198,6 @@ const backfillSchema = strict({
   where: text.optional(),
   chunk: wholeNumber(' of rows', 2000).optional(),
 } satisfies Record<keyof BackfillOptions, z.ZodType>);
-
-const operation = z.string().transform((value, context) => {
-  try {
-    return parseOperation(value);
-  } catch (error) {
-    context.addIssue((error as TypeError).message);
-    return z.NEVER;
-  }
-});
 
 /** Not strict: orchestrators keep keys of their own beside ours. */
 const configSchema = z.object({

@@ -32,6 +32,7 @@ import { LaneDelivery } from '../delivery/lane-delivery.ts';
 import { delayAfter } from '../delivery/processor.ts';
 import { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
+import { wantsRows } from '../schema/table-options.ts';
 import type { Signature } from '../schema/wire-format.ts';
 import { sessionOptions } from './connect.ts';
 import type { Discovery } from './discovery.ts';
@@ -101,8 +102,8 @@ export class Term {
       names,
       signature,
       sink: this.#delivery,
-      rows: settings.rows,
-      maxRowBytes: settings.maxRowBytes,
+      rows: wantsRows(settings) ? 'both' : 'none',
+      rowSettings: settings,
       openSession: () =>
         Session.connect({ ...settings.target, candidates: [session.endpoint] }, sessionOptions(settings)),
       hold: lease,

@@ -85,7 +85,7 @@ WITH ours AS (
   SELECT p.oid, p.proname, p.prosrc, p.proconfig, p.proowner, p.provolatile, p.prosecdef, p.proisstrict, oidvectortypes(p.proargtypes) AS arguments,
     p.proname = ANY ($4) OR coalesce(${inputOf('p.prosrc')} = $9, strpos(p.prosrc, $3) > 0) AS certain
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-  WHERE n.nspname = $1 AND (p.proname = ANY ($4) OR (p.proname ~ $10 AND p.prorettype = 'trigger'::regtype))
+  WHERE n.nspname = $1 AND (p.proname = ANY ($4) OR (p.proname ~ $10 AND p.prorettype IN ('trigger'::regtype, 'boolean'::regtype)))
 ), internal (oid, namespace, relname, columns) AS (
   SELECT c.oid, n.oid, c.relname, ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

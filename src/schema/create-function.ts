@@ -11,7 +11,7 @@ export interface FunctionText {
   readonly returns: string;
   readonly language: 'plpgsql' | 'sql';
   /** Default: VOLATILE. */
-  readonly volatility?: 'IMMUTABLE';
+  readonly volatility?: 'IMMUTABLE' | 'STABLE';
   readonly body: string;
   /** Settings for the time of a call, as pg_proc.proconfig spells them. */
   readonly settings: readonly string[];

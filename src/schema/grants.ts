@@ -2,6 +2,7 @@ import type { Settings } from '../config/settings.ts';
 /** The rights that a role needs to run an input that a DBA has installed. It needs none on the application's tables. */
 import { quoteIdentifier } from '../postgres/quoting.ts';
 import { type Names } from './names.ts';
+import { wantsRows } from './table-options.ts';
 
 export interface Grant {
   readonly privileges: readonly string[];
@@ -12,14 +13,14 @@ export interface Grant {
 
 export const runtimeGrants = (
   { schema, lockTable, logTable, logSequence, secretTable, shapeTable }: Names,
-  { rows }: Pick<Settings, 'rows'>,
+  settings: Pick<Settings, 'rows' | 'watch'>,
 ): Grant[] => [
   { privileges: ['USAGE'], on: 'SCHEMA', name: schema, sql: quoteIdentifier(schema) },
   { privileges: ['SELECT', 'UPDATE'], on: 'TABLE', ...lockTable },
   { privileges: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'], on: 'TABLE', ...logTable },
   { privileges: ['SELECT'], on: 'TABLE', ...logSequence },
   { privileges: ['SELECT'], on: 'TABLE', ...secretTable },
-  ...(rows === 'none' ? [] : [{ privileges: ['SELECT'], on: 'TABLE' as const, ...shapeTable }]),
+  ...(!wantsRows(settings) ? [] : [{ privileges: ['SELECT'], on: 'TABLE' as const, ...shapeTable }]),
 ];
 
 /** What only a role needs under which events fail, are parked, redriven and discarded. */
@@ -40,7 +41,7 @@ export const backfillGrants = ({ backfillTable }: Names, tables: readonly string
 export const grantTo = (
   role: string,
   names: Names,
-  settings: Pick<Settings, 'rows'>,
+  settings: Pick<Settings, 'rows' | 'watch'>,
   read: readonly string[] | null = null,
 ): string[] =>
   [

@@ -69,13 +69,15 @@ export interface Names {
   /** The function of the original's triggers, in schema public. */
   readonly originalFunction: string;
   recordFunction(schema: string, table: string, event: TriggerEvent): ObjectName;
+  /** Evaluates the condition under which changes of a table are wanted. */
+  whenFunction(schema: string, table: string): ObjectName;
   trigger(table: string, event: TriggerEvent): string;
 }
 
 /** The name of every lock table begins with this. */
 export const LOCK_TABLE_PREFIX = 'lock_postgres_input_';
 
-/** Matches the name of every trigger function, of all inputs. A PostgreSQL regular expression. */
+/** Matches the name of every trigger function and of every function that evaluates a condition, of all inputs. A PostgreSQL regular expression. */
 export const RECORD_FUNCTIONS = '^process_record_.*_[0-9a-f]{10}$';
 
 /** Matches the names of the internal tables of all inputs, which are never watched. A PostgreSQL regular expression. */
@@ -120,6 +122,10 @@ export function namesOf(id: string, schema: string): Names {
     recordFunction: (tableSchema, table, event) => {
       const ends = hash(JSON.stringify([id, tableSchema, table, event]));
       return object(shorten(`process_record_${id}_${table}_${event}`, ends));
+    },
+    whenFunction: (tableSchema, table) => {
+      const ends = hash(JSON.stringify([id, tableSchema, table, 'when']));
+      return object(shorten(`process_record_${id}_${table}_when`, ends));
     },
     trigger: (table, event) => shorten(`${table}_${id}_${event}_trigger`),
   };

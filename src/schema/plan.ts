@@ -16,13 +16,15 @@ import {
   migrationsFrom,
   tooOld,
 } from './migrations.ts';
-import { type Names, type TriggerEvent, locationOf } from './names.ts';
+import { type Names, TRIGGER_EVENTS, locationOf } from './names.ts';
 import { publicationsOfAllTables } from './publications.ts';
 import { repairs } from './repair.ts';
 import { removeShapes, rowDataFunctionNames, rowDataFunctions, unnamedShapes } from './row-data.ts';
+import { checkConditions } from './row-filter-check.ts';
 import { sharedFunctionNames, sharedFunctions } from './shared-functions.ts';
 import { type Step, dropFunction, dropSteps } from './steps.ts';
 import { type StoredOptions, differences, optionsOf, storeOptions } from './stored-options.ts';
+import { wantsColumns, wantsRows } from './table-options.ts';
 /**
  * What has to be done to bring the database to the wanted state, or back: the catalog is compared with what is wanted,
  * and the difference becomes steps, one for the internal objects, one for each table, one for what is left over. Where
@@ -48,6 +50,7 @@ import {
 } from './table-step.ts';
 import { type CandidateTable, type Table, candidateTables, chooseTables } from './tables.ts';
 import { readClashes } from './trigger-clash.ts';
+import { type Wanted } from './trigger-function.ts';
 
 /**
  * Who plans. `joining`: a node that starts; another one may be active. `rejoining`: the same, of a node that saw the input being removed:
@@ -101,21 +104,29 @@ export async function plan(
       : 'everything';
   const candidates = await session.query<CandidateTable>(
     candidateTables,
-    [settings.schemas, settings.rows !== 'none'],
+    [settings.schemas, wantsColumns(settings)],
     COMPARISON_TIMEOUT,
   );
-  const { tables, unwatchable, unmatched } = chooseTables(candidates, settings.tables);
+  const chosen = chooseTables(candidates, settings);
+  const conditions = await checkConditions(session, chosen.tables);
+  const { unmatched } = chosen;
+  const { tables } = conditions;
+  const unwatchable = [...chosen.unwatchable, ...conditions.unwatchable];
+  const left = [...chosen.left, ...conditions.left];
   // As long as the log lacks the columns for rows, functions log none.
   const isInterim =
-    settings.rows !== 'none' && existing.tables.includes(names.logTable.name) && !existing.hasLogColumns;
-  const wanted = wantedOf(isInterim ? { ...settings, rows: 'none' } : settings);
+    wantsRows(settings) && existing.tables.includes(names.logTable.name) && !existing.hasLogColumns;
+  const wantedFrom = (table: Table): Wanted => {
+    const wanted = wantedOf(settings, table);
+    return isInterim ? { ...wanted, rows: 'none' } : wanted;
+  };
   const tableSteps: TableStep[] = [];
   for (const table of tables) {
-    tableSteps.push(tableStep(existing, names, table, wanted, scope));
+    tableSteps.push(tableStep(existing, names, table, wantedFrom(table), scope));
     // There may be thousands, and the node has events to hand out meanwhile.
     if (tableSteps.length % TABLES_AT_ONCE === 0) await setImmediate();
   }
-  if (scope === 'everything') tableSteps.push(...leftoverTriggerSteps(existing, tables));
+  if (scope === 'everything') tableSteps.push(...leftoverTriggerSteps(existing, [...tables, ...left]));
   const migrations = migrationsFrom(existing.version ?? VERSION);
   const isWaiting = isJoining && settings.install && (await isOldNodeActive(session, existing, names));
   // Functions that are there already come to the new version together with the tables.
@@ -123,9 +134,7 @@ export async function plan(
   // A node that finds the options of another node leaves the functions as the other one wants them.
   const shared = [
     ...sharedFunctions(names, settings.notifications),
-    ...rowDataFunctions(names).filter(
-      ({ name }) => settings.rows !== 'none' || existing.functionOf.has(name),
-    ),
+    ...rowDataFunctions(names).filter(({ name }) => wantsColumns(settings) || existing.functionOf.has(name)),
   ]
     .filter(({ name }) => !(scope === 'additions' && existing.functionOf.get(name)?.version === VERSION))
     .flatMap((f) => unlessCurrent(existing, names, f));
@@ -147,7 +156,12 @@ export async function plan(
       internalStep(existing, names, settings, migrations, isWaiting ? [] : [...shared, ...functions]),
       logColumnsStep(existing, names),
       ...(isWaiting ? [] : triggerSteps.filter((step) => step.barred === undefined && isFree(step))),
-      ...(scope === 'everything' ? leftoverFunctionSteps(existing, names, tables, wanted.events) : []),
+      ...(scope === 'everything'
+        ? leftoverFunctionSteps(existing, names, [
+            ...tables.map((table) => ({ ...table, wanted: wantedFrom(table) })),
+            ...left.map((table) => ({ ...table, wanted: null })),
+          ])
+        : []),
       ...(planner === 'claiming' && triggerSteps.length === 0
         ? [await shapesStep(session, existing, names, tableSteps)]
         : []),
@@ -197,7 +211,7 @@ function refuseOtherVersions({ version, functions }: Catalog, id: string): void 
 function internalStep(
   existing: Existing,
   names: Names,
-  { rows }: Settings,
+  settings: Settings,
   migrations: readonly Migration[],
   functions: readonly string[],
 ): Step {
@@ -211,7 +225,7 @@ function internalStep(
     ...(missing(names.failedTable) ? tables.failed : []),
     ...(missing(names.parkedTable) ? tables.parked : []),
     ...(missing(names.backfillTable) ? tables.backfill : []),
-    ...(rows !== 'none' && missing(names.shapeTable) ? tables.shape : []),
+    ...(wantsRows(settings) && missing(names.shapeTable) ? tables.shape : []),
     ...repairs(existing, names).flatMap((repair) => repair.sql),
     ...migrate(names, migrations),
     ...functions,
@@ -237,16 +251,19 @@ const logColumnsStep = ({ tables, hasLogColumns }: Catalog, names: Names): Step 
 function leftoverFunctionSteps(
   existing: Catalog,
   names: Names,
-  tables: readonly Table[],
-  wanted: ReadonlySet<TriggerEvent>,
+  /** What is wanted of each; null for a table whose functions all stay. */
+  tables: readonly (Pick<Table, 'schema' | 'name'> & { readonly wanted: Wanted | null })[],
 ): Step[] {
   const kept = new Set([
     // A trigger that the role in use may not drop may still call them.
     ...sharedFunctionNames(names),
     ...rowDataFunctionNames(names),
-    ...tables.flatMap((table) =>
-      [...wanted].map((event) => names.recordFunction(table.schema, table.name, event).name),
-    ),
+    ...tables.flatMap(({ schema, name, wanted }) => [
+      ...[...(wanted?.events ?? TRIGGER_EVENTS)].map(
+        (event) => names.recordFunction(schema, name, event).name,
+      ),
+      ...(wanted && wanted.filter.when === null ? [] : [names.whenFunction(schema, name).name]),
+    ]),
     ...existing.triggers.filter(({ owned }) => !owned).map((trigger) => trigger.function),
   ]);
   const original = existing.originalFunction && !kept.has(names.originalFunction);

@@ -19,6 +19,10 @@ export interface StoredOptions {
   readonly rows: Settings['rows'];
   readonly maxRowBytes: number;
   readonly initial: Settings['initial'];
+  /** Pairs, in their order: the first glob that matches a table counts. */
+  readonly watch: readonly [string, NonNullable<Settings['watch']>[string]][] | null;
+  readonly skipUnchanged: boolean;
+  readonly ignoreOrigins: readonly string[];
 }
 
 /** The values that are not kept. They are the defaults of options that earlier versions do not know. */
@@ -27,6 +31,9 @@ const NOT_KEPT: Partial<StoredOptions> = {
   rows: 'none',
   maxRowBytes: 1_000_000,
   initial: 'none',
+  watch: null,
+  skipUnchanged: false,
+  ignoreOrigins: [],
 };
 
 /** Options as they come out of the database. */
@@ -43,6 +50,9 @@ export const optionsOf = ({
   rows,
   maxRowBytes,
   initial,
+  watch,
+  skipUnchanged,
+  ignoreOrigins,
 }: Settings): StoredOptions => ({
   name,
   schemas: schemas.toSorted(),
@@ -53,12 +63,29 @@ export const optionsOf = ({
   rows,
   maxRowBytes,
   initial,
+  // As it comes out of the database. The order of globs means something, and jsonb does not keep it: so watch is a list.
+  watch: watch ? (JSON.parse(JSON.stringify(Object.entries(watch))) as StoredOptions['watch']) : null,
+  skipUnchanged,
+  ignoreOrigins: ignoreOrigins.toSorted(),
 });
 
 /** The settings with the options that the database keeps, except those that are `given`. The name is always the kept one. */
 export const withStoredOptions = (
   settings: Settings,
-  { name, schemas, include, exclude, operations, notifications, rows, maxRowBytes, initial }: StoredOptions,
+  {
+    name,
+    schemas,
+    include,
+    exclude,
+    operations,
+    notifications,
+    rows,
+    maxRowBytes,
+    initial,
+    watch,
+    skipUnchanged,
+    ignoreOrigins,
+  }: StoredOptions,
   given: ReadonlySet<keyof StoredOptions>,
 ): Settings => ({
   ...settings,
@@ -73,12 +100,17 @@ export const withStoredOptions = (
   rows: given.has('rows') ? settings.rows : rows,
   maxRowBytes: given.has('maxRowBytes') ? settings.maxRowBytes : maxRowBytes,
   initial: given.has('initial') ? settings.initial : initial,
+  watch: given.has('include') || watch === null ? undefined : Object.fromEntries(watch),
+  skipUnchanged,
+  ignoreOrigins: [...ignoreOrigins],
 });
 
 /** Options as they are kept in the database. */
 export const keptOptions = (options: StoredOptions): Partial<StoredOptions> =>
   Object.fromEntries(
-    Object.entries(options).filter(([option, value]) => NOT_KEPT[option as keyof StoredOptions] !== value),
+    Object.entries(options).filter(
+      ([option, value]) => !isDeepStrictEqual(NOT_KEPT[option as keyof StoredOptions], value),
+    ),
   );
 
 export const storeOptions = ({ lockTable }: Names, options: StoredOptions): string =>

@@ -28,7 +28,7 @@ const names = (pattern: string, schema: string, table: string): boolean =>
   matches(pattern, table) || matches(pattern, `${schema}.${table}`);
 
 /** `*` matches any characters, `?` matches one. This is no regular expression: one with many stars could take for ever. */
-function matches(pattern: string, name: string): boolean {
+export function matches(pattern: string, name: string): boolean {
   const [signs, characters] = [Array.from(pattern), Array.from(name)];
   let [at, next] = [0, 0];
   let star: { readonly at: number; next: number } | null = null;

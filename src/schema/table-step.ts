@@ -9,7 +9,9 @@ import { requestInitial } from './initial-backfill.ts';
 import { VERSION } from './migrations.ts';
 import { type Names, type TriggerEvent, locationOf } from './names.ts';
 import { insertShape } from './row-data.ts';
+import { whenFunction } from './row-filter.ts';
 import { type Step, dropFunction, dropTrigger, isOriginal } from './steps.ts';
+import { loggedColumns } from './table-options.ts';
 import type { Table } from './tables.ts';
 import { type Wanted, createTrigger, recordFunction } from './trigger-function.ts';
 /**
@@ -43,13 +45,28 @@ export interface WantedOfTable extends Wanted {
 }
 
 /** What an input wants to know of a table's changes. */
-export const wantedOf = ({ operations, rows, maxRowBytes, initial }: Settings): WantedOfTable => ({
-  events: new Set([...operations].flatMap((operation) => TRIGGERS_FOR[operation] ?? [])),
-  rows,
-  columns: null,
-  maxRowBytes,
-  isReadFirst: initial === 'read',
-});
+export function wantedOf(
+  settings: Settings,
+  { options, columns }: Pick<Table, 'options' | 'columns'>,
+): WantedOfTable {
+  const { id, operations, rows, maxRowBytes, initial, skipUnchanged, ignoreOrigins } = settings;
+  const logged = loggedColumns(options, columns);
+  const all = () => columns!.map(({ name }) => name);
+  return {
+    events: new Set(
+      [...(options.operations ?? operations)].flatMap((operation) => TRIGGERS_FOR[operation] ?? []),
+    ),
+    rows: options.rows ?? rows,
+    columns: logged,
+    maxRowBytes,
+    isReadFirst: initial === 'read',
+    filter: {
+      changed: options.changed ?? (skipUnchanged ? (logged ?? all()) : null),
+      when: options.when ?? null,
+    },
+    ignoredOrigins: ignoreOrigins.map((origin) => (origin === 'self' ? id : origin)),
+  };
+}
 
 /** `scope` says what may become of what is there already. */
 export function tableStep(
@@ -66,11 +83,14 @@ export function tableStep(
       t.functionSchema === names.schema && t.function === wantedFunction.name;
     return { event, wantedFunction, shape, isServedBy };
   });
+  // A node that joins leaves functions alone that it would make log less: the active node may want what they log.
+  const isFiltered =
+    wanted.filter.changed !== null || wanted.filter.when !== null || wanted.ignoredOrigins.length > 0;
+  const isLeft = (name: string) =>
+    (scope === 'additions' || (scope === 'joining' && isFiltered)) &&
+    existing.functionOf.get(name)?.version === VERSION;
   const outdated = events
-    .filter(
-      ({ wantedFunction: { name } }) =>
-        !(scope === 'additions' && existing.functionOf.get(name)?.version === VERSION),
-    )
+    .filter(({ wantedFunction: { name } }) => !isLeft(name))
     .map(({ wantedFunction, shape }) => ({
       isThere: existing.functionOf.has(wantedFunction.name),
       sql: [
@@ -78,6 +98,14 @@ export function tableStep(
         ...unlessCurrent(existing, names, wantedFunction),
       ],
     }));
+  if (wanted.filter.when !== null) {
+    const condition = whenFunction(names, table.schema, table.name, wanted.filter.when);
+    if (!isLeft(condition.name))
+      outdated.unshift({
+        isThere: existing.functionOf.has(condition.name),
+        sql: unlessCurrent(existing, names, condition),
+      });
+  }
   const absent = events.filter(({ isServedBy }) => !here.some(isServedBy));
   const dropped = here.filter(
     (trigger) =>
@@ -118,7 +146,10 @@ const strangersLog = ({ logOwner, logOwned }: Catalog): { barred?: string } =>
     : { barred: `the change log belongs to ${logOwner}: connect as that role, or as a member of it` };
 
 /** For triggers on tables that are no longer watched. */
-export function leftoverTriggerSteps({ triggersOf }: Existing, tables: readonly Table[]): TableStep[] {
+export function leftoverTriggerSteps(
+  { triggersOf }: Existing,
+  tables: readonly Pick<Table, 'schema' | 'name'>[],
+): TableStep[] {
   const watched = new Set(tables.map(({ schema, name }) => qualify(schema, name)));
   return [...triggersOf].filter(([table]) => !watched.has(table)).map(([, triggers]) => dropStep(triggers));
 }
@@ -158,7 +189,7 @@ export function unlessCurrent(existing: Existing, names: Names, wanted: Function
     returnsSame &&
     found.isDefiner &&
     !found.isStrict &&
-    found.volatility === (wanted.volatility === 'IMMUTABLE' ? 'i' : 'v') &&
+    found.volatility === (wanted.volatility ?? 'VOLATILE')[0]!.toLowerCase() &&
     found.digest === createHash('sha256').update(sourceOf(wanted)).digest('hex') &&
     JSON.stringify(found.settings) === JSON.stringify(wanted.settings) &&
     (existing.logOwner === null || found.owner === existing.logOwner);

@@ -1,12 +1,16 @@
 /** Finds the tables that can be watched, and those that match the filter but can't be. */
 import type { UnmatchedPattern, UnwatchableTable } from '../api/installation.ts';
+import type { Settings } from '../config/settings.ts';
 import type { Statement } from '../postgres/session.ts';
 import { INTERNAL_TABLES, locationOf } from './names.ts';
 import { type Column, columnsOf } from './row-data.ts';
 import { type RowIdentity, identityQuery } from './row-identity.ts';
-import { type TableFilter, passes, unmatched } from './table-filter.ts';
+import { passes, unmatched } from './table-filter.ts';
+import { type TableOptions, optionsFor, unknownColumns, unknownNames } from './table-options.ts';
 
 export interface Table {
+  /** What the option `watch` says of it. */
+  readonly options: TableOptions;
   readonly schema: string;
   readonly name: string;
   /** The location in events: a partition has that of its root. */
@@ -15,7 +19,7 @@ export interface Table {
   /** Whether it has partitions itself. */
   readonly isPartitioned: boolean;
   readonly identity: RowIdentity;
-  /** Its columns; null where the input asks for no rows. */
+  /** Its columns; null where nothing that is logged depends on them. */
   readonly columns: readonly Column[] | null;
   /** How many columns it has had: the number of the last. */
   readonly lastColumn: number;
@@ -73,27 +77,41 @@ export interface CandidateTable {
   readonly lastColumn: number;
 }
 
-/** The tables to watch, and those that can't be. */
+/** The tables to watch, and those that can't be. `left`: what is installed on them stays as it is, so that nothing is lost. */
 export function chooseTables(
   candidates: readonly CandidateTable[],
-  filter: TableFilter,
-): { tables: Table[]; unwatchable: UnwatchableTable[]; unmatched: UnmatchedPattern[] } {
-  const chosen = candidates.filter(({ rootSchema, rootName }) => passes(filter, rootSchema, rootName));
-  const named = candidates.map(({ rootSchema, rootName }) => ({ schema: rootSchema, table: rootName }));
-  return {
-    unmatched: unmatched(filter, named),
-    tables: chosen
-      .filter(({ hasForeignPart }) => !hasForeignPart)
-      .map(({ rootSchema, rootName, ...table }) => ({
-        ...table,
-        location: locationOf(rootSchema, rootName),
-      })),
-    unwatchable: chosen
-      .filter(({ hasForeignPart }) => hasForeignPart)
-      .map(({ schema, name }) => ({
-        table: locationOf(schema, name),
+  settings: Pick<Settings, 'schemas' | 'tables' | 'watch'>,
+): {
+  tables: Table[];
+  left: CandidateTable[];
+  unwatchable: UnwatchableTable[];
+  unmatched: UnmatchedPattern[];
+} {
+  const tables: Table[] = [];
+  const left: CandidateTable[] = [];
+  const unwatchable: UnwatchableTable[] = unknownNames(settings, candidates).map((table) => ({
+    table,
+    reason: `the option watch names it, and there is no such table in schema ${settings.schemas.join(', ')}`,
+  }));
+  for (const candidate of candidates) {
+    const { rootSchema, rootName, ...table } = candidate;
+    const options = optionsFor(settings, rootSchema, rootName);
+    if (options === null || !passes(settings.tables, rootSchema, rootName)) continue;
+    const location = locationOf(table.schema, table.name);
+    if (table.hasForeignPart) {
+      unwatchable.push({
+        table: location,
         reason:
           'a foreign table is a part of it, and with our triggers PostgreSQL would refuse to write to that',
-      })),
-  };
+      });
+      continue;
+    }
+    const reason = table.columns && unknownColumns(options, table.columns);
+    if (reason) {
+      left.push(candidate);
+      unwatchable.push({ table: location, reason });
+    } else tables.push({ ...table, options, location: locationOf(rootSchema, rootName) });
+  }
+  const named = candidates.map(({ rootSchema, rootName }) => ({ schema: rootSchema, table: rootName }));
+  return { tables, left, unwatchable, unmatched: unmatched(settings.tables, named) };
 }

@@ -13,7 +13,7 @@
  */
 import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 import { type FunctionText, PRINTING, SEARCH_PATH } from './create-function.ts';
-import { type DataColumn, FEW, insertPacked, insertSingle } from './log-layout.ts';
+import { type DataColumn, FEW, TAGS, insertPacked, insertSingle } from './log-layout.ts';
 import type { Names, ObjectName, TriggerEvent } from './names.ts';
 import {
   IS_OMITTED,
@@ -28,6 +28,7 @@ import {
   rowDataOf,
   takenData,
 } from './row-data.ts';
+import { type RowFilter, type WantedChanges, rowFilterOf } from './row-filter.ts';
 import type { RowIdentity } from './row-identity.ts';
 import type { Table } from './tables.ts';
 import { IS_LONG, announced } from './wire-format.ts';
@@ -41,6 +42,9 @@ export interface Wanted {
   readonly columns: readonly string[] | null;
   /** Of one side of a change, as text. */
   readonly maxRowBytes: number;
+  readonly filter: WantedChanges;
+  /** Changes of transactions that say to be of these origins are not logged. */
+  readonly ignoredOrigins: readonly string[];
 }
 
 /** A trigger function, and the shape that it names in the log. */
@@ -74,6 +78,7 @@ export function recordFunction(
 ): RecordFunction {
   const { name, sql } = names.recordFunction(table.schema, table.name, event);
   const data = event === 'truncate' ? null : dataOf(names, table, event, wanted);
+  const filter = event === 'truncate' ? null : filterOf(names, table, wanted);
   const isKeyFormatted = event !== 'truncate' && table.identity.formatted;
   return {
     input: names.id,
@@ -84,10 +89,10 @@ export function recordFunction(
     settings: [SEARCH_PATH, ...(isKeyFormatted ? PRINTING : (data?.printing ?? []))],
     body:
       event === 'truncate'
-        ? recordTruncate(names)
+        ? recordTruncate(names, wanted)
         : data
-          ? recordRowsWithData(names, table, event, wanted, data)
-          : recordRows(names, table, event, wanted),
+          ? recordRowsWithData(names, table, event, wanted, data, filter)
+          : recordRows(names, table, event, wanted, filter),
     shape: data?.shape ?? null,
   };
 }
@@ -102,6 +107,19 @@ function dataOf(names: Names, table: Table, event: RowEvent, wanted: Wanted): Ro
   const { columns, lastColumn } = table;
   return rowDataOf(names, table.identity.relation, { columns, lastColumn }, wanted, sides);
 }
+
+const filterOf = (names: Names, table: Table, wanted: Wanted): RowFilter | null =>
+  table.columns &&
+  rowFilterOf(names, table.schema, table.name, table.identity.relation, table.columns, wanted.filter);
+
+/** Leaves the changes of a transaction alone that says to be of one of these origins. */
+const returnIfIgnored = ({ ignoredOrigins }: Wanted): string =>
+  ignoredOrigins.length === 0
+    ? ''
+    : `
+  IF current_setting(${quoteLiteral(TAGS.origin)}, true) IN (${ignoredOrigins.map(quoteLiteral).join(', ')}) THEN
+    RETURN NULL;
+  END IF;`;
 
 /** What all changes of a statement share, as variables of the function. */
 const STATEMENT = { tbl: 'location', at: 'written_at' };
@@ -119,8 +137,16 @@ const declarations = (names: Names, location: string): string => `
 const locationIn = (table: Table): string =>
   table.isPartition ? quoteLiteral(table.location) : OWN_LOCATION;
 
-function recordRows(names: Names, table: Table, event: RowEvent, wanted: Wanted): string {
-  const statements = inserts(names, event, wanted, table.identity, null);
+function recordRows(
+  names: Names,
+  table: Table,
+  event: RowEvent,
+  wanted: Wanted,
+  filter: RowFilter | null,
+): string {
+  const statements = inserts(names, event, wanted, table.identity, null, null, filter);
+  // Of few rows, none may be wanted.
+  const more = filter ? ` OFFSET ${FEW}` : '';
   const each = (insert: string) => `IF asleep THEN
       ${announced(insert)} INTO body;
     ELSE
@@ -131,17 +157,22 @@ function recordRows(names: Names, table: Table, event: RowEvent, wanted: Wanted)
 DECLARE${declarations(names, locationIn(table))}
   now_known record;
   logged bigint;
-BEGIN
-  IF ${isKnown(names, table)} THEN
+BEGIN${returnIfIgnored(wanted)}
+  IF ${isKnown(names, table)}${
+    filter
+      ? `
+    AND ${filter.guard}`
+      : ''
+  } THEN
     ${
       statements.ofOne
         ? `${each(statements.ofOne)}
-    IF NOT FOUND THEN
+    IF NOT FOUND THEN${returnIf(statements.unwanted)}
     ${each(statements.ofFew)}
     END IF;`
         : each(statements.ofFew)
     }
-    IF NOT FOUND AND EXISTS (SELECT FROM ${rowsOf(event)}) THEN
+    IF NOT FOUND AND EXISTS (SELECT FROM ${rowsOf(event)}${more}) THEN
       ${statements.packed};
       body := '';
     END IF;
@@ -175,31 +206,47 @@ function recordRowsWithData(
   event: RowEvent,
   wanted: Wanted,
   { guard, known, small, present }: RowData,
+  filter: RowFilter | null,
 ): string {
-  const { ofOne, ofFew, packed } = inserts(names, event, wanted, table.identity, known, small);
+  const { ofOne, unwanted, ofFew, packed } = inserts(
+    names,
+    event,
+    wanted,
+    table.identity,
+    known,
+    small,
+    filter,
+  );
+  // That nothing was logged does not tell whether the types fit, if rows may be unwanted.
+  const fits = filter ? `FOUND OR EXISTS (SELECT FROM ${rowsOf(event)} r WHERE ${known.fits})` : 'FOUND';
   return `
 #variable_conflict use_variable
 DECLARE${declarations(names, locationIn(table))}
   is_known boolean := ${isKnown(names, table)}
-    AND ${guard};
+    AND ${guard}${
+      filter
+        ? `
+    AND ${filter.guard}`
+        : ''
+    };
   now_known record;
   now_present record;
   logged bigint := 0;
-BEGIN
+BEGIN${returnIfIgnored(wanted)}
   IF is_known THEN
     ${
       ofOne
         ? `${ofOne};
-    IF NOT FOUND THEN
+    IF NOT FOUND THEN${returnIf(unwanted)}
       ${ofFew};
     END IF;`
         : `${ofFew};`
     }
     IF NOT FOUND AND EXISTS (SELECT FROM ${rowsOf(event)}) THEN
       ${packed};
-      is_known := FOUND;
+      is_known := ${fits};
     END IF;
-    IF FOUND THEN
+    ${filter ? 'GET DIAGNOSTICS logged = ROW_COUNT;\n    IF logged > 0' : 'IF FOUND'} THEN
       body := '';
     END IF;
   END IF;
@@ -267,13 +314,17 @@ function inserts(
   identity: Expressions,
   row: RowSql | null,
   small: RowData['small'] | null = null,
-): { ofOne: string | null; ofFew: string; packed: string } {
+  filter: RowFilter | null = null,
+): { ofOne: string | null; unwanted: string | null; ofFew: string; packed: string } {
   const single = insertSingle(
     names.logTable,
     { ...STATEMENT, id: 'c.id', op: 'c.op', key: 'c.key' },
     dataIn(small),
   );
-  const one = event === 'update' ? oneUpdatedRow(identity, small) : small && oneRow(event, identity, small);
+  const one =
+    event === 'update'
+      ? oneUpdatedRow(identity, small, filter)
+      : small && oneRow(event, identity, small, filter);
   const isLarge = small?.isSmall ? `NOT (${small.isSmall})` : null;
   const conditions = [
     `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})`,
@@ -286,13 +337,14 @@ function inserts(
         ? `${insertSingle(names.logTable, { ...STATEMENT, id: 'c.id', op: 'c.op', key: 'c.key' }, takenData(small))} FROM (${one}) c
       WHERE ${event === 'update' ? '' : `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET 1) AND `}${areTaken(small)}`
         : `${single} FROM (${one}) c`),
-    ofFew: `${single} FROM (${changedRows(event, wanted, identity, small)}) c
+    unwanted: event === 'update' && one && filter ? unwantedRow(identity, filter) : null,
+    ofFew: `${single} FROM (${changedRows(event, wanted, identity, small, filter)}) c
       WHERE ${conditions.join(' AND ')}
       ${event === 'update' ? `ORDER BY ${DELETES_FIRST}` : ''}`,
     packed: insertPacked(
       names.logTable,
       STATEMENT,
-      changedRows(event, wanted, identity, row),
+      changedRows(event, wanted, identity, row, filter),
       packing(row),
       dataIn(row),
     ),
@@ -309,17 +361,27 @@ const dataIn = (row: RowSql | null): readonly DataColumn[] => (row ? loggedData(
 
 const where = (condition: string | null): string => (condition === null ? '' : ` WHERE ${condition}`);
 
+const allOf = (...conditions: readonly (string | null | undefined)[]): string | null =>
+  conditions.filter((condition) => Boolean(condition) && condition !== 'true').join(' AND ') || null;
+
 /** Keeps the planner from merging a query with the query around it, which would print a row for each time that its text is named. */
 const UNMERGED = ' OFFSET 0';
 
 /** A query of the changes that a statement made: id, op, key, and the sides that are wanted. */
-function changedRows(event: RowEvent, wanted: Wanted, expressions: Expressions, row: RowSql | null): string {
+function changedRows(
+  event: RowEvent,
+  wanted: Wanted,
+  expressions: Expressions,
+  row: RowSql | null,
+  filter: RowFilter | null = null,
+): string {
   const { id, key, match } = expressions;
-  if (event === 'update' && (match !== null || row?.sides.before))
-    return pairedRows(wanted, expressions, row);
+  if (event === 'update' && (match !== null || row?.sides.before || filter))
+    return pairedRows(wanted, expressions, row, filter);
   const side = event === 'delete' ? 'before' : 'after';
   const printed = row ? `, ${row.printed} AS ${side}` : '';
-  return `SELECT ${id} AS id, '${event.toUpperCase()}' AS op, ${key} AS key${printed} FROM ${event === 'delete' ? 'old_rows' : 'new_rows'} r${where(row?.fits ?? null)}${row ? UNMERGED : ''}`;
+  const isWanted = filter && (event === 'delete' ? filter.deleted('old_rows') : filter.inserted('new_rows'));
+  return `SELECT ${id} AS id, '${event.toUpperCase()}' AS op, ${key} AS key${printed} FROM ${event === 'delete' ? 'old_rows' : 'new_rows'} r${where(allOf(row?.fits, isWanted))}${row ? UNMERGED : ''}`;
 }
 
 /**
@@ -330,13 +392,17 @@ function changedRows(event: RowEvent, wanted: Wanted, expressions: Expressions, 
  * Where rows have no key to be paired by, they are paired by their place: an update puts its old row into one transition table and its
  * new row into the other. If some new rows are missing, nobody knows which.
  */
-function pairedRows({ events }: Wanted, { id, key, match }: Expressions, row: RowSql | null): string {
+function pairedRows(
+  { events }: Wanted,
+  { id, key, match }: Expressions,
+  row: RowSql | null,
+  filter: RowFilter | null,
+): string {
   const { before = false, after = false } = row?.sides ?? {};
   const side = (table: string, step: string, isPrinted: boolean, columns: string) => {
-    const state = isPrinted
-      ? `row_number() OVER () AS n, ${row!.printed} AS printed, `
-      : 'NULL::bigint AS n, NULL::text AS printed, ';
-    return `SELECT ${columns}${row ? state : ''}${match === null ? '' : `${match} COLLATE "C" AS match, `}${step} AS step FROM ${table} r${where(row?.fits ?? null)}`;
+    const n = isPrinted || filter ? 'row_number() OVER () AS n, ' : 'NULL::bigint AS n, ';
+    const state = row ? `${n}${isPrinted ? row.printed : 'NULL::text'} AS printed, ` : filter ? n : '';
+    return `SELECT ${columns}${state}${filter ? `${filter.state}, ` : ''}${match === null ? '' : `${match} COLLATE "C" AS match, `}${step} AS step FROM ${table} r${where(row?.fits ?? null)}`;
   };
   const sides = (columns: string) => `
         ${side('old_rows', '-1', before, columns)}
@@ -347,6 +413,18 @@ function pairedRows({ events }: Wanted, { id, key, match }: Expressions, row: Ro
       before ? `, ${isPaired}${stateOf('c.step < 0', 'min')}${isPaired && ' END'} AS before` : '',
       after ? `, ${stateOf('c.step > 0', 'max')} AS after` : '',
     ].join('');
+  const having = (condition: string | null) => {
+    const isWanted =
+      filter &&
+      filter.updated(
+        // Where rows are paired by their place, and some are missing, nobody knows which.
+        `bool_and(c.told)${match === null ? ' AND (SELECT count(*) FROM old_rows) = (SELECT count(*) FROM new_rows)' : ''}`,
+        { compared: stateOf('c.step < 0', 'min', 'compared'), seen: stateOf('c.step < 0', 'min', 'seen') },
+        { compared: stateOf('c.step > 0', 'max', 'compared'), seen: stateOf('c.step > 0', 'max', 'seen') },
+      );
+    const all = allOf(condition, isWanted);
+    return all === null ? '' : `HAVING ${all}`;
+  };
   const newest = (column: string) => `coalesce(max(${column}) FILTER (WHERE c.step > 0), max(${column}))`;
   if (match === null)
     return `SELECT ${newest('c.id')} AS id, 'UPDATE' AS op, ${newest('c.key')} AS key${columns(
@@ -355,7 +433,7 @@ function pairedRows({ events }: Wanted, { id, key, match }: Expressions, row: Ro
       FROM (${sides(`${id} AS id, ${key} AS key, `)}
       ) c
       GROUP BY c.n
-      HAVING sum(c.step) >= 0`;
+      ${having('sum(c.step) >= 0')}`;
   // Most tables have a key of one column, which is the id: it need not be printed twice, and the id alone is grouped by.
   const keyTellsAll = id === match && !key.includes('r.');
   return `SELECT ${keyTellsAll ? 'c.match' : newest('c.id')} AS id,
@@ -364,19 +442,25 @@ function pairedRows({ events }: Wanted, { id, key, match }: Expressions, row: Ro
       FROM (${sides(keyTellsAll ? '' : `${id} AS id, ${key} AS key, `)}
       ) c
       GROUP BY ${keyTellsAll ? 'c.match' : 'c.match, c.key'}
-      ${events.has('delete') ? '' : 'HAVING sum(c.step) >= 0'}`;
+      ${having(events.has('delete') ? null : 'sum(c.step) >= 0')}`;
 }
 
 /** The row's state of the group that comes first or last in its transition table, which has the rows in the order of their changes. */
-const stateOf = (side: string, which: 'min' | 'max'): string => {
+const stateOf = (side: string, which: 'min' | 'max', what = 'printed'): string => {
   const all = (column: string) => `array_agg(c.${column}) FILTER (WHERE ${side})`;
-  return `(${all('printed')})[array_position(${all('n')}, ${which}(c.n) FILTER (WHERE ${side}))]`;
+  return `(${all(what)})[array_position(${all('n')}, ${which}(c.n) FILTER (WHERE ${side}))]`;
 };
 
 /** A query of the change of a statement that has inserted or deleted one row. */
-function oneRow(event: 'insert' | 'delete', { id, key }: Expressions, row: RowData['small']): string {
+function oneRow(
+  event: 'insert' | 'delete',
+  { id, key }: Expressions,
+  row: RowData['small'],
+  filter: RowFilter | null,
+): string {
+  const isWanted = filter && (event === 'delete' ? filter.deleted('old_rows') : filter.inserted('new_rows'));
   return `SELECT ${id} AS id, '${event.toUpperCase()}' AS op, ${key} AS key, ${row.printed} AS ${event === 'delete' ? 'before' : 'after'}
-      FROM ${rowsOf(event)} r WHERE ${row.fits}${row.isSmall ? ` AND ${row.isSmall}` : ''}${UNMERGED}`;
+      FROM ${rowsOf(event)} r${where(allOf(row.fits, row.isSmall, isWanted))}${UNMERGED}`;
 }
 
 /**
@@ -384,8 +468,14 @@ function oneRow(event: 'insert' | 'delete', { id, key }: Expressions, row: RowDa
  * changes. If two cascades have changed a row, there are two old rows. The join is no equation for the planner, which would otherwise
  * sort or hash in sessions whose plan was made for many rows.
  */
-function oneUpdatedRow({ id, key, match }: Expressions, row: RowData['small'] | null): string | null {
-  if (match === null && !row?.sides.before) return null;
+function oneUpdatedRow(
+  { id, key, match }: Expressions,
+  row: RowData['small'] | null,
+  filter: RowFilter | null,
+): string | null {
+  if (match === null && !row?.sides.before && !filter) return null;
+  const isWanted = filter && isPairWanted(filter);
+  const state = filter?.state ?? '';
   const { before = false, after = false } = row?.sides ?? {};
   const matching = match === null ? '' : `${match} AS match`;
   const printed = (isWanted: boolean, side: string) => (row && isWanted ? `${row.printed} AS ${side}` : '');
@@ -393,10 +483,36 @@ function oneUpdatedRow({ id, key, match }: Expressions, row: RowData['small'] | 
     row ? ` WHERE ${row.fits}${isPrinted && row.isSmall ? ` AND ${row.isSmall}` : ''}` : '';
   const select = (...columns: string[]) => columns.filter((column) => column !== '').join(', ');
   return `SELECT ${select('n.id', `'UPDATE' AS op`, 'n.key', before ? 'o.before' : '', after ? 'n.after' : '')}
-      FROM (SELECT ${select(matching, printed(before, 'before'))} FROM old_rows r${conditions(before)}) o,
-        (SELECT ${select(`${id} AS id`, `${key} AS key`, matching, printed(after, 'after'))} FROM new_rows r${conditions(after)}) n
-      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND NOT EXISTS (SELECT FROM new_rows OFFSET 1)${match === null ? '' : ` AND (o.match = n.match COLLATE "C") IS TRUE`}${row ? UNMERGED : ''}`;
+      FROM (SELECT ${select(matching, printed(before, 'before'), state)} FROM old_rows r${conditions(before)}) o,
+        (SELECT ${select(`${id} AS id`, `${key} AS key`, matching, printed(after, 'after'), state)} FROM new_rows r${conditions(after)}) n
+      WHERE ${isOnePair(match)}${isWanted ? ` AND ${isWanted}` : ''}${row ? UNMERGED : ''}`;
 }
+
+const isPairWanted = (filter: RowFilter): string =>
+  filter.updated(
+    'o.told AND n.told',
+    { compared: 'o.compared', seen: 'o.seen' },
+    { compared: 'n.compared', seen: 'n.seen' },
+  );
+
+/** SQL: whether an old row `o` and a new row `n` are the only ones, and one row. */
+const isOnePair = (match: string | null): string =>
+  `NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND NOT EXISTS (SELECT FROM new_rows OFFSET 1)${match === null ? '' : ` AND (o.match = n.match COLLATE "C") IS TRUE`}`;
+
+/** A query that has a row if the only row of an UPDATE is not wanted: then nothing more need be looked at. */
+function unwantedRow({ match }: Expressions, filter: RowFilter): string {
+  const columns = `${match === null ? '' : `${match} AS match, `}${filter.state}`;
+  return `SELECT FROM (SELECT ${columns} FROM old_rows r) o, (SELECT ${columns} FROM new_rows r) n
+        WHERE ${isOnePair(match)} AND (${isPairWanted(filter)}) IS NOT TRUE`;
+}
+
+const returnIf = (rows: string | null): string =>
+  rows === null
+    ? ''
+    : `
+      IF EXISTS (${rows}) THEN
+        RETURN NULL;
+      END IF;`;
 
 /** When a row's key changes, but not its id, the DELETE and the INSERT have the same id: the DELETE has to come first. */
 const DELETES_FIRST = `c.op <> 'DELETE'`;
@@ -414,7 +530,7 @@ const packing = (row: RowSql | null) => ({
  * after its last truncation, and which tables were truncated in a row. The number comes from the backend's own statistics; without
  * them (`track_counts` is off) every truncation is logged. To look into the log instead would make SERIALIZABLE transactions fail.
  */
-function recordTruncate(names: Names): string {
+function recordTruncate(names: Names, wanted: Wanted): string {
   const insert = insertSingle(names.logTable, { ...STATEMENT, id: `'*'`, op: `'TRUNCATE'`, key: 'NULL' });
   const remembered = quoteLiteral(names.truncationsSetting);
   const logged = `pg_stat_get_xact_tuples_inserted(${quoteLiteral(names.logTable.sql)}::regclass)`;
@@ -422,7 +538,7 @@ function recordTruncate(names: Names): string {
 #variable_conflict use_variable
 DECLARE${declarations(names, OWN_LOCATION)}
   truncations text[];
-BEGIN
+BEGIN${returnIfIgnored(wanted)}
   IF current_setting('track_counts')::boolean THEN
     truncations := string_to_array(current_setting(${remembered}, true), ' ');
     IF truncations[1] IS DISTINCT FROM ${logged}::text THEN

@@ -55,6 +55,33 @@ test('every row comes once, with its data, also to a node that is asleep', async
   expect(consumer.ids.at(-1)).toBe('0');
 });
 
+test('a read has what the events of its table have, and no more', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query(`
+    CREATE TABLE users (id int PRIMARY KEY, name text, secret text); INSERT INTO users VALUES (1, 'ada', 'x');
+    CREATE TABLE bare (id int PRIMARY KEY); INSERT INTO bare VALUES (1); INSERT INTO items VALUES (1, 2)`);
+  const input = await fixture.input({
+    rows: 'after',
+    initial: 'read',
+    watch: {
+      users: { columns: { exclude: ['secret'] } },
+      bare: { rows: 'none' },
+      'it*': { columns: ['value'] },
+    },
+  });
+  const consumer = new Consumer(input);
+  await consumer.count(3);
+  expect(new Map(consumer.events.map(({ location, after }) => [location, after]))).toEqual(
+    new Map<string, unknown>([
+      ['users', { id: 1, name: 'ada' }],
+      ['bare', null],
+      ['items', { value: 2 }],
+    ]),
+  );
+  await expect(input.backfill({ tables: ['nothing'] })).rejects.toMatchObject({ code: 'ERR_CONFIG_INVALID' });
+});
+
 test('keys of every type are read in their own order, each row once', async () => {
   await using fixture = await setupInputs();
   const { database } = fixture;

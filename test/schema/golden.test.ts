@@ -15,6 +15,7 @@ import {
 import { VERSION, migrate, migrationsFrom } from '../../src/schema/migrations.ts';
 import { TRIGGER_EVENTS, type TriggerEvent, namesOf } from '../../src/schema/names.ts';
 import { rowDataFunctions } from '../../src/schema/row-data.ts';
+import { whenFunction } from '../../src/schema/row-filter.ts';
 import { sharedFunctions } from '../../src/schema/shared-functions.ts';
 import { candidateTables, chooseTables, type CandidateTable, type Table } from '../../src/schema/tables.ts';
 import { type Wanted, createTrigger, recordFunction } from '../../src/schema/trigger-function.ts';
@@ -62,7 +63,7 @@ describe('the trigger functions', () => {
     const candidates = await withSession(settings, (session) =>
       session.query<CandidateTable>(candidateTables, [settings.schemas, true]),
     );
-    for (const table of chooseTables(candidates, settings.tables).tables)
+    for (const table of chooseTables(candidates, settings).tables)
       tables.set(table.name, { ...table, identity: withFixedOids(table.identity) });
   });
 
@@ -71,10 +72,19 @@ describe('the trigger functions', () => {
     event: TriggerEvent,
     events: ReadonlySet<TriggerEvent>,
     rows: Wanted['rows'] = 'none',
+    filter: Wanted['filter'] = { changed: null, when: null },
+    ignoredOrigins: Wanted['ignoredOrigins'] = [],
   ) =>
     script([
       ...createFunction(
-        recordFunction(names, table, event, { events, rows, columns: null, maxRowBytes: 1_000_000 }),
+        recordFunction(names, table, event, {
+          events,
+          rows,
+          columns: null,
+          maxRowBytes: 1_000_000,
+          filter,
+          ignoredOrigins,
+        }),
         null,
       ),
       createTrigger(names, table, event),
@@ -94,6 +104,23 @@ describe('the trigger functions', () => {
         const sql = make(tables.get(name)!, event, new Set(TRIGGER_EVENTS), rows);
         await expect(sql).toMatchFileSnapshot(file(`${name}.${event}.rows-${rows}`));
       }
+  });
+
+  test.for([
+    ['changed', 'none', { changed: ['note'], when: null }, []],
+    ['when', 'none', { changed: null, when: "after.note = 'shipped'" }, []],
+    ['changed-when', 'both', { changed: ['note'], when: "after.note = 'shipped'" }, ['golden']],
+  ] as const)('with the filter %s', async ([name, rows, filter, origins]) => {
+    for (const event of ['insert', 'update', 'delete'] as const) {
+      if (name === 'changed' && event !== 'update') continue;
+      const sql = make(tables.get('orders')!, event, new Set(TRIGGER_EVENTS), rows, filter, origins);
+      await expect(sql).toMatchFileSnapshot(file(`orders.${event}.${name}`));
+    }
+  });
+
+  test('that evaluates a condition', async () => {
+    const sql = createFunction(whenFunction(names, 'public', 'orders', "after.note = 'shipped'"), 'owner');
+    await expect(script(sql)).toMatchFileSnapshot(file('function.when'));
   });
 
   test.for(['update', 'insert-and-update', 'update-and-delete'])(

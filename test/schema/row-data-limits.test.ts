@@ -24,11 +24,13 @@ async function wantColumns(
     rows: 'both',
     columns,
     maxRowBytes,
+    filter: { changed: null, when: null },
+    ignoredOrigins: [],
   };
   const candidates = await withSession(settings, (session) =>
     session.query<CandidateTable>(candidateTables, [settings.schemas, true]),
   );
-  for (const table of chooseTables(candidates, settings.tables).tables)
+  for (const table of chooseTables(candidates, settings).tables)
     for (const event of wanted.events) {
       const { shape, ...wantedFunction } = recordFunction(names, table, event, wanted);
       await database.query(insertShape(names, shape!));

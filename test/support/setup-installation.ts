@@ -9,14 +9,14 @@ import { quoteLiteral } from '../../src/postgres/quoting.ts';
 import { install, uninstall } from '../../src/schema/install.ts';
 import { ADDED_COLUMNS, SINGLE_COLUMNS, unpacked } from '../../src/schema/log-layout.ts';
 import { type Names, namesOf } from '../../src/schema/names.ts';
-import { type Plan, plan } from '../../src/schema/plan.ts';
+import { type Plan, type Planner, plan } from '../../src/schema/plan.ts';
 import { type TestDatabase, createDatabase } from './database.ts';
 
 /** What one input installs in a database, and the changes that its triggers log. No node runs. */
 export interface InstallationFixture {
   readonly settings: Settings;
   readonly names: Names;
-  readonly install: () => Promise<Installation>;
+  readonly install: (planner?: Planner) => Promise<Installation>;
   /** What is still to be done. */
   readonly plan: () => Promise<Plan>;
   readonly uninstall: () => Promise<void>;
@@ -89,7 +89,7 @@ export function installationOf(
   return {
     settings,
     names,
-    install: () => withSession(settings, (session) => install(session, settings, names)),
+    install: (planner) => withSession(settings, (session) => install(session, settings, names, { planner })),
     plan: () => withSession(settings, (session) => plan(session, settings, names)),
     uninstall: () => withSession(settings, (session) => uninstall(session, settings, names)),
     rows,
