@@ -11,12 +11,11 @@ const pool = new pg.Pool({ connectionString });
 pool.on('error', () => {}); // An idle connection was lost, and the pool makes another.
 const input = await newPostgresInput<Tables>(
   { name: 'slugs', type: 'postgres', connectionString, operations: ['create', 'update'] },
-  { tables: { include: ['articles'] }, foreignNotifications: 'ignore' },
+  { tables: { include: ['articles'] }, ignoreOrigins: ['self'], foreignNotifications: 'ignore' },
 );
 process.once('SIGTERM', () => void input.close());
 
 await input.process(async (event) => {
-  if (event.origin === input.id) return; // This program wrote it.
   await inTransaction(pool, async (client) => {
     await input.tag(client);
     const { rows } = await client.query('SELECT title FROM articles WHERE id = $1 FOR UPDATE', [event.id]);
