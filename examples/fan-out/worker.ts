@@ -17,6 +17,7 @@ import pg from 'pg';
 const [connectionString = ''] = process.argv.slice(2);
 const pool = new pg.Pool({ connectionString });
 pool.on('error', () => {}); // An idle connection was lost, and the pool makes another.
+pool.on('connect', (client) => client.on('error', () => {})); // A connection in use was lost, and its query rejects.
 
 const life = new pg.Client({ connectionString, keepAlive: true });
 life.on('error', die).on('end', die); // Without the lock, others do its jobs.
