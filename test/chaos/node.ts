@@ -151,8 +151,8 @@ function booking(): {
   };
 }
 
-/** Numbers of changes, so that the same ones fail on every node. */
-const isDoomed = (event: ChangeEvent): boolean => BigInt(event.sequence!.slice(0, -16)) % 150n === 0n;
+/** By the change's number, so that the same changes fail on every node. Most numbers are multiples of 1000: a prime finds some of them. */
+const isDoomed = (event: ChangeEvent): boolean => BigInt(event.sequence!.slice(0, -16)) % 149n === 0n;
 
 let isCalm = task.calm;
 

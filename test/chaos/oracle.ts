@@ -7,7 +7,7 @@ import type { ChangeEvent } from '../../src/index.ts';
 import type { Exit } from '../support/processes.ts';
 import type { Mishap } from './cluster.ts';
 import type { Change, Transaction } from './model.ts';
-import { ATTEMPTS, type Report } from './protocol.ts';
+import { ATTEMPTS, type ConsumerKind, type Report } from './protocol.ts';
 import { allClaims, checkClaims, mayBeUnacknowledged, mayBeUndone, survivors, wentBack } from './rewound.ts';
 import type { Rewind } from './server-faults.ts';
 import type { Acknowledgement, Booking, Claim, Parked } from './witness.ts';
@@ -18,6 +18,7 @@ export interface Evidence {
   readonly marks: ReadonlySet<string>;
   readonly nodes: readonly {
     readonly name: string;
+    readonly consumer: ConsumerKind;
     readonly reports: readonly Report[];
     readonly mishaps: readonly Mishap[];
     readonly exit: Exit;
@@ -82,7 +83,7 @@ export function judge(evidence: Evidence): Verdict {
   checkContent(bySequence, matched, evidence.trigger, accuse);
   checkClaims(evidence, accuse);
   checkTokens(deliveries, terms, accuse);
-  checkOrder(deliveries, bySequence, matched, accuse);
+  checkOrder(deliveries, bySequence, matched, evidence, accuse);
   checkRepeats(bySequence, terms, evidence, suffered, accuse, count);
   checkLateness(deliveries, terms, evidence, suffered, accuse, count);
   checkAcknowledgements(bySequence, terms, evidence, accuse);
@@ -262,10 +263,18 @@ function checkOrder(
   deliveries: readonly Delivery[],
   bySequence: ReadonlyMap<string, Delivery[]>,
   matched: ReadonlyMap<string, Change>,
+  { nodes }: Evidence,
   accuse: Accuse,
 ): void {
   const rule = "a row's changes keep their order";
-  const told = [...matched].filter(([, { table }]) => table.tellsRowsApart);
+  // With process() the changes of one key keep their order, and where there is no key, those of one id.
+  const atOnce = new Set(
+    nodes.filter(({ consumer }) => consumer.startsWith('process')).map(({ name }) => name),
+  );
+  const isTold = ({ table, row }: Change, sequence: string) =>
+    table.tellsRowsApart &&
+    (table.identity(row).key !== null || !bySequence.get(sequence)!.some(({ node }) => atOnce.has(node)));
+  const told = [...matched].filter(([sequence, change]) => isTold(change, sequence));
   const rowOf = ({ table, row }: Change) => `${table.location} ${row.r}`;
 
   // Over all nodes: each change's first delivery comes after that of the change before.
@@ -285,7 +294,7 @@ function checkOrder(
   const last = new Map<string, { place: number; delivery: Delivery }>();
   for (const delivery of deliveries) {
     const change = matched.get(delivery.event.sequence!);
-    if (!change?.table.tellsRowsApart) continue;
+    if (!change || !isTold(change, delivery.event.sequence!)) continue;
     const key = `${delivery.token} ${rowOf(change)}`;
     const previous = last.get(key);
     if (previous && change.place < previous.place) {

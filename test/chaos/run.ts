@@ -230,7 +230,14 @@ export async function run(options: RunOptions): Promise<Run> {
         nodes.map(async (node) => {
           const { name, mishaps, exit } = node;
           if (exit && exit.code !== 0 && exit.signal === null) tell(`${name}: ${node.process.output()}`);
-          return { name, mishaps, reports: await node.journal(), exit: exit ?? { code: null, signal: null } };
+          const { consumer } = node.settings;
+          return {
+            name,
+            consumer,
+            mishaps,
+            reports: await node.journal(),
+            exit: exit ?? { code: null, signal: null },
+          };
         }),
       ),
       claims,
