@@ -319,7 +319,7 @@ function sufferings({ nodes, aftermath }: Evidence): Suffered {
       const stalls = reports.flatMap((r) =>
         r.kind === 'stall' ? { kind: 'stall', from: r.from, to: r.to } : [],
       );
-      const deaths = reports.filter(isDeath).map(({ at }) => ({ kind: 'kill', from: at, to: at }));
+      const deaths = reports.filter(isDeath).map(({ at }) => ({ kind: 'kill', from: at, to: Infinity }));
       return [name, [...mishaps, ...stalls, ...deaths]];
     }),
   );
