@@ -72,7 +72,7 @@ async function run(config: InputConfig): Promise<void> {
 
   if (input instanceof PostgresInput) {
     input.on('retrying', ({ location, id, error, delay }) =>
-      console.error(`${location} ${id}: ${error}; it comes again in ${Math.round(delay)} ms`),
+      console.error(`${location} ${id}: ${String(error)}; it comes again in ${Math.round(delay)} ms`),
     );
     await input.process((event, context) => doAll(work, event, context.signal), {
       signal,

@@ -37,12 +37,14 @@ const runner = await run({
 });
 const janitor = setInterval(() => void unlockJobsOfTheDead().catch(die), 1000);
 
-process.once('SIGTERM', async () => {
+process.once('SIGTERM', () => void stop());
+
+async function stop(): Promise<void> {
   clearInterval(janitor);
   // After five seconds graphile-worker would let jobs fail. A job that is left locked keeps its place in its queue.
   await Promise.race([runner.stop(), delay(4000)]);
   process.exit();
-});
+}
 
 async function ship({ sequence, id }: ChangeEvent): Promise<void> {
   await pool.query(
@@ -56,7 +58,7 @@ async function untilDone(work: () => Promise<void>): Promise<void> {
     try {
       return await work();
     } catch (error) {
-      console.error(`${error}; trying again in ${wait} ms`);
+      console.error(`${String(error)}; trying again in ${wait} ms`);
     }
     await delay(wait);
   }

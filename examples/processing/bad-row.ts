@@ -7,10 +7,10 @@ const input = await newPostgresInput<{ invoices: { id: number; iban: string } }>
 );
 process.once('SIGTERM', () => void input.close());
 input.on('retrying', ({ id, attempt, error, delay }) =>
-  console.error(`invoice ${id}, attempt ${attempt}: ${error}; again in ${Math.round(delay)} ms`),
+  console.error(`invoice ${id}, attempt ${attempt}: ${String(error)}; again in ${Math.round(delay)} ms`),
 );
 input.on('parked', ({ id, attempts, error }) =>
-  console.error(`invoice ${id} is parked after ${attempts}: ${error}`),
+  console.error(`invoice ${id} is parked after ${attempts}: ${String(error)}`),
 );
 
 await input.process(

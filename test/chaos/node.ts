@@ -182,8 +182,13 @@ async function consumeByHandler(
     const { sequence, fencingToken, attempt } = event;
     const done = (error: string | null, isCounted: boolean) =>
       report({
-        ...{ kind: 'handled', sequence: sequence!, token: fencingToken!, attempt },
-        ...{ error, isCounted, at: Date.now() },
+        kind: 'handled',
+        sequence: sequence!,
+        token: fencingToken!,
+        attempt,
+        error,
+        isCounted,
+        at: Date.now(),
       });
     try {
       await misbehave(event, signal);

@@ -1,7 +1,7 @@
 /** The recipes of docs/recipes-processing.md are programs of examples/, and do as the document says. fan-out.test.ts shows the third one. */
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
+import { type IncomingMessage, type ServerResponse, createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
 import type { ChangeEvent } from '../../src/index.ts';
@@ -33,7 +33,11 @@ test('a bad row: it is tried again, parked, looked at and redriven, and no other
     `INSERT INTO invoices SELECT n, CASE n WHEN 3 THEN 'wrong' ELSE 'right' END FROM generate_series(1, 20) n`,
   );
   await database.query(`UPDATE invoices SET iban = 'corrected' WHERE id = 3`);
-  await until(() => paid.length === 20, 30_000, program.output);
+  await until(
+    () => paid.length === 20,
+    30_000,
+    () => program.output(),
+  );
   // The row waited for its own event alone, and then went on.
   expect(paid.at(-1)).toBe('3 corrected');
   expect(program.output()).toMatch(
@@ -43,7 +47,11 @@ test('a bad row: it is tried again, parked, looked at and redriven, and no other
   expect(await command(database, 'parked', '--name', 'invoices')).toMatch(/ create invoices 3 +5 .*422$/m);
   isMended = true;
   expect(await command(database, 'redrive', '--name', 'invoices', '--all')).toBe('redriven 1 event\n');
-  await until(() => paid.length === 21, 30_000, program.output);
+  await until(
+    () => paid.length === 21,
+    30_000,
+    () => program.output(),
+  );
   expect(paid.at(-1)).toBe('3 wrong');
   await finish(program);
 });
@@ -75,14 +83,22 @@ test('many at once: orders at the same time, each with its lines in order, and a
     INSERT INTO lines VALUES (o, 1, 10), (o, 2, 20);
     UPDATE orders SET status = 'paid' WHERE id = o;
   END LOOP; END $$`);
-  await until(() => open.size === 32, 30_000, program.output);
+  await until(
+    () => open.size === 32,
+    30_000,
+    () => program.output(),
+  );
   program.signal('SIGTERM');
   release();
   expect(await program.exited, program.output()).toEqual({ code: 0, signal: null });
   expect(together).toBe(32);
 
   const second = await start(database, 'processing/at-once.ts', 'shop', shop);
-  await until(async () => (await unacknowledged(database, 'shop')) === 0, 30_000, second.output);
+  await until(
+    async () => (await unacknowledged(database, 'shop')) === 0,
+    30_000,
+    () => second.output(),
+  );
   await finish(second);
   expect(seen.size).toBe(40);
   for (const [order, events] of seen)
@@ -96,10 +112,11 @@ test('many at once: orders at the same time, each with its lines in order, and a
 
 /** Answers each request, a JSON text, with the status that `respond` returns. Returns the URL. */
 async function startService<Body>(respond: (body: Body) => number | Promise<number>): Promise<string> {
-  const server = createServer(async (request, response) => {
+  const server = createServer((request, response) => void answer(request, response));
+  async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const body: Body = JSON.parse((await request.toArray()).join(''));
     response.writeHead(await respond(body)).end();
-  });
+  }
   onTestFinished(() => (server.closeAllConnections(), void server.close()));
   await once(server.listen(0, '127.0.0.1'), 'listening');
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
@@ -118,7 +135,7 @@ async function start(database: TestDatabase, file: string, input: string, servic
     const [made] = await database.query('SELECT to_regclass($1) AS name', [lock]);
     return made.name !== null && (await database.query(`SELECT holder FROM ${lock}`))[0].holder !== null;
   };
-  await until(isActive, 60_000, program.output);
+  await until(isActive, 60_000, () => program.output());
   return program;
 }
 
