@@ -1,10 +1,10 @@
 /** The consuming application, a process of its own: runs one contestant and keeps account of what it delivers. */
 import { clock } from './clock.ts';
-import type { Consumption } from './contestant.ts';
+import type { Consumption, Handlers } from './contestant.ts';
 import { contestants } from './contestants/index.ts';
 
 export type ConsumeCommand =
-  | { do: 'start'; contestant: string; url: string; timed: boolean; standby?: boolean }
+  | { do: 'start'; contestant: string; url: string; timed: boolean; standby?: boolean; handlers?: Handlers }
   | { do: 'report' }
   | { do: 'times'; firstId: number; rows: number }
   | { do: 'stop' };
@@ -56,7 +56,7 @@ async function obey(command: ConsumeCommand): Promise<unknown> {
     case 'start':
       timed = command.timed;
       {
-        const starting = contestants[command.contestant]!.consume(command.url, deliver);
+        const starting = contestants[command.contestant]!.consume(command.url, deliver, command.handlers);
         if (command.standby) void starting.catch(() => {});
         else consumption = await starting;
       }

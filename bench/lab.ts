@@ -4,7 +4,7 @@ import { type Server, startServer } from '../test/support/server.ts';
 import { Child } from './child.ts';
 import { clock } from './clock.ts';
 import type { ConsumeReport } from './consumer.ts';
-import type { Contestant } from './contestant.ts';
+import type { Contestant, Handlers } from './contestant.ts';
 import { contestants } from './contestants/index.ts';
 import type { WriteJob, WriteResult } from './writer.ts';
 
@@ -83,9 +83,19 @@ export class Stage implements AsyncDisposable {
     await this.lab.admin.query('CHECKPOINT');
   }
 
-  async consume({ timed = false, execArgv = [] as string[] } = {}): Promise<void> {
+  async consume({
+    timed = false,
+    execArgv = [],
+    handlers,
+  }: { timed?: boolean; execArgv?: string[]; handlers?: Handlers } = {}): Promise<void> {
     this.#consumer = await Child.start('consumer', execArgv);
-    await this.#consumer.ask({ do: 'start', contestant: this.name, url: this.url, timed });
+    await this.#consumer.ask({
+      do: 'start',
+      contestant: this.name,
+      url: this.url,
+      timed,
+      ...(handlers && { handlers }),
+    });
   }
 
   async stopConsuming(): Promise<void> {

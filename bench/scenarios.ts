@@ -197,6 +197,33 @@ const drain = (
   },
 });
 
+/** Handlers that take a millisecond each, so many at once, over a backlog. */
+const handlers = (concurrency: number, rows: number): Scenario => ({
+  key: `h${concurrency}`,
+  title: `handlers of 1 ms, ${concurrency} at once, over a backlog of ${rows} changes`,
+  contestants: ['handlers-alone', 'ours', 'graphile-worker', 'pg-boss'],
+  baseline: 'handlers-alone',
+  chart: 'events/s',
+  rounds: 3,
+  async run(lab, contestant) {
+    await using stage = await lab.stage(contestant);
+    await stage.install();
+    await fill(stage, rows);
+    await stage.client.query('VACUUM ANALYZE');
+    await lab.admin.query('CHECKPOINT');
+    await stage.consume({ timed: true, handlers: { concurrency, handlerTime: 1 } });
+    const { delivered, repeated, firstAt, lastAt, cpu } = await stage.delivered(rows);
+    const acknowledged = await stage.acknowledged();
+    return {
+      'events/s': (delivered / (lastAt - firstAt)) * 1000,
+      'events/s, acknowledged': (delivered / (Math.max(lastAt, acknowledged) - firstAt)) * 1000,
+      'CPU us/event': (cpu / delivered) * 1000,
+      undelivered: rows - delivered,
+      repeated,
+    };
+  },
+});
+
 /** What pg reads of the change log in keyset pages: no reader of a table can be faster. */
 const readingLimit: Scenario = {
   key: 'e-limit',
@@ -419,6 +446,9 @@ export const scenarios: readonly Scenario[] = [
   singleUpdates,
   bulk('INSERT', 100_000, 3, { typical: true }),
   drain(1_000_000, ['ours', 'ours-rows', 'pg-logical-replication-full'], { rounds: 1, typical: true }),
+  handlers(1, 3000),
+  handlers(16, 30_000),
+  handlers(256, 60_000),
   readingLimit,
   wide,
   idle,

@@ -5,12 +5,13 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { createDatabase } from './support/database.ts';
+import { type TestDatabase, createDatabase } from './support/database.ts';
 import { spawnNode } from './support/processes.ts';
 import { startServer } from './support/server.ts';
 import { until } from './support/until.ts';
 
 const LOG = 'postgres_input.log_postgres_input_sales';
+const LOCK = 'postgres_input.lock_postgres_input_sales';
 const ROWS = 100;
 
 test('the orchestrator processes every change once, eight at a time, and finishes what it has begun', async () => {
@@ -21,11 +22,7 @@ test('the orchestrator processes every change once, eight at a time, and finishe
   await using orchestrator = spawnNode(new URL('../examples/orchestrator.ts', import.meta.url), {
     args: [config.path],
   });
-  const holders = async () =>
-    (await database.query(`SELECT to_regclass('postgres_input.lock_postgres_input_sales') AS made`))[0]
-      .made &&
-    (await database.query('SELECT holder FROM postgres_input.lock_postgres_input_sales'))[0].holder;
-  await expect.poll(holders, { timeout: 15_000 }).toBeTruthy();
+  await expect.poll(() => isActive(database), { timeout: 15_000 }).toBe(true);
 
   await database.query(`INSERT INTO orders SELECT n, 'new' FROM generate_series(1, 8) n`);
   await database.query(`DO $$ BEGIN
@@ -98,6 +95,36 @@ test('the HTTP endpoints tell of a node that is ready, down and back, and of one
   expect(node.output()).toContain('is closed');
 });
 
+test('the orchestrator ends in time although a process hangs, and what hung comes again', async () => {
+  await using database = await createDatabase();
+  await database.query('CREATE TABLE orders (id int PRIMARY KEY, status text)');
+  await using receiver = await startReceiver();
+  await using config = await writeConfig(database.url, receiver.url);
+  const file = new URL('../examples/orchestrator.ts', import.meta.url);
+  await using first = spawnNode(file, { args: [config.path] });
+  await expect.poll(() => isActive(database), { timeout: 15_000 }).toBe(true);
+  await database.query(`INSERT INTO orders VALUES (1, 'new')`);
+  await expect.poll(() => receiver.held, { timeout: 15_000 }).toBe(1);
+  first.signal('SIGTERM');
+  expect(await first.exited).toEqual({ code: 0, signal: null });
+  expect(receiver.accepted).toEqual([]);
+  expect(await database.query(`SELECT FROM ${LOG}`)).toHaveLength(1);
+
+  receiver.release();
+  await using second = spawnNode(file, { args: [config.path] });
+  await expect.poll(() => receiver.accepted, { timeout: 15_000 }).toMatchObject([{ event: { id: '1' } }]);
+  second.signal('SIGTERM');
+  expect(await second.exited).toEqual({ code: 0, signal: null });
+  expect(await database.query(`SELECT FROM ${LOG}`)).toEqual([]);
+}, 60_000);
+
+async function isActive(database: TestDatabase): Promise<boolean> {
+  const [made] = await database.query(`SELECT to_regclass('${LOCK}') AS name`);
+  if (made.name === null) return false;
+  const [row] = await database.query(`SELECT holder FROM ${LOCK}`);
+  return row.holder !== null;
+}
+
 interface Accepted {
   readonly key: string;
   readonly event: { readonly id: string; readonly operation: string };
@@ -123,6 +150,7 @@ async function startReceiver() {
       response.writeHead(isRefused ? 503 : 204).end();
     };
     open.add(answer);
+    response.once('close', () => open.delete(answer));
     peak = Math.max(peak, open.size);
     if (requests === 8) setTimeout(release, 100); // time enough for a ninth to show
     else if (!isHeld) setImmediate(answer);

@@ -1,5 +1,6 @@
 import type { Contestant } from '../contestant.ts';
 import { graphileWorker } from './graphile-worker.ts';
+import { handlersAlone } from './handlers-alone.ts';
 import { none } from './none.ts';
 import { original } from './original.ts';
 import { oursUnread } from './ours-unread.ts';
@@ -13,6 +14,7 @@ import { rowToJson } from './row-to-json.ts';
 
 export const contestants: Readonly<Record<string, Contestant>> = {
   none,
+  'handlers-alone': handlersAlone,
   original,
   ours,
   'ours-unread': oursUnread,

@@ -1,5 +1,6 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { newPostgresInput } from '../../src/index.ts';
-import type { Consumption, Contestant } from '../contestant.ts';
+import type { Consumption, Contestant, Handlers } from '../contestant.ts';
 import { query } from './database.ts';
 
 const config = (url: string) => ({ name: 'bench', type: 'postgres', connectionString: url });
@@ -8,13 +9,22 @@ async function consume(
   url: string,
   rows: 'none' | 'both',
   deliver: (id: string | number) => void,
+  handlers?: Handlers,
 ): Promise<Consumption> {
   const input = await newPostgresInput(config(url), { connectTimeout: 5000, rows });
   const active = new Promise<void>((resolve) => input.once('active', () => resolve()));
-  const events = input.handle();
-  const done = (async () => {
-    for await (const event of events) deliver(event.id);
-  })();
+  const handleInTurn = async () => {
+    for await (const event of input.handle()) deliver(event.id);
+  };
+  const handleAtOnce = ({ concurrency, handlerTime }: Handlers) =>
+    input.process(
+      async ({ id }) => {
+        await delay(handlerTime);
+        deliver(id);
+      },
+      { concurrency },
+    );
+  const done = handlers ? handleAtOnce(handlers) : handleInTurn();
   await Promise.race([active, done]);
   return {
     async stop() {
@@ -32,7 +42,7 @@ const withRows = (name: string, rows: 'none' | 'both'): Contestant => ({
     const consumption = await consume(url, rows, () => {});
     await consumption.stop();
   },
-  consume: (url, deliver) => consume(url, rows, deliver),
+  consume: (url, deliver, handlers) => consume(url, rows, deliver, handlers),
   async isAcknowledged(url) {
     const [row] = await query<{ any: boolean }>(
       url,

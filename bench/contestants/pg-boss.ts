@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import PgBoss from 'pg-boss';
 import type { Contestant } from '../contestant.ts';
 import { query } from './database.ts';
@@ -20,13 +21,20 @@ export const pgBoss: Contestant = {
       `INSERT INTO pgboss.job (name, data, policy) VALUES ('item', jsonb_build_object('id', NEW.id), 'standard')`,
     );
   },
-  async consume(url, deliver) {
+  async consume(url, deliver, { concurrency, handlerTime } = { concurrency: 1, handlerTime: 0 }) {
     const one = boss(url);
     one.on('error', () => {});
     await one.start();
     const options = { batchSize: 2000, pollingIntervalSeconds: 0.5 };
     await one.work<{ id: number }>('item', options, async (jobs) => {
-      for (const job of jobs) deliver(job.data.id);
+      const left = jobs.values();
+      const work = async () => {
+        for (const job of left) {
+          if (handlerTime > 0) await delay(handlerTime);
+          deliver(job.data.id);
+        }
+      };
+      await Promise.all(Array.from({ length: concurrency }, work));
     });
     return { stop: () => one.stop({ graceful: false }) };
   },

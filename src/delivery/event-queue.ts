@@ -68,7 +68,16 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
     this.#delivery =
       ack === 'auto'
         ? new Delivery({ ...term, traffic, maxInFlight: Infinity, ready })
-        : new LaneDelivery({ ...term, traffic, maxInFlight, ready, exclusive: false, key: null, slowAfter });
+        : new LaneDelivery({
+            ...term,
+            traffic,
+            maxInFlight,
+            ready,
+            exclusive: false,
+            key: null,
+            maxDelay: Infinity,
+            slowAfter,
+          });
     return this.#delivery;
   }
 

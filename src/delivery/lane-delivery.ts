@@ -27,6 +27,8 @@ export interface LaneDeliveryOptions extends DeliveryOptions {
   readonly exclusive: boolean;
   /** The key of an event's lane; null for its row. */
   readonly key: ((event: ChangeEvent) => string) | null;
+  /** How long a failed event waits at most, in milliseconds. The database's clock may have been set back since its next attempt was fixed. */
+  readonly maxDelay: number;
   /** After how long in hand an event is slow; milliseconds. */
   readonly slowAfter: number;
   readonly failures: () => Failures;
@@ -109,7 +111,7 @@ export class LaneDelivery implements Sink {
   begin(failures: readonly Failure[], suspected: number | null): void {
     const now = performance.now();
     for (const { sequence, attempts, deaths, delay } of failures)
-      this.#known.set(sequence, { attempts, deaths, due: now + delay });
+      this.#known.set(sequence, { attempts, deaths, due: now + Math.min(delay, this.#options.maxDelay) });
     if (suspected === null) return;
     const { maxInFlight, ready } = this.#options;
     this.#suspects = new Suspects({

@@ -83,6 +83,7 @@ export class Processor implements Consumer {
       maxInFlight: concurrency,
       exclusive: true,
       key: key && ((event) => this.#keyOf(key, event)),
+      maxDelay: this.#options.retry.maxDelay,
       slowAfter,
       ready: () => this.serve(),
     });

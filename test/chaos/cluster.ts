@@ -6,7 +6,7 @@ import { type Proxy, startProxy } from '../support/proxy.ts';
 import type { Server } from '../support/server.ts';
 import type { NodeTask, Report } from './protocol.ts';
 
-export type Settings = Pick<NodeTask, 'schemas' | 'lease' | 'ack' | 'work' | 'reconnect'>;
+export type Settings = Pick<NodeTask, 'schemas' | 'lease' | 'consumer' | 'work' | 'reconnect' | 'calm'>;
 
 /** Something that was done to a node, or happened to it, from when till when. */
 export interface Mishap {
@@ -28,6 +28,8 @@ export interface ChaosNode extends AsyncDisposable {
   state: 'standby' | 'active' | null;
   /** Whether it has ever come that far. */
   hasJoined: boolean;
+  /** Whether its handlers fail no longer. */
+  isCalm: boolean;
   exit: Exit | null;
   readonly mishaps: Mishap[];
   /** Notes that something is being done to it; the function that is returned notes the end. */
@@ -58,6 +60,7 @@ export async function startNode(
     token: null,
     state: null,
     hasJoined: false,
+    isCalm: settings.calm,
     exit: null,
     mishaps,
     suffer(kind) {
@@ -84,6 +87,8 @@ async function follow(node: ChaosNode): Promise<void> {
       node.hasJoined = true;
       node.token = report.token;
       node.state = report.token === null ? 'standby' : 'active';
+    } else if (report.kind === 'calm') {
+      node.isCalm = true;
     } else if (report.kind === 'reconnecting') {
       node.token = null;
       node.state = null;

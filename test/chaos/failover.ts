@@ -36,7 +36,8 @@ export async function measureFailovers(
   const settings: Settings = {
     schemas: ['public'],
     lease: {},
-    ack: 'auto',
+    consumer: 'auto',
+    calm: false,
     work: 0,
     reconnect: { minDelay: 100, maxDelay: 10_000 },
   };

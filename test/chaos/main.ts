@@ -7,6 +7,7 @@ import { startServer } from '../support/server.ts';
 import { measureFailovers } from './failover.ts';
 import { printTimes } from './histogram.ts';
 import { SETTINGS } from './pasts.ts';
+import { CONSUMERS } from './protocol.ts';
 import { run } from './run.ts';
 
 const { values } = parseArgs({
@@ -21,6 +22,8 @@ const { values } = parseArgs({
     rate: { type: 'string', default: '200' },
     /** `--weight kill=0 --weight crash=5`: how often a kind of fault happens, where it differs from the default. */
     weight: { type: 'string', multiple: true, default: [] },
+    /** `--consumer process --consumer processTransaction`: the kinds of consumers that there are, instead of all. */
+    consumer: { type: 'string', multiple: true, default: [] },
     verbose: { type: 'boolean', default: false },
   },
 });
@@ -40,6 +43,7 @@ const seconds = Math.min(Number(values.seconds), Number(values.minutes) * 60);
 const weights = Object.fromEntries(
   values.weight.map((one) => one.split('=')).map(([kind, weight]) => [kind, Number(weight)]),
 );
+const consumers = CONSUMERS.filter((kind) => values.consumer.includes(kind));
 const totals: Record<string, number> = {};
 const takeovers = new Map<string, number[]>();
 let broken = 0;
@@ -54,6 +58,7 @@ for (let seed = Number(values.seed); performance.now() < deadline; seed++) {
     seed,
     seconds,
     weights,
+    ...(consumers.length > 0 && { consumers }),
     lease: { duration: 1000, renewInterval: 200, margin: 200, pollInterval: 50 },
     tell(line) {
       if (values.verbose) console.log(`${((performance.now() - started) / 1000).toFixed(2)} ${line}`);

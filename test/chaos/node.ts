@@ -8,7 +8,7 @@ import {
   PostgresInputError,
   newPostgresInput,
 } from '../../src/index.ts';
-import { INPUT_NAME, type NodeTask, type Report } from './protocol.ts';
+import { ATTEMPTS, INPUT_NAME, type NodeTask, type Report } from './protocol.ts';
 import { watchForStalls } from './stalls.ts';
 import { BOOK, CALLER } from './witness.ts';
 
@@ -90,7 +90,11 @@ const OBSTINACY = 10_000;
  * Books the event in a transaction of the consumer's own. A consumer that loses its connection tries again with another one, although it
  * can't know whether the first transaction was committed: the event is as it was handed out, and the server may have gone back since.
  */
-function booking(): { acknowledge: Acknowledge; end: () => Promise<void> } {
+function booking(): {
+  book: (input: PostgresInput, event: ChangeEvent) => Promise<void>;
+  acknowledge: Acknowledge;
+  end: () => Promise<void>;
+} {
   const pool = new pg.Pool({
     connectionString: callersUrl(),
     max: WORKERS,
@@ -125,6 +129,7 @@ function booking(): { acknowledge: Acknowledge; end: () => Promise<void> } {
     if (event) await book(input, event).catch(() => {});
   };
   return {
+    book,
     async acknowledge(input, event) {
       let isInDoubt = false;
       for (const deadline = Date.now() + OBSTINACY; Date.now() < deadline; await delay(50)) {
@@ -146,6 +151,63 @@ function booking(): { acknowledge: Acknowledge; end: () => Promise<void> } {
   };
 }
 
+/** By the change's number, so that the same changes fail on every node. Most numbers are multiples of 1000: a prime finds some of them. */
+const isDoomed = (event: ChangeEvent): boolean => BigInt(event.sequence!.slice(0, -16)) % 149n === 0n;
+
+let isCalm = task.calm;
+
+/** A handler that may fail, hang or kill its process. */
+async function misbehave(event: ChangeEvent, signal: AbortSignal): Promise<void> {
+  await work();
+  if (task.consumer === 'process' && isDoomed(event)) throw new Error('doomed');
+  if (isCalm) return;
+  const chance = Math.random();
+  if (chance < 0.03) throw new Error('bad luck');
+  if (chance < 0.034) {
+    report({ kind: 'hangs', sequence: event.sequence!, token: event.fencingToken!, at: Date.now() });
+    await delay(Math.random() * 3 * task.lease.duration!, undefined, { signal });
+  } else if (chance < 0.035) {
+    report({ kind: 'dies', at: Date.now() });
+    process.kill(process.pid, 'SIGKILL');
+    await new Promise(() => {}); // the signal is on its way
+  }
+}
+
+async function consumeByHandler(
+  input: PostgresInput,
+  settle: (event: ChangeEvent) => Promise<void>,
+): Promise<void> {
+  const handle = async (event: ChangeEvent, { signal }: { signal: AbortSignal }) => {
+    report({ kind: 'event', event, at: Date.now() });
+    const { sequence, fencingToken, attempt } = event;
+    const done = (error: string | null, isCounted: boolean) =>
+      report({
+        kind: 'handled',
+        sequence: sequence!,
+        token: fencingToken!,
+        attempt,
+        error,
+        isCounted,
+        at: Date.now(),
+      });
+    try {
+      await misbehave(event, signal);
+      await settle(event);
+      done(null, false);
+    } catch (error) {
+      // A lost lease or connection of the package's own says nothing of the event.
+      done(String(error), !(error instanceof PostgresInputError));
+      throw error;
+    }
+  };
+  const attempts = task.consumer === 'process' ? ATTEMPTS : Infinity;
+  await input.process(handle, {
+    reconnect: task.reconnect,
+    concurrency: WORKERS,
+    retry: { attempts, minDelay: 20, maxDelay: 200 },
+  });
+}
+
 function callersUrl(): string {
   const url = new URL(task.url);
   url.searchParams.set('application_name', `${url.searchParams.get('application_name')}${CALLER}`);
@@ -153,6 +215,10 @@ function callersUrl(): string {
 }
 
 watchForStalls((from, to) => tell({ kind: 'stall', from, to }));
+process.on('message', () => {
+  isCalm = true;
+  tell({ kind: 'calm' });
+});
 const input = await make();
 // On every one: a second must not kill the process while it ends.
 process.on('SIGTERM', () => void input.close());
@@ -163,13 +229,16 @@ input.on('reconnecting', ({ error: { code, message } }) =>
   tell({ kind: 'reconnecting', code, message, at: Date.now() }),
 );
 try {
-  if (task.ack === 'auto') {
+  if (task.consumer === 'auto') {
     await consumeInTurn(input);
-  } else if (task.ack === 'manual') {
+  } else if (task.consumer === 'manual') {
     await consumeAtOnce(input, acknowledgeHere);
+  } else if (task.consumer === 'process') {
+    await consumeByHandler(input, async () => {});
   } else {
-    const { acknowledge, end } = booking();
-    await consumeAtOnce(input, acknowledge);
+    const { book, acknowledge, end } = booking();
+    if (task.consumer === 'transaction') await consumeAtOnce(input, acknowledge);
+    else await consumeByHandler(input, (event) => book(input, event));
     await end();
   }
 } catch (error) {

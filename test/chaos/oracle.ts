@@ -7,10 +7,10 @@ import type { ChangeEvent } from '../../src/index.ts';
 import type { Exit } from '../support/processes.ts';
 import type { Mishap } from './cluster.ts';
 import type { Change, Transaction } from './model.ts';
-import type { Report } from './protocol.ts';
+import { ATTEMPTS, type ConsumerKind, type Report } from './protocol.ts';
 import { allClaims, checkClaims, mayBeUnacknowledged, mayBeUndone, survivors, wentBack } from './rewound.ts';
 import type { Rewind } from './server-faults.ts';
-import type { Acknowledgement, Booking, Claim } from './witness.ts';
+import type { Acknowledgement, Booking, Claim, Parked } from './witness.ts';
 
 export interface Evidence {
   readonly transactions: readonly Transaction[];
@@ -18,6 +18,7 @@ export interface Evidence {
   readonly marks: ReadonlySet<string>;
   readonly nodes: readonly {
     readonly name: string;
+    readonly consumer: ConsumerKind;
     readonly reports: readonly Report[];
     readonly mishaps: readonly Mishap[];
     readonly exit: Exit;
@@ -25,6 +26,7 @@ export interface Evidence {
   readonly claims: readonly Claim[];
   readonly acknowledgements: readonly Acknowledgement[];
   readonly bookings: readonly Booking[];
+  readonly parked: readonly Parked[];
   /** In the order in which they happened. */
   readonly rewinds: readonly Rewind[];
   /** When the database's clock was set. */
@@ -81,11 +83,13 @@ export function judge(evidence: Evidence): Verdict {
   checkContent(bySequence, matched, evidence.trigger, accuse);
   checkClaims(evidence, accuse);
   checkTokens(deliveries, terms, accuse);
-  checkOrder(deliveries, bySequence, matched, accuse);
+  checkOrder(deliveries, bySequence, matched, evidence, accuse);
   checkRepeats(bySequence, terms, evidence, suffered, accuse, count);
   checkLateness(deliveries, terms, evidence, suffered, accuse, count);
   checkAcknowledgements(bySequence, terms, evidence, accuse);
   checkBookings(evidence, accuse);
+  checkAttempts(bySequence, evidence, accuse);
+  checkParked(bySequence, evidence, accuse, count);
   checkEnds(evidence, accuse);
   for (const what of evidence.stuck) accuse('nothing waits for the next change', what);
   if (evidence.leftOver > 0) accuse('the log is drained', `${evidence.leftOver} changes are left`);
@@ -100,6 +104,9 @@ export function judge(evidence: Evidence): Verdict {
   count('repeats', deliveries.length - bySequence.size);
   count('acknowledged', evidence.acknowledgements.length);
   count('booked', evidence.bookings.length);
+  count('handlers that failed', failuresOf(evidence).length);
+  count('nodes that a handler killed', evidence.nodes.filter(({ reports }) => reports.some(isDeath)).length);
+  count('parked', evidence.parked.length);
   for (const { kind } of evidence.rewinds) count(`went back: ${kind}`);
   count('handed out and lost', lost.length);
   count('clock set', evidence.clockSet.length);
@@ -211,13 +218,13 @@ function checkContent(
 ): void {
   const rule = 'an event says what happened';
   for (const [sequence, [first, ...more]] of bySequence) {
-    const { fencingToken: _, ...event } = first!.event;
+    const { fencingToken: _, attempt: __, ...event } = first!.event;
     const change = matched.get(sequence);
     const key = change?.table.tellsRowsApart ? change.table.identity(change.row).key : event.key;
     if (!isDeepStrictEqual(event.key, key) || event.trigger !== trigger)
       accuse(rule, JSON.stringify(first!.event));
     for (const { event: repeated } of more) {
-      const { fencingToken: _, ...again } = repeated;
+      const { fencingToken: _, attempt: __, ...again } = repeated;
       if (!isDeepStrictEqual(event, again))
         accuse('a sequence names one change', `${JSON.stringify(event)}, then ${JSON.stringify(again)}`);
     }
@@ -256,10 +263,18 @@ function checkOrder(
   deliveries: readonly Delivery[],
   bySequence: ReadonlyMap<string, Delivery[]>,
   matched: ReadonlyMap<string, Change>,
+  { nodes }: Evidence,
   accuse: Accuse,
 ): void {
   const rule = "a row's changes keep their order";
-  const told = [...matched].filter(([, { table }]) => table.tellsRowsApart);
+  // With process() the changes of one key keep their order, and where there is no key, those of one id.
+  const atOnce = new Set(
+    nodes.filter(({ consumer }) => consumer.startsWith('process')).map(({ name }) => name),
+  );
+  const isTold = ({ table, row }: Change, sequence: string) =>
+    table.tellsRowsApart &&
+    (table.identity(row).key !== null || !bySequence.get(sequence)!.some(({ node }) => atOnce.has(node)));
+  const told = [...matched].filter(([sequence, change]) => isTold(change, sequence));
   const rowOf = ({ table, row }: Change) => `${table.location} ${row.r}`;
 
   // Over all nodes: each change's first delivery comes after that of the change before.
@@ -279,7 +294,7 @@ function checkOrder(
   const last = new Map<string, { place: number; delivery: Delivery }>();
   for (const delivery of deliveries) {
     const change = matched.get(delivery.event.sequence!);
-    if (!change?.table.tellsRowsApart) continue;
+    if (!change || !isTold(change, delivery.event.sequence!)) continue;
     const key = `${delivery.token} ${rowOf(change)}`;
     const previous = last.get(key);
     if (previous && change.place < previous.place) {
@@ -304,7 +319,8 @@ function sufferings({ nodes, aftermath }: Evidence): Suffered {
       const stalls = reports.flatMap((r) =>
         r.kind === 'stall' ? { kind: 'stall', from: r.from, to: r.to } : [],
       );
-      return [name, [...mishaps, ...stalls]];
+      const deaths = reports.filter(isDeath).map(({ at }) => ({ kind: 'kill', from: at, to: Infinity }));
+      return [name, [...mishaps, ...stalls, ...deaths]];
     }),
   );
   return (node, from, to, isOfKind) =>
@@ -324,10 +340,31 @@ function lastTrouble({ nodes }: Evidence, name: string, before: number): string 
  */
 function isSlow({ nodes, aftermath }: Evidence, { node, at, event, token }: Delivery): boolean {
   const { reports } = nodes.find(({ name }) => name === node)!;
-  const done = reports.find(
-    (report) => report.kind === 'ack' && report.sequence === event.sequence && report.token === String(token),
+  return reports.some(
+    (report) =>
+      (report.kind === 'hangs' ||
+        ((report.kind === 'ack' || report.kind === 'handled') && report.at > at + aftermath)) &&
+      report.sequence === event.sequence &&
+      report.token === String(token),
   );
-  return done?.kind === 'ack' && done.at > at + aftermath;
+}
+
+type Handled = Extract<Report, { kind: 'handled' }>;
+const isDeath = (report: Report) => report.kind === 'dies';
+
+const rejectionsOf = ({ nodes }: Evidence): Handled[] =>
+  nodes.flatMap(({ reports }) =>
+    reports.filter((report): report is Handled => report.kind === 'handled' && report.error !== null),
+  );
+/** Those that say something of the event. */
+const failuresOf = (evidence: Evidence): Handled[] =>
+  rejectionsOf(evidence).filter(({ isCounted }) => isCounted);
+
+/** Whether the handler of this delivery is among these. */
+function endedSo(handled: readonly Handled[]): (delivery: Delivery) => boolean {
+  const named = (sequence: string, token: string, attempt: number) => `${sequence} ${token} ${attempt}`;
+  const all = new Set(handled.map((one) => named(one.sequence, one.token, one.attempt)));
+  return ({ event }) => all.has(named(event.sequence!, event.fencingToken!, event.attempt));
 }
 
 function checkRepeats(
@@ -341,18 +378,25 @@ function checkRepeats(
   const { acknowledgements, harmfulStall } = evidence;
   const isHarm = ({ kind, from, to }: Mishap) => kind !== 'stall' || to - from >= harmfulStall;
   const acknowledged = new Map(acknowledgements.map((ack) => [ack.sequence, ack]));
+  const wasRejected = endedSo(rejectionsOf(evidence));
   for (const [sequence, all] of bySequence) {
     const inOrder = all.toSorted((a, b) => (isBefore(a, b) ? -1 : 1));
     inOrder.forEach((delivery, n) => {
       const before = inOrder[n - 1];
       if (!before) return;
       const what = `${describe(before)}, then ${delivery.node} under ${delivery.token}`;
-      if (before.token === delivery.token) return accuse('nothing comes twice in one term', what);
+      const mayRepeat = wasRejected(before);
+      if (mayRepeat) count('again, after a failure');
+      if (before.token === delivery.token) {
+        if (!mayRepeat) accuse('nothing comes twice in one term', what);
+        return;
+      }
       const { token, inTransaction } = acknowledged.get(sequence) ?? {};
       // A consumer's transaction may be committed after the lease has passed on.
       if (token && !inTransaction && BigInt(token) < delivery.token) {
         accuse('what is acknowledged does not come again', `${what}; acknowledged under ${token}`);
       }
+      if (mayRepeat) return;
       // The change was in hand, or the server has lost the acknowledgement.
       if (wentBack(evidence, before.at, delivery.at)) return;
       if (isSlow(evidence, before)) return count('again, of a slow consumer');
@@ -416,14 +460,16 @@ function checkAcknowledgements(
   evidence: Evidence,
   accuse: Accuse,
 ): void {
-  const { acknowledgements, nodes } = evidence;
+  const { acknowledgements, nodes, parked } = evidence;
+  const isParked = new Set(parked.map(({ sequence }) => sequence));
   const rule = 'no acknowledgement is accepted from a node whose lease is gone';
   const accepted = new Map(acknowledgements.map((ack) => [ack.sequence, ack]));
   for (const { sequence, node, token } of acknowledgements) {
     const holder = token === null ? 'nobody' : terms.get(BigInt(token))?.node;
     if (holder !== node) accuse(rule, `${sequence} by ${node}, under ${token}, which is ${holder}'s`);
     const handedOut = bySequence.get(sequence)?.some((d) => d.node === node && String(d.token) === token);
-    if (!handedOut) {
+    // A change that was in hand at too many deaths is parked without being handed out again.
+    if (!handedOut && !isParked.has(sequence)) {
       accuse(
         'only what was handed out in a term is acknowledged in it',
         `${sequence} by ${node} under ${token}`,
@@ -457,6 +503,51 @@ function checkBookings({ bookings, acknowledgements }: Evidence, accuse: Accuse)
   for (const sequence of acknowledged) accuse(rule, `${sequence} was acknowledged and not booked`);
 }
 
+/** An event counts its failures, and nothing else. */
+function checkAttempts(
+  bySequence: ReadonlyMap<string, Delivery[]>,
+  evidence: Evidence,
+  accuse: Accuse,
+): void {
+  const failed = groupBy(failuresOf(evidence), ({ sequence }) => sequence);
+  const hasFailed = endedSo(failuresOf(evidence));
+  for (const [sequence, all] of bySequence) {
+    const inOrder = all.toSorted((a, b) => (isBefore(a, b) ? -1 : 1));
+    for (const [n, delivery] of inOrder.entries()) {
+      const { attempt } = delivery.event;
+      if (attempt - 1 > (failed.get(sequence)?.length ?? 0))
+        accuse('an attempt is counted for a failure alone', `attempt ${attempt}: ${describe(delivery)}`);
+      const before = inOrder[n - 1];
+      if (before?.token === delivery.token && hasFailed(before) && attempt !== before.event.attempt + 1)
+        accuse(
+          'each failure is counted',
+          `attempt ${attempt} after ${before.event.attempt}: ${describe(delivery)}`,
+        );
+    }
+  }
+}
+
+/** What was parked has failed as often as it may, or was in hand each time when a node died. */
+function checkParked(
+  bySequence: ReadonlyMap<string, Delivery[]>,
+  evidence: Evidence,
+  accuse: Accuse,
+  count: Count,
+): void {
+  const rule = 'nothing is parked that did not fail';
+  const failed = groupBy(failuresOf(evidence), ({ sequence }) => sequence);
+  for (const { sequence, attempts, error } of evidence.parked) {
+    const what = `${sequence} after ${attempts} attempts: ${error}`;
+    if (/times in a row/.test(error)) {
+      count('parked after deaths');
+      const terms = new Set((bySequence.get(sequence) ?? []).map(({ token }) => token));
+      if (terms.size < 2) accuse(rule, `${what}; handed out in ${terms.size} terms`);
+    } else if (attempts < ATTEMPTS || (failed.get(sequence)?.length ?? 0) < ATTEMPTS) {
+      accuse(rule, `${what}; its handler failed ${failed.get(sequence)?.length ?? 0} times`);
+    }
+  }
+}
+
 function checkEnds({ nodes }: Evidence, accuse: Accuse): void {
   for (const { name, reports, exit, mishaps } of nodes) {
     for (const report of reports) {
@@ -464,7 +555,7 @@ function checkEnds({ nodes }: Evidence, accuse: Accuse): void {
         accuse('a node does not give up', `${name}: ${report.code} ${report.message}`);
       }
     }
-    const killed = mishaps.some(({ kind }) => kind === 'kill');
+    const killed = mishaps.some(({ kind }) => kind === 'kill') || reports.some(isDeath);
     if (exit.code !== 0 && !killed) {
       const last = reports.findLast(({ kind }) => kind !== 'event' && kind !== 'ack');
       accuse('a node ends by itself', `${name}: ${JSON.stringify(exit)}, last ${JSON.stringify(last)}`);

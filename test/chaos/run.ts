@@ -11,6 +11,7 @@ import { type ChaosNode, startNode } from './cluster.ts';
 import { type Weights, plan, wreakHavoc } from './faults.ts';
 import { Model } from './model.ts';
 import { type Verdict, judge } from './oracle.ts';
+import { CONSUMERS, type Calm, type ConsumerKind } from './protocol.ts';
 import { Random } from './random.ts';
 import { type Rewind, ServerFaults } from './server-faults.ts';
 import { STALL, watchForStalls } from './stalls.ts';
@@ -22,6 +23,7 @@ import {
   READ_ACKNOWLEDGEMENTS,
   READ_BOOKINGS,
   READ_CLAIMS,
+  READ_PARKED,
   WITNESSES,
 } from './witness.ts';
 import { Writer, insert } from './writer.ts';
@@ -36,6 +38,8 @@ export interface RunOptions {
   readonly writers?: number;
   /** How often each kind of fault happens, where it differs from the default. */
   readonly weights?: Partial<Weights>;
+  /** The kinds of consumers that there are. Default: all, and most often those of `handle()`. */
+  readonly consumers?: readonly ConsumerKind[];
   /** Told of every step. */
   readonly tell?: (line: string) => void;
 }
@@ -88,11 +92,13 @@ export async function run(options: RunOptions): Promise<Run> {
 
     const taste = random.fork();
     let started = 0;
+    let calm = false;
     const addNode = async () => {
       const node = await startNode(`node-${++started}`, server, database, folder, {
         schemas: SCHEMAS,
         lease,
-        ack: taste.pick(['auto', 'auto', 'manual', 'transaction']),
+        consumer: taste.pick(options.consumers ?? ['auto', ...CONSUMERS]),
+        calm,
         work: taste.pick([0, 1, 4]),
         reconnect: { minDelay: 20, maxDelay: 500 },
       });
@@ -192,8 +198,15 @@ export async function run(options: RunOptions): Promise<Run> {
 
     if (serverFaults.failure) throw new Error('the server did not start', { cause: serverFaults.failure });
     tell('healing');
+    calm = true;
+    for (const node of alive()) if (!node.isCalm) node.process.send('calm' satisfies Calm);
     for (const writer of writers) writer.stop();
     await Promise.all([...writing, ...background]);
+    await until(
+      () => alive().every(({ isCalm }) => isCalm),
+      30_000,
+      () => 'nodes do not calm down',
+    );
     while (alive().length < 2) await addNode();
     await endPrepared();
     const leftOver = await drain(query, nodes);
@@ -217,12 +230,20 @@ export async function run(options: RunOptions): Promise<Run> {
         nodes.map(async (node) => {
           const { name, mishaps, exit } = node;
           if (exit && exit.code !== 0 && exit.signal === null) tell(`${name}: ${node.process.output()}`);
-          return { name, mishaps, reports: await node.journal(), exit: exit ?? { code: null, signal: null } };
+          const { consumer } = node.settings;
+          return {
+            name,
+            consumer,
+            mishaps,
+            reports: await node.journal(),
+            exit: exit ?? { code: null, signal: null },
+          };
         }),
       ),
       claims,
       acknowledgements: await query(READ_ACKNOWLEDGEMENTS),
       bookings: await query(READ_BOOKINGS),
+      parked: await query(READ_PARKED),
       rewinds: serverFaults.rewinds,
       clockSet,
       leftOver,

@@ -39,6 +39,13 @@ export interface Booking {
   readonly node: string;
 }
 
+/** A change that was put out of the way. */
+export interface Parked {
+  readonly sequence: string;
+  readonly attempts: number;
+  readonly error: string;
+}
+
 /** What the application_name of a consumer's own connections has after the node's name. */
 export const CALLER = ' caller';
 /** $1: sequence. $2: token. $3: the node's name. */
@@ -81,4 +88,6 @@ SELECT sequence, left(a.node, -${CALLER.length}) AS node, b.token::text, true AS
 FROM oracle.acknowledged a LEFT JOIN oracle.booking b USING (sequence) WHERE a.node LIKE '%${CALLER}'
 UNION ALL
 SELECT sequence, node, token::text, false FROM oracle.acknowledged WHERE node NOT LIKE '%${CALLER}'`;
+export const READ_PARKED =
+  'SELECT sequence, attempts, error FROM postgres_input.parked_postgres_input_chaos_input';
 export const READ_BOOKINGS = 'SELECT sequence, token::text, node FROM oracle.booking';

@@ -96,3 +96,28 @@ test('nothing is lost and nothing comes out of order, whatever fails and whoever
   const truncation = handled.findIndex(({ location, id }) => location === 'others' && id === '*');
   expect(truncation).toBeGreaterThan(lastOther);
 }, 90_000);
+
+test('an event that has failed does not wait for an hour because the clock was set back by an hour', async () => {
+  const database = await createDatabase();
+  await database.query('CREATE TABLE items (id int PRIMARY KEY)');
+  const config = { name: 'test', type: 'postgres', connectionString: database.url };
+  const options = { retry: { minDelay: 20, maxDelay: 20 } };
+  await using first = await newPostgresInput(config, PATIENT);
+  const active = new Promise<void>((resolve) => void first.once('active', () => resolve()));
+  const failed = new Promise<void>((resolve) => void first.once('retrying', () => resolve()));
+  const ended = first.process(() => Promise.reject(new Error('at first')), options);
+  await active;
+  await database.query('INSERT INTO items VALUES (1)');
+  await failed;
+  await first.close();
+  await ended;
+  const [row] = await database.query(
+    `UPDATE postgres_input.failed_postgres_input_test SET next_at = next_at + interval '1 hour' RETURNING attempts`,
+  );
+  await using second = await newPostgresInput(config, PATIENT);
+  const attempt = await new Promise<number>(
+    (resolve) => void second.process((event) => resolve(event.attempt), options),
+  );
+  expect(attempt).toBe(row.attempts + 1);
+  await second.close();
+});
