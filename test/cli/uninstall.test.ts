@@ -81,7 +81,9 @@ describe('uninstall', () => {
       triggers: expect.any(Array),
       objections: [],
     });
-    const tables = ['failed', 'lock', 'log', 'parked', 'secret'].map((kind) => `${kind}_postgres_input_x`);
+    const tables = ['backfill', 'failed', 'lock', 'log', 'parked', 'secret'].map(
+      (kind) => `${kind}_postgres_input_x`,
+    );
     expect(listed.tables.toSorted()).toEqual(tables);
     expect(listed.functions.toSorted()).toEqual(functions.map(({ name }) => name));
     expect(listed.triggers).toHaveLength(3);

@@ -500,6 +500,7 @@ test('an introspection lists the internal tables to a role that may use their sc
     names.secretTable,
     names.failedTable,
     names.parkedTable,
+    names.backfillTable,
   ].map(({ name }) => `postgres_input.${name}`);
   expect(await listedTo(database.url)).toEqual([...internal.toSorted(), 'public.orders']);
   const { url } = await createRole(database);

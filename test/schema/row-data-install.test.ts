@@ -24,6 +24,7 @@ const shapes = (database: TestDatabase) =>
 test('an input that asks for no rows has nothing of it', async () => {
   const { database } = await setupInstallation(T);
   expect(await internal(database)).toEqual([
+    'backfill',
     'failed',
     'guard',
     'identity',
@@ -39,6 +40,7 @@ test('an installation is complete, and uninstalling leaves nothing', async () =>
   const fixture = await setupInstallation(T, { rows: 'both' });
   const { database, plan, uninstall } = fixture;
   expect(await internal(database)).toEqual([
+    'backfill',
     'columns',
     'failed',
     'guard',
