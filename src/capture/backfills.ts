@@ -27,6 +27,8 @@
  *
  * Live changes come first: a chunk is read only when the last pass has found less than a page and the sink has room for a page. A
  * chunk has as many rows as about 100 ms can read.
+ *
+ * models/backfill.pml checks chunks, progress and takeovers exhaustively.
  */
 import { createHash } from 'node:crypto';
 import type pg from 'pg';
