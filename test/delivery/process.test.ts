@@ -172,9 +172,8 @@ test('another node goes on with the count of failures, and with the delay', asyn
   const { database, make } = await setup();
   const first = await make();
   const isActive = active(first);
-  const { begun } = record(first, () => Promise.reject(new Error('no')), {
-    retry: { minDelay: 2000, maxDelay: 2000 },
-  });
+  const retry = { minDelay: 2000, maxDelay: 2000 };
+  const { begun } = record(first, () => Promise.reject(new Error('no')), { retry });
   await isActive;
   await database.query('INSERT INTO items VALUES (1, 0)');
   await until(
@@ -184,7 +183,7 @@ test('another node goes on with the count of failures, and with the delay', asyn
   await first.close();
   expect(begun).toHaveLength(1);
   const second = await make();
-  const { done } = record(second, () => {});
+  const { done } = record(second, () => {}, { retry });
   await until(() => done.length === 1);
   expect(done[0]!.attempt).toBe(2);
   expect(Date.now() - failed).toBeGreaterThan(500);
