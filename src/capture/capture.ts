@@ -50,7 +50,7 @@ export function beginTerm(options: CaptureOptions): Capture {
     onMarker: (marker) => reader.onMarker(marker),
     onRedriven: () => reader.onRedriven(),
     onRenewal: (queueUsage) => void reader.onRenewal(queueUsage).catch(fail),
-    readAgain: () => reader.readAgain(),
+    readAgain: () => reader.rouse(),
     acknowledgements: new Acknowledgements(session, names, hold, fail, backfills),
     failures: withReads(
       new FailureTable(session, names, hold, (number) => reader.redriven.forget(number)),

@@ -69,7 +69,8 @@ export class Reader {
   readonly #sleeping: Sleeping;
   readonly #sequence: LogSequence;
   readonly redriven: Redriven;
-  #signal: AbortSignal | null = null;
+  /** Whether redriven changes may wait that this term has not read. */
+  #isRedriven = true;
   /** When a forged notification last made the reader look. */
   #forgeryLooked = -Infinity;
   /** The look that is put off because a forgery has just caused one. */
@@ -85,7 +86,7 @@ export class Reader {
     this.#passes = passes;
     this.redriven = new Redriven(session, names, sink, shapes);
     this.#sleeping = new Sleeping({
-      mayNotSleep: () => options.backfills?.isReady ?? false,
+      mayNotSleep: () => this.#isRedriven || (options.backfills?.isReady ?? false),
       session,
       names,
       passes,
@@ -99,10 +100,12 @@ export class Reader {
   /** Reads until `signal` aborts. */
   async run(signal: AbortSignal): Promise<void> {
     let pause = 0;
-    this.#signal = signal;
     try {
-      await this.redriven.readAll(signal);
       while (!signal.aborted) {
+        if (this.#isRedriven) {
+          this.#isRedriven = false;
+          await this.redriven.readAll(signal);
+        }
         const found = await this.#passes.readAll(signal);
         this.#writeRate.add(found);
         if (found < PAGE / 2 && (await this.#backfill(signal))) continue;
@@ -150,25 +153,20 @@ export class Reader {
     }
   }
 
-  /** To be called when there is something to read beside the log. */
+  /** To be called when there is something to read beside what is announced: the reader wakes up, or ends its pause. */
   rouse(): void {
     this.#sleeping.rouse();
   }
 
   /** To be called when somebody may have redriven parked changes. */
   onRedriven(): void {
-    // The term begins by reading them. If the session is lost meanwhile, the next term does.
-    if (this.#signal) this.redriven.readAll(this.#signal).catch(() => {});
+    this.#isRedriven = true;
+    this.rouse();
   }
 
   /** To be called for every marker on the nodes' channel. */
   onMarker(marker: string): void {
     this.#sleeping.onMarker(marker);
-  }
-
-  /** To be called when the sink has dropped changes, or wants them. */
-  readAgain(): void {
-    this.#sleeping.readAgain();
   }
 
   /** To be called with every renewal of the lease, and with the share of the server's notification queue that is in use. */

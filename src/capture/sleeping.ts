@@ -80,7 +80,7 @@ const unlock: Statement = {
 export type Announcement = Extract<Payload, { kind: 'changes' | 'look' }>;
 
 export interface SleepingOptions {
-  /** Whether there is something to read beside the log, by a reader that is awake. */
+  /** Whether there is something to read beside what is announced, by a reader that is awake. */
   readonly mayNotSleep?: () => boolean;
   readonly session: Session;
   readonly names: Names;
@@ -148,12 +148,7 @@ export class Sleeping {
     await this.#options.session.query(unlock, [this.#options.names.sleepKey]);
   }
 
-  /** To be called when the log has to be read again: it wakes up, or ends a pause between two passes. */
-  readAgain(): void {
-    this.#stopTaking();
-  }
-
-  /** To be called when there is something to read beside the log. */
+  /** To be called when there is something to read beside what is announced: it wakes up, or ends a pause between two passes. */
   rouse(): void {
     this.#stopTaking();
   }

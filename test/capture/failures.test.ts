@@ -11,6 +11,7 @@ import { Lease } from '../../src/node/lease.ts';
 import { Consumer, once } from '../support/consumer.ts';
 import { setupInputs } from '../support/setup-inputs.ts';
 import { setupSessions } from '../support/setup-sessions.ts';
+import { until } from '../support/until.ts';
 
 const never = new AbortController().signal;
 
@@ -265,6 +266,35 @@ test('the active node hands out what is redriven, also while it sleeps, and the 
   ]);
   const [lease] = await database.query(`SELECT holder FROM ${lockTable}`);
   expect(lease.holder).not.toBeNull();
+});
+
+test('changes with data that are redriven one right after the other come once each', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  const input = await fixture.input({ rows: 'after' });
+  const consumer = new Consumer(input, { ack: 'manual' });
+  await once(input, 'asleep');
+  for (let round = 1; round <= 3; round++) {
+    // A shape that the term has not read yet.
+    await database.query(`CREATE TABLE t${round} (id int PRIMARY KEY, c${round} text)`);
+  }
+  await until(async () => (await input.status()).watched.length === 4);
+  for (let round = 1; round <= 3; round++)
+    await database.query(`INSERT INTO t${round} SELECT generate_series(1, 10)`);
+  await consumer.count(30);
+  const events = consumer.events.slice();
+  await Promise.all(events.map((event) => input.park(event)));
+  await input[Symbol.asyncDispose]();
+
+  const next = await fixture.input({ rows: 'after' });
+  const again = new Consumer(next);
+  await once(next, 'asleep');
+  await Promise.all(events.map(({ sequence }) => next.redrive([sequence!])));
+  await again.count(30);
+  await database.query('INSERT INTO items VALUES (1, 1)');
+  await until(() => again.ids.length > 30 && again.events.at(-1)!.location === 'items');
+  const told = ({ sequence, after }: (typeof events)[number]) => JSON.stringify([sequence, after]);
+  expect(again.events.slice(0, -1).map(told).toSorted()).toEqual(events.map(told).toSorted());
 });
 
 test.each([[null], ['some'], [['x']], [[5000]]])('redrive and discard refuse %o', async (which) => {
