@@ -106,7 +106,9 @@ export class Reader {
           this.#isRedriven = false;
           await this.redriven.readAll(signal);
         }
+        const began = performance.now();
         const found = await this.#passes.readAll(signal);
+        if (found > 0) this.#writeRate.took(performance.now() - began);
         this.#writeRate.add(found);
         if (found < PAGE / 2 && (await this.#backfill(signal))) continue;
         if (this.#writeRate.isQuiet && (await this.#sleeping.sleep(signal))) continue;

@@ -47,12 +47,9 @@ import type { Payload } from './notification.ts';
 import type { Passes } from './passes.ts';
 import type { WriteRate } from './write-rate.ts';
 
-/**
- * What a change counts if its transaction was not the only one that was about to notify. Such transactions wait for each
- * other, so that their number per second says how fast the disk is, and not how busy the writers are.
- */
-const CROWDED = 12;
-/** How many sequences may be remembered; a pass makes them superfluous. */
+/** Milliseconds until the lock is tried again: each attempt is a statement more for a pass. */
+const TRY_AGAIN = 20;
+/** How many changes may be remembered until a pass makes that superfluous. */
 const MAX_REMEMBERED = 1000;
 /** How many announcements may be held; a database that announces more is too busy to sleep. */
 const MAX_HELD = 100;
@@ -95,7 +92,7 @@ export interface SleepingOptions {
 
 export class Sleeping {
   readonly #options: SleepingOptions;
-  /** `looking`: asleep, and reading the log because an announcement said so. */
+  /** `looking`: asleep, and reading the log because an announcement said so, or because many changes are remembered. */
   #phase: 'awake' | 'turning' | 'asleep' | 'looking' = 'awake';
   /** Whether this session holds the sleep lock. */
   #locked = false;
@@ -104,6 +101,8 @@ export class Sleeping {
   #held: Announcement[] = [];
   /** Whether the notification queue was above its level when its usage was last asked for. */
   #queueIsFilling = false;
+  /** When the lock was last not to be had. */
+  #refusedAt = -Infinity;
   /** Cuts short: awake, the pause between two passes; turning, the wait for the marker; asleep, the sleep. */
   readonly #attention = new Wakeup();
 
@@ -122,10 +121,14 @@ export class Sleeping {
       this.#options.passes.isBehind ||
       this.#queueIsFilling ||
       signal.aborted ||
-      this.#options.mayNotSleep?.()
+      this.#options.mayNotSleep?.() ||
+      performance.now() < this.#refusedAt + TRY_AGAIN
     )
       return false;
-    if (!(await this.#tryLock())) return false;
+    if (!(await this.#tryLock())) {
+      this.#refusedAt = performance.now();
+      return false;
+    }
     const isAsleep = await this.#fallAsleep(signal);
     while (this.#isAsleep && !signal.aborted) {
       if (this.#phase === 'looking') await this.#look();
@@ -198,7 +201,7 @@ export class Sleeping {
     if (this.#phase !== 'looking') return;
     // Another transaction has notified meanwhile.
     const isCrowded = this.#held.length > 0;
-    writeRate.add(isCrowded ? CROWDED * count : count);
+    writeRate.addNotified(count, isCrowded);
     if (!last || writeRate.isBusy) return this.#stopTaking();
     this.#phase = 'asleep';
     this.#takeHeld();
@@ -254,8 +257,11 @@ export class Sleeping {
     const { changes, xid, crowded } = announcement;
     const taken = passes.takeNotified(changes, xid);
     if (taken === null) return this.#stopTaking();
-    writeRate.add(crowded ? CROWDED * taken : taken);
-    if (writeRate.isBusy || passes.remembered >= MAX_REMEMBERED) this.#stopTaking();
+    writeRate.addNotified(taken, crowded);
+    if (writeRate.isBusy) return this.#stopTaking();
+    if (passes.remembered < MAX_REMEMBERED) return;
+    this.#phase = 'looking';
+    this.#attention.wake();
   }
 
   #stopTaking(): void {

@@ -4,7 +4,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { Consumer, once } from '../support/consumer.ts';
 import { setupInputs } from '../support/setup-inputs.ts';
 
-/** Rounds of eight changes, too few to make a reader busy, in transactions that follow each other or overlap. */
+/** Rounds of eight changes in transactions that follow each other or overlap, too few to make a reader busy. */
 async function write(clients: pg.Client[], overlapping: boolean, isEnough: (round: number) => boolean) {
   let id = 0;
   for (let round = 0; !isEnough(round); round++) {
@@ -14,7 +14,7 @@ async function write(clients: pg.Client[], overlapping: boolean, isEnough: (roun
       if (!overlapping) await begin(client);
       await client.query('COMMIT');
     }
-    await delay(250); // for the load to be forgotten
+    await delay(overlapping ? 25 : 250); // overlapping for a while; or for the load to be forgotten
   }
   return id;
 }
@@ -34,7 +34,7 @@ test('transactions that notify at the same time wake the reader, also when they 
   const { input, consumer, clients } = await sleeping();
   let awake = false;
   input.once('awake', () => (awake = true));
-  const written = await write(clients, true, (round) => awake || round === 20);
+  const written = await write(clients, true, (round) => awake || round === 400);
   expect(awake).toBe(true);
   await consumer.count(written);
   expect(new Set(consumer.ids).size).toBe(written);
@@ -46,5 +46,19 @@ test('transactions that notify one after the other leave the reader asleep', asy
   input.once('awake', () => (awake = true));
   const written = await write(clients, false, (round) => round === 3);
   await consumer.count(written);
+  expect(awake).toBe(false);
+});
+
+test('a reader that is announced more than it remembers looks into the log, and stays asleep', async () => {
+  const { input, consumer, clients } = await sleeping();
+  let awake = false;
+  input.once('awake', () => (awake = true));
+  const written = 1100;
+  for (let n = 0; n < written; n++) {
+    await clients[0]!.query('INSERT INTO items VALUES ($1)', [n]);
+    await delay(1);
+  }
+  await consumer.count(written);
+  expect(new Set(consumer.ids).size).toBe(written);
   expect(awake).toBe(false);
 });

@@ -1,4 +1,4 @@
-import { beforeEach, expect, onTestFinished, test, vi } from 'vitest';
+import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { WriteRate } from '../../src/capture/write-rate.ts';
 
 const clock = { now: 0 };
@@ -11,16 +11,16 @@ beforeEach(() => {
 
 test('no changes are quiet, and the next pass follows soon', () => {
   const rate = new WriteRate();
-  expect([rate.isQuiet, rate.isBusy, rate.pause]).toEqual([true, false, 2]);
+  expect([rate.isQuiet, rate.isBusy, rate.pause]).toEqual([true, false, 1]);
 });
 
-test('is quiet below 8 changes, busy above 32, and neither in between', () => {
+test('is quiet below 75 changes, busy above 150, and neither in between', () => {
   const rate = new WriteRate();
-  rate.add(7);
+  rate.add(74);
   expect([rate.isQuiet, rate.isBusy]).toEqual([true, false]);
   rate.add(1);
   expect([rate.isQuiet, rate.isBusy]).toEqual([false, false]);
-  rate.add(24);
+  rate.add(75);
   expect([rate.isQuiet, rate.isBusy]).toEqual([false, false]);
   rate.add(1);
   expect([rate.isQuiet, rate.isBusy]).toEqual([false, true]);
@@ -28,10 +28,10 @@ test('is quiet below 8 changes, busy above 32, and neither in between', () => {
 
 test('changes count less by a factor of e every 50 ms', () => {
   const rate = new WriteRate();
-  rate.add(33);
+  rate.add(151);
   clock.now += 2;
   expect(rate.isBusy).toBe(false);
-  clock.now += 68; // 33 / e^1.4 is 8.1
+  clock.now += 32; // 151 / e^0.68 is 76.5
   expect(rate.isQuiet).toBe(false);
   clock.now += 2;
   expect(rate.isQuiet).toBe(true);
@@ -39,21 +39,72 @@ test('changes count less by a factor of e every 50 ms', () => {
 
 test('new changes are added to the decayed count of the earlier ones', () => {
   const rate = new WriteRate();
-  rate.add(20 * Math.E);
+  rate.add(100 * Math.E);
   clock.now += 50;
-  rate.add(12);
+  rate.add(50);
   expect(rate.isBusy).toBe(false);
   rate.add(0.1);
   expect(rate.isBusy).toBe(true);
 });
 
-test.each([
-  [4, 2],
-  [40, 10],
-  [80, 20],
-  [1_000_000, 20],
-])('after %i changes at once the next pass waits %i ms', (changes, pause) => {
+test('a pause is twice as long as the last passes took, between 1 and 20 ms', () => {
   const rate = new WriteRate();
-  rate.add(changes);
-  expect(rate.pause).toBe(pause);
+  const pauseAfter = (passTime: number) => {
+    for (let n = 0; n < 100; n++) rate.took(passTime);
+    return Math.round(rate.pause * 100) / 100;
+  };
+  expect([0.2, 3, 9, 500, 0.2].map(pauseAfter)).toEqual([1, 6, 18, 20, 1]);
+  rate.took(3);
+  expect(rate.pause).toBeLessThan(2);
+});
+
+describe('transactions that wait for each other', () => {
+  /** A transaction every 10 ms; of four, `crowded` found another one about to notify. */
+  function notify(rate: WriteRate, milliseconds: number, crowded: number): void {
+    for (let n = 0; n < milliseconds / 10; n++) {
+      rate.addNotified(1, n % 4 < crowded);
+      clock.now += 10;
+    }
+  }
+
+  test('wake the reader when most of them do for 300 ms', () => {
+    const rate = new WriteRate();
+    notify(rate, 300, 3);
+    expect(rate.isBusy).toBe(false);
+    notify(rate, 100, 4);
+    expect(rate.isBusy).toBe(true);
+  });
+
+  test('do not when they are half of all, few, or soon over', () => {
+    const rate = new WriteRate();
+    notify(rate, 2000, 2);
+    for (let n = 0; n < 10; n++) {
+      notify(rate, 200, 4);
+      notify(rate, 200, 0);
+    }
+    for (let n = 0; n < 100; n++) {
+      rate.addNotified(1, true);
+      clock.now += 50;
+    }
+    expect(rate.isQuiet).toBe(true);
+  });
+
+  test('make the reader wary for a second, and for longer if it happens again', () => {
+    const rate = new WriteRate();
+    const isWary = () => {
+      rate.add(40);
+      const { isQuiet } = rate;
+      clock.now += 500;
+      return !isQuiet;
+    };
+    const wary = () => Array.from({ length: 6 }, isWary);
+    notify(rate, 400, 4);
+    expect(wary()).toEqual([true, true, false, false, false, false]);
+    clock.now -= 1500;
+    notify(rate, 400, 4);
+    expect(wary()).toEqual([true, true, true, true, false, false]);
+    clock.now += 10_000;
+    notify(rate, 400, 4);
+    expect(wary()).toEqual([true, true, false, false, false, false]);
+  });
 });
