@@ -6,6 +6,7 @@ import { clock } from './clock.ts';
 import type { ConsumeReport } from './consumer.ts';
 import type { Contestant, Handlers } from './contestant.ts';
 import { contestants } from './contestants/index.ts';
+import { tableNames } from './tables.ts';
 import type { WriteJob, WriteResult } from './writer.ts';
 
 /** Durable commits, as in production; logical, because the slots need it; checkpoints and caches out of the way. */
@@ -17,6 +18,7 @@ const settings = {
   checkpoint_timeout: '1h',
   max_replication_slots: '20',
   max_wal_senders: '20',
+  max_connections: '400',
   shared_preload_libraries: 'pg_stat_statements',
 };
 
@@ -40,14 +42,25 @@ export class Lab implements AsyncDisposable {
     return new Lab(server, admin, await Child.start('writer'));
   }
 
-  async stage(contestant: string, columns = 'note text'): Promise<Stage> {
+  async stage(
+    contestant: string,
+    columns = 'note text',
+    { tables = 1, partitions = 0 }: { tables?: number; partitions?: number } = {},
+  ): Promise<Stage> {
     const name = `bench_${++this.#databases}`;
     await this.admin.query(`CREATE DATABASE ${name}`);
     const url = this.server.url(name);
     const client = new pg.Client({ connectionString: url });
     client.on('error', () => {});
     await client.connect();
-    await client.query(`CREATE TABLE item (id bigint PRIMARY KEY, ${columns})`);
+    for (const table of tableNames(tables))
+      await client.query(
+        `CREATE TABLE ${table} (id bigint PRIMARY KEY, ${columns})${partitions > 0 ? ' PARTITION BY HASH (id)' : ''}`,
+      );
+    for (let n = 0; n < partitions; n++)
+      await client.query(
+        `CREATE TABLE part_${n} PARTITION OF item FOR VALUES WITH (MODULUS ${partitions}, REMAINDER ${n})`,
+      );
     return new Stage(this, contestant, url, client);
   }
 

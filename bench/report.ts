@@ -1,17 +1,24 @@
 /** The results as text, as a table in Markdown, and as bars in SVG. */
 import { contestants } from './contestants/index.ts';
-import { type Metrics, type Scenario, median } from './scenario.ts';
+import { type Metrics, type Scenario, median, uncertainty } from './scenario.ts';
 
 /** By contestant, what each round gave. */
 export type Results = ReadonlyMap<string, readonly Metrics[]>;
 
-const nameOf = (contestant: string): string => contestants[contestant]!.name;
+export const nameOf = (contestant: string): string => contestants[contestant]!.name;
+
+const valuesOf = (results: Results, contestant: string, metric: string): number[] =>
+  (results.get(contestant) ?? []).map((metrics) => metrics[metric] ?? NaN);
 
 /** Faults count as the worst round has them, all else as the median. */
-function valueOf(results: Results, contestant: string, metric: string): number {
-  const values = (results.get(contestant) ?? []).map((metrics) => metrics[metric] ?? NaN);
+export function valueOf(results: Results, contestant: string, metric: string): number {
+  const values = valuesOf(results, contestant, metric);
   return isFault(metric) ? Math.max(...values) : median(values);
 }
+
+/** How well the median of the metric that is drawn is known. */
+export const uncertaintyOf = ({ chart }: Scenario, results: Results, contestant: string): number =>
+  chart === undefined ? NaN : uncertainty(valuesOf(results, contestant, chart));
 
 const isFault = (metric: string): boolean => metric === 'undelivered' || metric === 'repeated';
 
@@ -26,41 +33,62 @@ export function table(scenario: Scenario, results: Results): string {
     if (Number.isNaN(value)) return '';
     const ratio = value / valueOf(results, scenario.baseline, metric);
     const relative = !isFault(metric) && name !== scenario.baseline && Number.isFinite(ratio);
-    return `${round(value)}${relative ? ` (${ratio.toFixed(2)})` : ''}`;
+    const spread = metric === scenario.chart ? uncertaintyOf(scenario, results, name) : NaN;
+    const known = Number.isNaN(spread) ? '' : ` ±${Math.ceil(100 * spread)} %`;
+    return `${round(value)}${known}${relative ? ` (${ratio.toFixed(2)})` : ''}`;
   };
   const rows = names.map((name) => [nameOf(name), ...metrics.map((metric) => cell(name, metric))]);
   const lines = [['', ...metrics], ['---', ...metrics.map(() => '---:')], ...rows];
   return `### ${scenario.title}\n\n${lines.map((line) => `| ${line.join(' | ')} |`).join('\n')}\n`;
 }
 
-const round = (value: number): string =>
+export const round = (value: number): string =>
   Math.abs(value) >= 100 ? Math.round(value).toLocaleString('en') : String(Number(value.toPrecision(3)));
 
-/** Bars of one metric, as shares of the baseline's. */
+/** Times are better when they are short, rates when they are high. */
+const isBetterLow = (metric: string): boolean => !metric.includes('/s');
+
+export const WIDTH = 760;
+export const OURS = '#2563eb';
+
+/** Bars of one metric, the best first, with their shares of the baseline's. */
 export function chart(scenario: Scenario, metric: string, results: Results): string {
   const base = valueOf(results, scenario.baseline, metric);
-  const bars = [...results.keys()].flatMap((name) => {
-    const value = valueOf(results, name, metric);
-    return Number.isNaN(value) ? [] : [{ name, value, ratio: value / base }];
-  });
+  const direction = isBetterLow(metric) ? 1 : -1;
+  const bars = [...results.keys()]
+    .map((name) => ({ name, value: valueOf(results, name, metric) }))
+    .filter(({ value }) => !Number.isNaN(value))
+    .toSorted((a, b) => direction * (a.value - b.value));
   const longest = Math.max(...bars.map(({ value }) => value));
   const line = 26;
-  const height = 50 + bars.length * line;
-  const rows = bars.map(({ name, value, ratio }, n) => {
-    const y = 40 + n * line;
-    const width = Math.max(1, (value / longest) * 330);
-    const fill = name === 'ours' ? '#2563eb' : '#9ca3af';
-    return `<text x="250" y="${y + 14}" text-anchor="end">${escape(nameOf(name))}</text>
-<rect x="260" y="${y}" width="${width.toFixed(1)}" height="18" rx="2" fill="${fill}"/>
-<text x="${(268 + width).toFixed(1)}" y="${y + 14}">${round(value)} (${ratio.toFixed(2)})</text>`;
+  const rows = bars.map(({ name, value }, n) => {
+    const y = 64 + n * line;
+    const width = Math.max(1, (value / longest) * 320);
+    const fill = name.startsWith('ours') ? OURS : '#9ca3af';
+    return `<text x="290" y="${y + 14}" text-anchor="end">${escape(nameOf(name))}</text>
+<rect x="300" y="${y}" width="${width.toFixed(1)}" height="18" rx="2" fill="${fill}"/>
+<text x="${(308 + width).toFixed(1)}" y="${y + 14}">${round(value)} (${(value / base).toFixed(2)})</text>`;
   });
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 ${height}" font-family="sans-serif" font-size="13">
-<rect width="720" height="${height}" fill="#ffffff"/>
-<text x="16" y="22" font-weight="bold">${escape(`${scenario.title}: ${metric}`)}</text>
-${rows.join('\n')}
-</svg>
-`;
+  const better = isBetterLow(metric) ? 'less is better' : 'more is better';
+  const note = `${metric}; ${better}; in brackets: for 1 of “${nameOf(scenario.baseline)}”`;
+  return picture(64 + bars.length * line + 8, [...heading(scenario.title, note), ...rows]);
 }
 
-const escape = (text: string): string =>
+/** A title, which may take two lines, and what is drawn. */
+export function heading(title: string, note: string): string[] {
+  const capital = title[0]!.toUpperCase() + title.slice(1);
+  return [
+    `<text x="16" y="22" font-weight="bold" font-size="${capital.length > 95 ? 11 : 13}">${escape(capital)}</text>`,
+    `<text x="16" y="44" fill="#4b5563">${escape(note)}</text>`,
+  ];
+}
+
+export const picture = (height: number, parts: readonly string[]): string =>
+  `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" font-family="sans-serif" font-size="13">
+<rect width="${WIDTH}" height="${height}" fill="#ffffff"/>
+${parts.join('\n')}
+</svg>
+`;
+
+export const escape = (text: string): string =>
   text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');

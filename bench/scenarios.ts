@@ -68,11 +68,14 @@ const throughput = (
   }: { statements?: number; rows?: number } & RowOptions = {},
 ): Scenario => ({
   key: `a${clients}${statements > 1 ? `x${statements}` : ''}${existing ? `-${existing}` : ''}${keyOf(options)}`,
-  title: `write throughput: ${clients} client(s), ${statements} row(s) per transaction${existing ? `, ${existing} rows in the table` : ''}${titleOf(options)}`,
+  title: `rows written per second by ${clients} client(s), ${statements} row(s) per transaction, while they are consumed${existing ? `, ${existing} rows in the table` : ''}${titleOf(options)}`,
   contestants,
   baseline: 'none',
   chart: 'rows/s',
   rounds: 3,
+  ...(statements === 1 &&
+    existing === 0 &&
+    !options.typical && { point: { curve: 'writers', at: clients } as const }),
   async run(lab, contestant) {
     await using stage = await lab.stage(contestant, tableOf(options));
     if (existing > 0) await fill(stage, existing, 100_000_000);
@@ -133,9 +136,10 @@ const latency = (rate: number, contestants: readonly string[]): Scenario => ({
   key: `d${rate}`,
   title: `latency at ${rate} changes/s, from the start of the INSERT to its consumer; and of the INSERT itself`,
   contestants,
-  baseline: 'original',
-  chart: 'p99 ms',
+  baseline: 'pg-logical-replication',
+  chart: 'p50 ms',
   rounds: 3,
+  point: { curve: 'latency', at: rate },
   async run(lab, contestant) {
     await using stage = await lab.stage(contestant);
     await stage.install();
@@ -176,6 +180,7 @@ const drain = (
   baseline: options.typical ? 'pg-logical-replication-full' : 'pg-logical-replication',
   chart: 'events/s',
   rounds,
+  ...(!oneByOne && !options.typical && { point: { curve: 'backlog', at: rows } as const }),
   async run(lab, contestant) {
     await using stage = await lab.stage(contestant, tableOf(options));
     await stage.install();
@@ -221,6 +226,30 @@ const handlers = (concurrency: number, rows: number): Scenario => ({
       undelivered: rows - delivered,
       repeated,
     };
+  },
+});
+
+/** Many tables, written to in turn, or one of many partitions. */
+const tables = (count: number, partitions = 0): Scenario => ({
+  key: partitions > 0 ? `partitions${partitions}` : `tables${count}`,
+  title: `rows written per second by 16 clients to ${partitions > 0 ? `a table of ${partitions} partitions` : `${count} table(s) in turn`}, while they are consumed`,
+  contestants: ['none', 'ours'],
+  baseline: 'none',
+  chart: 'rows/s',
+  rounds: 3,
+  ...(partitions === 0 && { point: { curve: 'tables', at: count } as const }),
+  async run(lab, contestant) {
+    await using stage = await lab.stage(contestant, undefined, { tables: count, partitions });
+    await stage.install();
+    await stage.consume();
+    const { rows, rate } = await stage.write({
+      clients: 16,
+      statements: 1,
+      duration: 2000,
+      firstId: 1,
+      tables: count,
+    });
+    return { 'rows/s': rate, ...(await completeness(stage, rows)) };
   },
 });
 
@@ -426,6 +455,7 @@ export const scenarios: readonly Scenario[] = [
   throughput(16, [...everybody, 'ours-unread']),
   throughput(4, few),
   throughput(64, few),
+  throughput(256, few),
   throughput(1, few, { statements: 10 }),
   throughput(16, few, { statements: 10 }),
   throughput(16, ['none', 'ours'], { rows: 100_000 }),
@@ -437,11 +467,16 @@ export const scenarios: readonly Scenario[] = [
   latency(10, few),
   latency(100, everybody),
   latency(1000, few),
+  latency(2000, few),
   latency(5000, few),
+  latency(10_000, few),
   drain(10_000, durable),
   drain(100_000, ['ours', 'pg-logical-replication']),
   drain(100_000, ['ours', 'pg-logical-replication'], { oneByOne: true }),
   drain(1_000_000, ['ours', 'pg-logical-replication'], { rounds: 1 }),
+  drain(10_000_000, ['ours', 'pg-logical-replication'], { rounds: 1 }),
+  ...[1, 10, 100].map((count) => tables(count)),
+  tables(1, 1000),
   throughput(16, withRows, { typical: true }),
   singleUpdates,
   bulk('INSERT', 100_000, 3, { typical: true }),

@@ -1,6 +1,7 @@
 /** The writing application, a process of its own: does the work it is told to, and says what it did. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { clock } from './clock.ts';
+import { tableNames } from './tables.ts';
 import { WireClient, execute, prepare, simpleQuery } from './wire.ts';
 
 export interface WriteJob {
@@ -12,6 +13,8 @@ export interface WriteJob {
   duration: number;
   /** Changes per second over all clients; none: as many as go. */
   rate?: number;
+  /** Writes to so many tables in turn: `item`, `item_2` and so on. Default: 1. */
+  tables?: number;
   /** This many times: writes for `duration`, pauses for `pause`. */
   swings?: { times: number; pause: number };
   /** The first row's id. */
@@ -34,10 +37,12 @@ export interface WriteResult {
 const WARM_UP = 500;
 
 async function write(job: WriteJob): Promise<WriteResult> {
+  const tables = tableNames(job.tables);
   const clients = await Promise.all(
     Array.from({ length: job.clients }, async () => {
       const client = await WireClient.connect(job.url);
-      await client.send(prepare('insert_item', 'INSERT INTO item (id) VALUES ($1)'));
+      for (const table of tables)
+        await client.send(prepare(`insert_${table}`, `INSERT INTO ${table} (id) VALUES ($1)`));
       return client;
     }),
   );
@@ -53,7 +58,7 @@ async function write(job: WriteJob): Promise<WriteResult> {
     if (job.statements > 1) await client.send(simpleQuery('BEGIN'));
     for (let n = first; n < first + job.statements; n++) {
       sentAt[n] = clock();
-      await client.send(execute('insert_item', String(job.firstId + n)));
+      await client.send(execute(`insert_${tables[n % tables.length]}`, String(job.firstId + n)));
     }
     if (job.statements > 1) await client.send(simpleQuery('COMMIT'));
     const done = clock();
