@@ -52,6 +52,7 @@ async function setup() {
     database: fixture.database,
     input,
     instrumentation,
+    tracerProvider,
     tracer: tracerProvider.getTracer('application'),
     spans: () => exporter.getFinishedSpans(),
     metrics,
@@ -237,15 +238,15 @@ test.each([
 });
 
 test('an event has one span, however often its input is instrumented, and none after the end', async () => {
-  const { database, input, instrumentation, spans } = await setup();
-  const other = instrument(input, { tracerProvider: new BasicTracerProvider() });
+  const { database, input, instrumentation, spans, tracerProvider } = await setup();
+  const other = instrument(input, { tracerProvider });
   onTestFinished(() => other[Symbol.dispose]());
   let consumer!: Consumer;
   await started(input, () => {
     consumer = new Consumer(input);
   });
   await database.query('INSERT INTO items VALUES (1)');
-  await until(() => spans().length === 1);
+  await until(() => spans().length > 0);
   instrumentation.end();
   other.end();
   await database.query('INSERT INTO items VALUES (2)');
