@@ -34,6 +34,7 @@ const counters = {
   handedOut: counter('handed_out', 'Events that were handed out, also those that came again'),
   acknowledged: counter('acknowledged', 'Events that the consumer has acknowledged'),
   redelivered: counter('redelivered', 'Events that were handed out once more'),
+  conditionErrors: counter('condition_errors', 'Statements for which a condition `when` has failed'),
 };
 const active = gauge('active', '1 on the node that hands out events');
 const health = gauge('health', '0: ok, 1: warn, 2: error', 'check');

@@ -27,6 +27,7 @@ const COUNTERS: Readonly<Partial<Record<keyof Metrics, Instrument>>> = {
   handedOut: ['handed_out', '{message}', 'Events that were handed out, also those that came again.'],
   acknowledged: ['acknowledged', '{message}', 'Events that the consumer has acknowledged.'],
   redelivered: ['redelivered', '{message}', 'Events that were handed out once more.'],
+  conditionErrors: ['condition_errors', '{statement}', 'Statements for which a condition `when` has failed.'],
 };
 
 /**

@@ -147,6 +147,7 @@ test('process(): a span lasts as long as the handler, is active in it, and has a
     handed_out: 2,
     acknowledged: 1,
     redelivered: 1,
+    condition_errors: 0,
   });
 });
 
