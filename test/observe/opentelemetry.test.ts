@@ -1,5 +1,5 @@
 /** Spans and metrics by OpenTelemetry, with its SDK: what a node's events become. */
-import { type Attributes, SpanKind, SpanStatusCode, context, trace } from '@opentelemetry/api';
+import { SpanKind, SpanStatusCode, context, trace } from '@opentelemetry/api';
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks';
 import { MeterProvider, MetricReader } from '@opentelemetry/sdk-metrics';
 import {
@@ -43,7 +43,7 @@ async function setup() {
       resourceMetrics.scopeMetrics.flatMap(({ scope, metrics: all }) =>
         all.map(({ descriptor, dataPoints }) => {
           expect(scope.name).toBe('dapper-postgres-input');
-          return [descriptor.name, dataPoints as readonly { attributes: Attributes; value: unknown }[]];
+          return [descriptor.name, dataPoints];
         }),
       ),
     );
