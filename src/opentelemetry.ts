@@ -12,8 +12,8 @@ import {
   trace,
 } from '@opentelemetry/api';
 import type { ChangeEvent } from './api/change-event.ts';
-import { type MeteredInput, meterInput } from './observe/opentelemetry-metrics.ts';
-import { type InstrumentedInput, spanOf, traceEvents } from './observe/opentelemetry-traces.ts';
+import { InputMeter, type MeteredInput } from './observe/opentelemetry-metrics.ts';
+import { EventTraces, type InstrumentedInput, spanOf } from './observe/opentelemetry-traces.ts';
 
 /** The name of the tracer and of the meter. */
 const SCOPE = 'dapper-postgres-input';
@@ -48,10 +48,10 @@ export function instrument(
     meterProvider = metrics.getMeterProvider(),
   }: InstrumentOptions = {},
 ): Instrumentation {
-  const meter = meterInput(meterProvider.getMeter(SCOPE), input);
-  const endTracing = traceEvents(tracerProvider.getTracer(SCOPE), input, meter);
+  const meter = new InputMeter(meterProvider.getMeter(SCOPE), input);
+  const traces = new EventTraces(tracerProvider.getTracer(SCOPE), input, meter);
   const end = () => {
-    endTracing();
+    traces.end();
     meter.end();
   };
   return {

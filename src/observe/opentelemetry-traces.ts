@@ -44,6 +44,14 @@ interface OpenSpan {
   isProcessed: boolean;
 }
 
+interface Failure {
+  readonly error: unknown;
+}
+
+type HandOut = DiagnosticsMessages['dapper-postgres-input:hand-out'];
+type Acknowledge = DiagnosticsMessages['dapper-postgres-input:acknowledge'];
+type Lease = DiagnosticsMessages['dapper-postgres-input:lease'];
+
 /**
  * The channels name an input by its id, and a process may have several nodes of one input. So an event that has a span
  * here has been traced by the instrumentation of another node.
@@ -52,14 +60,112 @@ const spans = new WeakMap<ChangeEvent, Span>();
 
 export const spanOf = (event: ChangeEvent): Span | undefined => spans.get(event);
 
-/** Traces the events of an input. Returns a function that ends the tracing. */
-export function traceEvents(tracer: Tracer, input: InstrumentedInput, meter: EventMeter): () => void {
-  const open = new Map<ChangeEvent, OpenSpan>();
-  const bySequence = new Map<string, OpenSpan>();
+/** Traces the events of an input, until `end`. */
+export class EventTraces {
+  readonly #tracer: Tracer;
+  readonly #input: InstrumentedInput;
+  readonly #meter: EventMeter;
+  readonly #open = new Map<ChangeEvent, OpenSpan>();
+  readonly #bySequence = new Map<string, OpenSpan>();
+  readonly #endings: readonly (() => void)[];
 
-  function end({ event, span, began }: OpenSpan, failure: { readonly error: unknown } | null): void {
-    if (!open.delete(event)) return;
-    if (event.sequence !== null) bySequence.delete(event.sequence);
+  constructor(tracer: Tracer, input: InstrumentedInput, meter: EventMeter) {
+    this.#tracer = tracer;
+    this.#input = input;
+    this.#meter = meter;
+    const { id } = input;
+    this.#endings = [
+      listen<HandOut>('dapper-postgres-input:hand-out', (message) => {
+        if (message.input === id) this.#onHandOut(message.event);
+      }),
+      listen<ProcessMessage>('tracing:dapper-postgres-input:process:start', (message) =>
+        this.#onStart(message),
+      ),
+      listen<ProcessMessage>('tracing:dapper-postgres-input:process:asyncEnd', (message) =>
+        this.#onAsyncEnd(message),
+      ),
+      listen<Acknowledge>('dapper-postgres-input:acknowledge', (message) => {
+        if (message.input === id) this.#settle(message.sequence, null);
+      }),
+      listen<Lease>('dapper-postgres-input:lease', (message) => {
+        if (message.input === id && message.state !== 'claimed') this.#onTermEnd();
+      }),
+    ];
+    input.on('retrying', this.#onFailure).on('parked', this.#onFailure);
+  }
+
+  /** Ends the spans that are open, and makes no more. */
+  end(): void {
+    for (const stop of this.#endings) stop();
+    this.#input.off('retrying', this.#onFailure).off('parked', this.#onFailure);
+    for (const { span } of this.#open.values()) span.end();
+    this.#open.clear();
+    this.#bySequence.clear();
+  }
+
+  #onHandOut(event: ChangeEvent): void {
+    if (spans.has(event)) return;
+    const { sequence } = event;
+    const attributes = {
+      ...sharedAttributes(event),
+      'messaging.operation.type': 'process',
+      ...(sequence !== null && { 'messaging.message.id': sequence }),
+      [`messaging.${SYSTEM}.operation`]: event.operation,
+      [`messaging.${SYSTEM}.attempt`]: event.attempt,
+    };
+    const span = this.#tracer.startSpan(
+      `process ${event.location}`,
+      { kind: SpanKind.CONSUMER, attributes, links: linksOf(event.context), root: true },
+      ROOT_CONTEXT,
+    );
+    spans.set(event, span);
+    const opened: OpenSpan = { event, span, began: performance.now(), isProcessed: false };
+    this.#open.set(event, opened);
+    this.#meter.onHandOut(event);
+    if (sequence === null) {
+      // Nobody acknowledges an event that was announced by hand. A handler of process() begins in the same turn.
+      queueMicrotask(() => {
+        if (!opened.isProcessed) this.#end(opened, null);
+      });
+      return;
+    }
+    this.#settle(sequence, { error: notAcknowledged() });
+    this.#bySequence.set(sequence, opened);
+  }
+
+  #onStart(message: ProcessMessage): void {
+    const opened = this.#open.get(message.event);
+    if (!opened) return;
+    opened.isProcessed = true;
+    const active = trace.setSpan(ROOT_CONTEXT, opened.span);
+    const { around = (handler) => handler() } = message;
+    message.around = (handler) => context.with(active, () => around(handler));
+  }
+
+  #onAsyncEnd(message: ProcessMessage): void {
+    const opened = this.#open.get(message.event);
+    if (opened) this.#end(opened, 'error' in message ? { error: message.error } : null);
+  }
+
+  readonly #onFailure = ({ sequence, error }: FailedEvent): void => this.#settle(sequence, { error });
+
+  /** What happens to an event of handle(). The span of an event in a handler ends with the handler. */
+  #settle(sequence: string | null, failure: Failure | null): void {
+    const opened = sequence === null ? undefined : this.#bySequence.get(sequence);
+    if (opened && !opened.isProcessed) this.#end(opened, failure);
+  }
+
+  #onTermEnd(): void {
+    for (const opened of this.#open.values())
+      if (!opened.isProcessed) this.#end(opened, { error: notAcknowledged() });
+  }
+
+  #end(opened: OpenSpan, failure: Failure | null): void {
+    const { event, span, began } = opened;
+    if (!this.#open.delete(event)) return;
+    // The next term may have handed the same change out while a handler of the last one was running.
+    if (event.sequence !== null && this.#bySequence.get(event.sequence) === opened)
+      this.#bySequence.delete(event.sequence);
     const errorType = failure && errorTypeOf(failure.error);
     if (failure) {
       const error = failure.error instanceof Error ? failure.error : new Error(String(failure.error));
@@ -68,86 +174,8 @@ export function traceEvents(tracer: Tracer, input: InstrumentedInput, meter: Eve
       span.setStatus({ code: SpanStatusCode.ERROR, message: error.message });
     }
     span.end();
-    meter.onEnd(event, (performance.now() - began) / 1000, errorType);
+    this.#meter.onEnd(event, (performance.now() - began) / 1000, errorType);
   }
-
-  function onHandOut({ input: id, event }: DiagnosticsMessages['dapper-postgres-input:hand-out']): void {
-    if (id !== input.id || spans.has(event)) return;
-    const attributes = {
-      ...sharedAttributes(event),
-      'messaging.operation.type': 'process',
-      ...(event.sequence !== null && { 'messaging.message.id': event.sequence }),
-      [`messaging.${SYSTEM}.operation`]: event.operation,
-      [`messaging.${SYSTEM}.attempt`]: event.attempt,
-    };
-    const span = tracer.startSpan(
-      `process ${event.location}`,
-      { kind: SpanKind.CONSUMER, attributes, links: linksOf(event.context), root: true },
-      ROOT_CONTEXT,
-    );
-    spans.set(event, span);
-    const opened: OpenSpan = { event, span, began: performance.now(), isProcessed: false };
-    open.set(event, opened);
-    if (event.sequence === null) {
-      // Nobody acknowledges an event that was announced by hand. A handler of process() begins in the same turn.
-      queueMicrotask(() => {
-        if (!opened.isProcessed) end(opened, null);
-      });
-    } else {
-      const earlier = bySequence.get(event.sequence);
-      if (earlier && !earlier.isProcessed) end(earlier, { error: notAcknowledged() });
-      bySequence.set(event.sequence, opened);
-    }
-    meter.onHandOut(event);
-  }
-
-  function onStart(message: ProcessMessage): void {
-    const opened = open.get(message.event);
-    if (!opened) return;
-    opened.isProcessed = true;
-    const active = trace.setSpan(ROOT_CONTEXT, opened.span);
-    const { around = (handler) => handler() } = message;
-    message.around = (handler) => context.with(active, () => around(handler));
-  }
-
-  function onAsyncEnd(message: ProcessMessage): void {
-    const opened = open.get(message.event);
-    if (opened) end(opened, 'error' in message ? { error: message.error } : null);
-  }
-
-  /** What happens to an event of handle(). The span of an event in a handler ends with the handler. */
-  function settle(sequence: string | null, failure: { readonly error: unknown } | null): void {
-    const opened = sequence === null ? undefined : bySequence.get(sequence);
-    if (opened && !opened.isProcessed) end(opened, failure);
-  }
-  const onAcknowledge = ({
-    input: id,
-    sequence,
-  }: DiagnosticsMessages['dapper-postgres-input:acknowledge']): void => {
-    if (id === input.id) settle(sequence, null);
-  };
-  const onFailure = ({ sequence, error }: FailedEvent): void => settle(sequence, { error });
-
-  function onLease({ input: id, state }: DiagnosticsMessages['dapper-postgres-input:lease']): void {
-    if (id !== input.id || state === 'claimed') return;
-    for (const opened of open.values()) if (!opened.isProcessed) end(opened, { error: notAcknowledged() });
-  }
-
-  const endings = [
-    listen('dapper-postgres-input:hand-out', onHandOut),
-    listen('tracing:dapper-postgres-input:process:start', onStart),
-    listen('tracing:dapper-postgres-input:process:asyncEnd', onAsyncEnd),
-    listen('dapper-postgres-input:acknowledge', onAcknowledge),
-    listen('dapper-postgres-input:lease', onLease),
-  ];
-  input.on('retrying', onFailure).on('parked', onFailure);
-  return () => {
-    for (const stop of endings) stop();
-    input.off('retrying', onFailure).off('parked', onFailure);
-    for (const opened of open.values()) opened.span.end();
-    open.clear();
-    bySequence.clear();
-  };
 }
 
 /** Returns a function that ends the listening. */
