@@ -49,6 +49,7 @@ import { Iteration, type IterationOptions } from './node/iteration.ts';
 import { readMetrics } from './node/metrics.ts';
 import { readStatus } from './node/status.ts';
 import { channels } from './observe/channels.ts';
+import { ConditionErrors } from './observe/condition-errors.ts';
 import { NodeHealth } from './observe/health.ts';
 import { Log } from './observe/log.ts';
 import { Traffic } from './observe/traffic.ts';
@@ -84,6 +85,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   readonly #settings: Settings;
   readonly #names: Names;
   readonly #counts = { forged: 0, ignored: 0 };
+  readonly #conditionErrors = new ConditionErrors();
   readonly #traffic: Traffic;
   readonly #health: NodeHealth;
   readonly #log: Log | null;
@@ -290,7 +292,16 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     const shared = await this.#readMetrics();
     const { handedOut, acknowledged, redelivered } = this.#traffic;
     const { inHand = 0, blockedKeys = 0 } = this.#iteration?.consumer ?? {};
-    return { ...shared, inFlight: inHand, handedOut, acknowledged, redelivered, blockedKeys };
+    const conditionErrors = this.#conditionErrors.total;
+    return {
+      ...shared,
+      inFlight: inHand,
+      handedOut,
+      acknowledged,
+      redelivered,
+      conditionErrors,
+      blockedKeys,
+    };
   }
 
   #readMetrics(signal?: AbortSignal) {
@@ -417,6 +428,11 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
       case 'ignored':
         this.#counts[notice[0]]++;
         break;
+      case 'conditionFailed': {
+        const due = this.#conditionErrors.add(notice[1]);
+        if (due) this.#emit(['conditionFailed', due]);
+        return;
+      }
       case 'asleep':
       case 'awake':
         if (channels.reader.hasSubscribers) channels.reader.publish({ input: this.id, state: notice[0] });

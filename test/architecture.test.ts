@@ -54,6 +54,20 @@ test('no file imports from a folder that its own folder must not know', () => {
   expect(forbidden.toSorted()).toEqual(KNOWN.toSorted());
 });
 
+/** Everything that is loaded with a file. */
+function loadedWith(file: string, loaded = new Set<string>()): Set<string> {
+  if (loaded.has(file)) return loaded;
+  loaded.add(file);
+  for (const { imported } of imports.filter((one) => one.file === file)) loadedWith(imported, loaded);
+  return loaded;
+}
+
+test('an optional peer is loaded by its own entry alone', () => {
+  for (const entry of ['index.ts', 'cli.ts'])
+    expect([...loadedWith(entry)].filter((file) => file.includes('opentelemetry'))).toEqual([]);
+  expect(loadedWith('opentelemetry.ts')).toContain('@opentelemetry/api');
+});
+
 test('the test finds the imports of a file', () => {
   expect(imports).toContainEqual({ file: LISTENER, imported: 'pg-listen' });
   expect(imports).toContainEqual({ file: 'capture/notification.ts', imported: 'capture/change.ts' });

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { type IncomingMessage, type ServerResponse, createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -95,6 +95,61 @@ test('the HTTP endpoints tell of a node that is ready, down and back, and of one
   expect(node.output()).toContain('is closed');
 });
 
+test('the endpoints with Fastify tell of a node that is ready, down and back, and of one that is ending', async () => {
+  await using server = await startServer();
+  await using database = await createDatabase(server.url());
+  await database.query('CREATE TABLE orders (id int PRIMARY KEY)');
+  await using node = await startServing('health-fastify.ts', database);
+  const ready = async () => (await node.get('/ready')).status;
+  await until(() => isActive(database));
+  await until(async () => (await ready()) === 200);
+  expect(await node.get('/live')).toEqual({ status: 200, text: '{"status":"ok"}' });
+  await database.query('INSERT INTO orders VALUES (1), (2)');
+  await until(() => node.output().includes('create orders 2'));
+  expect(JSON.parse((await node.get('/metrics')).text)).toMatchObject({ handedOut: 2 });
+
+  await server.stop('immediate');
+  await until(async () => (await ready()) === 503);
+  expect(await node.get('/ready')).toMatchObject({ text: expect.stringContaining('reconnecting') });
+  expect((await node.get('/live')).status).toBe(200);
+  await server.start();
+  await until(async () => (await ready()) === 200);
+
+  node.signal('SIGTERM');
+  expect(await node.exited).toEqual({ code: 0, signal: null });
+});
+
+test('the exporter for Prometheus has exactly the metrics that the dashboard shows', async () => {
+  await using server = await startServer();
+  await using database = await createDatabase(server.url());
+  await database.query('CREATE TABLE orders (id int PRIMARY KEY)');
+  await using node = await startServing('prometheus.ts', database);
+  await until(() => isActive(database));
+  await database.query('INSERT INTO orders VALUES (1), (2)');
+  await until(async () => (await node.get('/')).text.includes('acknowledged_total{input="sales"} 2'));
+  const { text } = await node.get('/');
+  expect(text).toContain('postgres_input_active{input="sales"} 1\n');
+  expect(text).toContain('postgres_input_health{check="node",input="sales"} 0\n');
+  expect(text).toMatch(/^postgres_input_process_seconds_count\{.*outcome="acknowledged".*\} 2$/m);
+
+  const exported = [...text.matchAll(/^# TYPE (\w+) /gm)].map(([, name]) => name!);
+  const dashboard = await readFile(new URL('../docs/grafana.json', import.meta.url), 'utf8');
+  const { panels } = JSON.parse(dashboard) as { panels: { targets: { expr: string }[] }[] };
+  const shown = panels.flatMap(({ targets }) =>
+    targets.flatMap(({ expr }) => expr.match(/postgres_input_\w+/g) ?? []),
+  );
+  const families = shown.map((name) => name.replace(/_(?:bucket|count|sum)$/, ''));
+  expect([...new Set(families)].toSorted()).toEqual(exported.toSorted());
+
+  await server.stop('immediate');
+  await until(async () => /^postgres_input_active\S* 0$/m.test((await node.get('/')).text));
+  expect((await node.get('/')).text).not.toContain('postgres_input_backlog{');
+  await server.start();
+  await until(() => isActive(database));
+  node.signal('SIGTERM');
+  expect(await node.exited).toEqual({ code: 0, signal: null });
+});
+
 test('the orchestrator ends in time although a process hangs, and what hung comes again', async () => {
   await using database = await createDatabase();
   await database.query('CREATE TABLE orders (id int PRIMARY KEY, status text)');
@@ -117,6 +172,24 @@ test('the orchestrator ends in time although a process hangs, and what hung come
   expect(await second.exited).toEqual({ code: 0, signal: null });
   expect(await database.query(`SELECT FROM ${LOG}`)).toEqual([]);
 }, 60_000);
+
+/** Runs an example that serves HTTP. */
+async function startServing(example: string, database: TestDatabase) {
+  const patient = new URL(database.url);
+  patient.searchParams.set('connect_timeout', '10');
+  const node = spawnNode(new URL(`../examples/${example}`, import.meta.url), { args: [patient.href, '0'] });
+  const listening = /listening on (\d+)/;
+  await until(() => listening.test(node.output()));
+  const [, port] = listening.exec(node.output())!;
+  return {
+    ...node,
+    [Symbol.asyncDispose]: () => node[Symbol.asyncDispose](),
+    get: async (path: string) => {
+      const response = await fetch(`http://127.0.0.1:${port}${path}`);
+      return { status: response.status, text: await response.text() };
+    },
+  };
+}
 
 async function isActive(database: TestDatabase): Promise<boolean> {
   const [made] = await database.query(`SELECT to_regclass('${LOCK}') AS name`);

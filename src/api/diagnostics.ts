@@ -25,4 +25,9 @@ export interface ProcessMessage {
   readonly event: ChangeEvent;
   /** What the handler failed with. */
   error?: unknown;
+  /**
+   * A subscriber of `start` may put a function here. The function calls the handler and returns the handler's result, in the context of a
+   * trace, for instance. A subscriber that finds a function here calls that function within its own.
+   */
+  around?: (handler: () => unknown) => unknown;
 }

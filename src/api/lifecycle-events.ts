@@ -60,6 +60,11 @@ export interface LifecycleEvents {
    * forgotten. Each event is told of once.
    */
   slow: [event: { sequence: string | null; location: string; id: string; duration: number }];
+  /**
+   * The condition `when` of a table has failed: the changes of such a statement are events in any case. A table is told of once a minute at
+   * most; `statements` counts those that this node has read since it was last told of. `doctor` tells the error.
+   */
+  conditionFailed: [condition: { table: string; statements: number }];
   /** A notification that claims to be of our triggers and is not was skipped. */
   forged: [];
   /** A notification that is not of our triggers was skipped: `foreignNotifications: 'ignore'`. */

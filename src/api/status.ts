@@ -42,6 +42,7 @@ export interface HealthCheck {
     | 'connection'
     | 'installation'
     | 'tables'
+    | 'conditions'
     | 'options'
     | 'backlog'
     | 'parked'
@@ -82,6 +83,8 @@ export interface Metrics extends SharedMetrics {
   readonly acknowledged: number;
   /** A counter: events among those handed out that had failed before, or that this node had handed out before. */
   readonly redelivered: number;
+  /** A counter: statements for which the condition `when` of their table has failed, as this node read them. */
+  readonly conditionErrors: number;
   /** A gauge: keys that are held up here by an event that has failed and waits for its next attempt. */
   readonly blockedKeys: number;
 }

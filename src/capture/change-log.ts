@@ -44,7 +44,7 @@
  */
 import type { Session } from '../postgres/session.ts';
 import { Snapshot } from '../postgres/snapshot.ts';
-import { END_OF_NUMBERS, STRIDE, Unpacker, writtenRow } from '../schema/log-layout.ts';
+import { END_OF_NUMBERS, STRIDE, Unpacker, hasFailedCondition, writtenRow } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import {
   type ChangeLogSql,
@@ -104,6 +104,9 @@ export class ChangeLog {
   readonly #sql: ChangeLogSql;
   readonly #patience: number;
   readonly #shapes: RowShapes | null;
+  readonly #onConditionFailed: (table: string) => void;
+  /** The last statement whose condition has failed. */
+  #failedStatement = '';
 
   /** The moment at which reading began. */
   #began: Beginning | null = null;
@@ -133,7 +136,7 @@ export class ChangeLog {
 
   /**
    * `patience`: for how long a page's statement may look for changes before it returns how far it came, in milliseconds. `shapes` is null where
-   * nobody asks for data.
+   * nobody asks for data. `onConditionFailed`: called for each statement that was read and for which the condition of its table has failed.
    */
   constructor(
     session: Session,
@@ -141,11 +144,17 @@ export class ChangeLog {
     {
       patience = session.timeout / 4,
       shapes = null,
-    }: { patience?: number | undefined; shapes?: RowShapes | null } = {},
+      onConditionFailed = () => {},
+    }: {
+      patience?: number | undefined;
+      shapes?: RowShapes | null;
+      onConditionFailed?: (table: string) => void;
+    } = {},
   ) {
     this.#session = session;
     this.#patience = patience;
     this.#shapes = shapes;
+    this.#onConditionFailed = onConditionFailed;
     this.#sql = changeLogSql(names);
   }
 
@@ -248,6 +257,7 @@ export class ChangeLog {
     let rows = 0;
     let weight = 0;
     const changes: Change[] = [];
+    const failedConditions: string[] = [];
     let milestone: string | null = null;
     let isFirst = true;
     await this.#fetch([wanted, limit], upTo, began, complete, (row) => {
@@ -258,6 +268,7 @@ export class ChangeLog {
         milestone ??= row[0];
       } else if (milestone === null) {
         this.#unpacker.unpack(row, changes);
+        if (hasFailedCondition(row[5]) && this.#isNextFailedStatement(row)) failedConditions.push(row[2]);
         if (complete.snapshot === null) this.#rememberIfRestored(row, began, pass!.snapshot);
         weight += weightOf(row);
         rows++;
@@ -279,8 +290,17 @@ export class ChangeLog {
     this.#noticeSequence(start.drawn);
     this.#noticeSequence(BigInt(read));
     if (last) this.#finishPass(this.#pass, complete.start);
+    for (const table of failedConditions) this.#onConditionFailed(table);
     const isFirstPass = complete.snapshot === null;
     return { changes: isFirstPass ? changes : this.#withoutRestored(changes), last };
+  }
+
+  /** All rows of a statement follow each other, and have one time. */
+  #isNextFailedStatement([, at, table, , , , , xid]: PageRow): boolean {
+    const statement = `${xid} ${at} ${table}`;
+    if (statement === this.#failedStatement) return false;
+    this.#failedStatement = statement;
+    return true;
   }
 
   /** Of rows that the first pass has read, later passes would read those whose transactions the first snapshot did not see. */

@@ -80,7 +80,10 @@ export class Reader {
     this.#options = options;
     const { session, names, sink, notifications, markerTimeout, notify } = options;
     const shapes = shapesFor(options, session, names);
-    const log = new ChangeLog(session, names, { shapes });
+    const log = new ChangeLog(session, names, {
+      shapes,
+      onConditionFailed: (table) => notify('conditionFailed', { table, statements: 1 }),
+    });
     this.#sequence = new LogSequence(session, names, log, notify);
     const passes = new Passes(log, sink);
     this.#passes = passes;

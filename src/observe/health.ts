@@ -20,6 +20,8 @@ const LOOK_INTERVAL = 10_000;
 const LOOK_SHARE = 0.1;
 /** In seconds. If a change is older than this, its consumer does not keep up or has not acknowledged it. */
 const OLD = 60;
+/** For so long a condition that has failed is told of; milliseconds. */
+const CONDITION_MEMORY = 3_600_000;
 /** A backlog grows if it was larger in each of so many looks than in the one before, and is no longer small. */
 const GROWING_LOOKS = 3;
 const SMALL_BACKLOG = 1000;
@@ -51,6 +53,8 @@ export class NodeHealth {
   #discoveryFailure: unknown = null;
   #queueUsage: number | null = null;
   #isSequenceWrong = false;
+  /** The tables whose conditions have failed in the term: for how many statements, and when last. */
+  readonly #conditions = new Map<string, { readonly statements: number; readonly last: number }>();
   /** The results of the term's last looks, the newest first. */
   #looks: SharedMetrics[] = [];
   #lookFailure: unknown = null;
@@ -96,6 +100,12 @@ export class NodeHealth {
       case 'sequenceReset':
         this.#isSequenceWrong = !notice[1].repaired;
         return;
+      case 'conditionFailed': {
+        const { table, statements } = notice[1];
+        const before = this.#conditions.get(table)?.statements ?? 0;
+        this.#conditions.set(table, { statements: before + statements, last: performance.now() });
+        return;
+      }
       case 'parked':
         this.#nextLook = -Infinity;
         return;
@@ -123,6 +133,7 @@ export class NodeHealth {
       connection: this.#connection(),
       installation: this.#installed(),
       tables: this.#tables(),
+      conditions: this.#conditionsHold(),
       options: this.#optionsAgree(),
       backlog: this.#backlog(state),
       parked: this.#parked(),
@@ -174,6 +185,7 @@ export class NodeHealth {
     this.#nextLook = -Infinity;
     this.#queueUsage = null;
     this.#isSequenceWrong = false;
+    this.#conditions.clear();
   }
 
   #node(state: InputState): Finding {
@@ -219,6 +231,19 @@ export class NodeHealth {
         : []),
     ];
     return left.length > 0 ? warn(left.join('; ')) : ok(`${watched.length} watched`);
+  }
+
+  #conditionsHold(): Finding {
+    const now = performance.now();
+    const failed = [...this.#conditions].filter(([, { last }]) => now - last < CONDITION_MEMORY);
+    if (failed.length === 0) return ok('none is known to have failed');
+    const told = failed.map(
+      ([table, { statements, last }]) =>
+        `when of ${table} failed for ${statements} statements, the last ${seconds((now - last) / 1000)} ago`,
+    );
+    return warn(
+      `${told.join('; ')}: their changes are events in any case; doctor tells the error, so correct the condition`,
+    );
   }
 
   #optionsAgree(): Finding {

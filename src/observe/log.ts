@@ -56,6 +56,11 @@ const LINES: { readonly [Name in keyof LifecycleEvents]: (...args: LifecycleEven
     'parked an event: it waits until it is redriven or discarded',
     { ...failure, err: error },
   ],
+  conditionFailed: (condition) => [
+    'warn',
+    'reads changes that are events because the condition when of their table has failed',
+    condition,
+  ],
   slow: (event) => ['warn', 'waits for an event that has been in hand for long', event],
   // Anybody may send notifications, as often as they like.
   forged: () => ['debug', 'skipped a notification that claims to be of our triggers'],

@@ -3,6 +3,7 @@
  * delivery tells it when an event is handed out, when the consumer is done with one, and which events were in hand at the term's end.
  */
 import type { ChangeEvent } from '../api/change-event.ts';
+import type { ProcessMessage } from '../api/diagnostics.ts';
 import { channels } from './channels.ts';
 
 export class Traffic {
@@ -32,7 +33,12 @@ export class Traffic {
     // Node.js has TracingChannel.hasSubscribers only from 20.13 on.
     if (![start, end, asyncStart, asyncEnd, error].some(({ hasSubscribers }) => hasSubscribers))
       return handler();
-    return channels.process.tracePromise(async () => handler(), { input: this.#input, event });
+    const message: ProcessMessage = { input: this.#input, event };
+    // When the function runs, the subscribers of `start` have the message.
+    return channels.process.tracePromise(
+      async () => (message.around ? message.around(handler) : handler()),
+      message,
+    );
   }
 
   /** `sequence`: the public one. */

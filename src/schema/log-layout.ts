@@ -15,7 +15,8 @@
  * ever. The public sequence does: the number, followed by the time at which the change was written. Changes that version 1 of the functions
  * logged keep the number alone, as package version 0.1.0 told it. The functions of this version mark their rows: the JSON in `key` ends
  * with a space, and is never SQL's NULL. A column for it would take the log's strongest lock, which an open transaction of the application
- * can withhold for hours; and every version reads JSON with a space.
+ * can withhold for hours; and every version reads JSON with a space. The rows of a statement for which the table's condition `when` has failed end
+ * with two spaces in `key`.
  *
  * `before` and `after` are the row as it was and as it is, where the input asks for them: each is the text of a composite value, whose fields
  * `shape` names. `shape` is the name of a shape in the table of shapes, the shape itself as JSON, or why there is no data although the
@@ -106,7 +107,17 @@ export const writtenRow = (sequence: string): string =>
 
 /** How the keys of marked rows end. */
 const MARK = ' ';
-const marked = (key: string): string => `coalesce(${key}, 'null') || '${MARK}'`;
+const FAILED_CONDITION_MARK = `${MARK}${MARK}`;
+const marked = (key: string, { failed }: RowSource): string => {
+  const mark = failed
+    ? `CASE WHEN ${failed} THEN '${FAILED_CONDITION_MARK}' ELSE '${MARK}' END`
+    : `'${MARK}'`;
+  return `coalesce(${key}, 'null') || ${mark}`;
+};
+
+/** Whether a condition has failed for the statement that logged the row with this key. */
+export const hasFailedCondition = (key: string | null): boolean =>
+  key !== null && key.endsWith(FAILED_CONDITION_MARK);
 
 /** SQL: whether the functions of version 1 did not log the row; it has nothing that a search_path could mislead. */
 export const isMarked = (key: string): string =>
@@ -157,6 +168,8 @@ export const CHANGES = 'coalesce(size, 1)';
 interface RowSource {
   readonly at: string;
   readonly tbl: string;
+  /** Whether a condition has failed for the statement; null where the table has none. */
+  readonly failed?: string | null;
 }
 
 /** A column of the log that only some tables' changes have, and its value as SQL over a change `c`. */
@@ -171,10 +184,10 @@ const listed = (data: readonly DataColumn[], one: (column: DataColumn) => string
 /** SQL: the beginning of an INSERT of single rows, each of these expressions. */
 export const insertSingle = (
   log: ObjectName,
-  { at, tbl, id, op, key }: RowSource & { readonly id: string; readonly op: string; readonly key: string },
+  source: RowSource & { readonly id: string; readonly op: string; readonly key: string },
   data: readonly DataColumn[] = [],
 ): string => `INSERT INTO ${log.sql} (at, tbl, id, op, key${listed(data, ({ name }) => name)})
-      SELECT ${at}, ${tbl}, ${id}, ${op}, ${marked(key)}${listed(data, ({ sql }) => sql)}`;
+      SELECT ${source.at}, ${source.tbl}, ${source.id}, ${source.op}, ${marked(source.key, source)}${listed(data, ({ sql }) => sql)}`;
 
 /** About so many bytes of data are in a packed row: the changes of a row are read together. */
 const PACK_BYTES = 65_536;
@@ -192,7 +205,7 @@ export interface Packing {
  */
 export const insertPacked = (
   log: ObjectName,
-  { at, tbl }: RowSource,
+  source: RowSource,
   changes: string,
   { isLong, order }: Packing,
   data: readonly DataColumn[] = [],
@@ -211,10 +224,10 @@ export const insertPacked = (
         ];
   const long = data.length === 0 ? isLong : `${isLong} OR ${bytes} >= ${PACK_BYTES}`;
   return `INSERT INTO ${log.sql} (at, tbl, id, op, key, size${listed(data, ({ name }) => name)})
-      SELECT ${at}, ${tbl},
+      SELECT ${source.at}, ${source.tbl},
         CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
         c.op,
-        ${marked(`coalesce(c.shared, CASE count(*) WHEN 1 THEN ${keys} ELSE '[' || ${keys} || ']' END)`)},
+        ${marked(`coalesce(c.shared, CASE count(*) WHEN 1 THEN ${keys} ELSE '[' || ${keys} || ']' END)`, source)},
         nullif(count(*), 1)${listed(data, ({ name }) => (name === 'shape' ? 'c.shape' : `string_agg(c.${name}, '')`))}
       FROM (
         ${all},

@@ -60,6 +60,8 @@ export interface Names {
   readonly nodeChannel: string;
   /** The setting in which a transaction remembers what it has truncated. */
   readonly truncationsSetting: string;
+  /** The setting by which a condition `when` that has failed tells the trigger function of its statement. */
+  readonly failedConditionSetting: string;
   /** The advisory lock that the active node holds while it is asleep. */
   readonly sleepKey: string;
   /** The advisory lock that a transaction holds from its first notification to its end. */
@@ -114,6 +116,7 @@ export function namesOf(id: string, schema: string): Names {
     channel: shorten(id),
     nodeChannel: shorten(`nodes_postgres_input_${id}`),
     truncationsSetting: `postgres_input.truncations_${hash(JSON.stringify([schema, id]))}`,
+    failedConditionSetting: `postgres_input.failed_condition_${hash(JSON.stringify([schema, id]))}`,
     sleepKey: advisoryKey('sleep', schema, id),
     notifyingKey: advisoryKey('notifying', schema, id),
     installKey: advisoryKey('install', schema),

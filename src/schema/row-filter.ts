@@ -24,6 +24,8 @@ export interface WantedChanges {
 
 /** A filter as SQL. */
 export interface RowFilter {
+  /** Whether the condition has failed so far for the statement; null without a condition. */
+  readonly failed: string | null;
   /** Whether the columns have their names. */
   readonly guard: string;
   /** Columns over a row `r` that the conditions need: `told`, `compared` and `seen`. */
@@ -98,6 +100,7 @@ export function rowFilterOf(
   const single = (condition: string) =>
     when === null ? 'true' : `CASE WHEN ${told} THEN ${condition} ELSE true END`;
   return {
+    failed: when === null ? null : hasFailed(names),
     guard: `${names.columnsFunction.sql}(${relation}::oid, ARRAY[${list(used.map(({ number }) => String(number)))}]::int4[], ${namesOf}, NULL::int4)`,
     state: list([
       `${told} AS told`,
@@ -128,6 +131,26 @@ export function rowFilterOf(
   };
 }
 
+/** The value of the setting while a condition has failed. A setting that was made for one transaction is an empty text in the session's later ones. */
+const FAILED = 'failed';
+const hasFailed = ({ failedConditionSetting }: Names): string =>
+  `current_setting(${quoteLiteral(failedConditionSetting)}, true) = '${FAILED}'`;
+const setFailed = ({ failedConditionSetting }: Names, value: string): string =>
+  `PERFORM set_config(${quoteLiteral(failedConditionSetting)}, '${value}', true);`;
+
+/**
+ * SQL for the end of a trigger function. The setting concerns one statement, and is cleared for the next one of the transaction. A notification does
+ * not tell of the failure: its body is emptied, so that the reader looks in the log.
+ */
+export const forgetFailure = (names: Names, { failed }: RowFilter): string =>
+  failed === null
+    ? ''
+    : `
+  IF ${failed} THEN
+    ${setFailed(names, '')}
+    body := left(body, 0);
+  END IF;`;
+
 /** Whether a condition may call a function that is somebody's own, and could write. A cast may; other operators outside of pg_catalog are written with OPERATOR(). */
 const callsFunctions = (when: string): boolean => /[\p{L}\p{N}_$"]\s*\(|::/u.test(when);
 
@@ -135,9 +158,9 @@ const callsFunctions = (when: string): boolean => /[\p{L}\p{N}_$"]\s*\(|::/u.tes
 const EVALUATED = 'PIEVA';
 
 /**
- * Evaluates the condition of a table. An error is caught, and the change is wanted then. Where the condition calls functions, the subtransaction is
- * read-only, so that none of them writes. Only a rollback makes the transaction writable again: so an error ends the evaluation in any case. No
- * subtransaction takes a transaction id.
+ * Evaluates the condition of a table. An error is caught; the change is wanted then, and a setting tells the trigger function of the error. Where
+ * the condition calls functions, the subtransaction is read-only, so that none of them writes. Only a rollback makes the transaction writable again:
+ * so an error ends the evaluation in any case. No subtransaction takes a transaction id.
  */
 export const whenFunction = (names: Names, schema: string, table: string, when: string): FunctionText => {
   const { name, sql } = names.whenFunction(schema, table);
@@ -162,6 +185,7 @@ ${when}
 EXCEPTION WHEN SQLSTATE '${EVALUATED}' THEN
   RETURN coalesce(is_wanted, true);
 WHEN OTHERS OR assert_failure THEN
+  ${setFailed(names, FAILED)}
   RETURN true;
 END`
       : `
@@ -170,6 +194,7 @@ BEGIN
 ${when}
   ), false);
 EXCEPTION WHEN OTHERS OR assert_failure THEN
+  ${setFailed(names, FAILED)}
   RETURN true;
 END`,
   };

@@ -39,7 +39,7 @@ import {
   rowDataOf,
   takenData,
 } from './row-data.ts';
-import { type RowFilter, type WantedChanges, rowFilterOf } from './row-filter.ts';
+import { type RowFilter, type WantedChanges, forgetFailure, rowFilterOf } from './row-filter.ts';
 import type { Table } from './tables.ts';
 import { IS_LONG, announced } from './wire-format.ts';
 
@@ -194,7 +194,7 @@ BEGIN${returnIfIgnored(wanted)}
     IF logged > 0 THEN
       body := '';
     END IF;
-  END IF;
+  END IF;${filter ? forgetFailure(names, filter) : ''}
   IF asleep AND body IS NOT NULL THEN
     PERFORM ${names.notifyFunction.sql}(body);
   END IF;
@@ -277,7 +277,7 @@ BEGIN${returnIfIgnored(wanted)}
     IF logged > 0 THEN
       body := '';
     END IF;
-  END IF;
+  END IF;${filter ? forgetFailure(names, filter) : ''}
   IF asleep AND body IS NOT NULL THEN
     PERFORM ${names.notifyFunction.sql}(body);
   END IF;
@@ -319,11 +319,9 @@ function inserts(
   small: RowData['small'] | null = null,
   filter: RowFilter | null = null,
 ): { ofOne: string | null; unwanted: string | null; ofFew: string; packed: string } {
-  const single = insertSingle(
-    names.logTable,
-    { ...STATEMENT, id: 'c.id', op: 'c.op', key: 'c.key' },
-    dataIn(small),
-  );
+  const statement = { ...STATEMENT, failed: filter?.failed ?? null };
+  const change = { ...statement, id: 'c.id', op: 'c.op', key: 'c.key' };
+  const single = insertSingle(names.logTable, change, dataIn(small));
   const one =
     event === 'update'
       ? oneUpdatedRow(identity, small, filter)
@@ -337,7 +335,7 @@ function inserts(
     ofOne:
       one &&
       (small
-        ? `${insertSingle(names.logTable, { ...STATEMENT, id: 'c.id', op: 'c.op', key: 'c.key' }, takenData(small))} FROM (${one}) c
+        ? `${insertSingle(names.logTable, change, takenData(small))} FROM (${one}) c
       WHERE ${event === 'update' ? '' : `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET 1) AND `}${areTaken(small)}`
         : `${single} FROM (${one}) c`),
     unwanted: event === 'update' && one && filter ? unwantedRow(identity, filter) : null,
@@ -346,7 +344,7 @@ function inserts(
       ${event === 'update' ? `ORDER BY ${DELETES_FIRST}` : ''}`,
     packed: insertPacked(
       names.logTable,
-      STATEMENT,
+      statement,
       changedRows(event, wanted, identity, row, filter),
       packing(row),
       dataIn(row),

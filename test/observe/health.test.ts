@@ -61,7 +61,7 @@ describe('from the facts', () => {
     expect(sound.checks.map(({ name }) => name)).toEqual(
       health.report('closed').checks.map(({ name }) => name),
     );
-    expect(new Set(sound.checks.map(({ name }) => name)).size).toBe(10);
+    expect(new Set(sound.checks.map(({ name }) => name)).size).toBe(11);
   });
 
   test('a standby looks at nothing, and an active node at most every ten seconds', async () => {
@@ -160,6 +160,23 @@ describe('from the facts', () => {
     });
     health.hear(['installed', { watched: ['a', 'b'], unwatchable: [], pending: [] }]);
     expect(amiss(health.report('active'))).toEqual({});
+  });
+
+  test('a condition that fails, for an hour or until the term ends', () => {
+    const { health } = setup();
+    health.hear(['conditionFailed', { table: 'a', statements: 1 }]);
+    health.hear(['conditionFailed', { table: 'a', statements: 2 }]);
+    vi.advanceTimersByTime(3_599_999);
+    expect(amiss(health.report('active'))).toEqual({
+      conditions: expect.stringMatching(
+        /^warn: when of a failed for 3 statements, the last 3600 s ago: .*doctor/,
+      ),
+    });
+    vi.advanceTimersByTime(1);
+    expect(amiss(health.report('active'))).toEqual({});
+    health.hear(['conditionFailed', { table: 'a', statements: 1 }]);
+    health.hear(['standby']);
+    expect(amiss(health.report('standby'))).toEqual({});
   });
 
   test('the notification queue and the sequence, until they are put right or the term ends', () => {

@@ -37,7 +37,14 @@ const PARK = `
 test('metrics count what was handed out and acknowledged, and read what waits', async () => {
   const { database, make } = await setup();
   const [input, other] = [await make(), await make()];
-  const none = { inFlight: 0, handedOut: 0, acknowledged: 0, redelivered: 0, blockedKeys: 0 };
+  const none = {
+    inFlight: 0,
+    handedOut: 0,
+    acknowledged: 0,
+    redelivered: 0,
+    conditionErrors: 0,
+    blockedKeys: 0,
+  };
   await expect(input.metrics()).rejects.toMatchObject({ code: 'ERR_INSTALL' });
   const events = input.handle({ ack: 'manual' });
   await once(input, 'asleep');

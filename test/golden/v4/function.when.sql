@@ -14,6 +14,7 @@ BEGIN
 after.note = 'shipped'
   ), false);
 EXCEPTION WHEN OTHERS OR assert_failure THEN
+  PERFORM set_config('postgres_input.failed_condition_7725e9b12d', 'failed', true);
   RETURN true;
 END$body$;
 

@@ -20,12 +20,12 @@ BEGIN
   END IF;
   IF is_known THEN
     INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, before, shape)
-      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ', c.before, '37ec2c5f4ca93e1b' FROM (SELECT pg_catalog.concat(r.id) AS id, 'DELETE' AS op, '"id"'::pg_catalog.text AS key, concat(ROW(r."id", r."note")) AS before
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || CASE WHEN current_setting('postgres_input.failed_condition_7725e9b12d', true) = 'failed' THEN '  ' ELSE ' ' END, c.before, '37ec2c5f4ca93e1b' FROM (SELECT pg_catalog.concat(r.id) AS id, 'DELETE' AS op, '"id"'::pg_catalog.text AS key, concat(ROW(r."id", r."note")) AS before
       FROM old_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb AND coalesce(greatest(pg_column_size(r."note")) <= 8192, true) AND CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN "postgres_input"."process_record_golden_orders_when_f7ae2fad5a"((SELECT x FROM (SELECT r."note" AS "note") x), (SELECT y FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM old_rows r WHERE false) x ON true) y)) ELSE true END OFFSET 0) c
       WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND octet_length(c.before) <= 1000000;
     IF NOT FOUND THEN
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, before, shape)
-      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ', CASE WHEN (octet_length(c.before) <= 1000000) IS NOT FALSE THEN c.before END, CASE WHEN coalesce(c.before) IS NULL THEN NULL WHEN (octet_length(c.before) <= 1000000) IS NOT FALSE THEN '37ec2c5f4ca93e1b' ELSE 'too-large' END FROM (SELECT pg_catalog.concat(r.id) AS id, 'DELETE' AS op, '"id"'::pg_catalog.text AS key, concat(ROW(r."id", r."note")) AS before FROM old_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb AND CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN "postgres_input"."process_record_golden_orders_when_f7ae2fad5a"((SELECT x FROM (SELECT r."note" AS "note") x), (SELECT y FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM old_rows r WHERE false) x ON true) y)) ELSE true END OFFSET 0) c
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || CASE WHEN current_setting('postgres_input.failed_condition_7725e9b12d', true) = 'failed' THEN '  ' ELSE ' ' END, CASE WHEN (octet_length(c.before) <= 1000000) IS NOT FALSE THEN c.before END, CASE WHEN coalesce(c.before) IS NULL THEN NULL WHEN (octet_length(c.before) <= 1000000) IS NOT FALSE THEN '37ec2c5f4ca93e1b' ELSE 'too-large' END FROM (SELECT pg_catalog.concat(r.id) AS id, 'DELETE' AS op, '"id"'::pg_catalog.text AS key, concat(ROW(r."id", r."note")) AS before FROM old_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb AND CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN "postgres_input"."process_record_golden_orders_when_f7ae2fad5a"((SELECT x FROM (SELECT r."note" AS "note") x), (SELECT y FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM old_rows r WHERE false) x ON true) y)) ELSE true END OFFSET 0) c
       WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 50) AND NOT EXISTS (SELECT FROM old_rows r WHERE NOT (coalesce(greatest(pg_column_size(r."note")) <= 8192, true)))
       ;
     END IF;
@@ -34,7 +34,7 @@ BEGIN
       SELECT written_at, location,
         CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
         c.op,
-        coalesce(coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) ELSE '[' || string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) || ']' END), 'null') || ' ',
+        coalesce(coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) ELSE '[' || string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) || ']' END), 'null') || CASE WHEN current_setting('postgres_input.failed_condition_7725e9b12d', true) = 'failed' THEN '  ' ELSE ' ' END,
         nullif(count(*), 1), string_agg(c.before, ''), c.shape
       FROM (
         SELECT c.*, (row_number() OVER w - 1) / 100 AS pack, sum(coalesce(octet_length(c.before), 0)) OVER w / 65536 AS part,
@@ -82,6 +82,10 @@ BEGIN
     IF logged > 0 THEN
       body := '';
     END IF;
+  END IF;
+  IF current_setting('postgres_input.failed_condition_7725e9b12d', true) = 'failed' THEN
+    PERFORM set_config('postgres_input.failed_condition_7725e9b12d', '', true);
+    body := left(body, 0);
   END IF;
   IF asleep AND body IS NOT NULL THEN
     PERFORM "postgres_input"."notify_postgres_input_golden"(body);

@@ -16,7 +16,7 @@ BEGIN
     IF asleep THEN
       WITH change AS (
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
-      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ' FROM (SELECT pg_catalog.concat(r.id) AS id, 'DELETE' AS op, '"id"'::pg_catalog.text AS key FROM old_rows r WHERE CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN "postgres_input"."process_record_golden_orders_when_f7ae2fad5a"((SELECT x FROM (SELECT r."note" AS "note") x), (SELECT y FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM old_rows r WHERE false) x ON true) y)) ELSE true END) c
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || CASE WHEN current_setting('postgres_input.failed_condition_7725e9b12d', true) = 'failed' THEN '  ' ELSE ' ' END FROM (SELECT pg_catalog.concat(r.id) AS id, 'DELETE' AS op, '"id"'::pg_catalog.text AS key FROM old_rows r WHERE CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN "postgres_input"."process_record_golden_orders_when_f7ae2fad5a"((SELECT x FROM (SELECT r."note" AS "note") x), (SELECT y FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM old_rows r WHERE false) x ON true) y)) ELSE true END) c
       WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 50)
       
       RETURNING *
@@ -29,7 +29,7 @@ BEGIN
     HAVING count(*) > 0 INTO body;
     ELSE
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
-      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ' FROM (SELECT pg_catalog.concat(r.id) AS id, 'DELETE' AS op, '"id"'::pg_catalog.text AS key FROM old_rows r WHERE CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN "postgres_input"."process_record_golden_orders_when_f7ae2fad5a"((SELECT x FROM (SELECT r."note" AS "note") x), (SELECT y FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM old_rows r WHERE false) x ON true) y)) ELSE true END) c
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || CASE WHEN current_setting('postgres_input.failed_condition_7725e9b12d', true) = 'failed' THEN '  ' ELSE ' ' END FROM (SELECT pg_catalog.concat(r.id) AS id, 'DELETE' AS op, '"id"'::pg_catalog.text AS key FROM old_rows r WHERE CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN "postgres_input"."process_record_golden_orders_when_f7ae2fad5a"((SELECT x FROM (SELECT r."note" AS "note") x), (SELECT y FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM old_rows r WHERE false) x ON true) y)) ELSE true END) c
       WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 50)
       ;
     END IF;
@@ -38,7 +38,7 @@ BEGIN
       SELECT written_at, location,
         CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
         c.op,
-        coalesce(coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) ELSE '[' || string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) || ']' END), 'null') || ' ',
+        coalesce(coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) ELSE '[' || string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) || ']' END), 'null') || CASE WHEN current_setting('postgres_input.failed_condition_7725e9b12d', true) = 'failed' THEN '  ' ELSE ' ' END,
         nullif(count(*), 1)
       FROM (
         SELECT c.*, (row_number() OVER () - 1) / 100 AS pack,
@@ -71,6 +71,10 @@ BEGIN
     IF logged > 0 THEN
       body := '';
     END IF;
+  END IF;
+  IF current_setting('postgres_input.failed_condition_7725e9b12d', true) = 'failed' THEN
+    PERFORM set_config('postgres_input.failed_condition_7725e9b12d', '', true);
+    body := left(body, 0);
   END IF;
   IF asleep AND body IS NOT NULL THEN
     PERFORM "postgres_input"."notify_postgres_input_golden"(body);
