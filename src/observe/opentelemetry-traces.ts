@@ -1,4 +1,3 @@
-import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 /**
  * The span of an event, from its handing out to the end of its processing.
  *
@@ -9,6 +8,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
  * A span is the root of its trace: what happens to be active when an event is handed out, such as the handler of an event before,
  * has no part in it. The conventions want a link, not a parent, for what wrote the message.
  */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import {
   type Link,
   ROOT_CONTEXT,
