@@ -21,58 +21,21 @@
  * comes again.
  */
 import type { Change } from '../capture/change.ts';
-import { isReadSequence } from '../schema/log-layout.ts';
-
-/** A change on its way through the lanes. */
-export class Ticket {
-  readonly change: Change;
-  /** Null if it holds nobody up but its table. */
-  readonly lane: Lane | null;
-  readonly table: Table | null;
-  /** The DELETEs of its statement, if this is one of them. */
-  readonly deletes: Deletes | null;
-  /** When it may come again, by the monotonic clock. */
-  notBefore = 0;
-
-  constructor(change: Change, lane: Lane | null, table: Table | null, deletes: Deletes | null) {
-    this.change = change;
-    this.lane = lane;
-    this.table = table;
-    this.deletes = deletes;
-  }
-}
-
-interface Line {
-  waiting: Ticket[];
-  /** The lowest sequence that was dropped; null if none was. */
-  from: bigint | null;
-}
-
-interface Lane extends Line {
-  readonly key: string;
-  /** Whether a change of the lane is ready, in hand, waits for its time, or for the DELETEs of its statement. */
-  isBusy: boolean;
-  /** Its change that waits for its time in memory. */
-  timed: { readonly ticket: Ticket; readonly timer: NodeJS.Timeout } | null;
-}
-
-interface Table extends Line {
-  /** How many changes have passed the table's line and are not over, also those that their lane has dropped. */
-  underWay: number;
-  /** The truncation that waits or is in hand. */
-  truncation: Ticket | null;
-  /** Whether all that was dropped has been offered up to `from`: what arrives below passes. */
-  isReading: boolean;
-  /** Whether there was no room for what it was offered. */
-  isFull: boolean;
-}
-
-/** The DELETEs of one statement that are not over, and the statement's changes that wait for them. */
-interface Deletes {
-  readonly statement: string;
-  left: number;
-  readonly waiting: Ticket[];
-}
+import {
+  type Deletes,
+  type Lane,
+  type Line,
+  type Table,
+  Ticket,
+  isBefore,
+  isIdle,
+  isInOrder,
+  isLane,
+  isRead,
+  isTable,
+  isTruncation,
+  statementOf,
+} from './line.ts';
 
 export interface LanesOptions {
   /** Whether the changes of one key are handed out one after the other. */
@@ -85,10 +48,6 @@ export interface LanesOptions {
   /** Called for the sequence of a row that a backfill has read, and that has to be read anew. */
   readonly dropRead?: (sequence: string) => void;
 }
-
-/** By default, a lane has the changes of one row. */
-export const rowOf = ({ location, key, id }: Change): string =>
-  `${location}\0${typeof key === 'object' && key !== null ? JSON.stringify(key) : id}`;
 
 /** The longest time that a timer can wait. */
 const MAX_DELAY = 2 ** 31 - 1;
@@ -316,13 +275,13 @@ export class Lanes {
   #settle(line: Line): void {
     if (!isIdle(line)) return;
     if (line.from !== null) this.#hungry.add(line);
-    else if ('key' in line) this.#lanes.delete((line as Lane).key);
+    else if (isLane(line)) this.#lanes.delete(line.key);
   }
 
   #dropFrom(line: Line, sequence: bigint): void {
     if (line.from === null) this.#dropping++;
     line.from = sequence;
-    if ('truncation' in line) (line as Table).isReading = false;
+    if (isTable(line)) line.isReading = false;
   }
 
   /** A row that was read can't overtake what the line has dropped: it is read anew. */
@@ -358,7 +317,7 @@ export class Lanes {
   /** Which lines are hungry now, and from which sequence on the log has to be read for them; null: none is. */
   beginReading(): { lines: ReadonlySet<Line>; from: bigint } | null {
     // Lanes and tables have to be read for separately: what passes a table's line may be dropped by its lane.
-    const lanes = [...this.#hungry].filter((line) => 'key' in line);
+    const lanes = [...this.#hungry].filter(isLane);
     const lines = new Set(lanes.length > 0 ? lanes : this.#hungry);
     let from: bigint | null = null;
     for (const line of lines) if (from === null || line.from! < from) from = line.from;
@@ -387,8 +346,8 @@ export class Lanes {
     }
     for (const line of lines) {
       if (full.has(line)) {
-        if ('truncation' in line && (line as Table).truncation === null && (line as Table).underWay > 0) {
-          (line as Table).isFull = true;
+        if (isTable(line) && line.truncation === null && line.underWay > 0) {
+          line.isFull = true;
           continue;
         }
       } else {
@@ -416,12 +375,11 @@ export class Lanes {
   /** Takes a dropped change again, unless there is no room. The first one of a lane needs none. */
   #retake(line: Line, change: Change): boolean {
     const hasRoom = this.#weight + change.weight <= this.#options.capacity;
-    if ('truncation' in line) {
-      const table = line as Table;
-      const mayPass = table.truncation === null && (hasRoom || table.underWay === 0);
+    if (isTable(line)) {
+      const mayPass = line.truncation === null && (hasRoom || line.underWay === 0);
       if (!mayPass) return false;
-      table.isReading = true;
-      const free = this.#pass(change, table);
+      line.isReading = true;
+      const free = this.#pass(change, line);
       if (free) this.#makeReady(free);
       return true;
     }
@@ -477,26 +435,3 @@ export class Lanes {
     return deletes;
   }
 }
-
-const isIdle = (line: {
-  isBusy?: boolean;
-  truncation?: Ticket | null;
-  waiting: readonly Ticket[];
-}): boolean => !line.isBusy && !line.truncation && line.waiting.length === 0;
-
-/** Whether a pass of the log brings the change, in the order of its row: not if it was announced by hand, redriven, or read by a backfill. */
-const isInOrder = (change: Change): boolean =>
-  change.sequence !== null && !change.sequence.startsWith('-') && !isRead(change);
-
-/** Whether it is a row that a backfill has read. Its place is behind the changes that came before it. No log has it. */
-const isRead = ({ sequence }: Change): boolean => sequence !== null && isReadSequence(sequence);
-
-const isTruncation = ({ operation, id, key }: Change): boolean =>
-  id === '*' && operation === 'delete' && key === null;
-
-/** All changes that a trigger function logs for one statement have one transaction and one time. */
-const statementOf = ({ location, transaction, occurredAt }: Change): string =>
-  `${transaction} ${occurredAt} ${location}`;
-
-const isBefore = (one: Change, other: Change): boolean =>
-  one.sequence !== null && other.sequence !== null && BigInt(one.sequence) < BigInt(other.sequence);

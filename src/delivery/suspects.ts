@@ -7,7 +7,7 @@
  * smaller groups: from the fourth time on, one at a time. So the last two deaths are counted for the guilty change alone, and after five it is parked.
  */
 import type { Failures } from '../capture/failures.ts';
-import type { Ticket } from './lanes.ts';
+import type { Ticket } from './line.ts';
 
 /** A change that was in hand at so many deaths in a row is parked. */
 export const MAX_DEATHS = 5;

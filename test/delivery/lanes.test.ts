@@ -2,7 +2,8 @@
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
 import { Change } from '../../src/capture/change.ts';
-import { Lanes, type Ticket, rowOf } from '../../src/delivery/lanes.ts';
+import { Lanes } from '../../src/delivery/lanes.ts';
+import { type Ticket, rowOf } from '../../src/delivery/line.ts';
 
 interface Row {
   readonly op: 'create' | 'update' | 'delete';

@@ -1,0 +1,84 @@
+/** The lines in which changes wait for their turn, and what {@link Lanes} asks of the changes in them. */
+import type { Change } from '../capture/change.ts';
+import { isReadSequence } from '../schema/log-layout.ts';
+
+/** A change on its way through the lanes. */
+export class Ticket {
+  readonly change: Change;
+  /** Null if it holds nobody up but its table. */
+  readonly lane: Lane | null;
+  readonly table: Table | null;
+  /** The DELETEs of its statement, if this is one of them. */
+  readonly deletes: Deletes | null;
+  /** When it may come again, by the monotonic clock. */
+  notBefore = 0;
+
+  constructor(change: Change, lane: Lane | null, table: Table | null, deletes: Deletes | null) {
+    this.change = change;
+    this.lane = lane;
+    this.table = table;
+    this.deletes = deletes;
+  }
+}
+
+export interface Line {
+  waiting: Ticket[];
+  /** The lowest sequence that was dropped; null if none was. */
+  from: bigint | null;
+}
+
+export interface Lane extends Line {
+  readonly key: string;
+  /** Whether a change of the lane is ready, in hand, waits for its time, or for the DELETEs of its statement. */
+  isBusy: boolean;
+  /** Its change that waits for its time in memory. */
+  timed: { readonly ticket: Ticket; readonly timer: NodeJS.Timeout } | null;
+}
+
+export interface Table extends Line {
+  /** How many changes have passed the table's line and are not over, also those that their lane has dropped. */
+  underWay: number;
+  /** The truncation that waits or is in hand. */
+  truncation: Ticket | null;
+  /** Whether all that was dropped has been offered up to `from`: what arrives below passes. */
+  isReading: boolean;
+  /** Whether there was no room for what it was offered. */
+  isFull: boolean;
+}
+
+/** The DELETEs of one statement that are not over, and the statement's changes that wait for them. */
+export interface Deletes {
+  readonly statement: string;
+  left: number;
+  readonly waiting: Ticket[];
+}
+
+/** By default, a lane has the changes of one row. */
+export const rowOf = ({ location, key, id }: Change): string =>
+  `${location}\0${typeof key === 'object' && key !== null ? JSON.stringify(key) : id}`;
+
+export const isLane = (line: Line): line is Lane => 'key' in line;
+export const isTable = (line: Line): line is Table => 'truncation' in line;
+
+export const isIdle = (line: {
+  isBusy?: boolean;
+  truncation?: Ticket | null;
+  waiting: readonly Ticket[];
+}): boolean => !line.isBusy && !line.truncation && line.waiting.length === 0;
+
+/** Whether a pass of the log brings the change, in the order of its row: not if it was announced by hand, redriven, or read by a backfill. */
+export const isInOrder = (change: Change): boolean =>
+  change.sequence !== null && !change.sequence.startsWith('-') && !isRead(change);
+
+/** Whether it is a row that a backfill has read. Its place is behind the changes that came before it. No log has it. */
+export const isRead = ({ sequence }: Change): boolean => sequence !== null && isReadSequence(sequence);
+
+export const isTruncation = ({ operation, id, key }: Change): boolean =>
+  id === '*' && operation === 'delete' && key === null;
+
+/** All changes that a trigger function logs for one statement have one transaction and one time. */
+export const statementOf = ({ location, transaction, occurredAt }: Change): string =>
+  `${transaction} ${occurredAt} ${location}`;
+
+export const isBefore = (one: Change, other: Change): boolean =>
+  one.sequence !== null && other.sequence !== null && BigInt(one.sequence) < BigInt(other.sequence);
