@@ -21,8 +21,9 @@
  * comes again.
  */
 import type { Change } from '../capture/change.ts';
+import { DroppedLines, type Retaker } from './dropped-lines.ts';
+import { KeyChanges } from './key-changes.ts';
 import {
-  type Deletes,
   type Lane,
   type Line,
   type Table,
@@ -34,8 +35,8 @@ import {
   isRead,
   isTable,
   isTruncation,
-  statementOf,
 } from './line.ts';
+import { ReadyQueue } from './ready-queue.ts';
 
 export interface LanesOptions {
   /** Whether the changes of one key are handed out one after the other. */
@@ -57,13 +58,11 @@ export class Lanes {
   readonly #lanes = new Map<string, Lane>();
   /** Tables stay: there are only so many. */
   readonly #tables = new Map<string, Table>();
-  readonly #deletes = new Map<string, Deletes>();
-  readonly #hungry = new Set<Line>();
+  readonly #keyChanges = new KeyChanges();
+  readonly #dropped = new DroppedLines();
+  readonly #ready = new ReadyQueue();
   readonly #timers = new Set<NodeJS.Timeout>();
-  #ready: Ticket[] = [];
-  #nextReady = 0;
   #weight = 0;
-  #dropping = 0;
   #isStopped = false;
 
   constructor(options: LanesOptions) {
@@ -87,12 +86,12 @@ export class Lanes {
 
   /** Whether any line has dropped something. */
   get hasDropped(): boolean {
-    return this.#dropping > 0;
+    return this.#dropped.any;
   }
 
   /** Whether a line waits for nothing but that the log is read again. */
   get isHungry(): boolean {
-    return this.#hungry.size > 0;
+    return this.#dropped.isHungry;
   }
 
   /** Sends a change that has arrived on its way. Returns its ticket if it may be handed out now. */
@@ -119,8 +118,7 @@ export class Lanes {
       return table.underWay === 0 ? table.truncation : null;
     }
     if (table) table.underWay++;
-    const deletes = table && change.operation === 'delete' ? this.#deletesOf(change) : null;
-    if (deletes) deletes.left++;
+    const deletes = table && change.operation === 'delete' ? this.#keyChanges.begin(change) : null;
     const lane = this.#laneOf(change);
     const ticket = new Ticket(change, lane, table, deletes);
     return isIdle(lane) && lane.from === null ? this.#begin(lane, ticket) : this.#join(lane, ticket);
@@ -140,7 +138,7 @@ export class Lanes {
       this.#weight += weight;
     } else {
       const dropped = BigInt(change.sequence!);
-      if (line.from === null || dropped < line.from) this.#dropFrom(line, dropped);
+      if (line.from === null || dropped < line.from) this.#dropped.drop(line, dropped);
     }
     return null;
   }
@@ -148,8 +146,7 @@ export class Lanes {
   /** The change is the next one of its lane. Returns its ticket if it may be handed out now. */
   #begin(lane: Lane, ticket: Ticket): Ticket | null {
     lane.isBusy = true;
-    if (this.#deletes.size === 0 || ticket.deletes) return ticket;
-    const deletes = this.#deletes.get(statementOf(ticket.change));
+    const deletes = ticket.deletes ? null : this.#keyChanges.of(ticket.change);
     if (!deletes) return ticket;
     deletes.waiting.push(ticket);
     this.#weight += ticket.change.weight;
@@ -158,12 +155,8 @@ export class Lanes {
 
   /** The next change that had to wait and may be handed out now. */
   takeReady(): Ticket | null {
-    if (this.#nextReady === this.#ready.length) return null;
-    const ticket = this.#ready[this.#nextReady++]!;
-    if (this.#nextReady === this.#ready.length || this.#nextReady > 1000) {
-      this.#ready = this.#ready.slice(this.#nextReady);
-      this.#nextReady = 0;
-    }
+    const ticket = this.#ready.take();
+    if (!ticket) return null;
     this.#weight -= ticket.change.weight;
     return ticket;
   }
@@ -176,10 +169,7 @@ export class Lanes {
   /** The change is over: acknowledged, or parked. */
   finish(ticket: Ticket): void {
     const { lane, table, deletes } = ticket;
-    if (deletes && --deletes.left === 0) {
-      this.#deletes.delete(deletes.statement);
-      for (const waiting of deletes.waiting) this.#ready.push(waiting);
-    }
+    if (deletes) for (const waiting of this.#keyChanges.finish(deletes)) this.#ready.push(waiting);
     if (lane) this.#advance(lane);
     if (!table) return;
     if (table.truncation === ticket) {
@@ -274,14 +264,8 @@ export class Lanes {
   /** Lets an idle line be read again, or forgets it. */
   #settle(line: Line): void {
     if (!isIdle(line)) return;
-    if (line.from !== null) this.#hungry.add(line);
+    if (line.from !== null) this.#dropped.starve(line);
     else if (isLane(line)) this.#lanes.delete(line.key);
-  }
-
-  #dropFrom(line: Line, sequence: bigint): void {
-    if (line.from === null) this.#dropping++;
-    line.from = sequence;
-    if (isTable(line)) line.isReading = false;
   }
 
   /** A row that was read can't overtake what the line has dropped: it is read anew. */
@@ -292,73 +276,34 @@ export class Lanes {
     if (--table.underWay === 0 && table.truncation) this.#makeReady(table.truncation);
   }
 
-  /** Drops what waits in the line, and remembers this sequence, or a lower one that waited. */
+  /** Drops what waits in the line. */
   #dropAll(line: Line, sequence: bigint): void {
-    let lowest = line.from !== null && line.from < sequence ? line.from : sequence;
-    const kept: Ticket[] = [];
-    for (const ticket of line.waiting) {
-      if (isRead(ticket.change)) {
-        this.#weight -= ticket.change.weight;
-        this.#dropRead(line, ticket);
-        continue;
-      }
-      if (!isInOrder(ticket.change)) {
-        kept.push(ticket);
-        continue;
-      }
+    for (const ticket of this.#dropped.dropAll(line, sequence)) {
       this.#weight -= ticket.change.weight;
-      const dropped = BigInt(ticket.change.sequence!);
-      if (dropped < lowest) lowest = dropped;
+      if (isRead(ticket.change)) this.#dropRead(line, ticket);
     }
-    line.waiting = kept;
-    this.#dropFrom(line, lowest);
   }
 
   /** Which lines are hungry now, and from which sequence on the log has to be read for them; null: none is. */
   beginReading(): { lines: ReadonlySet<Line>; from: bigint } | null {
-    // Lanes and tables have to be read for separately: what passes a table's line may be dropped by its lane.
-    const lanes = [...this.#hungry].filter(isLane);
-    const lines = new Set(lanes.length > 0 ? lanes : this.#hungry);
-    let from: bigint | null = null;
-    for (const line of lines) if (from === null || line.from! < from) from = line.from;
-    return from === null ? null : { lines, from };
+    return this.#dropped.beginReading();
   }
 
-  /**
-   * Takes what the log has for these lines, of which `isTaken` says whether it is on its way already: some changes in the order of their sequences.
-   * `upto`: all up to this sequence; null: all that have arrived.
-   */
+  /** Takes what the log has for these lines: see {@link DroppedLines.takeAgain}. */
   takeAgain(
     lines: ReadonlySet<Line>,
     changes: readonly Change[],
     upto: bigint | null,
     isTaken: (change: Change) => boolean,
   ): void {
-    const full = new Set<Line>();
-    for (const line of lines) this.#hungry.delete(line);
-    for (const change of changes) {
-      const sequence = BigInt(change.sequence!);
-      const line = this.#droppedBy(change, sequence);
-      if (!line || !lines.has(line) || full.has(line) || isTaken(change)) continue;
-      if (this.#retake(line, change)) continue;
-      full.add(line);
-      line.from = sequence;
-    }
-    for (const line of lines) {
-      if (full.has(line)) {
-        if (isTable(line) && line.truncation === null && line.underWay > 0) {
-          line.isFull = true;
-          continue;
-        }
-      } else {
-        if (upto === null) {
-          this.#dropping--;
-          line.from = null;
-        } else if (line.from! <= upto) line.from = upto + 1n;
-      }
-      this.#settle(line);
-    }
+    this.#dropped.takeAgain(this.#retaker, lines, changes, upto, isTaken);
   }
+
+  readonly #retaker: Retaker = {
+    droppedBy: (change, sequence) => this.#droppedBy(change, sequence),
+    retake: (line, change) => this.#retake(line, change),
+    settle: (line) => this.#settle(line),
+  };
 
   /** The line that has dropped this change. */
   #droppedBy(change: Change, sequence: bigint): Line | null {
@@ -385,7 +330,7 @@ export class Lanes {
     }
     const lane = line as Lane;
     const table = this.#tables.get(change.location) ?? null;
-    const deletes = change.operation === 'delete' ? (this.#deletes.get(statementOf(change)) ?? null) : null;
+    const deletes = change.operation === 'delete' ? this.#keyChanges.of(change) : null;
     const ticket = new Ticket(change, lane, table, deletes);
     if (isIdle(lane)) {
       const free = this.#begin(lane, ticket);
@@ -404,12 +349,10 @@ export class Lanes {
     this.#timers.clear();
     this.#lanes.clear();
     this.#tables.clear();
-    this.#deletes.clear();
-    this.#hungry.clear();
-    this.#ready = [];
-    this.#nextReady = 0;
+    this.#keyChanges.clear();
+    this.#dropped.clear();
+    this.#ready.clear();
     this.#weight = 0;
-    this.#dropping = 0;
   }
 
   #laneOf(change: Change): Lane {
@@ -426,12 +369,5 @@ export class Lanes {
       this.#tables.set(location, table);
     }
     return table;
-  }
-
-  #deletesOf(change: Change): Deletes {
-    const statement = statementOf(change);
-    let deletes = this.#deletes.get(statement);
-    if (!deletes) this.#deletes.set(statement, (deletes = { statement, left: 0, waiting: [] }));
-    return deletes;
   }
 }

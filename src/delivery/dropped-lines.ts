@@ -1,0 +1,119 @@
+/**
+ * The lines that have dropped changes, and how these come again.
+ *
+ * A line drops from a sequence on: what waits or arrives with that sequence or a higher one stays in the log alone. When nothing else is left in the line,
+ * it is hungry. The log is then read again from the lowest sequence that a hungry line has dropped, page after page, until every line has taken
+ * all that it dropped or is full again.
+ */
+import type { Change } from '../capture/change.ts';
+import { type Line, type Ticket, isInOrder, isLane, isRead, isTable } from './line.ts';
+
+/** What takes the changes that are read again. */
+export interface Retaker {
+  /** The line that has dropped this change. */
+  droppedBy(change: Change, sequence: bigint): Line | null;
+  /** Takes a dropped change again, unless there is no room. The first one of a lane needs none. */
+  retake(line: Line, change: Change): boolean;
+  /** Called when a line has taken what there was. */
+  settle(line: Line): void;
+}
+
+export class DroppedLines {
+  readonly #hungry = new Set<Line>();
+  #count = 0;
+
+  /** Whether any line has dropped something. */
+  get any(): boolean {
+    return this.#count > 0;
+  }
+
+  /** Whether a line waits for nothing but that the log is read again. */
+  get isHungry(): boolean {
+    return this.#hungry.size > 0;
+  }
+
+  /** The line drops this sequence, and all that comes after it. */
+  drop(line: Line, sequence: bigint): void {
+    if (line.from === null) this.#count++;
+    line.from = sequence;
+    if (isTable(line)) line.isReading = false;
+  }
+
+  /** Drops what waits in the line, and remembers this sequence, or a lower one that waited. Returns what it has dropped. */
+  dropAll(line: Line, sequence: bigint): Ticket[] {
+    let lowest = line.from !== null && line.from < sequence ? line.from : sequence;
+    const kept: Ticket[] = [];
+    const dropped: Ticket[] = [];
+    for (const ticket of line.waiting) {
+      const { change } = ticket;
+      if (!isRead(change) && !isInOrder(change)) {
+        kept.push(ticket);
+        continue;
+      }
+      dropped.push(ticket);
+      if (isRead(change)) continue;
+      const own = BigInt(change.sequence!);
+      if (own < lowest) lowest = own;
+    }
+    line.waiting = kept;
+    this.drop(line, lowest);
+    return dropped;
+  }
+
+  /** Nothing is left in the line but what it has dropped. */
+  starve(line: Line): void {
+    this.#hungry.add(line);
+  }
+
+  /** Which lines are hungry now, and from which sequence on the log has to be read for them; null: none is. */
+  beginReading(): { lines: ReadonlySet<Line>; from: bigint } | null {
+    // Lanes and tables have to be read for separately: what passes a table's line may be dropped by its lane.
+    const lanes = [...this.#hungry].filter(isLane);
+    const lines = new Set(lanes.length > 0 ? lanes : this.#hungry);
+    let from: bigint | null = null;
+    for (const line of lines) if (from === null || line.from! < from) from = line.from;
+    return from === null ? null : { lines, from };
+  }
+
+  /**
+   * Gives these lines what the log has for them, of which `isTaken` says whether it is on its way already: some changes in the order of their sequences.
+   * `upto`: all up to this sequence; null: all that have arrived.
+   */
+  takeAgain(
+    retaker: Retaker,
+    lines: ReadonlySet<Line>,
+    changes: readonly Change[],
+    upto: bigint | null,
+    isTaken: (change: Change) => boolean,
+  ): void {
+    const full = new Set<Line>();
+    for (const line of lines) this.#hungry.delete(line);
+    for (const change of changes) {
+      const sequence = BigInt(change.sequence!);
+      const line = retaker.droppedBy(change, sequence);
+      if (!line || !lines.has(line) || full.has(line) || isTaken(change)) continue;
+      if (retaker.retake(line, change)) continue;
+      full.add(line);
+      line.from = sequence;
+    }
+    for (const line of lines) {
+      if (full.has(line)) {
+        if (isTable(line) && line.truncation === null && line.underWay > 0) {
+          line.isFull = true;
+          continue;
+        }
+      } else {
+        if (upto === null) {
+          this.#count--;
+          line.from = null;
+        } else if (line.from! <= upto) line.from = upto + 1n;
+      }
+      retaker.settle(line);
+    }
+  }
+
+  clear(): void {
+    this.#hungry.clear();
+    this.#count = 0;
+  }
+}
