@@ -1,6 +1,7 @@
 import type { Notify } from '../api/lifecycle-events.ts';
 import type { TypeParsers } from '../api/options.ts';
 import type { Failures } from '../capture/failures.ts';
+import type { Clock } from './clock.ts';
 import type { Delivery } from './delivery.ts';
 import type { LaneDelivery } from './lane-delivery.ts';
 
@@ -9,6 +10,7 @@ export interface ServedTerm {
   /** The id of the input. */
   readonly trigger: string;
   readonly fencingToken: string;
+  readonly clock: Clock;
   /** Parses the values of rows. */
   readonly types: TypeParsers;
   /** Asked before every event that is handed out. */

@@ -14,6 +14,7 @@ import type { Change } from '../capture/change.ts';
 import type { Sink } from '../capture/sink.ts';
 import type { Traffic } from '../observe/traffic.ts';
 import { ChangeBuffer } from './change-buffer.ts';
+import type { Clock } from './clock.ts';
 import { eventOf } from './event.ts';
 import { InHand } from './in-hand.ts';
 import { RowDecoder } from './row-decoder.ts';
@@ -23,6 +24,7 @@ export interface DeliveryOptions {
   readonly trigger: string;
   readonly fencingToken: string;
   readonly maxInFlight: number;
+  readonly clock: Clock;
   /** Parses the values of rows. */
   readonly types: TypeParsers;
   readonly traffic: Traffic;
@@ -40,13 +42,15 @@ export const CAPACITY = 4000;
 export class Delivery implements Sink {
   readonly #options: DeliveryOptions;
   readonly #decoder: RowDecoder;
-  readonly #inHand = new InHand();
+  /** The public sequences, by the changes' numbers. */
+  readonly #inHand: InHand<string, string>;
   readonly #buffer = new ChangeBuffer();
   #isStopped = false;
 
   constructor(options: DeliveryOptions) {
     this.#options = options;
     this.#decoder = new RowDecoder(options.types);
+    this.#inHand = new InHand(options.clock);
   }
 
   get room(): number {
@@ -100,7 +104,7 @@ export class Delivery implements Sink {
 
   /** The consumer is done with this event. Returns whether it was in hand. */
   settle(sequence: string): boolean {
-    const publicSequence = this.#inHand.publicSequence(sequence);
+    const publicSequence = this.#inHand.get(sequence);
     const wasInHand = this.#inHand.remove(sequence);
     if (publicSequence !== undefined) this.#options.traffic.onAcknowledge(publicSequence);
     this.#options.ready();
@@ -121,7 +125,7 @@ export class Delivery implements Sink {
   /** Hands out nothing more, and neither waits for what is in hand nor acknowledges it. */
   forget(): void {
     this.stop();
-    if (this.#inHand.size > 0) this.#options.traffic.onForget(this.#inHand.publicSequences);
+    if (this.#inHand.size > 0) this.#options.traffic.onForget(this.#inHand.values());
     this.#inHand.forget();
   }
 }

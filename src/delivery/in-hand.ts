@@ -1,55 +1,67 @@
-/** What the consumer has in hand: the events that were handed out and are not acknowledged yet, by their changes' numbers. */
+/** What the consumer has in hand: the events that were handed out and are not over yet, as a rule by their changes' numbers. */
 import { Wakeup } from '../postgres/wakeup.ts';
+import { type Clock, systemClock } from './clock.ts';
 
-export class InHand {
-  /** From the number in the log to the public sequence. */
-  readonly #sequences = new Map<string, string>();
+export class InHand<Key, Held> {
+  readonly #clock: Clock;
+  readonly #held = new Map<Key, Held>();
   readonly #emptied = new Wakeup();
 
+  constructor(clock: Clock = systemClock) {
+    this.#clock = clock;
+  }
+
   get size(): number {
-    return this.#sequences.size;
+    return this.#held.size;
   }
 
-  /** The public sequences. */
-  get publicSequences(): Iterable<string> {
-    return this.#sequences.values();
+  /** The oldest first. */
+  values(): Iterable<Held> {
+    return this.#held.values();
   }
 
-  add(sequence: string, publicSequence: string): void {
-    this.#sequences.set(sequence, publicSequence);
+  add(key: Key, held: Held): void {
+    this.#held.set(key, held);
+  }
+
+  has(key: Key): boolean {
+    return this.#held.has(key);
   }
 
   /** Undefined if the event is not in hand. */
-  publicSequence(sequence: string): string | undefined {
-    return this.#sequences.get(sequence);
+  get(key: Key): Held | undefined {
+    return this.#held.get(key);
   }
 
   /** Returns whether the event was in hand. */
-  remove(sequence: string): boolean {
-    const wasInHand = this.#sequences.delete(sequence);
-    if (wasInHand && this.#sequences.size === 0) this.#emptied.wake();
+  remove(key: Key): boolean {
+    const wasInHand = this.#held.delete(key);
+    if (wasInHand && this.#held.size === 0) this.#emptied.wake();
     return wasInHand;
   }
 
   /** Gives every event to `each`, the oldest first; then nothing is in hand. */
-  removeAll(each: (sequence: string, publicSequence: string) => void): void {
-    for (const [sequence, publicSequence] of this.#sequences) each(sequence, publicSequence);
+  removeAll(each: (key: Key, held: Held) => void): void {
+    for (const [key, held] of this.#held) each(key, held);
     this.forget();
   }
 
   /** The events come again, here or elsewhere. */
   forget(): void {
-    this.#sequences.clear();
+    this.#held.clear();
     this.#emptied.wake();
   }
 
   /** Resolves when nothing is in hand, after `limit` milliseconds, or when `signal` aborts. */
   async empty(limit: number, signal: AbortSignal): Promise<void> {
-    const deadline = performance.now() + limit;
-    while (this.#sequences.size > 0 && !signal.aborted) {
-      const left = deadline - performance.now();
-      if (left <= 0) return;
-      await this.#emptied.wait(left, signal);
-    }
+    let isOver = limit <= 0;
+    const timer = Number.isFinite(limit)
+      ? this.#clock.after(limit, () => {
+          isOver = true;
+          this.#emptied.wake();
+        })
+      : null;
+    while (this.#held.size > 0 && !isOver && !signal.aborted) await this.#emptied.wait(Infinity, signal);
+    timer?.cancel();
   }
 }

@@ -13,11 +13,11 @@ import type { Notify } from '../api/lifecycle-events.ts';
 import type { Change } from '../capture/change.ts';
 import type { Failure, Failures, LoggedChange } from '../capture/failures.ts';
 import type { DroppedChanges, Sink } from '../capture/sink.ts';
-import { Wakeup } from '../postgres/wakeup.ts';
-import { ChangeBuffer } from './change-buffer.ts';
-import { CAPACITY, type DeliveryOptions } from './delivery.ts';
+import type { DeliveryOptions } from './delivery.ts';
 import { eventOf } from './event.ts';
-import { Lanes } from './lanes.ts';
+import { InHand } from './in-hand.ts';
+import { type KnownFailure, KnownFailures } from './known-failures.ts';
+import { LaneBuffer } from './lane-buffer.ts';
 import { type Ticket, rowOf } from './line.ts';
 import { RowDecoder } from './row-decoder.ts';
 import { SlowWatch } from './slow-watch.ts';
@@ -53,26 +53,12 @@ export interface Held {
   settledBy: null | 'acknowledgement' | 'transaction' | 'parking';
 }
 
-interface Known {
-  readonly attempts: number;
-  readonly deaths: number;
-  /** When it may come again, by the monotonic clock. */
-  readonly due: number;
-}
-
-/** The weight of what may wait in lanes. The rest of the capacity is a page of the reader's. */
-const LANES = CAPACITY / 2;
-/** How many changes may wait for their next attempt: when more fail, nothing new is begun. */
-const MAX_DEFERRED = 10_000;
-
 export class LaneDelivery implements Sink {
   readonly #options: LaneDeliveryOptions;
-  readonly #lanes: Lanes;
   readonly #decoder: RowDecoder;
-  readonly #buffer = new ChangeBuffer();
-  readonly #inHand = new Map<string | Held, Held>();
-  readonly #emptied = new Wakeup();
-  readonly #known = new Map<string, Known>();
+  readonly #waiting: LaneBuffer;
+  readonly #inHand: InHand<string | Held, Held>;
+  readonly #known: KnownFailures;
   readonly #slow: SlowWatch;
   readonly #handling = new AbortController();
   #suspects: Suspects | null = null;
@@ -81,28 +67,22 @@ export class LaneDelivery implements Sink {
   /** What comes after the suspects. */
   #kept: Ticket | null = null;
   #isStopped = false;
-  #hadDropped = false;
-  readonly #cleared: LoggedChange[] = [];
-  readonly #forgotten: LoggedChange[] = [];
-  #isWriting = false;
-  readonly dropped: DroppedChanges;
 
   constructor(options: LaneDeliveryOptions) {
     this.#options = options;
     this.#decoder = new RowDecoder(options.types);
-    const { key, exclusive, ready, trigger, fencingToken } = options;
-    this.#lanes = new Lanes({
-      exclusive,
+    const { clock, key, trigger, fencingToken } = options;
+    this.#inHand = new InHand(clock);
+    this.#known = new KnownFailures(options);
+    this.#slow = new SlowWatch(clock, options.slowAfter, options.notify);
+    this.#waiting = new LaneBuffer({
+      ...options,
       keyOf: key ? (change) => key(eventOf(change, trigger, fencingToken, this.#decoder)) : rowOf,
-      capacity: LANES,
-      dropRead: options.dropRead,
-      changed: () => {
-        this.#tellOfDropped();
-        ready();
+      beginTaking: () => {
+        const acknowledged = options.pending();
+        return (sequence) => acknowledged.has(sequence) || this.#inHand.has(sequence);
       },
     });
-    this.#slow = new SlowWatch(options.slowAfter, options.notify);
-    this.dropped = this.#droppedChanges();
   }
 
   /**
@@ -110,9 +90,7 @@ export class LaneDelivery implements Sink {
    * without grace; null if nobody ever is.
    */
   begin(failures: readonly Failure[], suspected: number | null): void {
-    const now = performance.now();
-    for (const { sequence, attempts, deaths, delay } of failures)
-      this.#known.set(sequence, { attempts, deaths, due: now + Math.min(delay, this.#options.maxDelay) });
+    this.#known.load(failures, this.#options.maxDelay);
     if (suspected === null) return;
     const { maxInFlight, ready } = this.#options;
     this.#suspects = new Suspects({
@@ -120,12 +98,12 @@ export class LaneDelivery implements Sink {
       first: suspected,
       failures: this.#options.failures(),
       ready,
-      fail: (error) => this.#failed(error),
+      fail: (error) => this.#known.failed(error),
     });
   }
 
   get room(): number {
-    return CAPACITY - this.#buffer.weight - this.#lanes.weight;
+    return this.#waiting.room;
   }
 
   /** How many events the consumer has in hand. */
@@ -135,7 +113,7 @@ export class LaneDelivery implements Sink {
 
   /** How many keys are held up by an event that waits for its next attempt. */
   get blockedKeys(): number {
-    return this.#lanes.deferred;
+    return this.#waiting.deferred;
   }
 
   /** Aborts when handlers are to end: the term no longer waits for them. */
@@ -143,14 +121,16 @@ export class LaneDelivery implements Sink {
     return this.#handling.signal;
   }
 
-  push(changes: readonly Change[]): void {
-    if (this.#isStopped) return;
-    this.#buffer.push(changes);
-    this.#options.ready();
+  get dropped(): DroppedChanges {
+    return this.#waiting.dropped;
   }
 
-  async waitForRoom(weight: number, signal: AbortSignal): Promise<void> {
-    while (this.room < weight && !signal.aborted) await this.#buffer.roomMade.wait(Infinity, signal);
+  push(changes: readonly Change[]): void {
+    this.#waiting.push(changes);
+  }
+
+  waitForRoom(weight: number, signal: AbortSignal): Promise<void> {
+    return this.#waiting.waitForRoom(weight, signal);
   }
 
   /** Whether an event can be handed out at this moment. */
@@ -170,28 +150,27 @@ export class LaneDelivery implements Sink {
     const ticket = this.#next!;
     this.#next = null;
     const { change } = ticket;
-    const { trigger, fencingToken } = this.#options;
-    const attempt = this.#attemptsOf(change) + 1;
-    const event = eventOf(change, trigger, fencingToken, this.#decoder, attempt);
-    const held: Held = { ticket, event, since: performance.now(), settledBy: null };
+    const held = this.#hold(ticket, (this.#known.of(change)?.attempts ?? 0) + 1);
     // In manual mode nobody can say that an event made by hand is over.
-    if (change.sequence !== null) this.#inHand.set(change.sequence, held);
-    else if (this.#options.exclusive) this.#inHand.set(held, held);
+    if (change.sequence !== null) this.#inHand.add(change.sequence, held);
+    else if (this.#options.exclusive) this.#inHand.add(held, held);
     this.#slow.watch(this.#inHand);
-    this.#options.traffic.onHandOut(event);
+    this.#options.traffic.onHandOut(held.event);
     return held;
   }
 
-  #attemptsOf({ sequence }: Change): number {
-    return sequence === null ? 0 : (this.#known.get(sequence)?.attempts ?? 0);
+  #hold(ticket: Ticket, attempt: number): Held {
+    const { trigger, fencingToken, clock } = this.#options;
+    const event = eventOf(ticket.change, trigger, fencingToken, this.#decoder, attempt);
+    return { ticket, event, since: clock.now(), settledBy: null };
   }
 
   #find(): Ticket | null {
     if (this.#suspects?.isUnderWay) return this.#suspects.take();
-    for (let ticket = this.#arrive(); ticket; ticket = this.#arrive()) {
-      const known = ticket.change.sequence === null ? undefined : this.#known.get(ticket.change.sequence);
-      const delay = known ? known.due - performance.now() : 0;
-      if (delay > 0) this.#lanes.defer(ticket, delay);
+    for (let ticket = this.#take(); ticket; ticket = this.#take()) {
+      const known = this.#known.of(ticket.change);
+      const delay = known ? known.due - this.#options.clock.now() : 0;
+      if (delay > 0) this.#waiting.defer(ticket, delay);
       else if (this.#options.exclusive && known && known.deaths >= MAX_DEATHS)
         void this.#condemn(ticket, known);
       else if (this.#suspects?.keep(ticket, known?.deaths ?? 0)) continue;
@@ -205,61 +184,10 @@ export class LaneDelivery implements Sink {
   }
 
   /** The next change whose lane is free. */
-  #arrive(): Ticket | null {
+  #take(): Ticket | null {
     const kept = this.#kept;
-    if (kept) {
-      this.#kept = null;
-      return kept;
-    }
-    let ticket = this.#lanes.takeReady();
-    while (!ticket && !this.#buffer.isEmpty && this.#lanes.deferred < MAX_DEFERRED)
-      ticket = this.#lanes.admit(this.#buffer.take());
-    this.#tellOfDropped();
-    if (this.#lanes.weight > 0 && this.room >= CAPACITY / 2) this.#buffer.roomMade.wake();
-    return ticket;
-  }
-
-  #tellOfDropped(): void {
-    const has = this.#lanes.hasDropped;
-    if (this.#lanes.isHungry || (has && !this.#hadDropped)) {
-      this.#options.readAgain();
-      this.#buffer.roomMade.wake();
-    }
-    this.#hadDropped = has;
-  }
-
-  #droppedChanges(): DroppedChanges {
-    const lanes = this.#lanes;
-    const buffer = this.#buffer;
-    return {
-      get any() {
-        return lanes.hasDropped;
-      },
-      get areWanted() {
-        return lanes.isHungry;
-      },
-      waitForRoomOrWanted: async (weight, signal) => {
-        while (this.room < weight && !lanes.isHungry && !signal.aborted)
-          await buffer.roomMade.wait(Infinity, signal);
-      },
-      begin: () => {
-        const reading = lanes.beginReading();
-        if (!reading) return null;
-        const acknowledged = this.#options.pending();
-        return {
-          from: reading.from,
-          take: (changes, upto) => {
-            if (this.#isStopped) return;
-            const buffered = buffer.sequences();
-            const isTaken = ({ sequence }: Change) =>
-              buffered.has(sequence) || acknowledged.has(sequence!) || this.#inHand.has(sequence!);
-            lanes.takeAgain(reading.lines, changes, upto, isTaken);
-            this.#tellOfDropped();
-            this.#options.ready();
-          },
-        };
-      },
-    };
+    this.#kept = null;
+    return kept ?? this.#waiting.take();
   }
 
   /** The consumer acknowledges this event. Returns whether it was in hand. With `process()` it stays there until its handler ends. */
@@ -294,8 +222,8 @@ export class LaneDelivery implements Sink {
     if (event.sequence !== null) this.#options.traffic.onAcknowledge(event.sequence);
     const wasSuspected = this.#suspects?.end(ticket) ?? false;
     const logged = loggedOf(ticket.change);
-    if (logged && (this.#known.delete(logged.sequence) || wasSuspected)) this.#note(this.#forgotten, logged);
-    this.#lanes.finish(ticket);
+    if (logged) this.#known.forget(logged, wasSuspected);
+    this.#waiting.finish(ticket);
     this.#options.ready();
   }
 
@@ -309,7 +237,7 @@ export class LaneDelivery implements Sink {
     notify('retrying', { sequence, location, id, attempt, delay, error });
     if (!logged) return;
     const written = failures.fail(logged, { error: textOf(error), delay, attempts: attempt });
-    if (this.#suspects?.end(ticket)) this.#note(this.#cleared, logged);
+    if (this.#suspects?.end(ticket)) this.#known.clear(logged);
     this.#options.ready();
     await written;
   }
@@ -318,15 +246,15 @@ export class LaneDelivery implements Sink {
   again(held: Held, delay: number): void {
     if (held.event.sequence !== null) this.#options.traffic.onReturn(held.event.sequence);
     const logged = this.#putBack(held, delay, held.event.attempt - 1);
-    if (logged && this.#suspects?.end(held.ticket)) this.#note(this.#cleared, logged);
+    if (logged && this.#suspects?.end(held.ticket)) this.#known.clear(logged);
     this.#options.ready();
   }
 
   #putBack(held: Held, delay: number, attempts: number): LoggedChange | null {
     this.#release(held);
     const logged = loggedOf(held.ticket.change);
-    if (logged) this.#known.set(logged.sequence, { attempts, deaths: 0, due: performance.now() + delay });
-    this.#lanes.defer(held.ticket, delay);
+    if (logged) this.#known.comesAgain(logged, attempts, delay);
+    this.#waiting.defer(held.ticket, delay);
     return logged;
   }
 
@@ -344,63 +272,29 @@ export class LaneDelivery implements Sink {
     this.#options.notify('parked', { sequence, location, id, attempts, error });
     if (!this.has(held)) return;
     this.#release(held);
-    if (logged) this.#known.delete(logged.sequence);
+    if (logged) this.#known.drop(logged);
     this.#suspects?.end(held.ticket);
-    this.#lanes.finish(held.ticket);
+    this.#waiting.finish(held.ticket);
     this.#options.ready();
   }
 
   /** The handler of this one has killed its process each time. */
-  async #condemn(ticket: Ticket, { attempts, deaths }: Known): Promise<void> {
-    const { trigger, fencingToken } = this.#options;
-    const event = eventOf(ticket.change, trigger, fencingToken, this.#decoder, attempts + 1);
-    const held: Held = { ticket, event, since: performance.now(), settledBy: null };
-    this.#inHand.set(ticket.change.sequence!, held);
+  async #condemn(ticket: Ticket, { attempts, deaths }: KnownFailure): Promise<void> {
+    const held = this.#hold(ticket, attempts + 1);
+    this.#inHand.add(ticket.change.sequence!, held);
     const error = new Error(
       `it was in hand each time when a process died or lost the lease, ${deaths} times in a row`,
     );
-    await this.park(held, error, attempts).catch((cause: unknown) => this.#failed(cause));
+    await this.park(held, error, attempts).catch((cause: unknown) => this.#known.failed(cause));
   }
 
   #release(held: Held): void {
-    this.#inHand.delete(held.ticket.change.sequence ?? held);
-    if (this.#inHand.size === 0) this.#emptied.wake();
-  }
-
-  /** What ends in one turn of the event loop is written together. */
-  #note(list: LoggedChange[], change: LoggedChange): void {
-    list.push(change);
-    if (this.#isWriting) return;
-    this.#isWriting = true;
-    setImmediate(() => void this.#writeNotes());
-  }
-
-  async #writeNotes(): Promise<void> {
-    this.#isWriting = false;
-    const failures = this.#options.failures();
-    try {
-      await Promise.all([
-        failures.clear(this.#cleared.splice(0)),
-        failures.forget(this.#forgotten.splice(0)),
-      ]);
-    } catch (error) {
-      this.#failed(error);
-    }
-  }
-
-  /** Without the lease nothing can be written, and the term is ending. */
-  #failed(error: unknown): void {
-    if ((error as { code?: string }).code !== 'ERR_LEASE_LOST') this.#options.fail(error);
+    this.#inHand.remove(held.ticket.change.sequence ?? held);
   }
 
   /** Resolves when nothing is in hand, after `limit` milliseconds, or when `signal` aborts. */
-  async settled(limit: number, signal: AbortSignal): Promise<void> {
-    const deadline = performance.now() + limit;
-    while (this.#inHand.size > 0 && !signal.aborted) {
-      const left = deadline - performance.now();
-      if (left <= 0) return;
-      await this.#emptied.wait(left, signal);
-    }
+  settled(limit: number, signal: AbortSignal): Promise<void> {
+    return this.#inHand.empty(limit, signal);
   }
 
   /** Tells handlers to end. */
@@ -410,7 +304,7 @@ export class LaneDelivery implements Sink {
 
   /** Takes back the deaths that are counted: this process lives. */
   async acquit(): Promise<void> {
-    await this.#writeNotes();
+    await this.#known.writeNotes();
     const counted = this.#suspects?.counted ?? [];
     if (counted.length > 0) await this.#options.failures().clear(counted);
   }
@@ -418,8 +312,7 @@ export class LaneDelivery implements Sink {
   /** Hands out nothing more. */
   stop(): void {
     this.#isStopped = true;
-    this.#buffer.clear();
-    this.#lanes.stop();
+    this.#waiting.stop();
     this.#next = null;
     this.#kept = null;
   }
@@ -430,8 +323,7 @@ export class LaneDelivery implements Sink {
     this.#slow.stop();
     const sequences = [...this.#inHand.values()].flatMap(({ event }) => event.sequence ?? []);
     if (sequences.length > 0) this.#options.traffic.onForget(sequences);
-    this.#inHand.clear();
-    this.#emptied.wake();
+    this.#inHand.forget();
     this.abort();
   }
 }

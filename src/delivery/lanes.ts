@@ -21,6 +21,7 @@
  * comes again.
  */
 import type { Change } from '../capture/change.ts';
+import type { Clock, Timer } from './clock.ts';
 import { DroppedLines, type Retaker } from './dropped-lines.ts';
 import { KeyChanges } from './key-changes.ts';
 import {
@@ -39,6 +40,7 @@ import {
 import { ReadyQueue } from './ready-queue.ts';
 
 export interface LanesOptions {
+  readonly clock: Clock;
   /** Whether the changes of one key are handed out one after the other. */
   readonly exclusive: boolean;
   readonly keyOf: (change: Change) => string;
@@ -50,9 +52,6 @@ export interface LanesOptions {
   readonly dropRead?: (sequence: string) => void;
 }
 
-/** The longest time that a timer can wait. */
-const MAX_DELAY = 2 ** 31 - 1;
-
 export class Lanes {
   readonly #options: LanesOptions;
   readonly #lanes = new Map<string, Lane>();
@@ -61,7 +60,7 @@ export class Lanes {
   readonly #keyChanges = new KeyChanges();
   readonly #dropped = new DroppedLines();
   readonly #ready = new ReadyQueue();
-  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #timers = new Set<Timer>();
   #weight = 0;
   #isStopped = false;
 
@@ -189,7 +188,7 @@ export class Lanes {
    */
   defer(failed: Ticket, delay: number): void {
     if (this.#isStopped) return;
-    const notBefore = performance.now() + delay;
+    const notBefore = this.#options.clock.now() + delay;
     if (this.#options.exclusive) return this.#wait(failed, failed.lane, notBefore);
     const lane = this.#laneOf(failed.change);
     const ticket = new Ticket(failed.change, lane, null, null);
@@ -197,7 +196,7 @@ export class Lanes {
     if (!lane.isBusy || failed.lane === lane) return this.#wait(ticket, lane, notBefore);
     // The consumer had several changes of the key in hand, and another one has failed before. The earlier change comes first.
     if (lane.timed && isBefore(ticket.change, lane.timed.ticket.change)) {
-      clearTimeout(lane.timed.timer);
+      lane.timed.timer.cancel();
       this.#timers.delete(lane.timed.timer);
       lane.waiting.unshift(lane.timed.ticket);
       return this.#wait(ticket, lane, notBefore);
@@ -214,14 +213,14 @@ export class Lanes {
     if (lane) lane.isBusy = true;
     if (isKept) this.#weight += weight;
     else this.#dropAll(lane, BigInt(change.sequence!));
-    const delay = Math.min(Math.max(notBefore - performance.now(), 0), MAX_DELAY);
-    const timer = setTimeout(() => {
+    const { clock, changed } = this.#options;
+    const timer = clock.after(Math.max(notBefore - clock.now(), 0), () => {
       this.#timers.delete(timer);
       if (lane) lane.timed = null;
       if (isKept) this.#ready.push(ticket);
       else this.#advance(lane);
-      this.#options.changed();
-    }, delay);
+      changed();
+    });
     this.#timers.add(timer);
     if (lane) lane.timed = isKept ? { ticket, timer } : null;
   }
@@ -232,7 +231,7 @@ export class Lanes {
     while (!lane.isBusy && lane.waiting.length > 0) {
       const ticket = lane.waiting.shift()!;
       this.#weight -= ticket.change.weight;
-      if (ticket.notBefore > performance.now()) this.#wait(ticket, lane, ticket.notBefore);
+      if (ticket.notBefore > this.#options.clock.now()) this.#wait(ticket, lane, ticket.notBefore);
       else if (ticket.lane === null) this.#makeReady(ticket);
       else {
         const free = this.#begin(lane, ticket);
@@ -345,7 +344,7 @@ export class Lanes {
   /** Forgets everything, for good. */
   stop(): void {
     this.#isStopped = true;
-    for (const timer of this.#timers) clearTimeout(timer);
+    for (const timer of this.#timers) timer.cancel();
     this.#timers.clear();
     this.#lanes.clear();
     this.#tables.clear();

@@ -1,6 +1,7 @@
 /** The lines in which changes wait for their turn, and what {@link Lanes} asks of the changes in them. */
 import type { Change } from '../capture/change.ts';
 import { isReadSequence } from '../schema/log-layout.ts';
+import type { Timer } from './clock.ts';
 
 /** A change on its way through the lanes. */
 export class Ticket {
@@ -10,7 +11,7 @@ export class Ticket {
   readonly table: Table | null;
   /** The DELETEs of its statement, if this is one of them. */
   readonly deletes: Deletes | null;
-  /** When it may come again, by the monotonic clock. */
+  /** When it may come again, by the clock. */
   notBefore = 0;
 
   constructor(change: Change, lane: Lane | null, table: Table | null, deletes: Deletes | null) {
@@ -32,7 +33,7 @@ export interface Lane extends Line {
   /** Whether a change of the lane is ready, in hand, waits for its time, or for the DELETEs of its statement. */
   isBusy: boolean;
   /** Its change that waits for its time in memory. */
-  timed: { readonly ticket: Ticket; readonly timer: NodeJS.Timeout } | null;
+  timed: { readonly ticket: Ticket; readonly timer: Timer } | null;
 }
 
 export interface Table extends Line {

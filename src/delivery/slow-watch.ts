@@ -1,24 +1,28 @@
 /** Tells of events that the consumer has had in hand for long, each once: forgotten acknowledgements, handlers that hang. */
 import type { Notify } from '../api/lifecycle-events.ts';
+import type { Clock, Timer } from './clock.ts';
+import type { InHand } from './in-hand.ts';
 import type { Held } from './lane-delivery.ts';
 
 export class SlowWatch {
   readonly #after: number;
   readonly #notify: Notify;
   readonly #told = new WeakSet<Held>();
-  #timer: NodeJS.Timeout | null = null;
+  readonly #clock: Clock;
+  #timer: Timer | null = null;
 
-  constructor(after: number, notify: Notify) {
+  constructor(clock: Clock, after: number, notify: Notify) {
+    this.#clock = clock;
     this.#after = after;
     this.#notify = notify;
   }
 
   /** Watches what is in hand, the oldest first. */
-  watch(inHand: ReadonlyMap<unknown, Held>, delay = this.#after): void {
+  watch(inHand: InHand<unknown, Held>, delay = this.#after): void {
     if (this.#timer) return;
-    this.#timer = setTimeout(() => {
+    this.#timer = this.#clock.after(delay, () => {
       this.#timer = null;
-      const now = performance.now();
+      const now = this.#clock.now();
       for (const held of inHand.values()) {
         if (this.#told.has(held)) continue;
         const left = held.since + this.#after - now;
@@ -27,12 +31,11 @@ export class SlowWatch {
         const { sequence, location, id } = held.event;
         this.#notify('slow', { sequence, location, id, duration: now - held.since });
       }
-    }, delay);
-    this.#timer.unref();
+    });
   }
 
   stop(): void {
-    if (this.#timer) clearTimeout(this.#timer);
+    this.#timer?.cancel();
     this.#timer = null;
   }
 }

@@ -26,6 +26,7 @@ import type { Notify } from '../api/lifecycle-events.ts';
 import { leaseLost } from '../capture/acknowledgements.ts';
 import { type Capture, beginTerm } from '../capture/capture.ts';
 import { RETRY_DELAYS, type Settings } from '../config/settings.ts';
+import { systemClock } from '../delivery/clock.ts';
 import type { Consumer } from '../delivery/consumer.ts';
 import type { Delivery } from '../delivery/delivery.ts';
 import { LaneDelivery } from '../delivery/lane-delivery.ts';
@@ -86,6 +87,7 @@ export class Term {
     this.#delivery = options.consumer.open({
       trigger: settings.id,
       fencingToken: token,
+      clock: systemClock,
       types: settings.types,
       mayHandOut: () => lease.trusted,
       acknowledge: (sequence) => capture().acknowledgements.acknowledgeSoon(sequence),

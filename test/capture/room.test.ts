@@ -3,6 +3,7 @@ import pg from 'pg';
 import { expect, onTestFinished, test } from 'vitest';
 import { readSignature } from '../../src/capture/capture.ts';
 import { Reader } from '../../src/capture/reader.ts';
+import { systemClock } from '../../src/delivery/clock.ts';
 import { Delivery } from '../../src/delivery/delivery.ts';
 import { Traffic } from '../../src/observe/traffic.ts';
 import { Listener } from '../../src/postgres/listener.ts';
@@ -16,6 +17,7 @@ async function readIntoDelivery() {
   const { names, database } = fixture;
   const session = await fixture.session();
   const delivery = new Delivery({
+    clock: systemClock,
     types: pg.types,
     traffic: new Traffic('test'),
     trigger: 'test',

@@ -3,8 +3,8 @@ import { InHand } from '../../src/delivery/in-hand.ts';
 
 const never = new AbortController().signal;
 
-function holding(...sequences: string[]): InHand {
-  const inHand = new InHand();
+function holding(...sequences: string[]): InHand<string, string> {
+  const inHand = new InHand<string, string>();
   for (const sequence of sequences) inHand.add(sequence, `${sequence}99`);
   return inHand;
 }
@@ -36,13 +36,13 @@ test('removes all events, the oldest first', () => {
 });
 
 test('a wait ends at once when nothing is in hand', async () => {
-  await expect(new InHand().empty(Infinity, never)).resolves.toBeUndefined();
+  await expect(new InHand<string, string>().empty(Infinity, never)).resolves.toBeUndefined();
 });
 
 test.each([
-  ['the last is removed', (inHand: InHand) => inHand.remove('2')],
-  ['all are removed', (inHand: InHand) => inHand.removeAll(() => {})],
-  ['all are forgotten', (inHand: InHand) => inHand.forget()],
+  ['the last is removed', (inHand: InHand<string, string>) => inHand.remove('2')],
+  ['all are removed', (inHand: InHand<string, string>) => inHand.removeAll(() => {})],
+  ['all are forgotten', (inHand: InHand<string, string>) => inHand.forget()],
 ])('is empty when %s, and not before', async (_, act) => {
   const inHand = holding('1', '2');
   const empty = watch(inHand.empty(Infinity, never));

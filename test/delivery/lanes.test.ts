@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
 import { Change } from '../../src/capture/change.ts';
+import { systemClock } from '../../src/delivery/clock.ts';
 import { Lanes } from '../../src/delivery/lanes.ts';
 import { type Ticket, rowOf } from '../../src/delivery/line.ts';
 
@@ -103,7 +104,13 @@ test('hands out every change once, after all that it has to wait for, and never 
           .flatMap((rows, statement) => rows.map((one) => ({ ...one, statement })))
           .map(changeOf);
         const arrival = inArrival(log, dice);
-        const lanes = new Lanes({ exclusive: true, keyOf: rowOf, capacity, changed: () => {} });
+        const lanes = new Lanes({
+          clock: systemClock,
+          exclusive: true,
+          keyOf: rowOf,
+          capacity,
+          changed: () => {},
+        });
         const left = new Set(log);
         const inHand = new Set<Ticket>();
         const handedOut: Change[] = [];
@@ -183,6 +190,7 @@ const readOf = (id: string, location = 'a'): Change =>
 function smallLanes() {
   const dropped: string[] = [];
   const lanes = new Lanes({
+    clock: systemClock,
     exclusive: true,
     keyOf: rowOf,
     capacity: 2,

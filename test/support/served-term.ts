@@ -1,5 +1,6 @@
 import pg from 'pg';
 import type { Failures } from '../../src/capture/failures.ts';
+import { systemClock } from '../../src/delivery/clock.ts';
 import type { ServedTerm } from '../../src/delivery/consumer.ts';
 
 /** Failures that nobody keeps. */
@@ -15,6 +16,7 @@ export const FORGETFUL: Failures = {
 /** A term as a consumer sees it. */
 export const servedTerm = (parts: Partial<ServedTerm> = {}): ServedTerm => ({
   trigger: 'test',
+  clock: systemClock,
   types: pg.types,
   fencingToken: '1',
   mayHandOut: () => true,
