@@ -13,8 +13,9 @@ import { Acknowledgements } from './acknowledgements.ts';
 import { Backfills, type BackfillsOptions } from './backfills.ts';
 import { type Failures, FailureTable, type LoggedChange } from './failures.ts';
 import { Reader, type ReaderOptions } from './reader.ts';
+import type { Store } from './store.ts';
 
-export interface Capture {
+export interface Capture extends Store {
   /** Brings changes to the sink until `signal` aborts. */
   run(signal: AbortSignal): Promise<void>;
   /** To be called for every notification on the input's channel. */
@@ -25,13 +26,7 @@ export interface Capture {
   onRedriven(): void;
   /** To be called with every renewal of the lease, and with the share of the server's notification queue that is in use. */
   onRenewal(queueUsage: number): void;
-  /** To be called when the sink has dropped changes, or wants them. */
-  readAgain(): void;
-  readonly acknowledgements: Acknowledgements;
-  readonly failures: Failures;
   readonly backfills: Backfills;
-  /** The number under which the log has the change of a public sequence, whose number is given. */
-  numberOf(seq: string): string;
 }
 
 export interface CaptureOptions

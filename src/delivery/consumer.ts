@@ -1,9 +1,9 @@
 import type { Notify } from '../api/lifecycle-events.ts';
-import type { TypeParsers } from '../api/options.ts';
 import type { Failures } from '../capture/failures.ts';
 import type { Clock } from './clock.ts';
 import type { Delivery } from './delivery.ts';
 import type { LaneDelivery } from './lane-delivery.ts';
+import type { Decoder } from './row-decoder.ts';
 
 /** What a term gives to the consumer of its events. */
 export interface ServedTerm {
@@ -11,8 +11,7 @@ export interface ServedTerm {
   readonly trigger: string;
   readonly fencingToken: string;
   readonly clock: Clock;
-  /** Parses the values of rows. */
-  readonly types: TypeParsers;
+  readonly decoder: Decoder;
   /** Asked before every event that is handed out. */
   readonly mayHandOut: () => boolean;
   /** Acknowledges a change, soon. */

@@ -9,7 +9,6 @@
  * again, here or elsewhere.
  */
 import type { ChangeEvent } from '../api/change-event.ts';
-import type { TypeParsers } from '../api/options.ts';
 import type { Change } from '../capture/change.ts';
 import type { Sink } from '../capture/sink.ts';
 import type { Traffic } from '../observe/traffic.ts';
@@ -17,7 +16,7 @@ import { ChangeBuffer } from './change-buffer.ts';
 import type { Clock } from './clock.ts';
 import { eventOf } from './event.ts';
 import { InHand } from './in-hand.ts';
-import { RowDecoder } from './row-decoder.ts';
+import type { Decoder } from './row-decoder.ts';
 
 export interface DeliveryOptions {
   /** The id of the input. */
@@ -25,8 +24,7 @@ export interface DeliveryOptions {
   readonly fencingToken: string;
   readonly maxInFlight: number;
   readonly clock: Clock;
-  /** Parses the values of rows. */
-  readonly types: TypeParsers;
+  readonly decoder: Decoder;
   readonly traffic: Traffic;
   /** Asked before every event that is handed out. */
   readonly mayHandOut: () => boolean;
@@ -41,7 +39,6 @@ export const CAPACITY = 4000;
 
 export class Delivery implements Sink {
   readonly #options: DeliveryOptions;
-  readonly #decoder: RowDecoder;
   /** The public sequences, by the changes' numbers. */
   readonly #inHand: InHand<string, string>;
   readonly #buffer = new ChangeBuffer();
@@ -49,7 +46,6 @@ export class Delivery implements Sink {
 
   constructor(options: DeliveryOptions) {
     this.#options = options;
-    this.#decoder = new RowDecoder(options.types);
     this.#inHand = new InHand(options.clock);
   }
 
@@ -82,11 +78,16 @@ export class Delivery implements Sink {
     );
   }
 
+  /** Whether nothing is in hand, and nothing can be handed out. */
+  get isQuiet(): boolean {
+    return this.#inHand.size === 0 && !this.canHandOut;
+  }
+
   /** Hands the next event out. To be called when `canHandOut`. */
   handOut(): ChangeEvent {
-    const { trigger, fencingToken, traffic } = this.#options;
+    const { trigger, fencingToken, decoder, traffic } = this.#options;
     const change = this.#buffer.take();
-    const event = eventOf(change, trigger, fencingToken, this.#decoder);
+    const event = eventOf(change, trigger, fencingToken, decoder);
     if (change.sequence !== null) this.#inHand.add(change.sequence, event.sequence!);
     traffic.onHandOut(event);
     return event;

@@ -1,7 +1,7 @@
 import type { ChangeEvent } from '../api/change-event.ts';
 import type { Change } from '../capture/change.ts';
 import { original } from '../schema/log-layout.ts';
-import { NO_DATA, type RowDecoder } from './row-decoder.ts';
+import { type Decoder, NO_DATA } from './row-decoder.ts';
 
 /**
  * Makes the event of a change, when it is handed out: under which input's id and by which holder of the lease. `decoder` is null for whoever
@@ -11,7 +11,7 @@ export function eventOf(
   change: Change,
   trigger: string,
   fencingToken: string | null,
-  decoder: RowDecoder | null,
+  decoder: Decoder | null,
   attempt = 1,
 ): ChangeEvent {
   // To spread what is decoded would take twice as long as to name it.

@@ -19,7 +19,6 @@ import { InHand } from './in-hand.ts';
 import { type KnownFailure, KnownFailures } from './known-failures.ts';
 import { LaneBuffer } from './lane-buffer.ts';
 import { type Ticket, rowOf } from './line.ts';
-import { RowDecoder } from './row-decoder.ts';
 import { SlowWatch } from './slow-watch.ts';
 import { MAX_DEATHS, Suspects } from './suspects.ts';
 
@@ -55,7 +54,6 @@ export interface Held {
 
 export class LaneDelivery implements Sink {
   readonly #options: LaneDeliveryOptions;
-  readonly #decoder: RowDecoder;
   readonly #waiting: LaneBuffer;
   readonly #inHand: InHand<string | Held, Held>;
   readonly #known: KnownFailures;
@@ -70,14 +68,13 @@ export class LaneDelivery implements Sink {
 
   constructor(options: LaneDeliveryOptions) {
     this.#options = options;
-    this.#decoder = new RowDecoder(options.types);
-    const { clock, key, trigger, fencingToken } = options;
+    const { clock, decoder, key, trigger, fencingToken } = options;
     this.#inHand = new InHand(clock);
     this.#known = new KnownFailures(options);
     this.#slow = new SlowWatch(clock, options.slowAfter, options.notify);
     this.#waiting = new LaneBuffer({
       ...options,
-      keyOf: key ? (change) => key(eventOf(change, trigger, fencingToken, this.#decoder)) : rowOf,
+      keyOf: key ? (change) => key(eventOf(change, trigger, fencingToken, decoder)) : rowOf,
       beginTaking: () => {
         const acknowledged = options.pending();
         return (sequence) => acknowledged.has(sequence) || this.#inHand.has(sequence);
@@ -141,6 +138,11 @@ export class LaneDelivery implements Sink {
     return this.#next !== null && !this.#isStopped;
   }
 
+  /** Whether nothing is in hand, and nothing can be handed out before something else happens. */
+  get isQuiet(): boolean {
+    return this.#inHand.size === 0 && !this.canHandOut && !this.#suspects?.any;
+  }
+
   /** Hands the next event out. To be called when `canHandOut`. */
   handOut(): ChangeEvent {
     return this.handOutHeld().event;
@@ -160,8 +162,8 @@ export class LaneDelivery implements Sink {
   }
 
   #hold(ticket: Ticket, attempt: number): Held {
-    const { trigger, fencingToken, clock } = this.#options;
-    const event = eventOf(ticket.change, trigger, fencingToken, this.#decoder, attempt);
+    const { trigger, fencingToken, decoder, clock } = this.#options;
+    const event = eventOf(ticket.change, trigger, fencingToken, decoder, attempt);
     return { ticket, event, since: clock.now(), settledBy: null };
   }
 

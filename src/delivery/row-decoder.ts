@@ -25,7 +25,12 @@ export interface RowData {
 /** What the event has of a change without data. */
 export const NO_DATA: RowData = { before: null, after: null, changed: null, dataOmitted: null };
 
-export class RowDecoder {
+/** Makes the data of an event. */
+export interface Decoder {
+  decode(change: Change): RowData;
+}
+
+export class RowDecoder implements Decoder {
   readonly #types: TypeParsers;
   /** What node-postgres makes the objects of a result from. */
   readonly #emptyRows = new WeakMap<RowShape, Row>();

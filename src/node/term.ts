@@ -21,16 +21,13 @@
  * The last steps are the same for all: the renewals stop, the lease is released if it is still held, and the term is as if it
  * were lost. Events that are in hand then come again, here or elsewhere.
  */
-import { PostgresInputError } from '../api/errors.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
-import { leaseLost } from '../capture/acknowledgements.ts';
 import { type Capture, beginTerm } from '../capture/capture.ts';
-import { RETRY_DELAYS, type Settings } from '../config/settings.ts';
+import type { Settings } from '../config/settings.ts';
 import { systemClock } from '../delivery/clock.ts';
 import type { Consumer } from '../delivery/consumer.ts';
-import type { Delivery } from '../delivery/delivery.ts';
-import { LaneDelivery } from '../delivery/lane-delivery.ts';
-import { delayAfter } from '../delivery/processor.ts';
+import { RowDecoder } from '../delivery/row-decoder.ts';
+import { TermDelivery } from '../delivery/term-delivery.ts';
 import { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 import { wantsRows } from '../schema/table-options.ts';
@@ -46,9 +43,6 @@ export type Ending = (typeof ENDINGS)[number];
 /** The one of two endings that is further to the right. */
 export const harsher = (one: Ending | null, other: Ending): Ending =>
   one !== null && ENDINGS.indexOf(one) > ENDINGS.indexOf(other) ? one : other;
-
-/** The weight of changes that may have been handled, and come again because that was not written when the process died. */
-const UNWRITTEN = 1000;
 
 export interface TermOptions {
   readonly settings: Settings;
@@ -66,10 +60,8 @@ export interface TermOptions {
 }
 
 export class Term {
-  /** The fencing token of all events of this term. */
-  readonly token: string;
+  readonly delivery: TermDelivery;
   readonly #options: TermOptions;
-  readonly #delivery: Delivery | LaneDelivery;
   readonly #capture: Capture;
   #ending: Ending | null = null;
   // One signal for each row of the table: it aborts when the row's part of the term stops.
@@ -80,22 +72,14 @@ export class Term {
   constructor(options: TermOptions) {
     this.#options = options;
     const { settings, names, session, lease, signature, notify, fail } = options;
-    const token = lease.token!;
-    this.token = token;
-    // The capture brings changes to the delivery, and the delivery acknowledges with the capture.
-    const capture = (): Capture => this.#capture;
-    this.#delivery = options.consumer.open({
+    this.delivery = new TermDelivery({
+      consumer: options.consumer,
       trigger: settings.id,
-      fencingToken: token,
+      fencingToken: lease.token!,
       clock: systemClock,
-      types: settings.types,
+      decoder: new RowDecoder(settings.types),
+      store: () => this.#capture,
       mayHandOut: () => lease.trusted,
-      acknowledge: (sequence) => capture().acknowledgements.acknowledgeSoon(sequence),
-      pending: () => capture().acknowledgements.pending,
-      isGone: (sequence) => capture().acknowledgements.isGone(sequence),
-      readAgain: () => capture().readAgain(),
-      dropRead: (sequence) => capture().backfills.readAgain(sequence),
-      failures: () => capture().failures,
       notify,
       fail,
     });
@@ -103,7 +87,7 @@ export class Term {
       session,
       names,
       signature,
-      sink: this.#delivery,
+      sink: this.delivery.sink,
       rows: wantsRows(settings) ? 'both' : 'none',
       rowSettings: settings,
       openSession: () =>
@@ -127,7 +111,7 @@ export class Term {
     };
     const holding = guarded(lease.hold(this.#holding.signal, renewed)).then(() => this.end('lost'));
     const watching = guarded(discovery.watch(session, this.#serving.signal));
-    await guarded(this.#loadFailures());
+    await guarded(this.delivery.begin(lease.wasReleased));
     await guarded(this.#capture.run(this.#serving.signal));
     await guarded(this.#awaitAcknowledgements());
     this.#holding.abort();
@@ -140,54 +124,13 @@ export class Term {
   /** Begins an ending, or turns the one that has begun into a harsher one. Whatever stops, stops at once. */
   end(how: Ending): void {
     this.#ending = harsher(this.#ending, how);
-    this.#delivery.stop();
+    this.delivery.stop();
     this.#serving.abort();
     if (this.#ending === 'graceful') return;
-    this.#delivery.forget();
+    this.delivery.forget();
     this.#waiting.abort();
     if (this.#ending === 'dropped') return;
     this.#holding.abort();
-  }
-
-  /**
-   * Acknowledges an event of this term, also one that is no longer in hand: a transaction that had acknowledged it may have been
-   * rolled back.
-   */
-  async acknowledge(seq: string): Promise<void> {
-    const number = this.#capture.numberOf(seq);
-    this.#delivery.settle(number);
-    await this.#capture.acknowledgements.acknowledge(number);
-  }
-
-  /** The consumer is done with an event of this term, which a transaction of its own has acknowledged. */
-  settle(seq: string): void {
-    const number = this.#capture.numberOf(seq);
-    if (this.#delivery instanceof LaneDelivery) this.#delivery.settle(number, 'transaction');
-    else this.#delivery.settle(number);
-  }
-
-  /** The consumer wants an event of this term again, later. Resolves when that is written. */
-  async nack(seq: string, error: unknown, delay?: number): Promise<void> {
-    const { delivery, held } = this.#heldBy('nack', seq);
-    if (held) await delivery.retry(held, error, delay ?? delayAfter(held.event.attempt, RETRY_DELAYS));
-  }
-
-  /** The consumer wants an event of this term out of the way. Resolves when it is parked. */
-  async park(seq: string, error: unknown): Promise<void> {
-    const { delivery, held } = this.#heldBy('park', seq);
-    if (held) await delivery.park(held, error, held.event.attempt);
-  }
-
-  #heldBy(call: 'nack' | 'park', seq: string) {
-    const delivery = this.#delivery;
-    const mayNack = this.#options.consumer.concurrency === null;
-    if (delivery instanceof LaneDelivery && (call === 'park' || mayNack))
-      return { delivery, held: delivery.find(this.#capture.numberOf(seq)) };
-    throw new PostgresInputError(
-      'ERR_CONFIG_INVALID',
-      `${call}() needs ${call === 'nack' ? '' : 'process(), or '}handle() with ack: 'manual': ` +
-        'in a handler of process() throw instead, and in a loop with automatic acknowledgement use process()',
-    );
   }
 
   /** To be called for every notification on the input's channel. */
@@ -200,14 +143,6 @@ export class Term {
     if (!this.#ending) this.#capture.backfills.onChanged();
   }
 
-  /**
-   * To be called before a caller's transaction acknowledges a row that a backfill has read.
-   * @throws {PostgresInputError} ERR_LEASE_LOST if it is acknowledged
-   */
-  noteCaller(seq: string): void {
-    if (!this.#capture.backfills.noteCaller(seq)) throw leaseLost();
-  }
-
   /** To be called when somebody may have redriven parked changes. */
   onRedriven(): void {
     if (!this.#ending) this.#capture.onRedriven();
@@ -218,36 +153,9 @@ export class Term {
     this.#capture.onMarker(marker);
   }
 
-  /** What is known of failures decides what may be handed out. */
-  async #loadFailures(): Promise<void> {
-    const { lease, consumer } = this.#options;
-    const { concurrency } = consumer;
-    if (!(this.#delivery instanceof LaneDelivery)) return;
-    const { failures } = this.#capture;
-    if (concurrency !== null) {
-      this.#delivery.begin(await failures.load(), lease.wasReleased ? 0 : UNWRITTEN + concurrency);
-      return;
-    }
-    // Whoever acknowledges by hand need not have the tables of failures, until the first nack().
-    const known = await failures.load().catch((error: unknown) => {
-      if ((error as { code?: string }).code !== 'ERR_INSTALL') throw error;
-      return [];
-    });
-    this.#delivery.begin(known, null);
-  }
-
   /** Waits for acknowledgements that are still to come, and until those that came are written. */
   async #awaitAcknowledgements(): Promise<void> {
-    const { consumer, settings } = this.#options;
-    const limit = consumer.drainTimeout ?? settings.lease.duration;
-    const deadline = performance.now() + limit;
-    const { acknowledgements } = this.#capture;
-    await this.#delivery.settled(limit, this.#waiting.signal);
-    if (this.#delivery instanceof LaneDelivery) this.#delivery.abort();
-    await acknowledgements.callersEnded(deadline - performance.now(), this.#waiting.signal);
-    // Last: what a caller's transaction has rolled back can be acknowledged now.
-    if (this.#ending === 'lost') return;
-    await acknowledgements.flush();
-    if (this.#delivery instanceof LaneDelivery) await this.#delivery.acquit();
+    await this.delivery.drain(this.#options.settings.lease.duration, this.#waiting.signal);
+    if (this.#ending !== 'lost') await this.delivery.flush();
   }
 }

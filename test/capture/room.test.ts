@@ -5,6 +5,7 @@ import { readSignature } from '../../src/capture/capture.ts';
 import { Reader } from '../../src/capture/reader.ts';
 import { systemClock } from '../../src/delivery/clock.ts';
 import { Delivery } from '../../src/delivery/delivery.ts';
+import { RowDecoder } from '../../src/delivery/row-decoder.ts';
 import { Traffic } from '../../src/observe/traffic.ts';
 import { Listener } from '../../src/postgres/listener.ts';
 import { setupSessions } from '../support/setup-sessions.ts';
@@ -18,7 +19,7 @@ async function readIntoDelivery() {
   const session = await fixture.session();
   const delivery = new Delivery({
     clock: systemClock,
-    types: pg.types,
+    decoder: new RowDecoder(pg.types),
     traffic: new Traffic('test'),
     trigger: 'test',
     fencingToken: '1',

@@ -2,6 +2,7 @@ import pg from 'pg';
 import type { Failures } from '../../src/capture/failures.ts';
 import { systemClock } from '../../src/delivery/clock.ts';
 import type { ServedTerm } from '../../src/delivery/consumer.ts';
+import { RowDecoder } from '../../src/delivery/row-decoder.ts';
 
 /** Failures that nobody keeps. */
 export const FORGETFUL: Failures = {
@@ -17,7 +18,7 @@ export const FORGETFUL: Failures = {
 export const servedTerm = (parts: Partial<ServedTerm> = {}): ServedTerm => ({
   trigger: 'test',
   clock: systemClock,
-  types: pg.types,
+  decoder: new RowDecoder(pg.types),
   fencingToken: '1',
   mayHandOut: () => true,
   acknowledge: () => {},
