@@ -5,7 +5,7 @@
  *   any of the three --with `reconnect`, the database goes away--> reconnecting --> standby
  *   any --close()--> closed
  *
- * An idle input holds nothing: no connection, no timer. Each handle() is an iteration (node/iteration.ts). All its parts tell the
+ * An idle input holds nothing: no connection, no timer. Each handle() is an iteration (node/iteration.ts). What is behind it is a {@link Backend}: a database. All its parts tell the
  * input what happens through one function, `#hear`.
  */
 import { EventEmitter, captureRejectionSymbol } from 'node:events';
@@ -24,13 +24,8 @@ import type {
 } from './api/options.ts';
 import type { Input, InputConfig } from './api/orchestrator.ts';
 import type { Health, InputState, InputStatus, Metrics } from './api/status.ts';
-import { acknowledgeIn, leaseLost, namedBy } from './capture/acknowledgements.ts';
-import { type InSession, RequestedBackfill, requestBackfill } from './capture/backfill-request.ts';
-import { acknowledgeReadIn } from './capture/backfills.ts';
-import { proveTransaction } from './capture/callers-transaction.ts';
-import { checkedChoice, discardParked, listParked, redriveParked } from './capture/parked.ts';
-import { shapesFor } from './capture/row-shapes.ts';
-import { tagTransaction } from './capture/tag.ts';
+import { leaseLost, namedBy } from './capture/acknowledgements.ts';
+import { checkedChoice } from './capture/parked.ts';
 import {
   type Settings,
   parseBackfillOptions,
@@ -41,21 +36,17 @@ import {
   parseProcessOptions,
 } from './config/settings.ts';
 import { EventQueue } from './delivery/event-queue.ts';
-import { eventOf } from './delivery/event.ts';
 import { type Handler, Processor } from './delivery/processor.ts';
-import { RowDecoder } from './delivery/row-decoder.ts';
-import { tryConnecting, withSession } from './node/connect.ts';
+import type { Backend } from './node/backend.ts';
+import { tryConnecting } from './node/connect.ts';
 import { Iteration, type IterationOptions } from './node/iteration.ts';
-import { readMetrics } from './node/metrics.ts';
-import { readStatus } from './node/status.ts';
+import { PostgresBackend } from './node/postgres-backend.ts';
 import { channels } from './observe/channels.ts';
 import { ConditionErrors } from './observe/condition-errors.ts';
 import { NodeHealth } from './observe/health.ts';
 import { Log } from './observe/log.ts';
 import { Traffic } from './observe/traffic.ts';
-import { uninstall } from './schema/install.ts';
-import { isReadSequence } from './schema/log-layout.ts';
-import { type Names, namesOf } from './schema/names.ts';
+import { namesOf } from './schema/names.ts';
 
 /**
  * Makes an input: checks the config, and that the database lets a node connect, listen and hear itself.
@@ -67,10 +58,14 @@ export const newPostgresInput = async <Tables extends RowsByLocation<Tables> = A
   options?: PostgresInputOptions,
 ): Promise<PostgresInput<Tables>> => {
   const settings = parseConfig(config, options);
-  const names = namesOf(settings.id, settings.internalSchema);
-  await tryConnecting(settings, names);
-  return new PostgresInput(settings, names);
+  await tryConnecting(settings, namesOf(settings.id, settings.internalSchema));
+  return inputOf<Tables>(settings);
 };
+
+/** An input on a database. */
+export const inputOf = <Tables extends RowsByLocation<Tables> = AnyTables>(
+  settings: Settings,
+): PostgresInput<Tables> => new PostgresInput(settings, new PostgresBackend(settings));
 
 /**
  * An input that watches a PostgreSQL database. Made by {@link newPostgresInput}. It emits {@link LifecycleEvents}: `on`, `once` and `off`
@@ -83,7 +78,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   /** The name, with every `-` turned into `_`. It is the `trigger` of every event. */
   readonly id: string;
   readonly #settings: Settings;
-  readonly #names: Names;
+  readonly #backend: Backend;
   readonly #counts = { forged: 0, ignored: 0 };
   readonly #conditionErrors = new ConditionErrors();
   readonly #traffic: Traffic;
@@ -94,19 +89,19 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   #iteration: Iteration | null = null;
 
   /** @internal */
-  constructor(settings: Settings, names: Names) {
+  constructor(settings: Settings, backend: Backend) {
     super({ captureRejections: true });
     Object.assign(this, { [captureRejectionSymbol]: warn });
     this.id = settings.id;
     this.#settings = settings;
-    this.#names = names;
+    this.#backend = backend;
     const { secrets } = settings.target;
     this.#traffic = new Traffic(this.id);
     this.#health = new NodeHealth({
       patience: settings.lease.duration,
       installs: settings.install,
       secrets,
-      look: (signal) => this.#readMetrics(signal),
+      look: (signal) => backend.metrics(signal),
     });
     this.#log = settings.logger ? new Log(settings.logger, this.id, secrets) : null;
   }
@@ -157,7 +152,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
    */
   async process(
     handler: (event: ChangeEvent<Tables>, context: { readonly signal: AbortSignal }) => unknown,
-    options: ProcessOptions = {},
+    options: ProcessOptions<Tables> = {},
   ): Promise<void> {
     this.#refuseSecond();
     const { signal, reconnect, key, drainTimeout, ...settings } = parseProcessOptions(handler, options);
@@ -183,7 +178,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   }
 
   #begin(options: IterationOptions): Iteration {
-    const iteration = new Iteration(this.#settings, this.#names, options, (...notice) =>
+    const iteration = new Iteration(this.#settings, this.#backend, options, (...notice) =>
       this.#hear(...notice),
     );
     this.#iteration = iteration;
@@ -207,12 +202,10 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     if (event.sequence === null) return;
     const named = namedBy(event);
     if (client) {
-      await proveTransaction(client, 'ack(event, client)');
-      if (isReadSequence(named.seq)) {
+      await this.#backend.acknowledgeIn(client, named, async () => {
         if (!this.#iteration) throw leaseLost();
         await this.#iteration.noteCaller(named);
-        await acknowledgeReadIn(client, this.#names, named);
-      } else await acknowledgeIn(client, this.#names, named, (task) => withSession(this.#settings, task));
+      });
       this.#iteration?.settle(named);
     } else if (this.#iteration) {
       await this.#iteration.acknowledge(named);
@@ -254,7 +247,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
    * Otherwise the client's own errors.
    */
   async tag(client: pg.ClientBase, { origin = this.id, ...tags }: Tags = {}): Promise<void> {
-    await tagTransaction(client, { ...tags, origin });
+    await this.#backend.tag(client, { ...tags, origin });
   }
 
   /**
@@ -272,7 +265,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
       unwatchable: this.#installation?.unwatchable ?? [],
       pending: this.#installation?.pending ?? [],
       ...(this.#installation?.publishedBy && { publishedBy: this.#installation.publishedBy }),
-      ...(await withSession(this.#settings, (session) => readStatus(session, this.#names))),
+      ...(await this.#backend.status()),
     };
   }
 
@@ -289,7 +282,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
    * @throws {PostgresInputError} ERR_CONNECT, ERR_INSTALL
    */
   async metrics(): Promise<Metrics> {
-    const shared = await this.#readMetrics();
+    const shared = await this.#backend.metrics();
     const { handedOut, acknowledged, redelivered } = this.#traffic;
     const { inHand = 0, blockedKeys = 0 } = this.#iteration?.consumer ?? {};
     const conditionErrors = this.#conditionErrors.total;
@@ -304,19 +297,6 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     };
   }
 
-  #readMetrics(signal?: AbortSignal) {
-    return withSession(this.#settings, async (session) => {
-      const letGo = () => session.destroy();
-      signal?.throwIfAborted();
-      signal?.addEventListener('abort', letGo);
-      try {
-        return await readMetrics(session, this.#names);
-      } finally {
-        signal?.removeEventListener('abort', letGo);
-      }
-    });
-  }
-
   /**
    * The events that were parked, in the order of their sequences.
    * @param options `limit`: how many at most. Default: 100. `after`: only those after this sequence. Default: from the first
@@ -324,17 +304,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
    */
   async parked(options: { limit?: number; after?: string } = {}): Promise<ParkedEvent<Tables>[]> {
     const { limit, after } = parseParkedOptions(options);
-    const parked = await withSession(this.#settings, (session) =>
-      listParked(session, this.#names, shapesFor(this.#settings, session, this.#names), {
-        limit,
-        after: after ?? null,
-      }),
-    );
-    const decoder = new RowDecoder(this.#settings.types);
-    const events: ParkedEvent[] = parked.map(({ change, ...details }) => ({
-      ...eventOf(change, this.id, null, decoder),
-      ...details,
-    }));
+    const events = await this.#backend.parked({ limit, after: after ?? null });
     return events as ParkedEvent<Tables>[];
   }
 
@@ -344,8 +314,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
    * @throws {PostgresInputError} ERR_CONNECT, ERR_INSTALL, ERR_CONFIG_INVALID
    */
   async redrive(which: string[] | 'all'): Promise<number> {
-    const chosen = checkedChoice(which, 'redrive()');
-    return withSession(this.#settings, (session) => redriveParked(session, this.#names, chosen));
+    return this.#backend.redrive(checkedChoice(which, 'redrive()'));
   }
 
   /**
@@ -354,8 +323,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
    * @throws {PostgresInputError} ERR_CONNECT, ERR_INSTALL, ERR_CONFIG_INVALID
    */
   async discard(which: string[] | 'all'): Promise<number> {
-    const chosen = checkedChoice(which, 'discard()');
-    return withSession(this.#settings, (session) => discardParked(session, this.#names, chosen));
+    return this.#backend.discard(checkedChoice(which, 'discard()'));
   }
 
   /**
@@ -365,11 +333,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
    */
   async backfill(options: BackfillOptions = {}): Promise<Backfill> {
     const { tables = null, where = null, chunk = null } = parseBackfillOptions(options);
-    const inSession: InSession = (task) => withSession(this.#settings, task);
-    const id = await inSession((session) =>
-      requestBackfill(session, this.#settings, this.#names, { tables, where, chunk }),
-    );
-    return new RequestedBackfill(id, this.#names, inSession);
+    return this.#backend.backfill({ tables, where, chunk });
   }
 
   /**
@@ -381,7 +345,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     if (this.#iteration) {
       throw new PostgresInputError('ERR_ALREADY_HANDLING', 'handle() is running: end it before uninstall()');
     }
-    await withSession(this.#settings, (session) => uninstall(session, this.#settings, this.#names));
+    await this.#backend.uninstall();
     this.#installation = null;
   }
 

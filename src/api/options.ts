@@ -1,4 +1,4 @@
-import type { ChangeEvent } from './change-event.ts';
+import type { AnyTables, ChangeEvent, RowsByLocation } from './change-event.ts';
 import type { Operation } from './orchestrator.ts';
 
 /** The options of this package. Every default that is named here is set in `config/settings.ts`. */
@@ -157,7 +157,7 @@ export interface HandleOptions {
 }
 
 /** The options of `process`. Every one is optional. */
-export interface ProcessOptions {
+export interface ProcessOptions<Tables extends RowsByLocation<Tables> = AnyTables> {
   /** Ends the processing as `close()` does: handlers that run may finish, then the lease is released. Default: none. */
   signal?: AbortSignal;
   /** Whether to rejoin after an error, as the option of `handle` of this name. Default: `true`. */
@@ -168,7 +168,7 @@ export interface ProcessOptions {
    * Events of one key are handled in order. It may join what the default keeps apart, and must keep together what is of one row; it
    * must say the same of the same event. Default: the location with the key; with the id where there is no key.
    */
-  key?: (event: ChangeEvent) => string;
+  key?: (event: ChangeEvent<Tables>) => string;
   /**
    * How often and when an event comes again whose handler has failed. `attempts`: how often it is tried in all. Default: `Infinity`. The delay is at least
    * half of `minDelay`, doubles with every failure, is jittered, and is at most `maxDelay`; milliseconds. Default: 1000 and 180000.

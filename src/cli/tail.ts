@@ -6,7 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Installation } from '../api/installation.ts';
 import { tryConnecting } from '../node/connect.ts';
-import { PostgresInput } from '../postgres-input.ts';
+import { type PostgresInput, inputOf } from '../postgres-input.ts';
 import { readCatalog } from '../schema/catalog.ts';
 import { type Call, EXIT, command } from './command.ts';
 import { eventLine } from './event-line.ts';
@@ -53,7 +53,7 @@ It ends at Ctrl-C, SIGTERM, or when its reader hangs up. An event is acknowledge
       ? await existingInput(givenInput(call))
       : await newInput(givenInput({ ...call, values: { ...values, include } }, name));
     await tryConnecting(settings, names);
-    const input = new PostgresInput({ ...settings, install: !values.join }, names);
+    const input = inputOf({ ...settings, install: !values.join });
     narrate(input, io.stderr);
     const stop = new AbortController();
     const end = () => {

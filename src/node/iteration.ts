@@ -13,12 +13,13 @@ import type { Notify } from '../api/lifecycle-events.ts';
 import { type NamedEvent, leaseLost } from '../capture/acknowledgements.ts';
 import type { Delays, Settings } from '../config/settings.ts';
 import type { Consumer } from '../delivery/consumer.ts';
+import type { TermDelivery } from '../delivery/term-delivery.ts';
 import { sleep } from '../postgres/sleep.ts';
 import { TRANSIENT, isMissing } from '../postgres/sqlstates.ts';
 import { RemovedError } from '../schema/migrations.ts';
-import type { Names } from '../schema/names.ts';
-import { Life } from './life.ts';
-import { type Ending, type Term, harsher } from './term.ts';
+import { namesOf } from '../schema/names.ts';
+import type { Backend, NodeLife } from './backend.ts';
+import { type Ending, harsher } from './term.ts';
 
 export interface IterationOptions {
   readonly consumer: Consumer;
@@ -33,22 +34,22 @@ export class Iteration {
   /** Resolves when everything is let go. Never rejects. */
   readonly done: Promise<void>;
   readonly #settings: Settings;
-  readonly #names: Names;
+  readonly #backend: Backend;
   readonly #notify: Notify;
   /** Aborts with the first ending: no further life begins. */
   readonly #running = new AbortController();
   #ending: Ending | null = null;
   #failure: { readonly error: unknown } | null = null;
-  #life: Life | null = null;
+  #life: NodeLife | null = null;
   #attempt = 0;
   /** Whether a life has seen the installation go, and none has joined another one since. */
   #isRemoved = false;
   /** When the present life became a standby for the first time. */
   #joined = Infinity;
 
-  constructor(settings: Settings, names: Names, options: IterationOptions, notify: Notify) {
+  constructor(settings: Settings, backend: Backend, options: IterationOptions, notify: Notify) {
     this.#settings = settings;
-    this.#names = names;
+    this.#backend = backend;
     this.#notify = notify;
     this.consumer = options.consumer;
     this.done = this.#run(options);
@@ -75,24 +76,24 @@ export class Iteration {
 
   /** @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST, ERR_INSTALL */
   acknowledge(event: NamedEvent): Promise<void> {
-    return this.#inTerm(event, (term) => term.acknowledge(event.seq));
+    return this.#inTerm(event, (delivery) => delivery.acknowledge(event.seq));
   }
 
   /** @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST, ERR_INSTALL, ERR_CONFIG_INVALID */
   nack(event: NamedEvent, error: unknown, delay?: number): Promise<void> {
-    return this.#inTerm(event, (term) => term.nack(event.seq, error, delay));
+    return this.#inTerm(event, (delivery) => delivery.nack(event.seq, error, delay));
   }
 
   /** @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST, ERR_INSTALL, ERR_CONFIG_INVALID */
   park(event: NamedEvent, error: unknown): Promise<void> {
-    return this.#inTerm(event, (term) => term.park(event.seq, error));
+    return this.#inTerm(event, (delivery) => delivery.park(event.seq, error));
   }
 
-  async #inTerm({ token }: NamedEvent, task: (term: Term) => Promise<void>): Promise<void> {
-    const term = this.#life?.term;
-    if (!term || term.token !== token) throw leaseLost();
+  async #inTerm({ token }: NamedEvent, task: (delivery: TermDelivery) => Promise<void>): Promise<void> {
+    const delivery = this.#life?.delivery;
+    if (!delivery || delivery.token !== token) throw leaseLost();
     try {
-      await task(term);
+      await task(delivery);
     } catch (error) {
       throw asInputError(error, this.#settings);
     }
@@ -103,12 +104,12 @@ export class Iteration {
    * @throws {PostgresInputError} ERR_LEASE_LOST if this term did not hand it out, or if it is acknowledged
    */
   noteCaller(event: NamedEvent): Promise<void> {
-    return this.#inTerm(event, async (term) => term.noteCaller(event.seq));
+    return this.#inTerm(event, async (delivery) => delivery.noteCaller(event.seq));
   }
 
   /** The consumer is done with this event, whether or not it is still in hand. */
   settle({ seq }: NamedEvent): void {
-    this.#life?.term?.settle(seq);
+    this.#life?.delivery?.settle(seq);
   }
 
   async #run({ signal, aborted, reconnect }: IterationOptions): Promise<void> {
@@ -137,7 +138,7 @@ export class Iteration {
         // The end was asked for: it comes without an error, also if the database is gone.
         if (this.#ending) return;
         const error = isMissing(cause)
-          ? new RemovedError(this.#names, cause)
+          ? new RemovedError(namesOf(this.#settings.id, this.#settings.internalSchema), cause)
           : asInputError(cause, this.#settings);
         if (error instanceof RemovedError) this.#isRemoved = true;
         if (!delays || !isOutlasted(error)) throw error;
@@ -161,7 +162,7 @@ export class Iteration {
       }
       this.#notify(...notice);
     };
-    const life = await Life.connect(this.#settings, this.#names, this.consumer, notify);
+    const life = await this.#backend.connect(this.consumer, notify);
     this.#life = life;
     // The end may have come while it was connecting.
     if (this.#ending) life.end(this.#ending);

@@ -11,16 +11,18 @@ import type { Notify } from '../api/lifecycle-events.ts';
 import { readSignature } from '../capture/capture.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Consumer } from '../delivery/consumer.ts';
+import type { TermDelivery } from '../delivery/term-delivery.ts';
 import type { Listener } from '../postgres/listener.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 import { decodeNodeMessage } from '../schema/node-channel.ts';
+import type { NodeLife } from './backend.ts';
 import { connect } from './connect.ts';
 import { Discovery } from './discovery.ts';
 import { Lease } from './lease.ts';
 import { type Ending, Term, harsher } from './term.ts';
 
-export class Life {
+export class Life implements NodeLife {
   readonly #settings: Settings;
   readonly #names: Names;
   readonly #consumer: Consumer;
@@ -62,9 +64,8 @@ export class Life {
     return new Life(settings, names, consumer, notify, session, listener);
   }
 
-  /** The present term; null for a standby. */
-  get term(): Term | null {
-    return this.#term;
+  get delivery(): TermDelivery | null {
+    return this.#term?.delivery ?? null;
   }
 
   /**
@@ -115,7 +116,7 @@ export class Life {
     this.#term = term;
     // The end may have come while the lease was being claimed.
     if (this.#ending) term.end(this.#ending);
-    this.#notify('active', { fencingToken: term.token });
+    this.#notify('active', { fencingToken: term.delivery.token });
     await term.serve();
     this.#term = null;
   }
