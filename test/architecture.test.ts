@@ -45,6 +45,7 @@ function isForbidden({ file, imported }: Import): boolean {
   const [from, to] = [roomOf(file), roomOf(imported)];
   if (imported === 'pg-listen') return file !== LISTENER;
   if (from === 'api') return to !== 'api';
+  if (to === 'testing') return from !== 'testing' && file !== 'testing.ts';
   if (to === 'cli') return from !== 'cli' && file !== 'cli.ts';
   return NEVER[from]?.includes(to) ?? false;
 }
@@ -82,6 +83,7 @@ test('the test finds the imports of a file', () => {
     'observe',
     'node',
     'cli',
+    'testing',
     'zod',
   ])
     expect(targets).toContain(room);

@@ -1,0 +1,301 @@
+/** What `newTestInput` has beside the contract of an input: emitting, settling, time, repeats and takeovers. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, expectTypeOf, onTestFinished, test } from 'vitest';
+import { type ChangeEvent, type NewInputFunc, PostgresInput, type ProcessOptions } from '../../src/index.ts';
+import { type EmittedEvent, type TestInput, type TestInputOptions, newTestInput } from '../../src/testing.ts';
+
+interface Order {
+  id: number;
+  status: 'new' | 'paid';
+  at: Date;
+}
+interface Tables {
+  orders: Order;
+  'crm.notes': { text: string };
+}
+
+const order: Order = { id: 1, status: 'new', at: new Date(0) };
+
+async function setup(
+  handler: (event: ChangeEvent<Tables>, context: { signal: AbortSignal }) => unknown = () => {},
+  options: ProcessOptions<Tables> = {},
+  inputOptions: TestInputOptions<Tables> = {},
+) {
+  const input = await newTestInput<Tables>({ name: 'shop' }, inputOptions);
+  onTestFinished(() => input[Symbol.asyncDispose]());
+  const handled: ChangeEvent<Tables>[] = [];
+  const ended = input.process((event, context) => {
+    handled.push(event);
+    return handler(event, context);
+  }, options);
+  ended.catch(() => {});
+  return { input, handled, ended };
+}
+
+test('completes a change to the event that a database would make of it', async () => {
+  const { input, handled } = await setup();
+  const after: Order = { ...order, status: 'paid' };
+  const event = input.emit({
+    location: 'orders',
+    operation: 'update',
+    before: order,
+    after,
+    origin: 'importer',
+    context: { traceparent: '00-1' },
+  });
+  expect(event).toEqual({
+    location: 'orders',
+    operation: 'update',
+    id: '1',
+    key: { id: '1' },
+    trigger: 'shop',
+    sequence: expect.stringMatching(/^1000\d{16}$/),
+    occurredAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}000Z$/),
+    before: order,
+    after,
+    changed: ['status'],
+    dataOmitted: null,
+    transaction: '1',
+    origin: 'importer',
+    context: { traceparent: '00-1' },
+    attempt: 1,
+    fencingToken: null,
+  });
+  await input.settled();
+  expect(handled).toEqual([{ ...event, fencingToken: '1' }]);
+  expect(handled[0]!.after).toBe(after);
+  expect(input.acked).toEqual(handled);
+});
+
+test('takes what is said of a change as it is said', async () => {
+  const { input, handled } = await setup();
+  const said = {
+    id: '["1","2"]',
+    key: { order: '1', line: '2' },
+    occurredAt: '2026-01-02T03:04:05.123456Z',
+    transaction: '77',
+    dataOmitted: 'too-large',
+  } as const;
+  input.emit({ location: 'orders', operation: 'create', ...said });
+  input.emit({ location: 'orders', operation: 'delete', key: { order: '1', line: '2' } });
+  input.emit({ location: 'crm.notes', operation: 'create', after: { text: 'x' } });
+  input.emit({ location: 'crm.notes', operation: 'delete', id: '*' });
+  await input.settled();
+  expect(handled[0]).toMatchObject({ ...said, sequence: '10001767323045123456' });
+  expect(handled[1]).toMatchObject({ id: said.id, key: said.key });
+  expect(handled[2]).toMatchObject({ id: '3', key: { id: '3' } });
+  expect(handled[3]).toMatchObject({ id: '*', key: null });
+});
+
+test('settles when all that can be done is done, however long handlers take', async () => {
+  const { input, handled } = await setup(async ({ id, operation, attempt }) => {
+    await sleep(5);
+    if (id === '1' && operation === 'create' && attempt === 1) throw new Error('not yet');
+  });
+  input.emit({ location: 'orders', operation: 'create', after: order });
+  input.emit({ location: 'orders', operation: 'delete', before: order });
+  input.emit({ location: 'orders', operation: 'create', after: { ...order, id: 2 } });
+  await input.settled();
+  expect(input.acked.map(({ id }) => id)).toEqual(['2']);
+  expect(handled).toHaveLength(2);
+  await input.advance(1000);
+  await input.settled();
+  expect(input.acked.map(({ operation, attempt }) => `${operation} ${attempt}`)).toEqual([
+    'create 1',
+    'create 2',
+    'delete 1',
+  ]);
+});
+
+test('settles with handle(), too', async () => {
+  const input = await newTestInput<Tables>();
+  onTestFinished(() => input[Symbol.asyncDispose]());
+  void (async () => {
+    for await (const event of input.handle()) if (event.id === '1') await sleep(5);
+  })();
+  for (const id of ['1', '2', '3']) input.emit({ location: 'orders', operation: 'create', id });
+  await input.settled();
+  expect(input.acked.map(({ id }) => id)).toEqual(['1', '2', '3']);
+});
+
+test('does not wait for a consumer that is not there', async () => {
+  const input = await newTestInput<Tables>();
+  await input.settled();
+  input.emit({ location: 'orders', operation: 'create', after: order });
+  await expect(input.settled()).rejects.toThrow('nobody handles them');
+  const { ended } = await (async () => ({
+    ended: input.process(() => Promise.reject(new Error('bad')), {
+      exhausted: 'stop',
+      retry: { attempts: 1 },
+    }),
+  }))();
+  const settled = expect(input.settled()).rejects.toThrow('nobody handles them');
+  await expect(ended).rejects.toThrow('bad');
+  await settled;
+});
+
+test('time stands still until it is advanced, and every attempt that is due meanwhile is made', async () => {
+  const delays: number[] = [];
+  const { input, handled } = await setup(() => Promise.reject(new Error('down')), {
+    retry: { minDelay: 1000, maxDelay: 4000 },
+  });
+  input.on('retrying', ({ delay }) => delays.push(delay));
+  input.emit({ location: 'orders', operation: 'create', after: order });
+  await input.settled();
+  await sleep(30);
+  expect(handled).toHaveLength(1);
+  await input.advance(delays[0]! - 1);
+  expect(handled).toHaveLength(1);
+  await input.advance(1);
+  expect(handled).toHaveLength(2);
+  // At most 2, 4, 4 and 4 seconds.
+  await input.advance(14_000);
+  await input.settled();
+  expect(handled.length).toBeGreaterThanOrEqual(6);
+  expect(handled.map(({ attempt }) => attempt)).toEqual(handled.map((_, i) => i + 1));
+  await expect(input.advance(-1)).rejects.toMatchObject({ code: 'ERR_CONFIG_INVALID' });
+  const { occurredAt } = input.emit({ location: 'orders', operation: 'create', id: '2' });
+  expect(Date.parse(occurredAt!) - Date.parse(handled[0]!.occurredAt!)).toBeGreaterThanOrEqual(14_500);
+});
+
+test('tells of slow handlers, and ends the waiting for them, by the same time', async () => {
+  const slow: unknown[] = [];
+  let isAborted = false;
+  const { input, ended } = await setup(
+    (_event, { signal }) => {
+      signal.addEventListener('abort', () => (isAborted = true));
+      return new Promise(() => {});
+    },
+    { slowAfter: 5000, drainTimeout: 3000 },
+  );
+  input.on('slow', (event) => slow.push(event));
+  const active = new Promise<void>((resolve) => void input.once('active', () => resolve()));
+  input.emit({ location: 'orders', operation: 'create', after: order });
+  await active;
+  await input.advance(5000);
+  expect(slow).toMatchObject([{ id: '1', duration: 5000 }]);
+  const closed = input.close();
+  await input.advance(2999);
+  expect(isAborted).toBe(false);
+  await input.advance(1);
+  expect(isAborted).toBe(true);
+  await Promise.all([closed, ended]);
+});
+
+test('brings an acknowledged event again, under the same sequence', async () => {
+  const { input, handled } = await setup();
+  const event = input.emit({ location: 'orders', operation: 'create', after: order });
+  expect(() => input.redeliver(event)).toThrow(expect.objectContaining({ code: 'ERR_CONFIG_INVALID' }));
+  await input.settled();
+  input.redeliver(event);
+  await input.settled();
+  expect(handled.map(({ sequence }) => sequence)).toEqual([event.sequence, event.sequence]);
+  expect(input.acked).toHaveLength(2);
+  expect(() => input.redeliver({ ...event, sequence: '5' })).toThrow();
+});
+
+test('a takeover aborts handlers, and what they had in hand comes again', async () => {
+  const reasons: boolean[] = [];
+  const { input, handled } = await setup(
+    ({ fencingToken }, { signal }) =>
+      fencingToken === '1'
+        ? new Promise<void>((resolve) => {
+            signal.addEventListener('abort', () => {
+              reasons.push(signal.aborted);
+              resolve();
+            });
+          })
+        : undefined,
+    { concurrency: 2 },
+  );
+  const active = new Promise<void>((resolve) => void input.once('active', () => resolve()));
+  for (const id of ['1', '2', '3']) input.emit({ location: 'orders', operation: 'create', id });
+  await active;
+  await input.advance(0);
+  await input.takeover();
+  await input.settled();
+  expect(reasons).toEqual([true, true]);
+  expect(handled.map(({ id, fencingToken }) => `${id} ${fencingToken}`)).toEqual([
+    '1 1',
+    '2 1',
+    '1 3',
+    '2 3',
+    '3 3',
+  ]);
+  expect(input.acked.map(({ id }) => id)).toEqual(['1', '2', '3']);
+  expect(await input.metrics()).toMatchObject({ acknowledged: 3, redelivered: 2 });
+});
+
+test('acknowledges for any client, at once, and checks tags without one', async () => {
+  const client = {};
+  const { input } = await setup(async (event) => {
+    await input.ack(event, client);
+    await input.tag(client, { context: { by: event.id } });
+    throw new Error('after the acknowledgement');
+  });
+  input.emit({ location: 'orders', operation: 'create', after: order });
+  await input.settled();
+  expect(input.acked).toHaveLength(1);
+  expect(await input.parked()).toEqual([]);
+  await expect(input.tag(client, { origin: '' })).rejects.toMatchObject({ code: 'ERR_CONFIG_INVALID' });
+});
+
+test('a backfill can be paused, resumed and cancelled', async () => {
+  const existingRows = {
+    orders: [1, 2, 3, 4, 5].map((id) => ({ ...order, id })),
+    'crm.notes': [{ text: 'x' }],
+  };
+  const { input, handled } = await setup(() => {}, {}, { existingRows });
+  const backfill = await input.backfill({ tables: ['orders'], chunk: 2 });
+  await backfill.pause();
+  await input.settled();
+  expect(handled.map(({ id, operation }) => `${operation} ${id}`)).toEqual(['read 1', 'read 2']);
+  expect(await backfill.progress()).toEqual([
+    { table: 'orders', done: 2, estimated: 5, state: 'paused', error: null },
+  ]);
+  await backfill.resume();
+  await input.settled();
+  await backfill.done;
+  expect(handled).toHaveLength(5);
+  const all = await input.backfill();
+  await all.cancel();
+  await all.done;
+  await input.settled();
+  expect((await all.progress()).map(({ state }) => state)).toEqual(['cancelled', 'cancelled']);
+});
+
+test('brings the rows that are there when that is asked for', async () => {
+  const { input, handled } = await setup(
+    () => {},
+    {},
+    { initial: 'read', existingRows: { orders: [order] } },
+  );
+  await input.settled();
+  expect(handled).toMatchObject([{ operation: 'read', after: order }]);
+});
+
+test('its lifecycle events can be emitted by hand, as of every EventEmitter', async () => {
+  const { input } = await setup();
+  const told: unknown[] = [];
+  input.on('notificationQueue', (queue) => told.push(queue));
+  expect(input.emit('notificationQueue', { usage: 0.6, isFilling: true })).toBe(true);
+  expect(told).toEqual([{ usage: 0.6, isFilling: true }]);
+});
+
+test('is typed as the input that it stands for', () => {
+  expectTypeOf<TestInput<Tables>>().toExtend<PostgresInput<Tables>>();
+  expectTypeOf(newTestInput).toExtend<NewInputFunc>();
+  expectTypeOf<TestInput<Tables>['acked'][number]>().toEqualTypeOf<ChangeEvent<Tables>>();
+  const never = (_code: (input: TestInput<Tables>) => unknown): void => {};
+  never((input) => {
+    // @ts-expect-error There is no such table.
+    input.emit({ location: 'invoices', operation: 'create' });
+    // @ts-expect-error A create has no row before.
+    input.emit({ location: 'orders', operation: 'create', before: order });
+    // @ts-expect-error There is no such status.
+    input.emit({ location: 'orders', operation: 'create', after: { ...order, status: 'lost' } });
+    // @ts-expect-error There is no such column.
+    input.emit({ location: 'crm.notes', operation: 'read', after: { text: 'x', length: 1 } });
+  });
+  expectTypeOf<EmittedEvent>().toExtend<{ location: string }>();
+});
