@@ -54,14 +54,14 @@ export class InHand<Key, Held> {
 
   /** Resolves when nothing is in hand, after `limit` milliseconds, or when `signal` aborts. */
   async empty(limit: number, signal: AbortSignal): Promise<void> {
-    let isOver = limit <= 0;
+    const wait = { isOver: limit <= 0 };
     const timer = Number.isFinite(limit)
       ? this.#clock.after(limit, () => {
-          isOver = true;
+          wait.isOver = true;
           this.#emptied.wake();
         })
       : null;
-    while (this.#held.size > 0 && !isOver && !signal.aborted) await this.#emptied.wait(Infinity, signal);
+    while (this.#held.size > 0 && !wait.isOver && !signal.aborted) await this.#emptied.wait(Infinity, signal);
     timer?.cancel();
   }
 }

@@ -95,8 +95,8 @@ export function emittedChange(
 }
 
 function idOf(key: Record<string, string> | null, row: Row | null): string | null {
-  const id = row?.['id'] ?? key?.['id'];
-  if (id !== undefined && id !== null) return String(id as string | number | bigint);
+  const id = (row?.['id'] ?? key?.['id'] ?? null) as string | number | bigint | null;
+  if (id !== null) return String(id);
   const values = key && Object.values(key);
   if (!values || values.length === 0) return null;
   return values.length === 1 ? values[0]! : JSON.stringify(values);

@@ -8,6 +8,7 @@ import {
   type Operation,
   type ParkedEvent,
   type PostgresInput,
+  type ProcessOptions,
   type Row,
   newPostgresInput,
   toCloudEvent,
@@ -167,6 +168,32 @@ describe('an input of typed tables', () => {
       }
       expectTypeOf(await input.parked()).toEqualTypeOf<ParkedEvent<Tables>[]>();
     });
+  });
+
+  test('processes typed events, and takes keys of them', () => {
+    never(async () => {
+      const input = await newPostgresInput<Tables>(config, { rows: 'both' });
+      const options: ProcessOptions<Tables> = {
+        key: (each) => {
+          expectTypeOf(each).toEqualTypeOf<ChangeEvent<Tables>>();
+          return each.location === 'orders' ? String(each.after?.id) : 'notes';
+        },
+      };
+      await input.process((each, { signal }) => {
+        expectTypeOf(each).toEqualTypeOf<ChangeEvent<Tables>>();
+        expectTypeOf(signal).toEqualTypeOf<AbortSignal>();
+      }, options);
+      await input.process(() => {}, {
+        key: (each) => {
+          expectTypeOf(each).toEqualTypeOf<ChangeEvent<Tables>>();
+          return each.id;
+        },
+      });
+      // @ts-expect-error There is no such column.
+      await input.process(() => {}, { key: ({ after }) => String(after?.colour) });
+    });
+    // Options that were written for any tables still fit.
+    expectTypeOf<ProcessOptions>().toExtend<ProcessOptions<Tables>>();
   });
 
   test('is an Input, and a PostgresInput', () => {
