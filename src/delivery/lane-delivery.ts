@@ -138,9 +138,9 @@ export class LaneDelivery implements Sink {
     return this.#next !== null && !this.#isStopped;
   }
 
-  /** Whether nothing is in hand, and nothing can be handed out before something else happens. */
+  /** Whether nothing is in hand, and nothing can be handed out. */
   get isQuiet(): boolean {
-    return this.#inHand.size === 0 && !this.canHandOut && !this.#suspects?.any;
+    return this.#inHand.size === 0 && !this.canHandOut;
   }
 
   /** Hands the next event out. To be called when `canHandOut`. */

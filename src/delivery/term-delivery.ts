@@ -65,7 +65,7 @@ export class TermDelivery {
     return this.#delivery;
   }
 
-  /** Whether nothing is in hand, and nothing can be handed out before something else happens. */
+  /** Whether nothing is in hand, and nothing can be handed out. */
   get isQuiet(): boolean {
     return this.#delivery.isQuiet;
   }

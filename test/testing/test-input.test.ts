@@ -1,6 +1,6 @@
 /** What `newTestInput` has beside the contract of an input: emitting, settling, time, repeats and takeovers. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { expect, expectTypeOf, onTestFinished, test } from 'vitest';
+import { expect, expectTypeOf, onTestFinished, test, vi } from 'vitest';
 import type { ChangeEvent, NewInputFunc, PostgresInput, ProcessOptions } from '../../src/index.ts';
 import { type EmittedEvent, type TestInput, type TestInputOptions, newTestInput } from '../../src/testing.ts';
 
@@ -223,6 +223,31 @@ test('a takeover aborts handlers, and what they had in hand comes again', async 
   ]);
   expect(input.acked.map(({ id }) => id)).toEqual(['1', '2', '3']);
   expect(await input.metrics()).toMatchObject({ acknowledged: 3, redelivered: 2 });
+});
+
+test('refuses at once what is said of an event in a term that has just been lost', async () => {
+  const input = await newTestInput<Tables>();
+  onTestFinished(() => input[Symbol.asyncDispose]());
+  const events = input.handle({ ack: 'manual' });
+  input.emit({ location: 'orders', operation: 'create', after: order });
+  const { value: event } = await events.next();
+  const taken = input.takeover();
+  await expect(input.ack(event!)).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+  await expect(input.ack(event!, {})).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+  await taken;
+  expect((await events.next()).value).toEqual({ ...event, fencingToken: '3' });
+  expect(input.acked).toEqual([]);
+});
+
+test('goes on under fake timers that leave setImmediate alone', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'Date'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const { input } = await setup(({ attempt }) => attempt < 3 && Promise.reject(new Error('not yet')));
+  input.emit({ location: 'orders', operation: 'create', after: order });
+  await input.settled();
+  await input.advance(3000);
+  await input.settled();
+  expect(input.acked).toHaveLength(1);
 });
 
 test('acknowledges for any client, at once, and checks tags without one', async () => {
