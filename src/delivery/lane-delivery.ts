@@ -20,7 +20,7 @@ import { type KnownFailure, KnownFailures } from './known-failures.ts';
 import { LaneBuffer } from './lane-buffer.ts';
 import { type Ticket, rowOf } from './line.ts';
 import { SlowWatch } from './slow-watch.ts';
-import { MAX_DEATHS, Suspects } from './suspects.ts';
+import { TurnOrder } from './turn-order.ts';
 
 export interface LaneDeliveryOptions extends DeliveryOptions {
   /** Whether events of one key are handed out one after the other. */
@@ -59,11 +59,9 @@ export class LaneDelivery implements Sink {
   readonly #known: KnownFailures;
   readonly #slow: SlowWatch;
   readonly #handling = new AbortController();
-  #suspects: Suspects | null = null;
+  readonly #order: TurnOrder;
   /** What is to be handed out next. */
   #next: Ticket | null = null;
-  /** What comes after the suspects. */
-  #kept: Ticket | null = null;
   #isStopped = false;
 
   constructor(options: LaneDeliveryOptions) {
@@ -80,6 +78,13 @@ export class LaneDelivery implements Sink {
         return (sequence) => acknowledged.has(sequence) || this.#inHand.has(sequence);
       },
     });
+    this.#order = new TurnOrder({
+      clock,
+      waiting: this.#waiting,
+      known: this.#known,
+      isInHand: () => this.#inHand.size > 0,
+      condemn: options.exclusive ? (ticket, known) => void this.#condemn(ticket, known) : null,
+    });
   }
 
   /**
@@ -89,11 +94,11 @@ export class LaneDelivery implements Sink {
   begin(failures: readonly Failure[], suspected: number | null): void {
     this.#known.load(failures, this.#options.maxDelay);
     if (suspected === null) return;
-    const { maxInFlight, ready } = this.#options;
-    this.#suspects = new Suspects({
+    const { maxInFlight, failures: table, ready } = this.#options;
+    this.#order.suspect({
       concurrency: maxInFlight,
       first: suspected,
-      failures: this.#options.failures(),
+      failures: table(),
       ready,
       fail: (error) => this.#known.failed(error),
     });
@@ -134,7 +139,7 @@ export class LaneDelivery implements Sink {
   get canHandOut(): boolean {
     if (this.#isStopped || this.#inHand.size >= this.#options.maxInFlight || !this.#options.mayHandOut())
       return false;
-    this.#next ??= this.#find();
+    this.#next ??= this.#order.next();
     return this.#next !== null && !this.#isStopped;
   }
 
@@ -167,31 +172,6 @@ export class LaneDelivery implements Sink {
     return { ticket, event, since: clock.now(), settledBy: null };
   }
 
-  #find(): Ticket | null {
-    if (this.#suspects?.isUnderWay) return this.#suspects.take();
-    for (let ticket = this.#take(); ticket; ticket = this.#take()) {
-      const known = this.#known.of(ticket.change);
-      const delay = known ? known.due - this.#options.clock.now() : 0;
-      if (delay > 0) this.#waiting.defer(ticket, delay);
-      else if (this.#options.exclusive && known && known.deaths >= MAX_DEATHS)
-        void this.#condemn(ticket, known);
-      else if (this.#suspects?.keep(ticket, known?.deaths ?? 0)) continue;
-      else if (this.#suspects?.any) {
-        this.#kept = ticket;
-        break;
-      } else return ticket;
-    }
-    if (this.#suspects?.any && this.#inHand.size === 0) this.#suspects.begin();
-    return null;
-  }
-
-  /** The next change whose lane is free. */
-  #take(): Ticket | null {
-    const kept = this.#kept;
-    this.#kept = null;
-    return kept ?? this.#waiting.take();
-  }
-
   /** The consumer acknowledges this event. Returns whether it was in hand. With `process()` it stays there until its handler ends. */
   settle(sequence: string, by: 'acknowledgement' | 'transaction' = 'acknowledgement'): boolean {
     const held = this.#inHand.get(sequence);
@@ -222,7 +202,7 @@ export class LaneDelivery implements Sink {
     const { ticket, event } = held;
     this.#release(held);
     if (event.sequence !== null) this.#options.traffic.onAcknowledge(event.sequence);
-    const wasSuspected = this.#suspects?.end(ticket) ?? false;
+    const wasSuspected = this.#order.acquit(ticket);
     const logged = loggedOf(ticket.change);
     if (logged) this.#known.forget(logged, wasSuspected);
     this.#waiting.finish(ticket);
@@ -239,7 +219,7 @@ export class LaneDelivery implements Sink {
     notify('retrying', { sequence, location, id, attempt, delay, error });
     if (!logged) return;
     const written = failures.fail(logged, { error: textOf(error), delay, attempts: attempt });
-    if (this.#suspects?.end(ticket)) this.#known.clear(logged);
+    if (this.#order.acquit(ticket)) this.#known.clear(logged);
     this.#options.ready();
     await written;
   }
@@ -248,7 +228,7 @@ export class LaneDelivery implements Sink {
   again(held: Held, delay: number): void {
     if (held.event.sequence !== null) this.#options.traffic.onReturn(held.event.sequence);
     const logged = this.#putBack(held, delay, held.event.attempt - 1);
-    if (logged && this.#suspects?.end(held.ticket)) this.#known.clear(logged);
+    if (logged && this.#order.acquit(held.ticket)) this.#known.clear(logged);
     this.#options.ready();
   }
 
@@ -275,7 +255,7 @@ export class LaneDelivery implements Sink {
     if (!this.has(held)) return;
     this.#release(held);
     if (logged) this.#known.drop(logged);
-    this.#suspects?.end(held.ticket);
+    this.#order.acquit(held.ticket);
     this.#waiting.finish(held.ticket);
     this.#options.ready();
   }
@@ -307,7 +287,7 @@ export class LaneDelivery implements Sink {
   /** Takes back the deaths that are counted: this process lives. */
   async acquit(): Promise<void> {
     await this.#known.writeNotes();
-    const counted = this.#suspects?.counted ?? [];
+    const { counted } = this.#order;
     if (counted.length > 0) await this.#options.failures().clear(counted);
   }
 
@@ -316,7 +296,7 @@ export class LaneDelivery implements Sink {
     this.#isStopped = true;
     this.#waiting.stop();
     this.#next = null;
-    this.#kept = null;
+    this.#order.stop();
   }
 
   /** Hands out nothing more, and neither waits for what is in hand nor acknowledges it. */
