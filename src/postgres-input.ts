@@ -24,9 +24,9 @@ import type {
 } from './api/options.ts';
 import type { Input, InputConfig } from './api/orchestrator.ts';
 import type { Health, InputState, InputStatus, Metrics } from './api/status.ts';
-import { acknowledgeIn, leaseLost, namedBy } from './capture/acknowledgements.ts';
+import { acknowledgeIn, namedBy } from './capture/acknowledge-in.ts';
+import { leaseLost } from './capture/acknowledgements.ts';
 import { type InSession, RequestedBackfill, requestBackfill } from './capture/backfill-request.ts';
-import { acknowledgeReadIn } from './capture/backfills.ts';
 import { proveTransaction } from './capture/callers-transaction.ts';
 import { checkedChoice, discardParked, listParked, redriveParked } from './capture/parked.ts';
 import { shapesFor } from './capture/row-shapes.ts';
@@ -54,7 +54,6 @@ import { NodeHealth } from './observe/health.ts';
 import { Log } from './observe/log.ts';
 import { Traffic } from './observe/traffic.ts';
 import { uninstall } from './schema/install.ts';
-import { isReadSequence } from './schema/log-layout.ts';
 import { type Names, namesOf } from './schema/names.ts';
 
 /**
@@ -208,11 +207,9 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     const named = namedBy(event);
     if (client) {
       await proveTransaction(client, 'ack(event, client)');
-      if (isReadSequence(named.seq)) {
-        if (!this.#iteration) throw leaseLost();
-        await this.#iteration.noteCaller(named);
-        await acknowledgeReadIn(client, this.#names, named);
-      } else await acknowledgeIn(client, this.#names, named, (task) => withSession(this.#settings, task));
+      const inSession: InSession = (task) => withSession(this.#settings, task);
+      const noteRead = () => this.#iteration?.noteRead(named) ?? false;
+      await acknowledgeIn(client, this.#names, named, inSession, noteRead);
       this.#iteration?.settle(named);
     } else if (this.#iteration) {
       await this.#iteration.acknowledge(named);

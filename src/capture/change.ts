@@ -1,6 +1,6 @@
 /** A change of a row. Notification and change log both bring a logged change as the same `Change`. */
 import type { Operation } from '../api/orchestrator.ts';
-import type { Details, Key, MakeChange } from '../schema/log-layout.ts';
+import { type Details, type Key, type MakeChange, isReadSequence } from '../schema/log-layout.ts';
 import type { Omission, RowShape } from './row-shapes.ts';
 
 /** The values that the trigger functions write into the column `op`. */
@@ -39,6 +39,8 @@ export class Change {
   readonly stamp: string;
   /** Null where neither the input asks for data nor the transaction says anything of itself. */
   readonly details: Details | null;
+  /** Whether it is a row that a backfill has read: no log has it, unless it was parked and redriven. */
+  readonly isRead: boolean;
   /** How to decode the row in `details`, or why there is none; null where the input does not ask for data. */
   shape: RowShape | Omission | null = null;
 
@@ -62,6 +64,7 @@ export class Change {
     this.transaction = transaction;
     this.stamp = stamp;
     this.details = details;
+    this.isRead = sequence !== null && isReadSequence(sequence);
   }
 
   /** 1 for a change of little text. */

@@ -21,7 +21,6 @@
  * comes again.
  */
 import type { Change } from '../capture/change.ts';
-import { isReadSequence } from '../schema/log-layout.ts';
 
 /** A change on its way through the lanes. */
 export class Ticket {
@@ -489,7 +488,7 @@ const isInOrder = (change: Change): boolean =>
   change.sequence !== null && !change.sequence.startsWith('-') && !isRead(change);
 
 /** Whether it is a row that a backfill has read. Its place is behind the changes that came before it. No log has it. */
-const isRead = ({ sequence }: Change): boolean => sequence !== null && isReadSequence(sequence);
+const isRead = (change: Change): boolean => change.isRead;
 
 const isTruncation = ({ operation, id, key }: Change): boolean =>
   id === '*' && operation === 'delete' && key === null;

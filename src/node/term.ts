@@ -23,7 +23,6 @@
  */
 import { PostgresInputError } from '../api/errors.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
-import { leaseLost } from '../capture/acknowledgements.ts';
 import { type Capture, beginTerm } from '../capture/capture.ts';
 import { RETRY_DELAYS, type Settings } from '../config/settings.ts';
 import type { Consumer } from '../delivery/consumer.ts';
@@ -198,12 +197,9 @@ export class Term {
     if (!this.#ending) this.#capture.backfills.onChanged();
   }
 
-  /**
-   * To be called before a caller's transaction acknowledges a row that a backfill has read.
-   * @throws {PostgresInputError} ERR_LEASE_LOST if it is acknowledged
-   */
-  noteCaller(seq: string): void {
-    if (!this.#capture.backfills.noteCaller(seq)) throw leaseLost();
+  /** Whether a row that a backfill has read is out in this term. To be called before a caller's transaction acknowledges it. */
+  noteRead(seq: string): boolean {
+    return this.#capture.backfills.acknowledgements.noteCaller(seq);
   }
 
   /** To be called when somebody may have redriven parked changes. */
