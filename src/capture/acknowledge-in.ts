@@ -8,6 +8,7 @@ import {
   BACKFILL_DIGITS,
   type NamedChange,
   isReadSequence,
+  numberOf,
   parseSequence,
   redriven,
   writtenRow,
@@ -26,7 +27,7 @@ export interface NamedEvent extends NamedChange {
  * What the event says of its change. Events may have been stored and read again, by means that round long numbers.
  * @throws {PostgresInputError} ERR_CONFIG_INVALID
  */
-export function namedBy({ sequence, fencingToken }: ChangeEvent): NamedEvent {
+export function namedBy({ sequence, fencingToken, occurredAt }: ChangeEvent): NamedEvent {
   const named = parseSequence(sequence);
   if (
     named &&
@@ -34,7 +35,8 @@ export function namedBy({ sequence, fencingToken }: ChangeEvent): NamedEvent {
     /^\d+$/.test(fencingToken) &&
     BigInt(fencingToken) < 2n ** 63n
   )
-    return { ...named, token: fencingToken };
+    // The sequence of a row that a backfill has read does not say when it was read.
+    return { seq: named.seq, at: isReadSequence(named.seq) ? occurredAt : named.at, token: fencingToken };
   throw new PostgresInputError(
     'ERR_CONFIG_INVALID',
     `the event is damaged: sequence and fencingToken are strings of digits, and not ${inspect(sequence)} and ${inspect(fencingToken)}; ` +
@@ -56,7 +58,8 @@ export async function acknowledgeIn(
 ): Promise<void> {
   if (!isReadSequence(event.seq)) await deleteChange(client, names, event, inSession);
   else if (noteRead()) await insertRead(client, names, event);
-  else throw leaseLost();
+  // It may have been parked and redriven: then the log has it.
+  else if (!(await deleteRows(client, names, event, redriven(numberOf(event.seq))))) throw leaseLost();
 }
 
 /**
@@ -66,17 +69,27 @@ export async function acknowledgeIn(
 async function deleteChange(
   client: pg.ClientBase,
   names: Names,
-  { seq, at, token }: NamedEvent,
+  event: NamedEvent,
   inSession: (task: (session: Session) => Promise<unknown>) => Promise<unknown>,
 ): Promise<void> {
-  const { acknowledgeInTransaction, unpack } = acknowledgementsSql(names);
-  const found = async (...rows: string[]) =>
-    (await client.query(acknowledgeInTransaction.text, [array(rows), token, at])).rowCount !== 0;
-  if (await found(seq, redriven(seq))) return;
+  const { seq } = event;
+  if (await deleteRows(client, names, event, seq, redriven(seq))) return;
   const row = writtenRow(seq);
   if (row === seq) throw leaseLost();
+  const { unpack } = acknowledgementsSql(names);
   await inSession((session) => session.query(unpack, ['{}', array([row])]));
-  if (!(await found(seq, row))) throw leaseLost();
+  if (!(await deleteRows(client, names, event, seq, row))) throw leaseLost();
+}
+
+/** Returns whether the log had one of these rows, and the lease is the one under which the event was handed out. */
+async function deleteRows(
+  client: pg.ClientBase,
+  names: Names,
+  { token, at }: NamedEvent,
+  ...rows: readonly string[]
+): Promise<boolean> {
+  const { text } = acknowledgementsSql(names).acknowledgeInTransaction;
+  return (await client.query(text, [array(rows), token, at])).rowCount !== 0;
 }
 
 /** Notes that the row's event is acknowledged, beside the progress of its backfill. */

@@ -1,16 +1,17 @@
 /**
  * The chunks whose events are out, and the progress of their tables.
  *
- * The progress of a table moves over a chunk when every event of the chunk, and of all chunks before it, is acknowledged. At the end of a term,
- * and when a caller's transaction acknowledges, an event of a chunk that is not over is acknowledged by a row of its own: a chunk that is read
- * again leaves such events out, and the row is deleted when the progress has moved over its chunk.
+ * The progress of a table moves over a chunk when every event of the chunk, and of all chunks before it, is acknowledged. An event of a chunk that
+ * is not over is acknowledged by a row of its own if a caller's transaction acknowledges it, if it is parked, or if the term ends. A chunk that is
+ * read again leaves such events out, and the row is deleted when the progress has moved over its chunk.
  */
-import { ROW_DIGITS } from '../schema/log-layout.ts';
+import { numberOf } from '../schema/log-layout.ts';
 import { type Hold, leaseLost } from './acknowledgements.ts';
 import type { Acknowledger } from './acknowledger.ts';
 import type { Read } from './backfill-chunk.ts';
 import type { BackfillStore, Job } from './backfill-store.ts';
 import type { Change } from './change.ts';
+import { stored } from './failures.ts';
 
 /** A table that is being read in this term. */
 export interface Reading {
@@ -39,9 +40,9 @@ interface Chunk {
   /** By their sequences, the events that nobody has acknowledged. */
   readonly open: Map<string, Change>;
   readonly acknowledged: string[];
-  /** The events that callers have acknowledged; their transactions are committed. */
-  byCallers: string[];
-  /** Whether what callers have acknowledged is kept, since the chunk is read again. */
+  /** The events that were acknowledged by rows of their own: those that were parked, and those of callers' transactions that are committed. */
+  readonly acknowledgedByRow: string[];
+  /** Whether these rows stay, since the chunk is read again. */
   isRewound: boolean;
 }
 
@@ -94,7 +95,7 @@ export class BackfillAcknowledgements implements Acknowledger {
       rows: changes.length,
       open,
       acknowledged: [],
-      byCallers: [],
+      acknowledgedByRow: [],
       isRewound: false,
     };
     for (const sequence of open.keys()) this.#out.set(sequence, chunk);
@@ -142,7 +143,7 @@ export class BackfillAcknowledgements implements Acknowledger {
     this.#outstanding--;
     const { chunks, job } = reading;
     for (const later of chunks.slice(chunks.indexOf(chunk))) {
-      for (const other of [...later.open.keys(), ...later.acknowledged, ...later.byCallers])
+      for (const other of [...later.open.keys(), ...later.acknowledged, ...later.acknowledgedByRow])
         reading.skipped.add(other);
       Object.assign(later, { cursor: from, last: false, isRewound: true });
     }
@@ -152,14 +153,16 @@ export class BackfillAcknowledgements implements Acknowledger {
     this.#finishSoon();
   }
 
-  /** Takes an event out of the way. @throws {PostgresInputError} ERR_LEASE_LOST, ERR_INSTALL */
+  /** Takes an event out of the way. Resolves when that is kept. @throws {PostgresInputError} ERR_LEASE_LOST, ERR_INSTALL */
   async park(sequence: string, { error, attempts }: { error: string; attempts: number }): Promise<void> {
-    const change = this.#out.get(sequence)?.open.get(sequence);
-    if (!change) return;
+    const chunk = this.#out.get(sequence);
+    const change = chunk?.open.get(sequence);
+    if (!chunk || !change) return;
     const { occurredAt, location, id, key, details } = change;
-    const number = BigInt(sequence.slice(-ROW_DIGITS)) % PARKED_NUMBERS;
     await this.#options.store.park([
-      String(number),
+      sequence,
+      chunk.reading.job.backfill,
+      numberOf(sequence),
       occurredAt,
       location,
       id,
@@ -167,9 +170,10 @@ export class BackfillAcknowledgements implements Acknowledger {
       details?.after ?? null,
       details?.shape ?? null,
       attempts,
-      error.replaceAll('\0', '\uFFFD'),
+      stored(error),
     ]);
-    await this.acknowledge(sequence);
+    // The parking has acknowledged it by a row of its own.
+    this.#take(sequence)?.acknowledgedByRow.push(sequence);
   }
 
   /** Keeps what is acknowledged: chunks that are over, and at the end of a term the events of others one by one. */
@@ -222,8 +226,8 @@ export class BackfillAcknowledgements implements Acknowledger {
       const finished = chunks.slice(0, over);
       const rows = finished.reduce((sum, chunk) => sum + chunk.rows, 0);
       const { cursor, last } = finished.at(-1)!;
-      const byCallers = finished.flatMap((chunk) => (chunk.isRewound ? [] : chunk.byCallers));
-      await this.#options.store.finish(job, cursor, rows, last, byCallers);
+      const rowsOver = finished.flatMap((chunk) => (chunk.isRewound ? [] : chunk.acknowledgedByRow));
+      await this.#options.store.finish(job, cursor, rows, last, rowsOver);
       chunks.splice(0, over);
       this.#outstanding -= rows;
       if (chunks.length > 0) continue;
@@ -250,10 +254,7 @@ export class BackfillAcknowledgements implements Acknowledger {
   async #noteCommitted(): Promise<void> {
     for (const backfill of new Set([...this.#out.values()].map(({ reading }) => reading.job.backfill))) {
       for (const sequence of await this.#options.store.acknowledged(backfill))
-        this.#take(sequence)?.byCallers.push(sequence);
+        this.#take(sequence)?.acknowledgedByRow.push(sequence);
     }
   }
 }
-
-/** Numbers at the end of all numbers, which no change has. */
-const PARKED_NUMBERS = 10n ** 12n;

@@ -38,7 +38,7 @@ import { BackfillAcknowledgements, type Reading } from './backfill-acknowledgeme
 import { ChunkReader, type Read } from './backfill-chunk.ts';
 import { BackfillStore, type Job, keyOf } from './backfill-store.ts';
 import type { RowSettings } from './backfill-table.ts';
-import type { Sink } from './sink.ts';
+import { MAX_READS_OUT, type Sink } from './sink.ts';
 
 export interface BackfillsOptions {
   readonly session: Session;
@@ -58,8 +58,6 @@ export interface BackfillsOptions {
 const CHUNK_TIME = 100;
 const FIRST_CHUNK = 100;
 const MAX_CHUNK = 2000;
-/** How many events may be out that are not acknowledged, or whose chunk is not. */
-const MAX_OUT = 10_000;
 /** Before a chunk is tried again, in milliseconds. */
 const RETRY = 1000;
 
@@ -104,7 +102,7 @@ export class Backfills {
   }
 
   get #next(): Job | null {
-    const isWaiting = this.acknowledgements.outstanding >= MAX_OUT || performance.now() < this.#retryAt;
+    const isWaiting = this.acknowledgements.outstanding >= MAX_READS_OUT || performance.now() < this.#retryAt;
     if (isWaiting || this.#options.sink.dropped?.any) return null;
     return (
       this.#jobs.find((job) => job.state !== 'paused' && !this.#readings.get(keyOf(job))?.isRead) ?? null

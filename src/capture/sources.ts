@@ -6,7 +6,7 @@ import { isReadSequence } from '../schema/log-layout.ts';
 import type { Acknowledgements } from './acknowledgements.ts';
 import type { Acknowledger } from './acknowledger.ts';
 import type { BackfillAcknowledgements } from './backfill-acknowledgements.ts';
-import type { Failures, LoggedChange } from './failures.ts';
+import type { Failures } from './failures.ts';
 
 /** Acknowledges changes of both kinds. */
 export class SourcesAcknowledger implements Acknowledger {
@@ -50,22 +50,13 @@ export class SourcesAcknowledger implements Acknowledger {
   }
 }
 
-/**
- * The failures of changes of both kinds. A row's attempts are known to this term alone, since the row comes again with its chunk. A row that
- * is parked is kept as any change.
- */
-export const failuresOf = (log: Failures, reads: BackfillAcknowledgements): Failures => {
-  const logged = (changes: readonly LoggedChange[]) =>
-    changes.filter(({ sequence }) => !isReadSequence(sequence));
-  return {
-    load: () => log.load(),
-    fail: async (change, failure) => {
-      if (!isReadSequence(change.sequence)) await log.fail(change, failure);
-    },
-    park: (change, reason) =>
-      isReadSequence(change.sequence) ? reads.park(change.sequence, reason) : log.park(change, reason),
-    suspect: (changes) => log.suspect(logged(changes)),
-    clear: (changes) => log.clear(logged(changes)),
-    forget: (changes) => log.forget(logged(changes)),
-  };
-};
+/** The failures of changes of both kinds, which one table keeps. Only parking differs, since no log has a row that a backfill has read. */
+export const failuresOf = (log: Failures, reads: BackfillAcknowledgements): Failures => ({
+  load: () => log.load(),
+  fail: (change, failure) => log.fail(change, failure),
+  park: (change, reason) =>
+    isReadSequence(change.sequence) ? reads.park(change.sequence, reason) : log.park(change, reason),
+  suspect: (changes) => log.suspect(changes),
+  clear: (changes) => log.clear(changes),
+  forget: (changes) => log.forget(changes),
+});

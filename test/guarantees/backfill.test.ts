@@ -341,6 +341,77 @@ test('what process() fails to handle is tried again and parked, as any event', a
   expect(consumer.events[0]).toMatchObject({ operation: 'read', id: '7', sequence: parked!.sequence });
 });
 
+test('a read that is parked stays parked after a takeover; redriven, it has its sequence, and is acknowledged once', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items SELECT n, n FROM generate_series(1, 9) n');
+  const first = await fixture.input({ rows: 'after' });
+  const gate = makeGate();
+  const sequences = new Map<string, string>();
+  let hangs = false;
+  const processing = first.process(
+    async ({ id, sequence, attempt }) => {
+      sequences.set(id, sequence!);
+      if (id === '7') throw new Error(`not this one, attempt ${attempt}`);
+      hangs ||= id === '9';
+      if (id === '9') await gate.promise;
+    },
+    { retry: { attempts: 2, minDelay: 1, maxDelay: 2 }, concurrency: 4, reconnect: false },
+  );
+  await reaches(first, 'active');
+  const backfill = await first.backfill();
+  await until(async () => hangs && (await first.parked()).length === 1);
+  // The chunk is not over when the node dies.
+  await database.query(
+    'SELECT pg_terminate_backend(backend_pid) FROM postgres_input.lock_postgres_input_test_input',
+  );
+  gate.resolve();
+  await expect(processing).rejects.toMatchObject({ code: 'ERR_CONNECTION_LOST' });
+  const second = await fixture.input({ rows: 'after' });
+  const consumer = new Consumer(second, { ack: 'manual' }, (event) =>
+    event.id === '7' ? undefined : second.ack(event),
+  );
+  await backfill.done;
+  expect(consumer.ids).not.toContain('7');
+  const [parked] = await second.parked();
+  expect(parked).toMatchObject({ operation: 'read', id: '7', sequence: sequences.get('7'), attempts: 2 });
+
+  const before = consumer.events.length;
+  expect(await second.redrive([parked!.sequence!])).toBe(1);
+  await consumer.count(before + 1);
+  const event = consumer.events.at(-1)!;
+  expect(event).toMatchObject({
+    operation: 'read',
+    id: '7',
+    sequence: parked!.sequence,
+    after: { id: 7, value: 7 },
+    origin: null,
+    attempt: 1,
+  });
+  // It can be parked and redriven as often as one likes, in one term.
+  await second.park(event, new Error('again'));
+  expect(await second.parked()).toMatchObject([
+    { sequence: event.sequence, error: expect.stringContaining('again') },
+  ]);
+  expect(await second.redrive('all')).toBe(1);
+  await consumer.count(before + 2);
+  const last = consumer.events.at(-1)!;
+  expect(last).toMatchObject({ id: '7', sequence: parked!.sequence });
+  const client = await database.client();
+  await client.query('BEGIN');
+  await second.ack(last, client);
+  await client.query('COMMIT');
+  await client.query('BEGIN');
+  await expect(second.ack(last, client)).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+  await client.query('ROLLBACK');
+  expect(await second.parked()).toEqual([]);
+  await until(async () => (await second.status()).backlog === 0);
+  const left = await database.query(
+    "SELECT FROM postgres_input.backfill_postgres_input_test_input WHERE sequence <> ''",
+  );
+  expect(left).toEqual([]);
+});
+
 test('pauses, resumes and cancels, from any node; several queue up', async () => {
   await using fixture = await setupInputs();
   const { database } = fixture;
