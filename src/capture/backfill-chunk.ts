@@ -2,15 +2,23 @@
 import { createHash } from 'node:crypto';
 import type { Session } from '../postgres/session.ts';
 import { BACKFILL_DIGITS, type Details, type Key, ROW_DIGITS } from '../schema/log-layout.ts';
+import { locationOf } from '../schema/names.ts';
 import type { Job } from './backfill-store.ts';
-import { BackfillTable, type ChunkRow, type RowSettings, beginChunk, beginningOf } from './backfill-table.ts';
+import {
+  BackfillTable,
+  type ChunkRow,
+  type RowSettings,
+  beginChunk,
+  beginningOf,
+  unreadable,
+} from './backfill-table.ts';
 import { Change } from './change.ts';
 import type { RowShape } from './row-shapes.ts';
 
 export interface ChunkReaderOptions {
   readonly rowSettings: RowSettings;
-  /** Connects a session for the chunks. */
-  readonly openSession: () => Promise<Session>;
+  /** Connects a session for the chunks, whose statements have so many milliseconds. */
+  readonly openSession: (statementTimeout: number) => Promise<Session>;
   /** Called when the table has to be read from its beginning, since its key is another one than before. Sets the job back. */
   readonly restart: (job: Job, keyColumns: string) => Promise<void>;
 }
@@ -26,7 +34,10 @@ export interface Read {
   readonly last: boolean;
 }
 
-/** For a chunk's statement, in milliseconds. */
+/**
+ * For a chunk's statement, in milliseconds. All statements of the session have the same limit: to set another one fails in a transaction that has
+ * failed.
+ */
 const CHUNK_TIMEOUT = 60_000;
 
 const GONE = 'the table is gone';
@@ -35,9 +46,17 @@ const GONE = 'the table is gone';
 const lockOf = {
   name: 'backfill_lock',
   text: `
-SELECT format('LOCK TABLE %s%I.%I IN ACCESS SHARE MODE', CASE t.relkind WHEN 'r' THEN 'ONLY ' ELSE '' END, n.nspname, t.relname) AS lock, n.nspname AS schema
+SELECT format('LOCK TABLE %s%I.%I IN ACCESS SHARE MODE', CASE t.relkind WHEN 'r' THEN 'ONLY ' ELSE '' END, n.nspname, t.relname) AS lock, n.nspname AS schema,
+  t.relname AS name, has_table_privilege(t.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AS "mayRead"
 FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace WHERE t.oid = $1::oid AND t.relkind IN ('r', 'p')`,
 };
+
+interface Named {
+  readonly lock: string;
+  readonly schema: string;
+  readonly name: string;
+  readonly mayRead: boolean;
+}
 
 /** The transactions of the chunks have a session of their own, since a chunk takes longer than the control session may be without an answer. */
 export class ChunkReader {
@@ -58,10 +77,12 @@ export class ChunkReader {
    * The table is locked before the snapshot is taken: a table that is rewritten in between, as by ALTER TABLE, would look empty.
    */
   async read(job: Job, limit: number, skipped: ReadonlySet<string>): Promise<Read> {
-    const session = (this.#session ??= await this.#options.openSession());
-    const [named] = await session.query<{ lock: string; schema: string }>(lockOf, [job.relation]);
+    const session = (this.#session ??= await this.#options.openSession(CHUNK_TIMEOUT));
+    const [named] = await session.query<Named>(lockOf, [job.relation]);
     if (!named) throw new Error(GONE);
-    await session.query(beginChunk(job.condition === null ? null : named.schema), [], CHUNK_TIMEOUT);
+    // LOCK would refuse it too, and not say what to do.
+    if (!named.mayRead) throw unreadable(named.schema, named.name);
+    await session.query(beginChunk(job.condition === null ? null : named.schema));
     try {
       await session.query(named.lock);
       const table = await BackfillTable.find(session, job.relation, this.#options.rowSettings);
@@ -72,7 +93,7 @@ export class ChunkReader {
       )) as [{ snapshot: string }];
       return { snapshot, ...(await readRows(session, job, table, limit, skipped)) };
     } finally {
-      await session.query('ROLLBACK').catch(() => {});
+      await session.query('ROLLBACK').catch(() => this.close());
     }
   }
 
@@ -95,23 +116,21 @@ async function readRows(
   const wanted = Math.max(limit, 1);
   const { text, values } = table.chunk(job.after, wanted, job.condition, isReadable);
   const changes: Change[] = [];
+  // The table may have been renamed since it was asked for.
+  const generation = digestOf(table.keyColumns);
+  const location = locationOf(table.schema, table.name);
   const shape = table.shape && JSON.stringify(table.shape);
   const at = new Date().toISOString().replace('Z', '000Z');
   let cursor: string[] | null = null;
   let scanned = 0;
-  await session.eachRow<ChunkRow>(
-    { name: '', text },
-    values,
-    ([place, id, key, after]) => {
-      scanned++;
-      cursor = place;
-      if (id === null) return;
-      const sequence = sequenceOf(job, place);
-      if (!skipped.has(sequence))
-        changes.push(changeOf(sequence, job.location, id, key, at, after, shape, table.shape));
-    },
-    CHUNK_TIMEOUT,
-  );
+  await session.eachRow<ChunkRow>({ name: '', text }, values, ([place, id, key, after]) => {
+    scanned++;
+    cursor = place;
+    if (id === null) return;
+    const sequence = sequenceOf(job, generation, place);
+    if (!skipped.has(sequence))
+      changes.push(changeOf(sequence, location, id, key, at, after, shape, table.shape));
+  });
   if (scanned < wanted && table.isByPlace) {
     const [{ blocks }] = (await session.query<{ blocks: string }>(
       table.blocks.text,
@@ -138,26 +157,19 @@ async function isRangeRead(
   const { text, values } = table.chunk(cursor, limit, 'false', false);
   let isRead = true;
   const end = table.endOf(after, limit);
-  await session.eachRow<ChunkRow>(
-    { name: '', text },
-    values,
-    ([[place]]) => {
-      if (Number(/^\((\d+),/.exec(place!)![1]) < end) isRead = false;
-    },
-    CHUNK_TIMEOUT,
-  );
+  await session.eachRow<ChunkRow>({ name: '', text }, values, ([[place]]) => {
+    if (Number(/^\((\d+),/.exec(place!)![1]) < end) isRead = false;
+  });
   return isRead;
 }
 
-function sequenceOf({ backfill, relation }: Job, place: readonly string[]): string {
-  const digest = createHash('sha256')
-    .update(JSON.stringify([relation, place]))
-    .digest('hex');
-  return (
-    backfill.padStart(BACKFILL_DIGITS, '0') +
-    String(BigInt(`0x${digest.slice(0, 24)}`)).padStart(ROW_DIGITS, '0')
-  );
+/** A row that is read again from the table's beginning, since its place means something else now, has another sequence. */
+function sequenceOf({ backfill, relation }: Job, generation: string, place: readonly string[]): string {
+  const digest = digestOf(JSON.stringify([relation, generation, place]));
+  return backfill.padStart(BACKFILL_DIGITS, '0') + String(BigInt(`0x${digest}`)).padStart(ROW_DIGITS, '0');
 }
+
+const digestOf = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 24);
 
 function changeOf(
   sequence: string,

@@ -46,8 +46,8 @@ export interface BackfillsOptions {
   readonly sink: Sink;
   readonly hold: Hold;
   readonly rowSettings: RowSettings;
-  /** Connects a session for the chunks. */
-  readonly openSession: () => Promise<Session>;
+  /** Connects a session for the chunks, whose statements have so many milliseconds. */
+  readonly openSession: (statementTimeout: number) => Promise<Session>;
   /** Called when a chunk can be read that could not be read a moment ago. */
   readonly rouse: () => void;
   /** Called when progress could not be kept although the lease is held. */
@@ -61,6 +61,14 @@ const MAX_CHUNK = 2000;
 /** Before a chunk is tried again, in milliseconds. */
 const RETRY = 1000;
 
+/** The SQLSTATE of a statement that has reached its time limit. One row alone has no smaller chunk. */
+const TOO_LONG = '57014';
+/**
+ * The SQLSTATEs of a chunk that a smaller one may not have: those of values, of resources and limits, of a statement that took too long, of
+ * functions (the condition's, or an output function), and of damaged rows.
+ */
+const ROW_OR_CHUNK = /^(2[123]|38|39|53|54|57014|P0|XX)/;
+
 export class Backfills {
   readonly acknowledgements: BackfillAcknowledgements;
   readonly #options: BackfillsOptions;
@@ -70,6 +78,7 @@ export class Backfills {
   readonly #readings = new Map<string, Reading>();
   #isStale = true;
   #retryAt = 0;
+  #retrying: NodeJS.Timeout | undefined;
   #isOver = false;
 
   constructor(options: BackfillsOptions) {
@@ -114,6 +123,7 @@ export class Backfills {
    * was one.
    */
   async step(passUpTo: (snapshot: string) => Promise<void>, signal: AbortSignal): Promise<boolean> {
+    if (this.#isOver) return false;
     if (this.#isStale) await this.#load();
     const job = this.#next;
     if (!job || signal.aborted) return false;
@@ -142,6 +152,7 @@ export class Backfills {
   /** The term is over: nothing is read any more. */
   async end(): Promise<void> {
     this.#isOver = true;
+    clearTimeout(this.#retrying);
     this.acknowledgements.end();
     await this.#reader.close();
   }
@@ -179,27 +190,39 @@ export class Backfills {
     job.state = 'running';
   }
 
-  /** An error of the table ends its backfill; a chunk that failed for another reason is tried again. */
+  /**
+   * An error of the table ends its backfill, and so does a row of which nothing can be read. A chunk that failed for another reason is tried
+   * again. When the lease is lost, nothing more is read: the end of the term is on its way.
+   */
   async #fail(reading: Reading, error: unknown): Promise<void> {
     const { code = '' } = error as { code?: string };
-    if (code === 'ERR_LEASE_LOST' || this.#options.session.isLost) throw error;
+    if (this.#options.session.isLost) throw error;
+    if (code === 'ERR_LEASE_LOST') {
+      this.#isOver = true;
+      return;
+    }
     if (this.#reader.isLost || isConnectionError(error)) {
       await this.#reader.close();
       return this.#retryLater();
     }
-    // A chunk may be too much at once; a row alone that can't be printed comes without data.
-    if (/^(22|53|54|57014)/.test(code) && reading.limit > 0) {
+    // A chunk may be too much at once, or have a row that can't be printed: that one, read alone, comes without data.
+    if (ROW_OR_CHUNK.test(code) && reading.limit > 0) {
       reading.limit = Math.floor(reading.limit / 4);
       return;
     }
-    if (TRANSIENT.test(code)) return this.#retryLater();
+    if (TRANSIENT.test(code) && code !== TOO_LONG) return this.#retryLater();
     this.#stop(reading);
-    await this.#store.fail(reading.job, (error as Error).message);
+    try {
+      await this.#store.fail(reading.job, (error as Error).message);
+    } catch (failure) {
+      await this.#fail(reading, failure);
+    }
   }
 
   #retryLater(): void {
     this.#retryAt = performance.now() + RETRY;
-    setTimeout(() => this.#options.rouse(), RETRY + 1).unref();
+    clearTimeout(this.#retrying);
+    this.#retrying = setTimeout(() => this.#options.rouse(), RETRY + 1).unref();
   }
 
   /** Reads no more of a table. What is out goes on. */

@@ -39,8 +39,6 @@ export class Change {
   readonly stamp: string;
   /** Null where neither the input asks for data nor the transaction says anything of itself. */
   readonly details: Details | null;
-  /** Whether it is a row that a backfill has read: no log has it, unless it was parked and redriven. */
-  readonly isRead: boolean;
   /** How to decode the row in `details`, or why there is none; null where the input does not ask for data. */
   shape: RowShape | Omission | null = null;
 
@@ -64,7 +62,11 @@ export class Change {
     this.transaction = transaction;
     this.stamp = stamp;
     this.details = details;
-    this.isRead = sequence !== null && isReadSequence(sequence);
+  }
+
+  /** Whether it is a row that a backfill has read. One that was parked and redriven is in the log, and counts as a change. */
+  get isRead(): boolean {
+    return this.sequence !== null && isReadSequence(this.sequence);
   }
 
   /** 1 for a change of little text. */

@@ -103,8 +103,11 @@ export class Term {
       sink: this.#delivery,
       rows: wantsRows(settings) ? 'both' : 'none',
       rowSettings: settings,
-      openSession: () =>
-        Session.connect({ ...settings.target, candidates: [session.endpoint] }, sessionOptions(settings)),
+      openSession: (statementTimeout) =>
+        Session.connect(
+          { ...settings.target, candidates: [session.endpoint] },
+          { ...sessionOptions(settings), statementTimeout },
+        ),
       hold: lease,
       foreignNotifications: settings.foreignNotifications,
       notifications: settings.notifications,
