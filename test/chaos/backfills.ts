@@ -46,7 +46,7 @@ export class Backfills {
   async run(signal: AbortSignal): Promise<void> {
     const { random, tell } = this.#options;
     while (!signal.aborted) {
-      await delay(random.int(200, 2500), undefined, { signal }).catch(() => {});
+      await delay(random.int(20, 600), undefined, { signal }).catch(() => {});
       await this.#ask().catch((error: Error) => tell(`no backfill: ${error.message}`));
       const one = random.pick([...this.#handles.values(), null]);
       const turn = random.pick(['pause', 'resume', 'resume', 'cancel', null, null] as const);

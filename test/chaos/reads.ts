@@ -45,6 +45,8 @@ export function checkReads(
     evidence.nodes.filter(({ consumer }) => consumer.startsWith('process')).map(({ name }) => name),
   );
   const steps = new Map<string, Step[]>();
+  /** A replica that applies to each key what is newer than what is there. */
+  const newest = new Map<string, Step>();
   const sequences = new Map<string, Set<string>>();
   const last = new Map<string, Delivery>();
   const inOrder = deliveries.toSorted((a, b) => (isBefore(a, b) ? -1 : 1));
@@ -71,9 +73,12 @@ export function checkReads(
       const named = `${sequence!.slice(0, BACKFILL_DIGITS)} ${key}`;
       sequences.set(named, (sequences.get(named) ?? new Set()).add(sequence!));
     }
-    // Where there is no key, process() keeps no order among the versions of a row.
-    if (!table.tellsRowsApart || (table.identity(row).key === null && atOnce.has(delivery.node))) continue;
+    if (!table.tellsRowsApart) continue;
     const step = { delivery, place: read ? row.v : change!.place, isRead: read };
+    const replica = newest.get(key);
+    if (!replica || step.place >= replica.place) newest.set(key, step);
+    // Where there is no key, process() keeps no order among the versions of a row.
+    if (table.identity(row).key === null && atOnce.has(delivery.node)) continue;
     const known = steps.get(key);
     if (known) known.push(step);
     else steps.set(key, [step]);
@@ -84,7 +89,7 @@ export function checkReads(
     if (found.size > 1 && table?.canChangeKey)
       accuse('a backfill reads a row once', `${named}: ${[...found].join()}`);
   }
-  checkReplica(steps, evidence, describe, accuse);
+  checkReplica(newest, evidence, describe, accuse);
   const found = new Map<string, Set<string>>();
   for (const delivery of inOrder) {
     const { sequence, location } = delivery.event;
@@ -132,19 +137,18 @@ function checkKey(
   }
 }
 
-/** Applies to each key what is newer than what is there. */
 function checkReplica(
-  steps: ReadonlyMap<string, readonly Step[]>,
+  replica: ReadonlyMap<string, Step>,
   evidence: Evidence,
   describe: (delivery: Delivery) => string,
   accuse: Accuse,
 ): void {
+  // What was lost with the server stays in the replica.
   if (evidence.rewinds.length > 0) return;
   const rows = new Map<string, Row>();
   for (const { table, rows: found } of evidence.tables)
     for (const row of found) rows.set(keyOf(table, row), row);
-  for (const [key, all] of steps) {
-    const newest = all.reduce((a, b) => (b.place >= a.place ? b : a));
+  for (const [key, newest] of replica) {
     const version = newest.delivery.event.operation === 'delete' ? undefined : newest.place;
     if (rows.get(key)?.v !== version)
       accuse(
