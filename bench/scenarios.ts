@@ -485,6 +485,7 @@ export const scenarios: readonly Scenario[] = [
   handlers(1, 3000),
   handlers(16, 30_000),
   handlers(256, 60_000),
+  existingRows(100_000, TYPICAL, true),
   existingRows(1_000_000, TYPICAL),
   existingRows(10_000_000, TYPICAL, true),
   writersMeanwhile(1000, TYPICAL),

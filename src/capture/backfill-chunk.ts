@@ -1,5 +1,5 @@
 /** Reads one chunk of a table: the next rows, as a snapshot sees them, and that snapshot. */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { Session } from '../postgres/session.ts';
 import { BACKFILL_DIGITS, type Details, type Key, ROW_DIGITS } from '../schema/log-layout.ts';
 import { locationOf } from '../schema/names.ts';
@@ -82,9 +82,8 @@ export class ChunkReader {
     if (!named) throw new Error(GONE);
     // LOCK would refuse it too, and not say what to do.
     if (!named.mayRead) throw unreadable(named.schema, named.name);
-    await session.query(beginChunk(job.condition === null ? null : named.schema));
     try {
-      await session.query(named.lock);
+      await session.query(`${beginChunk(job.condition === null ? null : named.schema)};\n${named.lock}`);
       const table = await BackfillTable.find(session, job.relation, this.#options.rowSettings);
       if (!table) throw new Error(GONE);
       if (job.keyColumns !== table.keyColumns) await this.#options.restart(job, table.keyColumns);
@@ -169,7 +168,7 @@ function sequenceOf({ backfill, relation }: Job, generation: string, place: read
   return backfill.padStart(BACKFILL_DIGITS, '0') + String(BigInt(`0x${digest}`)).padStart(ROW_DIGITS, '0');
 }
 
-const digestOf = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 24);
+const digestOf = (text: string): string => hash('sha256', text).slice(0, 24);
 
 function changeOf(
   sequence: string,
