@@ -1,6 +1,7 @@
 /** Reads one chunk of a table: the next rows, as a snapshot sees them, and that snapshot. */
 import { hash } from 'node:crypto';
 import type { Session } from '../postgres/session.ts';
+import { isPrivilegeError } from '../postgres/sqlstates.ts';
 import { BACKFILL_DIGITS, type Details, type Key, ROW_DIGITS } from '../schema/log-layout.ts';
 import { locationOf } from '../schema/names.ts';
 import type { Job } from './backfill-store.ts';
@@ -47,7 +48,7 @@ const lockOf = {
   name: 'backfill_lock',
   text: `
 SELECT format('LOCK TABLE %s%I.%I IN ACCESS SHARE MODE', CASE t.relkind WHEN 'r' THEN 'ONLY ' ELSE '' END, n.nspname, t.relname) AS lock, n.nspname AS schema,
-  t.relname AS name, has_table_privilege(t.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AS "mayRead"
+  t.relname AS name
 FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace WHERE t.oid = $1::oid AND t.relkind IN ('r', 'p')`,
 };
 
@@ -55,7 +56,6 @@ interface Named {
   readonly lock: string;
   readonly schema: string;
   readonly name: string;
-  readonly mayRead: boolean;
 }
 
 /** The transactions of the chunks have a session of their own, since a chunk takes longer than the control session may be without an answer. */
@@ -80,10 +80,11 @@ export class ChunkReader {
     const session = (this.#session ??= await this.#options.openSession(CHUNK_TIMEOUT));
     const [named] = await session.query<Named>(lockOf, [job.relation]);
     if (!named) throw new Error(GONE);
-    // LOCK would refuse it too, and not say what to do.
-    if (!named.mayRead) throw unreadable(named.schema, named.name);
     try {
-      await session.query(`${beginChunk(job.condition === null ? null : named.schema)};\n${named.lock}`);
+      const begin = beginChunk(job.condition === null ? null : named.schema);
+      await session.query(`${begin};\n${named.lock}`).catch((error: unknown) => {
+        throw isPrivilegeError(error) ? unreadable(named.schema, named.name) : error;
+      });
       const table = await BackfillTable.find(session, job.relation, this.#options.rowSettings);
       if (!table) throw new Error(GONE);
       if (job.keyColumns !== table.keyColumns) await this.#options.restart(job, table.keyColumns);

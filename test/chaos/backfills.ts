@@ -29,6 +29,8 @@ export interface BackfillsOptions {
 
 /** More would leave no time for changes. */
 const ROWS = 3000;
+/** How many may wait for each other. */
+const OPEN = 4;
 /** How long all of them may take once all is well, in milliseconds. */
 const PATIENCE = 60_000;
 
@@ -36,6 +38,7 @@ export class Backfills {
   readonly asked: AskedBackfill[] = [];
   readonly #handles = new Map<AskedBackfill, Backfill>();
   readonly #options: BackfillsOptions;
+  readonly #failures: string[] = [];
   #input: PostgresInput | null = null;
 
   constructor(options: BackfillsOptions) {
@@ -56,6 +59,7 @@ export class Backfills {
 
   async #ask(): Promise<void> {
     const { url, model, random, query, tell } = this.#options;
+    if (this.#handles.size >= OPEN && (await this.#look()).length >= OPEN) return;
     this.#input ??= await newPostgresInput(
       { name: INPUT_NAME, type: 'postgres', connectionString: url },
       { schemas: SCHEMAS, rows: 'after' },
@@ -77,23 +81,29 @@ export class Backfills {
   async finish(): Promise<string[]> {
     const stuck: string[] = [];
     for (const deadline = Date.now() + PATIENCE; ; await delay(50)) {
-      const open: string[] = [];
-      for (const [asked, handle] of this.#handles) {
-        await handle.resume();
-        const [progress] = await handle.progress();
-        asked.isLost = progress === undefined;
-        asked.isDone = progress?.state === 'done';
-        if (progress?.error) stuck.push(`backfill ${asked.id}: ${progress.error}`);
-        if (progress && /waiting|running|paused/.test(progress.state))
-          open.push(`backfill ${asked.id} is ${progress.state}, ${progress.done} rows`);
-        else this.#handles.delete(asked);
-      }
+      for (const handle of this.#handles.values()) await handle.resume();
+      const open = await this.#look();
       if (open.length === 0) break;
       if (Date.now() < deadline) continue;
       stuck.push(...open);
       break;
     }
-    return stuck;
+    return [...stuck, ...this.#failures];
+  }
+
+  /** Lets go of those that are over. Returns the others. */
+  async #look(): Promise<string[]> {
+    const open: string[] = [];
+    for (const [asked, handle] of this.#handles) {
+      const [progress] = await handle.progress();
+      asked.isLost = progress === undefined;
+      asked.isDone = progress?.state === 'done';
+      if (progress?.error) this.#failures.push(`backfill ${asked.id}: ${progress.error}`);
+      if (progress && /waiting|running|paused/.test(progress.state))
+        open.push(`backfill ${asked.id} is ${progress.state}, ${progress.done} rows`);
+      else this.#handles.delete(asked);
+    }
+    return open;
   }
 
   async close(): Promise<void> {
