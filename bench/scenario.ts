@@ -12,6 +12,8 @@ export interface Scenario {
   readonly baseline: string;
   /** How many rounds there are at least; more follow until the medians of the metric that is drawn have settled. */
   readonly rounds: number;
+  /** Whether it takes so long that it is left out unless `--only` names it. */
+  readonly isOptional?: boolean;
   /** The metric that is drawn. */
   readonly chart?: string;
   /** The scenario's point on a curve of its family. */

@@ -1,6 +1,7 @@
 /** What is measured. One contestant, one round, a database of its own; run.ts interleaves the rounds. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { readPayload } from '../src/capture/notification.ts';
+import { existingRows, writersMeanwhile } from './backfill.ts';
 import { Child } from './child.ts';
 import type { Lab, Stage } from './lab.ts';
 import { type Metrics, type Scenario, ascending, quantile } from './scenario.ts';
@@ -484,6 +485,11 @@ export const scenarios: readonly Scenario[] = [
   handlers(1, 3000),
   handlers(16, 30_000),
   handlers(256, 60_000),
+  existingRows(100_000, TYPICAL, true),
+  existingRows(1_000_000, TYPICAL),
+  existingRows(10_000_000, TYPICAL, true),
+  writersMeanwhile(1000, TYPICAL),
+  writersMeanwhile(null, TYPICAL),
   readingLimit,
   wide,
   idle,

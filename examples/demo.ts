@@ -63,6 +63,10 @@ interface Killed {
 }
 
 async function tellTheStory(sales: Sales, cluster: Cluster): Promise<Killed> {
+  const old = sales.written.length;
+  const reads = () => cluster.received.filter(({ operation }) => operation === 'read').length;
+  await cluster.until(() => reads() >= old);
+  headline(`the ${old} customers that the shop had before have come as \`read\` events (initial: 'read')`);
   sales.open();
   await pause(1500);
   headline('the shop imports 1,000 customers in one statement');
@@ -120,7 +124,12 @@ function conclude(sales: Sales, { received }: Cluster, killed: Killed, schema: s
   const { delivered, lost, invented, disordered, repeated } = audit(written, received, schema);
   const inHand = repeated.length <= killed.lately && areLastOf(killed.fencingToken, repeated, received);
   print();
-  count('written', written.length, true, 'changes of rows that the shop has committed, by its own account');
+  count(
+    'written',
+    written.length,
+    true,
+    'rows that the shop had before, and changes that it has committed, by its own account',
+  );
   count('delivered', delivered, lost === 0, 'of these, by the reports of the replicas');
   count('lost', lost, lost === 0);
   count(

@@ -24,7 +24,8 @@ import type {
 } from './api/options.ts';
 import type { Input, InputConfig } from './api/orchestrator.ts';
 import type { Health, InputState, InputStatus, Metrics } from './api/status.ts';
-import { leaseLost, namedBy } from './capture/acknowledgements.ts';
+import { namedBy } from './capture/acknowledge-in.ts';
+import { leaseLost } from './capture/acknowledgements.ts';
 import { checkedChoice } from './capture/parked.ts';
 import {
   type Settings,
@@ -202,10 +203,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     if (event.sequence === null) return;
     const named = namedBy(event);
     if (client) {
-      await this.#backend.acknowledgeIn(client, named, async () => {
-        if (!this.#iteration) throw leaseLost();
-        await this.#iteration.noteCaller(named);
-      });
+      await this.#backend.acknowledgeIn(client, named, () => this.#iteration?.noteRead(named) ?? false);
       this.#iteration?.settle(named);
     } else if (this.#iteration) {
       await this.#iteration.acknowledge(named);

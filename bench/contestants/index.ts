@@ -1,4 +1,5 @@
 import type { Contestant } from '../contestant.ts';
+import { oursBackfill, pgCopy, pgPages } from './existing-rows.ts';
 import { graphileWorker } from './graphile-worker.ts';
 import { handlersAlone } from './handlers-alone.ts';
 import { none } from './none.ts';
@@ -19,6 +20,9 @@ export const contestants: Readonly<Record<string, Contestant>> = {
   ours,
   'ours-unread': oursUnread,
   'ours-rows': oursWithRows,
+  'ours-backfill': oursBackfill,
+  'pg-pages': pgPages,
+  'pg-copy': pgCopy,
   'pg-pubsub': pgPubsub,
   outbox: pgTransactionalOutbox,
   'graphile-worker': graphileWorker,

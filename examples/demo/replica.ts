@@ -17,7 +17,13 @@ const report = (message: Report) => new Promise((resolve) => process.send!(messa
 const input = await newPostgresInput(
   { name: 'demo', type: 'postgres', connectionString: DEMO_DSN },
   // A machine that starts three processes at once may need more than the default 500 ms.
-  { schemas: [DEMO_SCHEMA], internalSchema: DEMO_INTERNAL_SCHEMA, rows: 'both', connectTimeout: 10_000 },
+  {
+    schemas: [DEMO_SCHEMA],
+    internalSchema: DEMO_INTERNAL_SCHEMA,
+    rows: 'both',
+    initial: 'read',
+    connectTimeout: 10_000,
+  },
 );
 input.on('standby', () => void report({ type: 'standby' }));
 input.on('active', ({ fencingToken }) => void report({ type: 'active', fencingToken }));

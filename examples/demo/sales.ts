@@ -7,7 +7,7 @@ import type { Operation } from 'dapper-postgres-input';
 import pg from 'pg';
 import type { Database } from './database.ts';
 
-/** A change that the application committed: which row of which table, and what was done to it. */
+/** A change that the application committed: which row of which table, and what was done to it. `read`: the row was there before. */
 export interface Written {
   readonly table: string;
   readonly id: string;
@@ -16,6 +16,8 @@ export interface Written {
 
 /** How many people take orders at the same time. */
 const CLERKS = 3;
+/** How many customers the shop had before anybody watched it. */
+const OLD_CUSTOMERS = 500;
 
 export class Sales {
   /** Every committed change. Those of one row are in the order in which they were made. */
@@ -26,9 +28,10 @@ export class Sales {
   readonly #closing = new AbortController();
   #clerks: Promise<unknown> = Promise.resolve();
 
-  private constructor(pool: pg.Pool, schema: string) {
+  private constructor(pool: pg.Pool, schema: string, old: readonly { readonly id: string }[]) {
     this.#pool = pool;
     this.#schema = schema;
+    this.written.push(...old.map(({ id }) => ({ table: 'customers', id, operation: 'read' as const })));
   }
 
   static async create({ connection, schema }: Database): Promise<Sales> {
@@ -40,7 +43,10 @@ export class Sales {
       CREATE TABLE orders (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), customer_id bigint REFERENCES customers, status text);
       CREATE TABLE order_lines (order_id uuid REFERENCES orders ON DELETE CASCADE, position int, quantity int,
                                 PRIMARY KEY (order_id, position))`);
-    return new Sales(pool, schema);
+    const { rows } = await pool.query<{ id: string }>(
+      `INSERT INTO ${schema}.customers (name) SELECT 'old customer ' || n FROM generate_series(1, ${OLD_CUSTOMERS}) n RETURNING id`,
+    );
+    return new Sales(pool, schema, rows);
   }
 
   open(): void {

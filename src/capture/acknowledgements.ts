@@ -10,41 +10,19 @@
  * models/reading.pml checks partial acknowledgements, and callers' acknowledgements that roll back, while others unpack the row.
  */
 import { setTimeout as delay, setImmediate } from 'node:timers/promises';
-import { inspect } from 'node:util';
-import type pg from 'pg';
-import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
 import { LOCKED, isColumnMissing } from '../postgres/sqlstates.ts';
-import {
-  type NamedChange,
-  parseSequence,
-  putBackFast,
-  redriven,
-  writtenRow,
-  isReadSequence,
-} from '../schema/log-layout.ts';
+import { putBackFast, writtenRow } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type AcknowledgementsSql, acknowledgementsSql } from './acknowledgements-sql.ts';
+import type { Acknowledger } from './acknowledger.ts';
 
 /** The lease under which a term acknowledges. `token` is null as soon as the lease is lost or released. */
 export interface Hold {
   readonly holder: string;
   readonly token: string | null;
-}
-
-/** What an event says of the change that it stands for, and of the term that handed it out. */
-export interface NamedEvent extends NamedChange {
-  readonly token: string;
-}
-
-/** The acknowledgements of events that a backfill has read, which no log has. The methods do as those of {@link Acknowledgements}. */
-export interface ReadAcknowledgements {
-  acknowledge(sequence: string): void;
-  acknowledgeSoon(sequence: string): void;
-  isGone(sequence: string): Promise<boolean>;
-  flush(): Promise<void>;
 }
 
 interface Batch {
@@ -60,7 +38,7 @@ interface Batch {
 /** Milliseconds until changes that another transaction has are tried again. */
 const RETRY = 20;
 
-export class Acknowledgements {
+export class Acknowledgements implements Acknowledger {
   readonly #session: Session;
   readonly #hold: Hold;
   #sql: AcknowledgementsSql;
@@ -76,16 +54,7 @@ export class Acknowledgements {
   /** Called when an acknowledgement failed although the lease is held: its changes would come again. */
   readonly #fail: (error: unknown) => void;
 
-  readonly #reads: ReadAcknowledgements | null;
-
-  constructor(
-    session: Session,
-    names: Names,
-    hold: Hold,
-    fail: (error: unknown) => void,
-    reads: ReadAcknowledgements | null = null,
-  ) {
-    this.#reads = reads;
+  constructor(session: Session, names: Names, hold: Hold, fail: (error: unknown) => void) {
     this.#session = session;
     this.#hold = hold;
     this.#names = names;
@@ -98,14 +67,12 @@ export class Acknowledgements {
    * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST
    */
   async acknowledge(sequence: string): Promise<void> {
-    if (isReadSequence(sequence)) return this.#reads?.acknowledge(sequence);
     this.#gathering.sequences.push(sequence);
     return this.#acknowledged(sequence);
   }
 
   /** Deletes a change, soon. If the lease is lost first, it comes again. */
   acknowledgeSoon(sequence: string): void {
-    if (isReadSequence(sequence)) return this.#reads?.acknowledgeSoon(sequence);
     this.#gathering.sequences.push(sequence);
     if (!this.#isAcknowledging) void this.#acknowledgeAll();
   }
@@ -116,7 +83,6 @@ export class Acknowledgements {
    */
   async flush(): Promise<void> {
     await this.#acknowledged(null);
-    await this.#reads?.flush();
   }
 
   /** What is acknowledged and perhaps not deleted yet. */
@@ -196,7 +162,6 @@ export class Acknowledgements {
    * @throws {PostgresInputError} ERR_CONNECTION_LOST
    */
   async isGone(sequence: string): Promise<boolean> {
-    if (isReadSequence(sequence)) return this.#reads?.isGone(sequence) ?? true;
     for (;;) {
       const left = await this.#left(sequence);
       if (left !== 'locked') return left === 'gone';
@@ -233,54 +198,13 @@ export class Acknowledgements {
 }
 
 // As text: pg would look at every character of every element to find out whether it has to be quoted.
-const array = (sequences: Iterable<string>): string => `{${[...sequences].join(',')}}`;
+export const array = (sequences: Iterable<string>): string => `{${[...sequences].join(',')}}`;
 
 /** The rows in which changes can be: the rows that were written with them, and the single rows that replaced these. */
 export function rowsThatHold(sequences: readonly string[]): Iterable<string> {
   const rows = new Set(sequences);
   for (const sequence of sequences) rows.add(writtenRow(sequence));
   return rows;
-}
-
-/**
- * What the event says of its change. Events may have been stored and read again, by means that round long numbers.
- * @throws {PostgresInputError} ERR_CONFIG_INVALID
- */
-export function namedBy({ sequence, fencingToken }: ChangeEvent): NamedEvent {
-  const named = parseSequence(sequence);
-  if (
-    named &&
-    typeof fencingToken === 'string' &&
-    /^\d+$/.test(fencingToken) &&
-    BigInt(fencingToken) < 2n ** 63n
-  )
-    return { ...named, token: fencingToken };
-  throw new PostgresInputError(
-    'ERR_CONFIG_INVALID',
-    `the event is damaged: sequence and fencingToken are strings of digits, and not ${inspect(sequence)} and ${inspect(fencingToken)}; ` +
-      'acknowledge it as it was handed out',
-  );
-}
-
-/**
- * Deletes the change in the caller's transaction, so that it is gone if and only if that transaction commits. If the change is in a packed
- * row, a session of ours unpacks the row first: in the caller's transaction, the other changes of the row would stay locked.
- * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECT
- */
-export async function acknowledgeIn(
-  client: pg.ClientBase,
-  names: Names,
-  { seq, at, token }: NamedEvent,
-  inSession: (task: (session: Session) => Promise<unknown>) => Promise<unknown>,
-): Promise<void> {
-  const { acknowledgeInTransaction, unpack } = acknowledgementsSql(names);
-  const found = async (...rows: string[]) =>
-    (await client.query(acknowledgeInTransaction.text, [array(rows), token, at])).rowCount !== 0;
-  if (await found(seq, redriven(seq))) return;
-  const row = writtenRow(seq);
-  if (row === seq) throw leaseLost();
-  await inSession((session) => session.query(unpack, ['{}', array([row])]));
-  if (!(await found(seq, row))) throw leaseLost();
 }
 
 export const leaseLost = (): PostgresInputError =>

@@ -2,7 +2,7 @@
 import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Statement } from '../postgres/session.ts';
 import { NEW_BACKFILL, estimateOf, tellOfBackfill } from '../schema/initial-backfill.ts';
-import { END_OF_NUMBERS, SINGLE_COLUMNS, publicSequenceSql } from '../schema/log-layout.ts';
+import { READ, SINGLE_COLUMNS } from '../schema/log-layout.ts';
 import { LEASE_RESOURCE, type Names } from '../schema/names.ts';
 import { held } from './acknowledgements-sql.ts';
 
@@ -23,7 +23,7 @@ export interface BackfillSql {
 }
 
 export const backfillSql = (names: Names): BackfillSql => {
-  const { backfillTable: table, lockTable, parkedTable } = names;
+  const { backfillTable: table, lockTable, failedTable, parkedTable } = names;
   const told = tellOfBackfill(names);
   const one = `backfill = $1::bigint AND relation = $4::oid AND sequence = ''`;
   return {
@@ -105,18 +105,23 @@ SELECT $1::pg_catalog.int8, 0, $2::pg_catalog.text WHERE EXISTS (
 )
 ON CONFLICT DO NOTHING`,
     /**
-     * Parks the event of a row that was read, under the sequence of a change: its number is one of those that no change has. $1: what makes the
-     * number. $2: holder. $3: token. $4 to $8: time, location, id, key, row. $9: shape. $10: attempts. $11: error.
+     * Parks the event of a row that was read, and acknowledges it beside the progress. $1: the event. $2: holder. $3: token. $4: the backfill.
+     * $5: the event's number. $6 to $10: time, location, id, key, row. $11: shape. $12: attempts. $13: error.
      */
     park: {
       name: 'backfill_park',
       text: `
 WITH ${held(lockTable)}, parked AS (
   INSERT INTO ${parkedTable.sql} (sequence, ${SINGLE_COLUMNS}, attempts, error)
-  SELECT ${publicSequenceSql('seq', 'at', 'key')}, seq, pg_current_xact_id(), at, $5, $6, 'READ', key, NULL, $8, $9, NULL, NULL, $10::integer, $11
-  FROM (SELECT ${END_OF_NUMBERS} + $1::bigint AS seq, $4::timestamptz AS at, coalesce($7, 'null') || ' ' AS key) number
+  SELECT $1, $5::bigint, pg_current_xact_id(), $6::timestamptz, $7, $8, '${READ}', coalesce($9, 'null') || ' ', NULL, $10, $11, $1, NULL, $12::integer, $13
   WHERE EXISTS (SELECT FROM held)
   ON CONFLICT (sequence) DO NOTHING
+), kept AS (
+  INSERT INTO ${table.sql} (backfill, relation, sequence)
+  SELECT $4::bigint, 0, $1 WHERE EXISTS (SELECT FROM held)
+  ON CONFLICT DO NOTHING
+), forgotten AS (
+  DELETE FROM ${failedTable.sql} WHERE sequence = $1 AND EXISTS (SELECT FROM held)
 )
 SELECT FROM held`,
     },

@@ -32,6 +32,8 @@ interface Description {
   readonly isPartitioned: boolean;
   readonly mayRead: boolean;
   readonly isFiltered: boolean;
+  /** The files that the rows are in. */
+  readonly files: string;
   readonly columns: readonly Column[];
   readonly identity: RowIdentity;
   readonly key: readonly (Omit<KeyColumn, 'column'> & { readonly name: string })[] | null;
@@ -54,6 +56,13 @@ const description: Statement = {
   text: `
 SELECT n.nspname AS schema, candidate.relname AS name, candidate.relkind = 'p' AS "isPartitioned",
   has_table_privilege(candidate.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AS "mayRead", row_security_active(candidate.oid) AS "isFiltered",
+  (
+    SELECT concat(string_agg(pg_relation_filenode(part)::text, ',' ORDER BY part))
+    FROM (
+      SELECT candidate.oid AS part WHERE candidate.relkind = 'r'
+      UNION ALL SELECT relid FROM pg_partition_tree(candidate.oid) WHERE isleaf AND candidate.relkind = 'p'
+    ) parts
+  ) AS files,
   CASE WHEN $2 THEN ${columnsOf('candidate.oid')} ELSE '[]' END AS columns, row_to_json(identity) AS identity,
   (
     SELECT json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
@@ -111,7 +120,7 @@ export class BackfillTable {
     this.name = found.name;
     this.#key =
       found.key?.map(({ name, ...rest }) => ({ ...rest, column: `r.${quoteIdentifier(name)}` })) ?? PLACE;
-    this.keyColumns = JSON.stringify(this.#key);
+    this.keyColumns = JSON.stringify(found.key ? this.#key : [...PLACE, found.files]);
     this.shape = maxRowBytes === null ? null : found.columns.map(({ name, type }) => [name, type]);
   }
 
@@ -131,12 +140,7 @@ export class BackfillTable {
     const logged = loggedColumns(options, found.columns);
     const columns = found.columns.filter((column) => logged?.includes(column.name) ?? true);
     const maxRowBytes = (options.rows ?? settings.rows) === 'none' ? null : settings.maxRowBytes;
-    if (!mayRead)
-      throw new PostgresInputError(
-        'ERR_INSTALL',
-        `the role of the nodes may not read ${qualify(schema, name)}: grant it USAGE on the schema and SELECT on the table, as ` +
-          '`plan --grant-to ROLE --backfill` prints',
-      );
+    if (!mayRead) throw unreadable(schema, name);
     if (isFiltered)
       throw new PostgresInputError(
         'ERR_INSTALL',
@@ -248,6 +252,13 @@ FROM (
     return from(0);
   }
 }
+
+export const unreadable = (schema: string, name: string): PostgresInputError =>
+  new PostgresInputError(
+    'ERR_INSTALL',
+    `the role of the nodes may not read ${qualify(schema, name)}: grant it USAGE on the schema and SELECT on the table, as ` +
+      '`plan --grant-to ROLE --backfill` prints',
+  );
 
 const blockOf = (after: readonly string[] | null): number =>
   after ? Number(/^\((\d+),/.exec(after[0]!)![1]) : 0;

@@ -30,18 +30,15 @@
  *
  * models/backfill.pml checks chunks, progress and takeovers exhaustively.
  */
-import { createHash } from 'node:crypto';
-import type pg from 'pg';
 import type { Session } from '../postgres/session.ts';
 import { TRANSIENT, isConnectionError } from '../postgres/sqlstates.ts';
-import { BACKFILL_DIGITS, type Details, type Key, ROW_DIGITS } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
-import { type Hold, type ReadAcknowledgements, leaseLost } from './acknowledgements.ts';
-import { type BackfillSql, backfillSql } from './backfill-sql.ts';
-import { BackfillTable, type RowSettings, type ChunkRow, beginChunk, beginningOf } from './backfill-table.ts';
-import { Change } from './change.ts';
-import type { RowShape } from './row-shapes.ts';
-import type { Sink } from './sink.ts';
+import type { Hold } from './acknowledgements.ts';
+import { BackfillAcknowledgements, type Reading } from './backfill-acknowledgements.ts';
+import { ChunkReader, type Read } from './backfill-chunk.ts';
+import { BackfillStore, type Job, keyOf } from './backfill-store.ts';
+import type { RowSettings } from './backfill-table.ts';
+import { MAX_READS_OUT, type Sink } from './sink.ts';
 
 export interface BackfillsOptions {
   readonly session: Session;
@@ -49,8 +46,8 @@ export interface BackfillsOptions {
   readonly sink: Sink;
   readonly hold: Hold;
   readonly rowSettings: RowSettings;
-  /** Connects a session for the chunks. */
-  readonly openSession: () => Promise<Session>;
+  /** Connects a session for the chunks, whose statements have so many milliseconds. */
+  readonly openSession: (statementTimeout: number) => Promise<Session>;
   /** Called when a chunk can be read that could not be read a moment ago. */
   readonly rouse: () => void;
   /** Called when progress could not be kept although the lease is held. */
@@ -61,76 +58,45 @@ export interface BackfillsOptions {
 const CHUNK_TIME = 100;
 const FIRST_CHUNK = 100;
 const MAX_CHUNK = 2000;
-/** For a chunk's statement, in milliseconds. */
-const CHUNK_TIMEOUT = 60_000;
-/** How many events may be out that are not acknowledged, or whose chunk is not. */
-const MAX_OUT = 10_000;
-/** Between two looks whether callers' transactions have been committed, and before a chunk is tried again, in milliseconds. */
-const LOOK = 100;
+/** Before a chunk is tried again, in milliseconds. */
 const RETRY = 1000;
 
-interface Job {
-  readonly backfill: string;
-  readonly relation: string;
-  readonly location: string;
-  readonly condition: string | null;
-  readonly chunk: number | null;
-  keyColumns: string | null;
-  /** The last key that was read; null for none. */
-  after: string[] | null;
-  state: 'waiting' | 'running' | 'paused';
-}
+/** The SQLSTATE of a statement that has reached its time limit. One row alone has no smaller chunk. */
+const TOO_LONG = '57014';
+/**
+ * The SQLSTATEs of a chunk that a smaller one may not have: those of values, of resources and limits, of a statement that took too long, of
+ * functions (the condition's, or an output function), and of damaged rows.
+ */
+const ROW_OR_CHUNK = /^(2[123]|38|39|53|54|57014|P0|XX)/;
 
-/** A table that is being read in this term. */
-interface Reading {
-  readonly job: Job;
-  /** Rows at once. */
-  limit: number;
-  /** Whether the last row was read. */
-  isRead: boolean;
-  /** What is left out when it is read again: what was acknowledged, or is out. */
-  readonly skipped: Set<string>;
-  /** Those that are not over, the oldest first. */
-  readonly chunks: Chunk[];
-}
-
-interface Chunk {
-  readonly reading: Reading;
-  /** The key before its first row; null for none. */
-  readonly from: readonly string[] | null;
-  /** The key up to which the table is done when this chunk and those before are over. */
-  cursor: readonly string[] | null;
-  /** Whether the table ends with it. */
-  last: boolean;
-  rows: number;
-  /** By their sequences, the events that nobody has acknowledged. */
-  readonly open: Map<string, Change>;
-  readonly acknowledged: string[];
-  /** The events that callers have acknowledged; their transactions are committed. */
-  byCallers: string[];
-  /** Whether what callers have acknowledged is kept, since the chunk is read again. */
-  isRewound: boolean;
-}
-
-export class Backfills implements ReadAcknowledgements {
+export class Backfills {
+  readonly acknowledgements: BackfillAcknowledgements;
   readonly #options: BackfillsOptions;
-  readonly #sql: BackfillSql;
+  readonly #store: BackfillStore;
+  readonly #reader: ChunkReader;
   #jobs: Job[] = [];
   readonly #readings = new Map<string, Reading>();
-  /** The chunk of each event that is not acknowledged. */
-  readonly #out = new Map<string, Chunk>();
-  /** How many events are in chunks that are not over. */
-  #outstanding = 0;
   #isStale = true;
-  #session: Session | null = null;
   #retryAt = 0;
-  #isFinishing: Promise<void> | null = null;
-  #callersLook: NodeJS.Timeout | null = null;
+  #retrying: NodeJS.Timeout | undefined;
   #isOver = false;
 
   constructor(options: BackfillsOptions) {
+    const { session, names, hold, rowSettings, openSession, rouse, fail } = options;
     this.#options = options;
-    this.#sql = backfillSql(options.names);
+    this.#store = new BackfillStore(session, names, hold);
+    this.acknowledgements = new BackfillAcknowledgements({
+      store: this.#store,
+      hold,
+      finished: (reading) => this.#forget(reading),
+      rouse,
+      fail,
+    });
+    this.#reader = new ChunkReader({
+      rowSettings,
+      openSession,
+      restart: (job, keyColumns) => this.#restart(job, keyColumns),
+    });
   }
 
   /** Whether a chunk may be there to read, so that the reader stays awake. */
@@ -145,7 +111,7 @@ export class Backfills implements ReadAcknowledgements {
   }
 
   get #next(): Job | null {
-    const isWaiting = this.#outstanding >= MAX_OUT || performance.now() < this.#retryAt;
+    const isWaiting = this.acknowledgements.outstanding >= MAX_READS_OUT || performance.now() < this.#retryAt;
     if (isWaiting || this.#options.sink.dropped?.any) return null;
     return (
       this.#jobs.find((job) => job.state !== 'paused' && !this.#readings.get(keyOf(job))?.isRead) ?? null
@@ -157,6 +123,7 @@ export class Backfills implements ReadAcknowledgements {
    * was one.
    */
   async step(passUpTo: (snapshot: string) => Promise<void>, signal: AbortSignal): Promise<boolean> {
+    if (this.#isOver) return false;
     if (this.#isStale) await this.#load();
     const job = this.#next;
     if (!job || signal.aborted) return false;
@@ -164,452 +131,127 @@ export class Backfills implements ReadAcknowledgements {
     const began = performance.now();
     let read: Read;
     try {
-      read = await this.#read(reading);
+      read = await this.#reader.read(reading.job, reading.limit, reading.skipped);
     } catch (error) {
       await this.#fail(reading, error);
       return true;
     }
     adapt(reading, performance.now() - began, read.scanned);
     await passUpTo(read.snapshot);
-    if (!signal.aborted) this.#push(reading, read);
+    if (signal.aborted) return true;
+    this.acknowledgements.add(reading, read);
+    this.#options.sink.push(read.changes);
     return true;
+  }
+
+  /** To be called when the consumer had no room for an event. */
+  readAgain(sequence: string): void {
+    this.acknowledgements.readAgain(sequence);
+  }
+
+  /** Whether a row that a backfill has read is out in this term. To be called before a caller's transaction acknowledges it. */
+  noteRead(sequence: string): boolean {
+    return this.acknowledgements.noteRead(sequence);
+  }
+
+  /** The term is over: nothing is read any more. */
+  async end(): Promise<void> {
+    this.#isOver = true;
+    clearTimeout(this.#retrying);
+    this.acknowledgements.end();
+    await this.#reader.close();
   }
 
   async #load(): Promise<void> {
     this.#isStale = false;
-    const { session } = this.#options;
-    // Nobody can have asked for one where the table is missing, and a role without rights on it has no part in backfills.
-    const [may] = await session.query<{ take: boolean | null }>(this.#sql.mayTakePart);
-    if (!may?.take) return;
-    const jobs = await session.query<Job>(this.#sql.load);
+    const jobs = await this.#store.load();
+    if (!jobs) return;
     this.#jobs = jobs;
     const present = new Set(jobs.map(keyOf));
     // One that is cancelled goes on with what is out, and reads no more.
-    for (const [key, reading] of this.#readings) if (!present.has(key)) reading.isRead = true;
-    if (jobs.length === 0) await this.#closeSession();
+    for (const [key, reading] of this.#readings) if (!present.has(key)) this.#stop(reading);
+    if (jobs.length === 0) await this.#reader.close();
   }
 
   async #begin(job: Job): Promise<Reading> {
-    const rows = await this.#options.session.query<{ sequence: string }>(this.#sql.acknowledged, [
-      job.backfill,
-    ]);
     const reading: Reading = {
       job,
       limit: Math.min(job.chunk ?? FIRST_CHUNK, FIRST_CHUNK),
       isRead: false,
-      skipped: new Set(rows.map(({ sequence }) => sequence)),
+      isCancelled: false,
+      skipped: new Set(await this.#store.acknowledged(job.backfill)),
       chunks: [],
     };
     this.#readings.set(keyOf(job), reading);
     return reading;
   }
 
+  /** The key is another one than before, or this is the first chunk. */
+  async #restart(job: Job, keyColumns: string): Promise<void> {
+    if (this.#readings.get(keyOf(job))?.chunks.length) await this.acknowledgements.finishAll();
+    job.keyColumns = keyColumns;
+    job.after = null;
+    await this.#store.begin(job, keyColumns);
+    job.state = 'running';
+  }
+
   /**
-   * Reads the next rows. The table is locked before the snapshot is taken: a table that is rewritten in between, as by ALTER TABLE, would
-   * look empty.
+   * An error of the table ends its backfill, and so does a row of which nothing can be read. A chunk that failed for another reason is tried
+   * again. When the lease is lost, nothing more is read: the end of the term is on its way.
    */
-  async #read(reading: Reading): Promise<Read> {
-    const { job } = reading;
-    const session = (this.#session ??= await this.#options.openSession());
-    const [named] = await session.query<{ lock: string; schema: string }>(lockOf, [job.relation]);
-    if (!named) throw new Error(GONE);
-    await session.query(beginChunk(job.condition === null ? null : named.schema), [], CHUNK_TIMEOUT);
-    try {
-      await session.query(named.lock);
-      const table = await BackfillTable.find(session, job.relation, this.#options.rowSettings);
-      if (!table) throw new Error(GONE);
-      if (job.keyColumns !== table.keyColumns) {
-        if (reading.chunks.length > 0) await this.#finishAll();
-        job.keyColumns = table.keyColumns;
-        job.after = null;
-        await this.#write(this.#sql.begin, job, [job.keyColumns, null]);
-        job.state = 'running';
-      }
-      const [{ snapshot }] = (await session.query<{ snapshot: string }>(
-        'SELECT pg_current_snapshot()::text AS snapshot',
-      )) as [{ snapshot: string }];
-      return { snapshot, ...(await this.#readRows(session, reading, table)) };
-    } finally {
-      await session.query('ROLLBACK').catch(() => {});
-    }
-  }
-
-  async #readRows(
-    session: Session,
-    { job, limit, skipped }: Reading,
-    table: BackfillTable,
-  ): Promise<Omit<Read, 'snapshot'>> {
-    const isReadable = limit > 0;
-    const wanted = Math.max(limit, 1);
-    const { text, values } = table.chunk(job.after, wanted, job.condition, isReadable);
-    const changes: Change[] = [];
-    const shape = table.shape && JSON.stringify(table.shape);
-    const at = new Date().toISOString().replace('Z', '000Z');
-    let cursor: string[] | null = null;
-    let scanned = 0;
-    await session.eachRow<ChunkRow>(
-      { name: '', text },
-      values,
-      ([place, id, key, after]) => {
-        scanned++;
-        cursor = place;
-        if (id === null) return;
-        const sequence = sequenceOf(job, place);
-        if (!skipped.has(sequence))
-          changes.push(changeOf(sequence, job.location, id, key, at, after, shape, table.shape));
-      },
-      CHUNK_TIMEOUT,
-    );
-    if (scanned < wanted && table.isByPlace) {
-      const [{ blocks }] = (await session.query<{ blocks: string }>(
-        table.blocks.text,
-        table.blocks.values,
-      )) as [{ blocks: string }];
-      const end = table.endOf(job.after, wanted);
-      // A chunk may have ended before, since its rows are large.
-      const isWhole = await this.#isRangeRead(session, table, cursor, job, wanted);
-      if (isWhole) return { changes, cursor: beginningOf(end), scanned, last: end >= Number(blocks) };
-      return { changes, cursor, scanned, last: false };
-    }
-    const last = scanned === 0;
-    return { changes, cursor: cursor ?? job.after, scanned, last };
-  }
-
-  /** Whether no row follows `cursor` in the range of blocks. */
-  async #isRangeRead(
-    session: Session,
-    table: BackfillTable,
-    cursor: string[] | null,
-    { after }: Job,
-    limit: number,
-  ): Promise<boolean> {
-    if (cursor === null) return true;
-    const { text, values } = table.chunk(cursor, limit, 'false', false);
-    let isRead = true;
-    const end = table.endOf(after, limit);
-    await session.eachRow<ChunkRow>(
-      { name: '', text },
-      values,
-      ([[place]]) => {
-        if (Number(/^\((\d+),/.exec(place!)![1]) < end) isRead = false;
-      },
-      CHUNK_TIMEOUT,
-    );
-    return isRead;
-  }
-
-  #push(reading: Reading, { changes, cursor, last }: Read): void {
-    const { job, chunks } = reading;
-    const from = job.after;
-    job.after = cursor && [...cursor];
-    reading.isRead ||= last;
-    const open = new Map(changes.map((change) => [change.sequence!, change]));
-    const chunk: Chunk = {
-      reading,
-      from,
-      cursor,
-      last,
-      rows: changes.length,
-      open,
-      acknowledged: [],
-      byCallers: [],
-      isRewound: false,
-    };
-    for (const sequence of open.keys()) this.#out.set(sequence, chunk);
-    this.#outstanding += chunk.rows;
-    chunks.push(chunk);
-    this.#options.sink.push(changes);
-    if (changes.length === 0) this.#finishSoon();
-  }
-
-  /** An error of the table ends its backfill; a chunk that failed for another reason is tried again. */
   async #fail(reading: Reading, error: unknown): Promise<void> {
-    const { job } = reading;
     const { code = '' } = error as { code?: string };
-    if (code === 'ERR_LEASE_LOST' || this.#options.session.isLost) throw error;
-    if (this.#session?.isLost || isConnectionError(error)) {
-      await this.#closeSession();
+    if (this.#options.session.isLost) throw error;
+    if (code === 'ERR_LEASE_LOST') {
+      this.#isOver = true;
+      return;
+    }
+    if (this.#reader.isLost || isConnectionError(error)) {
+      await this.#reader.close();
       return this.#retryLater();
     }
-    // A chunk may be too much at once; a row alone that can't be printed comes without data.
-    if (/^(22|53|54|57014)/.test(code) && reading.limit > 0) {
+    // A chunk may be too much at once, or have a row that can't be printed: that one, read alone, comes without data.
+    if (ROW_OR_CHUNK.test(code) && reading.limit > 0) {
       reading.limit = Math.floor(reading.limit / 4);
       return;
     }
-    if (TRANSIENT.test(code)) return this.#retryLater();
-    reading.isRead = true;
-    this.#forget(job);
-    await this.#write(this.#sql.fail, job, [(error as Error).message]);
+    if (TRANSIENT.test(code) && code !== TOO_LONG) return this.#retryLater();
+    this.#stop(reading);
+    try {
+      await this.#store.fail(reading.job, (error as Error).message);
+    } catch (failure) {
+      await this.#fail(reading, failure);
+    }
   }
 
   #retryLater(): void {
     this.#retryAt = performance.now() + RETRY;
-    setTimeout(() => this.#options.rouse(), RETRY + 1).unref();
+    clearTimeout(this.#retrying);
+    this.#retrying = setTimeout(() => this.#options.rouse(), RETRY + 1).unref();
   }
 
-  /** Whether an event is out in this term and not acknowledged. To be called before a caller's transaction acknowledges it. */
-  noteCaller(sequence: string): boolean {
-    if (!this.#out.has(sequence)) return false;
-    this.#callersLook ??= setTimeout(() => void this.#lookForCallers(), LOOK).unref();
-    return true;
+  /** Reads no more of a table. What is out goes on. */
+  #stop(reading: Reading): void {
+    reading.isRead = true;
+    reading.isCancelled = true;
+    if (reading.chunks.length === 0) this.#forget(reading);
+    else this.#dequeue(reading.job);
   }
 
-  /** The consumer is done with an event. An event that is not out was acknowledged before. @throws {PostgresInputError} ERR_LEASE_LOST */
-  acknowledge(sequence: string): void {
-    if (this.#options.hold.token === null) throw leaseLost();
-    const chunk = this.#take(sequence);
-    chunk?.acknowledged.push(sequence);
+  #forget({ job }: Reading): void {
+    this.#readings.delete(keyOf(job));
+    this.#dequeue(job);
+    // To load again forgets what is left of a backfill that is over.
+    this.#isStale = true;
   }
 
-  /** The same, where nobody waits. After the lease is lost, the event comes again. */
-  acknowledgeSoon(sequence: string): void {
-    if (this.#options.hold.token !== null) this.acknowledge(sequence);
-  }
-
-  /** Whether a caller's transaction has acknowledged an event and is committed. */
-  async isGone(sequence: string): Promise<boolean> {
-    await this.#noteCommitted();
-    return !this.#out.has(sequence);
-  }
-
-  /**
-   * The consumer had no room for an event of this term: it is read again, with all rows after it. Those that are out already are left out, and the
-   * progress stays before it until then.
-   */
-  readAgain(sequence: string): void {
-    const chunk = this.#out.get(sequence);
-    if (!chunk) return;
-    const { reading, from } = chunk;
-    this.#out.delete(sequence);
-    chunk.open.delete(sequence);
-    chunk.rows--;
-    this.#outstanding--;
-    const { chunks, job } = reading;
-    for (const later of chunks.slice(chunks.indexOf(chunk))) {
-      for (const other of [...later.open.keys(), ...later.acknowledged, ...later.byCallers])
-        reading.skipped.add(other);
-      Object.assign(later, { cursor: from, last: false, isRewound: true });
-    }
-    reading.skipped.delete(sequence);
-    reading.isRead = !this.#jobs.some((each) => keyOf(each) === keyOf(job));
-    job.after = from && [...from];
-    this.#finishSoon();
-  }
-
-  /** Takes an event out of the way. @throws {PostgresInputError} ERR_LEASE_LOST, ERR_INSTALL */
-  async park(sequence: string, { error, attempts }: { error: string; attempts: number }): Promise<void> {
-    const change = this.#out.get(sequence)?.open.get(sequence);
-    if (!change) return;
-    const { holder, token } = this.#options.hold;
-    const { occurredAt, location, id, key, details } = change;
-    const number = BigInt(sequence.slice(-ROW_DIGITS)) % PARKED_NUMBERS;
-    const [held] = await this.#options.session.query(this.#sql.park, [
-      String(number),
-      holder,
-      token,
-      occurredAt,
-      location,
-      id,
-      JSON.stringify(key),
-      details?.after ?? null,
-      details?.shape ?? null,
-      attempts,
-      error.replaceAll('\0', '\uFFFD'),
-    ]);
-    if (!held) throw leaseLost();
-    this.acknowledge(sequence);
-  }
-
-  /** Keeps what is acknowledged: chunks that are over, and at the end of a term the events of others one by one. */
-  async flush(): Promise<void> {
-    if (this.#outstanding === 0 && !this.#isFinishing) return;
-    await this.#noteCommitted();
-    await this.#finishAll();
-    const kept = [...this.#readings.values()].flatMap(({ chunks, job }) =>
-      chunks.flatMap(({ acknowledged }) => acknowledged.map((sequence) => [job.backfill, sequence] as const)),
-    );
-    if (kept.length === 0) return;
-    const { holder, token } = this.#options.hold;
-    const values = [kept.map(([backfill]) => backfill), holder, token, kept.map(([, sequence]) => sequence)];
-    const [held] = await this.#options.session.query(this.#sql.keep, values);
-    if (!held) throw leaseLost();
-  }
-
-  /** The term is over: nothing is read any more. */
-  async end(): Promise<void> {
-    this.#isOver = true;
-    if (this.#callersLook) clearTimeout(this.#callersLook);
-    await this.#closeSession();
-  }
-
-  #take(sequence: string): Chunk | null {
-    const chunk = this.#out.get(sequence);
-    if (!chunk) return null;
-    this.#out.delete(sequence);
-    chunk.open.delete(sequence);
-    if (chunk.open.size === 0) this.#finishSoon();
-    return chunk;
-  }
-
-  #finishSoon(): void {
-    setImmediate(() => {
-      this.#finishAll().catch((error: unknown) => {
-        if ((error as { code?: string }).code !== 'ERR_LEASE_LOST') this.#options.fail(error);
-      });
-    });
-  }
-
-  /** Moves the progress of every table over the chunks that are over. */
-  async #finishAll(): Promise<void> {
-    while (this.#isFinishing) await this.#isFinishing;
-    this.#isFinishing = this.#finish().finally(() => (this.#isFinishing = null));
-    await this.#isFinishing;
-  }
-
-  async #finish(): Promise<void> {
-    for (const [key, reading] of this.#readings) {
-      const { chunks, job } = reading;
-      let over = chunks.findIndex(({ open }) => open.size > 0);
-      if (over === -1) over = chunks.length;
-      if (over === 0) continue;
-      const finished = chunks.slice(0, over);
-      const rows = finished.reduce((sum, chunk) => sum + chunk.rows, 0);
-      const { cursor, last } = finished.at(-1)!;
-      const byCallers = finished.flatMap((chunk) => (chunk.isRewound ? [] : chunk.byCallers));
-      await this.#write(this.#sql.finish, job, [cursor, rows, last, byCallers]);
-      chunks.splice(0, over);
-      this.#outstanding -= rows;
-      if (chunks.length > 0 || !reading.isRead) continue;
-      this.#readings.delete(key);
-      this.#forget(job);
-      // To load again forgets what is left of a backfill that is over.
-      this.#isStale = true;
-    }
-    this.#options.rouse();
-  }
-
-  #forget(job: Job): void {
+  #dequeue(job: Job): void {
     this.#jobs = this.#jobs.filter((each) => keyOf(each) !== keyOf(job));
   }
-
-  async #lookForCallers(): Promise<void> {
-    this.#callersLook = null;
-    if (this.#isOver || this.#out.size === 0) return;
-    try {
-      await this.#noteCommitted();
-    } catch {
-      // The session is lost, and the term with it.
-      return;
-    }
-    if (!this.#isOver && this.#out.size > 0)
-      this.#callersLook ??= setTimeout(() => void this.#lookForCallers(), LOOK).unref();
-  }
-
-  /** Takes note of the events that callers' transactions have acknowledged and that are committed. */
-  async #noteCommitted(): Promise<void> {
-    for (const backfill of new Set([...this.#out.values()].map(({ reading }) => reading.job.backfill))) {
-      const rows = await this.#options.session.query<{ sequence: string }>(this.#sql.acknowledged, [
-        backfill,
-      ]);
-      for (const { sequence } of rows) this.#take(sequence)?.byCallers.push(sequence);
-    }
-  }
-
-  async #write(statement: BackfillSql['finish'], job: Job, values: readonly unknown[]): Promise<void> {
-    const { holder, token } = this.#options.hold;
-    if (token === null) throw leaseLost();
-    const all = [job.backfill, holder, token, job.relation, ...values];
-    const [held] = await this.#options.session.query(statement, all);
-    if (!held) throw leaseLost();
-  }
-
-  async #closeSession(): Promise<void> {
-    const session = this.#session;
-    this.#session = null;
-    await session?.close();
-  }
 }
-
-interface Read {
-  readonly snapshot: string;
-  readonly changes: Change[];
-  readonly cursor: string[] | null;
-  /** How many rows the chunk has, whether or not the condition holds. */
-  readonly scanned: number;
-  /** Whether no row follows. */
-  readonly last: boolean;
-}
-
-/** Numbers at the end of all numbers, which no change has. */
-const PARKED_NUMBERS = 10n ** 12n;
-
-const GONE = 'the table is gone';
-
-/** The statement that keeps a table, $1, from being rewritten or dropped. */
-const lockOf = {
-  name: 'backfill_lock',
-  text: `
-SELECT format('LOCK TABLE %s%I.%I IN ACCESS SHARE MODE', CASE t.relkind WHEN 'r' THEN 'ONLY ' ELSE '' END, n.nspname, t.relname) AS lock, n.nspname AS schema
-FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace WHERE t.oid = $1::oid AND t.relkind IN ('r', 'p')`,
-};
-
-const keyOf = ({ backfill, relation }: Job): string => `${backfill} ${relation}`;
 
 function adapt(reading: Reading, time: number, scanned: number): void {
   const most = Math.min(reading.job.chunk ?? MAX_CHUNK, MAX_CHUNK);
   const factor = scanned < reading.limit ? 1 : Math.min(2, CHUNK_TIME / time);
   reading.limit = Math.max(1, Math.min(most, Math.round(Math.max(reading.limit, 1) * factor)));
-}
-
-function sequenceOf({ backfill, relation }: Job, place: readonly string[]): string {
-  const digest = createHash('sha256')
-    .update(JSON.stringify([relation, place]))
-    .digest('hex');
-  return (
-    backfill.padStart(BACKFILL_DIGITS, '0') +
-    String(BigInt(`0x${digest.slice(0, 24)}`)).padStart(ROW_DIGITS, '0')
-  );
-}
-
-function changeOf(
-  sequence: string,
-  location: string,
-  id: string,
-  key: string | null,
-  at: string,
-  after: string | null,
-  shapeJson: string | null,
-  shape: RowShape | null,
-): Change {
-  const omitted =
-    shape && (after === 'too-large' ? after : after === null || after === 'unreadable' ? 'unreadable' : null);
-  const details: Details | null = shape && {
-    before: null,
-    after: omitted ? null : after,
-    shape: omitted ?? shapeJson,
-    origin: null,
-    context: null,
-  };
-  const parsed = key === null ? null : (JSON.parse(key) as Key);
-  const change = new Change(sequence, location, 'read', id, parsed, at, null, '', details);
-  change.shape = omitted ?? shape;
-  return change;
-}
-
-/**
- * Acknowledges the event of a row that was read, in the caller's transaction.
- * @throws {PostgresInputError} ERR_LEASE_LOST
- */
-export async function acknowledgeReadIn(
-  client: pg.ClientBase,
-  names: Names,
-  { seq, token }: { readonly seq: string; readonly token: string },
-): Promise<void> {
-  const { acknowledgeInTransaction } = backfillSql(names);
-  const { rowCount } = await client.query(acknowledgeInTransaction, [
-    seq.slice(0, BACKFILL_DIGITS),
-    seq,
-    token,
-  ]);
-  if (rowCount === 0) throw leaseLost();
 }

@@ -6,13 +6,13 @@
  */
 import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
-import { isReadSequence } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { DATABASE_IDENTITY, type Signature } from '../schema/wire-format.ts';
 import { Acknowledgements } from './acknowledgements.ts';
 import { Backfills, type BackfillsOptions } from './backfills.ts';
-import { type Failures, FailureTable, type LoggedChange } from './failures.ts';
+import { FailureTable } from './failures.ts';
 import { Reader, type ReaderOptions } from './reader.ts';
+import { SourcesAcknowledger, failuresOf } from './sources.ts';
 import type { Store } from './store.ts';
 
 export interface Capture extends Store {
@@ -46,37 +46,18 @@ export function beginTerm(options: CaptureOptions): Capture {
     onRedriven: () => reader.onRedriven(),
     onRenewal: (queueUsage) => void reader.onRenewal(queueUsage).catch(fail),
     readAgain: () => reader.rouse(),
-    acknowledgements: new Acknowledgements(session, names, hold, fail, backfills),
-    failures: withReads(
+    acknowledgements: new SourcesAcknowledger(
+      new Acknowledgements(session, names, hold, fail),
+      backfills.acknowledgements,
+    ),
+    failures: failuresOf(
       new FailureTable(session, names, hold, (number) => reader.redriven.forget(number)),
-      backfills,
+      backfills.acknowledgements,
     ),
     backfills,
     numberOf: (seq) => reader.redriven.numberOf(seq),
   };
 }
-
-/**
- * The failures of changes, and of rows that a backfill has read. A row's attempts are known to this term alone, since the row comes again with
- * its chunk. A row that is parked is kept as any change.
- */
-const withReads = (failures: Failures, backfills: Backfills): Failures => {
-  const logged = (changes: readonly LoggedChange[]) =>
-    changes.filter(({ sequence }) => !isReadSequence(sequence));
-  return {
-    load: () => failures.load(),
-    fail: async (change, failure) => {
-      if (!isReadSequence(change.sequence)) await failures.fail(change, failure);
-    },
-    park: (change, reason) =>
-      isReadSequence(change.sequence)
-        ? backfills.park(change.sequence, reason)
-        : failures.park(change, reason),
-    suspect: (changes) => failures.suspect(logged(changes)),
-    clear: (changes) => failures.clear(logged(changes)),
-    forget: (changes) => failures.forget(logged(changes)),
-  };
-};
 
 /**
  * How the triggers sign their notifications.

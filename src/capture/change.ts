@@ -1,6 +1,6 @@
 /** A change of a row. Notification and change log both bring a logged change as the same `Change`. */
 import type { Operation } from '../api/orchestrator.ts';
-import type { Details, Key, MakeChange } from '../schema/log-layout.ts';
+import { type Details, type Key, type MakeChange, READ, isReadSequence } from '../schema/log-layout.ts';
 import type { Omission, RowShape } from './row-shapes.ts';
 
 /** The values that the trigger functions write into the column `op`. */
@@ -10,7 +10,7 @@ const OPERATIONS: ReadonlyMap<string, Operation> = new Map([
   ['DELETE', 'delete'],
   ['TRUNCATE', 'delete'],
   // No trigger function logs it. A backfill writes it when an event of a row that it read is parked.
-  ['READ', 'read'],
+  [READ, 'read'],
 ]);
 
 /**
@@ -35,7 +35,7 @@ export class Change {
   readonly key: Key;
   readonly occurredAt: string | null;
   readonly transaction: string | null;
-  /** What the public sequence has after the number. */
+  /** What the public sequence has after the number; all of it for a redriven row that a backfill has read. */
   readonly stamp: string;
   /** Null where neither the input asks for data nor the transaction says anything of itself. */
   readonly details: Details | null;
@@ -64,6 +64,11 @@ export class Change {
     this.details = details;
   }
 
+  /** Whether it is a row that a backfill has read. One that was parked and redriven is in the log, and counts as a change. */
+  get isRead(): boolean {
+    return this.sequence !== null && isReadSequence(this.sequence);
+  }
+
   /** 1 for a change of little text. */
   get weight(): number {
     let text = this.id.length;
@@ -79,7 +84,24 @@ export class Change {
 
 /** The change that a trigger function logged, whether a notification or the log brings it. */
 export const changeOf: MakeChange<Change> = (seq, at, tbl, id, op, key, xid, stamp, details) =>
-  new Change(seq, tbl, OPERATIONS.get(op) ?? 'unknown', id, key, at, xid, stamp, details);
+  op === READ
+    ? redrivenRead(seq, at, tbl, id, key, stamp, details)
+    : new Change(seq, tbl, OPERATIONS.get(op) ?? 'unknown', id, key, at, xid, stamp, details);
+
+/** A row that a backfill has read, and that was parked. No transaction is known to have written it. */
+function redrivenRead(
+  seq: string,
+  at: string,
+  tbl: string,
+  id: string,
+  key: Key,
+  stamp: string,
+  details: Details | null,
+): Change {
+  const sequence = details?.origin ?? null;
+  const row = details && { ...details, origin: null };
+  return new Change(seq, tbl, 'read', id, key, at, null, sequence ?? stamp, row);
+}
 
 /** A change that somebody announced by hand: it is in no log. */
 export const foreignChange = (location: string, operation: Operation, id: string): Change =>

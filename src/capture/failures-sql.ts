@@ -2,11 +2,13 @@
 import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Statement } from '../postgres/session.ts';
 import {
+  BACKFILL_DIGITS,
   IN_PLACE_OF_ADDED,
+  PUBLIC_SEQUENCE,
+  READ_NUMBERS,
   SINGLE_COLUMNS,
   detailsOf,
   insertRows,
-  publicSequenceSql,
   putBack,
   redrivenSql,
   unpacked,
@@ -18,6 +20,7 @@ import { held } from './acknowledgements-sql.ts';
 
 export interface FailuresSql {
   readonly sweep: Statement;
+  readonly sweepReads: Statement;
   readonly load: Statement;
   readonly fail: Statement;
   readonly suspect: Statement;
@@ -34,16 +37,26 @@ export interface FailuresSql {
 const columnsOf = (seq: string): string => SINGLE_COLUMNS.replace(/^seq\b/, seq);
 
 export const failuresSql = (names: Names): FailuresSql => {
-  const { logTable, lockTable, failedTable, parkedTable, nodeChannel } = names;
+  const { logTable, lockTable, failedTable, parkedTable, backfillTable, nodeChannel } = names;
   /** $1: public sequences; null for all. */
   const chosen = '($1::text[] IS NULL OR sequence = ANY ($1::text[]))';
   return {
-    /** Forgets changes that are no longer in the log. */
+    /** Forgets changes that are no longer in the log. Rows that a backfill has read never were. */
     sweep: {
       name: 'failed_sweep',
       text: `
 DELETE FROM ${failedTable.sql} f
-WHERE NOT EXISTS (SELECT FROM ${logTable.sql} WHERE seq IN (f.seq, ${writtenRowSql('f.seq')}))`,
+WHERE seq < ${READ_NUMBERS} AND NOT EXISTS (SELECT FROM ${logTable.sql} WHERE seq IN (f.seq, ${writtenRowSql('f.seq')}))`,
+    },
+    /** Forgets rows whose backfills are over. */
+    sweepReads: {
+      name: 'failed_sweep_reads',
+      text: `
+DELETE FROM ${failedTable.sql} f
+WHERE seq >= ${READ_NUMBERS} AND NOT EXISTS (
+  SELECT FROM ${backfillTable.sql} b
+  WHERE b.backfill = left(f.sequence, ${BACKFILL_DIGITS})::bigint AND b.sequence = '' AND b.state IN ('waiting', 'running', 'paused')
+)`,
     },
     load: {
       name: 'failed_load',
@@ -117,7 +130,7 @@ WITH ${held(lockTable)}, gone AS (
       LATERAL (SELECT ${columnsOf('abs(seq) AS seq')} FROM gone WHERE size IS NULL AND seq = ANY ($1::bigint[])) single
     UNION ALL ${unpacked('gone', 'packed.seq + change.n = ANY ($1::bigint[])')}
   ) change
-  WHERE $5 = ${publicSequenceSql('seq', 'at', 'key')}
+  WHERE $5 = ${PUBLIC_SEQUENCE}
   ON CONFLICT (sequence) DO NOTHING
 ), forgotten AS (
   DELETE FROM ${failedTable.sql} WHERE sequence = $5 AND EXISTS (SELECT FROM held)

@@ -3,7 +3,8 @@
  *
  * A change that has never failed is in the log alone. After a failure a row in the table of failures has its attempts and its next time, so
  * that another node goes on with them. The row is a note: it is written after the handler has failed, and what is lost with a node is
- * at most one count. Rows of changes that are gone from the log are swept at the beginning of a term.
+ * at most one count. Rows of changes that are gone from the log are swept at the beginning of a term. The failures of rows that a backfill has
+ * read are kept here too, under a number that no change has, until their backfill is over.
  *
  * To park a change moves it from the log to the table of parked changes. To redrive it moves it back, under the negative of its number:
  * no pass meets it there, since passes begin above zero. The active node reads such rows at the beginning of its term, and when it is told. It
@@ -12,12 +13,12 @@
 import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
 import { isMissing, isPrivilegeError } from '../postgres/sqlstates.ts';
-import { original } from '../schema/log-layout.ts';
+import { isReadSequence, numberOf, original, publicSequence, redriven } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type Hold, leaseLost, rowsThatHold } from './acknowledgements.ts';
 import { type FailuresSql, failuresSql } from './failures-sql.ts';
 
-/** A change in the log, as `Change` names it. */
+/** A change in the log, or a row that a backfill has read, as `Change` names it. */
 export interface LoggedChange {
   readonly sequence: string;
   readonly stamp: string;
@@ -89,12 +90,13 @@ export class FailureTable implements Failures {
 
   async load(): Promise<readonly Failure[]> {
     await refusedClearly(() => this.#session.query(this.#sql.sweep));
-    const rows = await this.#session.query<FailureRow>(this.#sql.load);
-    return rows.map(({ sequence, seq, ...known }) => ({
-      ...known,
-      sequence: seq,
-      stamp: sequence.slice(original(seq).length),
-    }));
+    let rows = await this.#session.query<FailureRow>(this.#sql.load);
+    // Who has no part in backfills need not have rights on their table.
+    if (rows.some(({ sequence, seq }) => isReadSequence(sequence) && seq === numberOf(sequence))) {
+      await refusedClearly(() => this.#session.query(this.#sql.sweepReads));
+      rows = await this.#session.query<FailureRow>(this.#sql.load);
+    }
+    return rows.map(({ sequence, seq, ...known }) => ({ ...known, ...changeNamed(sequence, seq) }));
   }
 
   fail(change: LoggedChange, failure: Noted['failure']): Promise<void> {
@@ -118,7 +120,10 @@ export class FailureTable implements Failures {
 
   async suspect(changes: readonly LoggedChange[]): Promise<void> {
     if (changes.length === 0) return;
-    await this.#write(this.#sql.suspect, [changes.map(nameOf), changes.map(({ sequence }) => sequence)]);
+    await this.#write(this.#sql.suspect, [
+      changes.map(nameOf),
+      changes.map(({ sequence }) => numberOf(sequence)),
+    ]);
   }
 
   async clear(changes: readonly LoggedChange[]): Promise<void> {
@@ -135,7 +140,7 @@ export class FailureTable implements Failures {
     try {
       await this.#write(this.#sql.fail, [
         noted.map(({ change }) => nameOf(change)),
-        noted.map(({ change }) => change.sequence),
+        noted.map(({ change }) => numberOf(change.sequence)),
         noted.map(({ failure }) => failure.attempts),
         noted.map(({ failure }) => stored(failure.error)),
         noted.map(({ failure }) => failure.delay),
@@ -159,11 +164,16 @@ export class FailureTable implements Failures {
   }
 }
 
-/** The public sequence. */
-const nameOf = ({ sequence, stamp }: LoggedChange): string => original(sequence) + stamp;
+const nameOf = ({ sequence, stamp }: LoggedChange): string => publicSequence(sequence, stamp);
 
-/** PostgreSQL's text has no NUL. */
-const stored = (error: string): string => error.replaceAll('\0', '\uFFFD').slice(0, MAX_ERROR);
+/** The change that has this public sequence, and this number. */
+function changeNamed(name: string, seq: string): LoggedChange {
+  if (!isReadSequence(name)) return { sequence: seq, stamp: name.slice(original(seq).length) };
+  return seq === redriven(numberOf(name)) ? { sequence: seq, stamp: name } : { sequence: name, stamp: '' };
+}
+
+/** The text of an error as the tables keep it: PostgreSQL's text has no NUL. */
+export const stored = (error: string): string => error.replaceAll('\0', '\uFFFD').slice(0, MAX_ERROR);
 
 /** @throws {PostgresInputError} ERR_INSTALL where the tables or the rights on them are missing */
 export async function refusedClearly<Result>(

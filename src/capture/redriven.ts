@@ -1,6 +1,6 @@
 /** Reads the changes that were put back after they had been parked. Their numbers are negative, so that no pass meets them. */
 import type { Session } from '../postgres/session.ts';
-import { Unpacker } from '../schema/log-layout.ts';
+import { Unpacker, numberOf, redriven } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type PageRow, changeLogSql, weightOf } from './change-log-sql.ts';
 import { type Change, changeOf } from './change.ts';
@@ -28,14 +28,14 @@ export class Redriven {
 
   /** Brings the redriven changes to the sink that were not brought before. Returns their number. */
   async readAll(signal: AbortSignal): Promise<number> {
-    const { redriven } = changeLogSql(this.#names);
+    const { redriven: page } = changeLogSql(this.#names);
     let found = 0;
     for (let after = '0'; ;) {
       await this.#sink.waitForRoom(PAGE, signal);
       if (signal.aborted) return found;
       const changes: Change[] = [];
       let weight = 0;
-      await this.#session.eachRow(redriven, [after, PAGE], (row: PageRow) => {
+      await this.#session.eachRow(page, [after, PAGE], (row: PageRow) => {
         this.#unpacker.unpack(row, changes);
         weight += weightOf(row);
       });
@@ -49,9 +49,9 @@ export class Redriven {
     }
   }
 
-  /** The number under which the log has the change with this one. */
+  /** The number under which the log has the change with this one, or with this sequence without its stamp. */
   numberOf(seq: string): string {
-    const number = `-${seq}`;
+    const number = redriven(numberOf(seq));
     return this.#read.has(number) ? number : seq;
   }
 

@@ -1,5 +1,11 @@
 import type { Change } from './change.ts';
 
+/**
+ * How many events of rows that a backfill has read may be in chunks that are not over. After the death of a node at most these come
+ * again.
+ */
+export const MAX_READS_OUT = 10_000;
+
 /** Where the changes go, in the order in which they are to be handed out. */
 export interface Sink {
   push(changes: readonly Change[]): void;

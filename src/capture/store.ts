@@ -8,7 +8,7 @@ export interface Store {
     /** The consumer had no room for a row that a backfill has read: it has to be read anew. */
     readAgain(sequence: string): void;
     /** To be called before a caller's transaction acknowledges such a row. Returns whether the row is out in this term. */
-    noteCaller(sequence: string): boolean;
+    noteRead(sequence: string): boolean;
   };
   /** To be called when changes were dropped, or are wanted again. */
   readAgain(): void;

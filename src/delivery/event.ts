@@ -1,6 +1,6 @@
 import type { ChangeEvent } from '../api/change-event.ts';
 import type { Change } from '../capture/change.ts';
-import { original } from '../schema/log-layout.ts';
+import { publicSequence } from '../schema/log-layout.ts';
 import { type Decoder, NO_DATA } from './row-decoder.ts';
 
 /**
@@ -21,7 +21,7 @@ export function eventOf(
     operation: change.operation,
     id: change.id,
     trigger,
-    sequence: change.sequence === null ? null : original(change.sequence) + change.stamp,
+    sequence: change.sequence === null ? null : publicSequence(change.sequence, change.stamp),
     key: typeof change.key === 'string' ? { [change.key]: change.id } : change.key,
     occurredAt: change.occurredAt,
     before: data.before,

@@ -1,6 +1,5 @@
 /** The lines in which changes wait for their turn, and what {@link Lanes} asks of the changes in them. */
 import type { Change } from '../capture/change.ts';
-import { isReadSequence } from '../schema/log-layout.ts';
 import type { Timer } from './clock.ts';
 
 /** A change on its way through the lanes. */
@@ -72,7 +71,7 @@ export const isInOrder = (change: Change): boolean =>
   change.sequence !== null && !change.sequence.startsWith('-') && !isRead(change);
 
 /** Whether it is a row that a backfill has read. Its place is behind the changes that came before it. No log has it. */
-export const isRead = ({ sequence }: Change): boolean => sequence !== null && isReadSequence(sequence);
+export const isRead = (change: Change): boolean => change.isRead;
 
 export const isTruncation = ({ operation, id, key }: Change): boolean =>
   id === '*' && operation === 'delete' && key === null;

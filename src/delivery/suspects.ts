@@ -7,6 +7,7 @@
  * smaller groups: from the fourth time on, one at a time. So the last two deaths are counted for the guilty change alone, and after five it is parked.
  */
 import type { Failures } from '../capture/failures.ts';
+import { MAX_READS_OUT } from '../capture/sink.ts';
 import type { Ticket } from './line.ts';
 
 /** A change that was in hand at so many deaths in a row is parked. */
@@ -35,6 +36,8 @@ const groupSize = (deaths: number, concurrency: number): number =>
 export class Suspects {
   readonly #options: SuspectsOptions;
   #first: number;
+  /** The same for rows that a backfill has read: all of a chunk come again until the chunk is over. */
+  #firstReads: number;
   #waiting: Suspect[] = [];
   /** Those for which a death is counted now. */
   readonly #group = new Set<Ticket>();
@@ -44,6 +47,7 @@ export class Suspects {
   constructor(options: SuspectsOptions) {
     this.#options = options;
     this.#first = options.first;
+    this.#firstReads = options.first > 0 ? MAX_READS_OUT : 0;
   }
 
   /** Whether there are any: nothing else may be handed out. */
@@ -58,9 +62,16 @@ export class Suspects {
 
   /** Whether the change is suspected: if so, it is kept until its group is handed out. Changes announced by hand are in no log. */
   keep(ticket: Ticket, deaths: number): boolean {
-    if (ticket.change.sequence === null || (deaths === 0 && this.#first === 0)) return false;
-    if (deaths === 0) this.#first = Math.max(0, this.#first - ticket.change.weight);
+    const { sequence } = ticket.change;
+    if (sequence === null || (deaths === 0 && !this.#isFirst(ticket))) return false;
     this.#waiting.push({ ticket, deaths });
+    return true;
+  }
+
+  #isFirst({ change: { isRead, weight } }: Ticket): boolean {
+    if (isRead) return this.#firstReads-- > 0;
+    if (this.#first === 0) return false;
+    this.#first = Math.max(0, this.#first - weight);
     return true;
   }
 

@@ -8,7 +8,6 @@
  */
 import { PostgresInputError } from '../api/errors.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
-import { leaseLost } from '../capture/acknowledgements.ts';
 import type { Sink } from '../capture/sink.ts';
 import type { Store } from '../capture/store.ts';
 import { RETRY_DELAYS } from '../config/settings.ts';
@@ -132,12 +131,9 @@ export class TermDelivery {
     );
   }
 
-  /**
-   * To be called before a caller's transaction acknowledges a row that a backfill has read.
-   * @throws {PostgresInputError} ERR_LEASE_LOST if it is acknowledged
-   */
-  noteCaller(seq: string): void {
-    if (!this.#options.store().backfills.noteCaller(seq)) throw leaseLost();
+  /** Whether a row that a backfill has read is out in this term. To be called before a caller's transaction acknowledges it. */
+  noteRead(seq: string): boolean {
+    return this.#options.store().backfills.noteRead(seq);
   }
 
   /** Hands out nothing more. */

@@ -10,7 +10,8 @@
  */
 import { PostgresInputError } from '../api/errors.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
-import { type NamedEvent, leaseLost } from '../capture/acknowledgements.ts';
+import type { NamedEvent } from '../capture/acknowledge-in.ts';
+import { leaseLost } from '../capture/acknowledgements.ts';
 import type { Delays, Settings } from '../config/settings.ts';
 import type { Consumer } from '../delivery/consumer.ts';
 import type { TermDelivery } from '../delivery/term-delivery.ts';
@@ -100,11 +101,12 @@ export class Iteration {
   }
 
   /**
-   * To be called before a caller's transaction acknowledges a row that a backfill has read.
-   * @throws {PostgresInputError} ERR_LEASE_LOST if this term did not hand it out, or if it is acknowledged
+   * Whether the event is a row that a backfill has read, and that is out in this term. To be called before a caller's transaction
+   * acknowledges it.
    */
-  noteCaller(event: NamedEvent): Promise<void> {
-    return this.#inTerm(event, async (delivery) => delivery.noteCaller(event.seq));
+  noteRead({ seq, token }: NamedEvent): boolean {
+    const delivery = this.#life?.delivery;
+    return delivery?.token === token && delivery.noteRead(seq);
   }
 
   /** The consumer is done with this event, whether or not it is still in hand. */

@@ -5,9 +5,8 @@ import type { ParkedEvent } from '../api/change-event.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
 import type { Tags } from '../api/options.ts';
 import type { SharedMetrics, SharedStatus } from '../api/status.ts';
-import { type NamedEvent, acknowledgeIn } from '../capture/acknowledgements.ts';
+import { type NamedEvent, acknowledgeIn } from '../capture/acknowledge-in.ts';
 import { type BackfillRequest, RequestedBackfill, requestBackfill } from '../capture/backfill-request.ts';
-import { acknowledgeReadIn } from '../capture/backfills.ts';
 import { proveTransaction } from '../capture/callers-transaction.ts';
 import { discardParked, listParked, redriveParked } from '../capture/parked.ts';
 import { shapesFor } from '../capture/row-shapes.ts';
@@ -18,7 +17,6 @@ import { eventOf } from '../delivery/event.ts';
 import { RowDecoder } from '../delivery/row-decoder.ts';
 import type { Session } from '../postgres/session.ts';
 import { uninstall } from '../schema/install.ts';
-import { isReadSequence } from '../schema/log-layout.ts';
 import { type Names, namesOf } from '../schema/names.ts';
 import type { Backend } from './backend.ts';
 import { withSession } from './connect.ts';
@@ -39,16 +37,9 @@ export class PostgresBackend implements Backend {
     return Life.connect(this.#settings, this.#names, consumer, notify);
   }
 
-  async acknowledgeIn(
-    client: pg.ClientBase,
-    event: NamedEvent,
-    noteCaller: () => Promise<void>,
-  ): Promise<void> {
+  async acknowledgeIn(client: pg.ClientBase, event: NamedEvent, noteRead: () => boolean): Promise<void> {
     await proveTransaction(client, 'ack(event, client)');
-    if (!isReadSequence(event.seq))
-      return acknowledgeIn(client, this.#names, event, (task) => this.#inSession(task));
-    await noteCaller();
-    await acknowledgeReadIn(client, this.#names, event);
+    await acknowledgeIn(client, this.#names, event, (task) => this.#inSession(task), noteRead);
   }
 
   tag(client: pg.ClientBase, tags: Tags & { origin: string }): Promise<void> {

@@ -90,8 +90,11 @@ export class Term {
       sink: this.delivery.sink,
       rows: wantsRows(settings) ? 'both' : 'none',
       rowSettings: settings,
-      openSession: () =>
-        Session.connect({ ...settings.target, candidates: [session.endpoint] }, sessionOptions(settings)),
+      openSession: (statementTimeout) =>
+        Session.connect(
+          { ...settings.target, candidates: [session.endpoint] },
+          { ...sessionOptions(settings), statementTimeout },
+        ),
       hold: lease,
       foreignNotifications: settings.foreignNotifications,
       notifications: settings.notifications,

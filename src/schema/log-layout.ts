@@ -148,6 +148,15 @@ export const BACKFILL_DIGITS = 19;
 export const ROW_DIGITS = 29;
 export const isReadSequence = (sequence: string): boolean => sequence.length === BACKFILL_DIGITS + ROW_DIGITS;
 
+/** Numbers from here on stand for rows that a backfill has read, in tables that have a number for every change. No log gets so far. */
+export const READ_NUMBERS = 2n ** 62n;
+/** A prime, so that the backfill's digits and the row's digits both count. */
+const READ_NUMBERS_COUNT = 2n ** 61n - 1n;
+
+/** The number of the change that has this sequence without a stamp. */
+export const numberOf = (sequence: string): string =>
+  isReadSequence(sequence) ? String(READ_NUMBERS + (BigInt(sequence) % READ_NUMBERS_COUNT)) : sequence;
+
 /** Null if it is no public sequence. */
 export function parseSequence(sequence: unknown): NamedChange | null {
   if (typeof sequence !== 'string' || !/^[1-9]\d*$/.test(sequence)) return null;
@@ -269,10 +278,17 @@ export const redrivenSql = (seq: string): string => `-(${seq})`;
 /** The number that a change was written under. */
 export const original = (seq: string): string => (seq.startsWith('-') ? seq.slice(1) : seq);
 
+/** The public sequence of a change. The stamp of a redriven row that a backfill has read is all of it. */
+export const publicSequence = (seq: string, stamp: string): string =>
+  stamp.length > STAMP_DIGITS ? stamp : original(seq) + stamp;
+
+/** The operation of a row that a backfill has read. Its origin is its sequence, since no writer can have said one. */
+export const READ = 'READ';
+
 /** SQL: the public sequence of a single row. */
-export const publicSequenceSql = (seq: string, at: string, key: string): string =>
-  `${seq}::text || CASE WHEN ${isMarked(key)}
-    THEN lpad(trunc(extract(epoch FROM ${at}) * 1000000)::bigint::text, ${STAMP_DIGITS}, '0') ELSE '' END`;
+export const PUBLIC_SEQUENCE = `CASE WHEN op = '${READ}' AND origin IS NOT NULL THEN origin
+  ELSE seq::text || CASE WHEN ${isMarked('key')}
+    THEN lpad(trunc(extract(epoch FROM at) * 1000000)::bigint::text, ${STAMP_DIGITS}, '0') ELSE '' END END`;
 
 /** SQL: single rows, one for each change of the packed ones among `rows`, of which `condition` holds. */
 export const unpacked = (rows: string, condition = 'true'): string => `

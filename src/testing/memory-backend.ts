@@ -6,7 +6,8 @@ import type { ParkedEvent } from '../api/change-event.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
 import type { Tags } from '../api/options.ts';
 import type { SharedMetrics, SharedStatus } from '../api/status.ts';
-import { type NamedEvent, leaseLost } from '../capture/acknowledgements.ts';
+import type { NamedEvent } from '../capture/acknowledge-in.ts';
+import { leaseLost } from '../capture/acknowledgements.ts';
 import type { BackfillRequest } from '../capture/backfill-request.ts';
 import { tagTransaction } from '../capture/tag.ts';
 import type { Settings } from '../config/settings.ts';
@@ -53,12 +54,12 @@ export class MemoryBackend implements Backend {
   async acknowledgeIn(
     _client: pg.ClientBase,
     { seq, token }: NamedEvent,
-    noteCaller: () => Promise<void>,
+    noteRead: () => boolean,
   ): Promise<void> {
     const number = this.#store.numberOf(seq);
     const change = this.#store.get(number);
     if (!change || String(this.#store.token) !== token) throw leaseLost();
-    if (isRead(change)) await noteCaller();
+    if (isRead(change) && !noteRead()) throw leaseLost();
     this.#store.acknowledge(number);
   }
 

@@ -143,7 +143,7 @@ export class MemoryTerm implements Store {
       if (change) this.#unread.push(change);
       this.#wakeup.wake();
     },
-    noteCaller: (number) => this.#store.has(number),
+    noteRead: (number) => this.#store.has(number),
   };
 
   readonly acknowledgements: StoreAcknowledgements = {

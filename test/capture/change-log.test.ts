@@ -1,7 +1,8 @@
 import type pg from 'pg';
 import { describe, expect, inject, test } from 'vitest';
+import { acknowledgeIn, namedBy } from '../../src/capture/acknowledge-in.ts';
 import { acknowledgementsSql } from '../../src/capture/acknowledgements-sql.ts';
-import { Acknowledgements, acknowledgeIn, namedBy } from '../../src/capture/acknowledgements.ts';
+import { Acknowledgements } from '../../src/capture/acknowledgements.ts';
 import { changeLogSql } from '../../src/capture/change-log-sql.ts';
 import { ChangeLog } from '../../src/capture/change-log.ts';
 import type { Change } from '../../src/capture/change.ts';

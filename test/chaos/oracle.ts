@@ -5,11 +5,14 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { ChangeEvent } from '../../src/index.ts';
 import type { Exit } from '../support/processes.ts';
+import type { AskedBackfill } from './backfills.ts';
 import type { Mishap } from './cluster.ts';
 import type { Change, Transaction } from './model.ts';
 import { ATTEMPTS, type ConsumerKind, type Report } from './protocol.ts';
+import { checkReads, isRead } from './reads.ts';
 import { allClaims, checkClaims, mayBeUnacknowledged, mayBeUndone, survivors, wentBack } from './rewound.ts';
 import type { Rewind } from './server-faults.ts';
+import type { ChaosTable, Row } from './tables.ts';
 import type { Acknowledgement, Booking, Claim, Parked } from './witness.ts';
 
 export interface Evidence {
@@ -27,6 +30,9 @@ export interface Evidence {
   readonly acknowledgements: readonly Acknowledgement[];
   readonly bookings: readonly Booking[];
   readonly parked: readonly Parked[];
+  readonly backfills: readonly AskedBackfill[];
+  /** All tables, with the rows that they have in the end. */
+  readonly tables: readonly { readonly table: ChaosTable; readonly rows: readonly Row[] }[];
   /** In the order in which they happened. */
   readonly rewinds: readonly Rewind[];
   /** When the database's clock was set. */
@@ -47,7 +53,7 @@ export interface Verdict {
   readonly counts: Record<string, number>;
 }
 
-interface Delivery {
+export interface Delivery {
   readonly node: string;
   readonly token: bigint;
   /** Its place among all that this node handed out. */
@@ -71,8 +77,10 @@ export function judge(evidence: Evidence): Verdict {
     void violations.set(rule, [...(violations.get(rule) ?? []), what]);
   const count = (what: string, by = 1) => void (counts[what] = (counts[what] ?? 0) + by);
 
-  const deliveries = deliveriesOf(evidence);
+  const all = deliveriesOf(evidence);
+  const deliveries = all.filter(({ event }) => !isRead(event.sequence!));
   const bySequence = groupBy(deliveries, ({ event }) => event.sequence!);
+  const allBySequence = groupBy(all, ({ event }) => event.sequence!);
   const { expected, undone } = expectedChanges(evidence, accuse);
   const isSurvivor = survivors(evidence);
   const lost = [...bySequence.keys()].filter((sequence) => !isSurvivor(sequence));
@@ -82,14 +90,16 @@ export function judge(evidence: Evidence): Verdict {
 
   checkContent(bySequence, matched, evidence.trigger, accuse);
   checkClaims(evidence, accuse);
-  checkTokens(deliveries, terms, accuse);
+  checkTokens(all, terms, accuse);
   checkOrder(deliveries, bySequence, matched, evidence, accuse);
   checkRepeats(bySequence, terms, evidence, suffered, accuse, count);
-  checkLateness(deliveries, terms, evidence, suffered, accuse, count);
+  checkLateness(all, terms, evidence, suffered, accuse, count);
   checkAcknowledgements(bySequence, terms, evidence, accuse);
   checkBookings(evidence, accuse);
-  checkAttempts(bySequence, evidence, accuse);
-  checkParked(bySequence, evidence, accuse, count);
+  checkAttempts(allBySequence, evidence, accuse);
+  checkParked(allBySequence, terms, evidence, accuse, count);
+  const wasRejected = endedSo(rejectionsOf(evidence));
+  checkReads({ deliveries: all, matched, evidence, isBefore, describe, wasRejected }, accuse);
   checkEnds(evidence, accuse);
   for (const what of evidence.stuck) accuse('nothing waits for the next change', what);
   if (evidence.leftOver > 0) accuse('the log is drained', `${evidence.leftOver} changes are left`);
@@ -101,6 +111,9 @@ export function judge(evidence: Evidence): Verdict {
     [...expected.values()].reduce((sum, changes) => sum + changes.length, 0),
   );
   count('handed out', deliveries.length);
+  count('backfills', evidence.backfills.length);
+  count('backfills that are done', evidence.backfills.filter(({ isDone }) => isDone).length);
+  count('reads handed out', all.length - deliveries.length);
   count('repeats', deliveries.length - bySequence.size);
   count('acknowledged', evidence.acknowledgements.length);
   count('booked', evidence.bookings.length);
@@ -221,7 +234,12 @@ function checkContent(
     const { fencingToken: _, attempt: __, ...event } = first!.event;
     const change = matched.get(sequence);
     const key = change?.table.tellsRowsApart ? change.table.identity(change.row).key : event.key;
-    if (!isDeepStrictEqual(event.key, key) || event.trigger !== trigger)
+    const { r, g, v } = (event.after ?? {}) as Partial<Row>;
+    const isRight =
+      !change?.table.tellsRowsApart ||
+      event.operation === 'delete' ||
+      isDeepStrictEqual({ r, g, v }, { r: change.row.r, g: change.row.g, v: change.row.v });
+    if (!isDeepStrictEqual(event.key, key) || event.trigger !== trigger || !isRight)
       accuse(rule, JSON.stringify(first!.event));
     for (const { event: repeated } of more) {
       const { fencingToken: _, attempt: __, ...again } = repeated;
@@ -478,7 +496,7 @@ function checkAcknowledgements(
   }
   for (const { name, reports } of nodes) {
     for (const report of reports) {
-      if (report.kind !== 'ack') continue;
+      if (report.kind !== 'ack' || isRead(report.sequence)) continue;
       const found = accepted.get(report.sequence);
       const was = found?.node === name && found.token === report.token;
       if (report.code === null && !was && !mayBeUnacknowledged(evidence, report.at))
@@ -497,7 +515,8 @@ function checkBookings({ bookings, acknowledgements }: Evidence, accuse: Accuse)
   );
   for (const [sequence, all] of groupBy(bookings, (booking) => booking.sequence)) {
     if (all.length > 1) accuse(rule, `${sequence} was booked ${all.length} times: ${JSON.stringify(all)}`);
-    if (!acknowledged.has(sequence)) accuse(rule, `${sequence} was booked and not acknowledged`);
+    if (!acknowledged.has(sequence) && !isRead(sequence))
+      accuse(rule, `${sequence} was booked and not acknowledged`);
     acknowledged.delete(sequence);
   }
   for (const sequence of acknowledged) accuse(rule, `${sequence} was acknowledged and not booked`);
@@ -527,24 +546,50 @@ function checkAttempts(
   }
 }
 
-/** What was parked has failed as often as it may, or was in hand each time when a node died. */
+/** How many deaths in a row are blamed on an event. */
+const DEATHS = 5;
+
+/**
+ * What was parked has failed as often as it may, or it was in hand each time when a node died. Its handler has not ended since before these
+ * deaths, since an event whose handler ends is acquitted.
+ */
 function checkParked(
   bySequence: ReadonlyMap<string, Delivery[]>,
+  terms: ReadonlyMap<bigint, Term>,
   evidence: Evidence,
   accuse: Accuse,
   count: Count,
 ): void {
   const rule = 'nothing is parked that did not fail';
   const failed = groupBy(failuresOf(evidence), ({ sequence }) => sequence);
+  const handled = groupBy(
+    evidence.nodes.flatMap(({ reports }) =>
+      reports.filter((report): report is Handled => report.kind === 'handled'),
+    ),
+    ({ sequence }) => sequence,
+  );
   for (const { sequence, attempts, error } of evidence.parked) {
     const what = `${sequence} after ${attempts} attempts: ${error}`;
-    if (/times in a row/.test(error)) {
-      count('parked after deaths');
-      const terms = new Set((bySequence.get(sequence) ?? []).map(({ token }) => token));
-      if (terms.size < 2) accuse(rule, `${what}; handed out in ${terms.size} terms`);
-    } else if (attempts < ATTEMPTS || (failed.get(sequence)?.length ?? 0) < ATTEMPTS) {
-      accuse(rule, `${what}; its handler failed ${failed.get(sequence)?.length ?? 0} times`);
+    const failures = failed.get(sequence)?.length ?? 0;
+    if (!/times in a row/.test(error)) {
+      if (attempts < ATTEMPTS || failures < ATTEMPTS)
+        accuse(rule, `${what}; its handler failed ${failures} times`);
+      continue;
     }
+    count('parked after deaths');
+    const ended = (handled.get(sequence) ?? []).reduce((at, report) => Math.max(at, report.at), -Infinity);
+    const lost = [...terms.values()].filter(
+      ({ to, lostBy }) => to > ended && to < Infinity && lostBy !== 'released',
+    );
+    const inHand = (bySequence.get(sequence) ?? []).filter(({ at }) => at > ended);
+    const fatal = new Set(
+      inHand.flatMap(({ token }) => (lost.some((term) => BigInt(term.token) === token) ? token : [])),
+    );
+    if (lost.length < DEATHS || fatal.size < 2)
+      accuse(
+        rule,
+        `${what}; since its handler ended last, ${lost.length} terms were lost, ${fatal.size} with it in hand`,
+      );
   }
 }
 

@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import type { LeaseSettings } from '../../src/index.ts';
 import type { Server } from '../support/server.ts';
+import { Backfills } from './backfills.ts';
 import { CLOCK, SET_CLOCK } from './clock.ts';
 import { type ChaosNode, startNode } from './cluster.ts';
 import { type Weights, plan, wreakHavoc } from './faults.ts';
@@ -83,6 +84,7 @@ export async function run(options: RunOptions): Promise<Run> {
     for (const node of alive()) node.mishaps.push({ kind: 'stall', from, to });
   };
   const stopWatching = watchForStalls(stalled);
+  let backfills: Backfills | null = null;
   try {
     const model = new Model(randomTables(random.fork()));
     await query([...SCHEMAS.slice(1).map((schema) => `CREATE SCHEMA "${schema}"`), MARKS].join(';'));
@@ -158,7 +160,9 @@ export async function run(options: RunOptions): Promise<Run> {
       });
     });
     const writing = writers.map((writer) => writer.run());
-    const background = [conduct(), watchBacklog()];
+    const asking = new Backfills({ url: server.url(database), model, random: random.fork(), query, tell });
+    backfills = asking;
+    const background = [conduct(), watchBacklog(), asking.run(ending.signal)];
     setTimeout(() => ending.abort(), seconds * 1000);
 
     const ends = random.fork();
@@ -211,7 +215,10 @@ export async function run(options: RunOptions): Promise<Run> {
     await endPrepared();
     const leftOver = await drain(query, nodes);
     tell('drained');
-    const stuck = leftOver > 0 ? [] : await trickle(random.fork(), server.url(database), model, alive, query);
+    const stuck = await asking.finish();
+    tell('backfills are over');
+    if (leftOver === 0 && stuck.length === 0)
+      stuck.push(...(await trickle(random.fork(), server.url(database), model, alive, query)));
     tell('trickled');
     for (const node of alive()) {
       if (!node.hasJoined) node.suffer('kill');
@@ -244,6 +251,10 @@ export async function run(options: RunOptions): Promise<Run> {
       acknowledgements: await query(READ_ACKNOWLEDGEMENTS),
       bookings: await query(READ_BOOKINGS),
       parked: await query(READ_PARKED),
+      backfills: asking.asked,
+      tables: await Promise.all(
+        model.tables.map(async (table) => ({ table, rows: await query(`SELECT r, g, v FROM ${table.sql}`) })),
+      ),
       rewinds: serverFaults.rewinds,
       clockSet,
       leftOver,
@@ -255,6 +266,7 @@ export async function run(options: RunOptions): Promise<Run> {
     return { seed, ...verdict, takeovers: takeovers(claims, nodes, serverFaults.rewinds) };
   } finally {
     stopWatching();
+    await backfills?.close();
     await Promise.all(nodes.map((node) => node[Symbol.asyncDispose]()));
     await pool.end();
     await administer(server, `DROP DATABASE IF EXISTS ${database} WITH (FORCE)`);

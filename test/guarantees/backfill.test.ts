@@ -341,6 +341,77 @@ test('what process() fails to handle is tried again and parked, as any event', a
   expect(consumer.events[0]).toMatchObject({ operation: 'read', id: '7', sequence: parked!.sequence });
 });
 
+test('a read that is parked stays parked after a takeover; redriven, it has its sequence, and is acknowledged once', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items SELECT n, n FROM generate_series(1, 9) n');
+  const first = await fixture.input({ rows: 'after' });
+  const gate = makeGate();
+  const sequences = new Map<string, string>();
+  let hangs = false;
+  const processing = first.process(
+    async ({ id, sequence, attempt }) => {
+      sequences.set(id, sequence!);
+      if (id === '7') throw new Error(`not this one, attempt ${attempt}`);
+      hangs ||= id === '9';
+      if (id === '9') await gate.promise;
+    },
+    { retry: { attempts: 2, minDelay: 1, maxDelay: 2 }, concurrency: 4, reconnect: false },
+  );
+  await reaches(first, 'active');
+  const backfill = await first.backfill();
+  await until(async () => hangs && (await first.parked()).length === 1);
+  // The chunk is not over when the node dies.
+  await database.query(
+    'SELECT pg_terminate_backend(backend_pid) FROM postgres_input.lock_postgres_input_test_input',
+  );
+  gate.resolve();
+  await expect(processing).rejects.toMatchObject({ code: 'ERR_CONNECTION_LOST' });
+  const second = await fixture.input({ rows: 'after' });
+  const consumer = new Consumer(second, { ack: 'manual' }, (event) =>
+    event.id === '7' ? undefined : second.ack(event),
+  );
+  await backfill.done;
+  expect(consumer.ids).not.toContain('7');
+  const [parked] = await second.parked();
+  expect(parked).toMatchObject({ operation: 'read', id: '7', sequence: sequences.get('7'), attempts: 2 });
+
+  const before = consumer.events.length;
+  expect(await second.redrive([parked!.sequence!])).toBe(1);
+  await consumer.count(before + 1);
+  const event = consumer.events.at(-1)!;
+  expect(event).toMatchObject({
+    operation: 'read',
+    id: '7',
+    sequence: parked!.sequence,
+    after: { id: 7, value: 7 },
+    origin: null,
+    attempt: 1,
+  });
+  // It can be parked and redriven as often as one likes, in one term.
+  await second.park(event, new Error('again'));
+  expect(await second.parked()).toMatchObject([
+    { sequence: event.sequence, error: expect.stringContaining('again') },
+  ]);
+  expect(await second.redrive('all')).toBe(1);
+  await consumer.count(before + 2);
+  const last = consumer.events.at(-1)!;
+  expect(last).toMatchObject({ id: '7', sequence: parked!.sequence });
+  const client = await database.client();
+  await client.query('BEGIN');
+  await second.ack(last, client);
+  await client.query('COMMIT');
+  await client.query('BEGIN');
+  await expect(second.ack(last, client)).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+  await client.query('ROLLBACK');
+  expect(await second.parked()).toEqual([]);
+  await until(async () => (await second.status()).backlog === 0);
+  const left = await database.query(
+    "SELECT FROM postgres_input.backfill_postgres_input_test_input WHERE sequence <> ''",
+  );
+  expect(left).toEqual([]);
+});
+
 test('pauses, resumes and cancels, from any node; several queue up', async () => {
   await using fixture = await setupInputs();
   const { database } = fixture;
@@ -454,4 +525,167 @@ test('a row whose lane overflows is read anew, behind its changes', async () => 
   expect(await backfill.progress()).toMatchObject([{ state: 'done', done: read.length }]);
   await input.close();
   await processing;
+});
+
+test.each([
+  [
+    'a partition that is attached, by its keys',
+    `CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (10000);
+     CREATE TABLE t_2 (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 2000); INSERT INTO t_2 SELECT generate_series(10001, 10100)`,
+    'ALTER TABLE t ATTACH PARTITION t_2 FOR VALUES FROM (10000) TO (20000)',
+    { state: 'done', done: 2100 },
+  ],
+  [
+    'a partition that is attached to a table without a key, from the beginning',
+    `CREATE TABLE t (id int) PARTITION BY RANGE (id); CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (10000);
+     CREATE TABLE t_2 (id int); INSERT INTO t SELECT generate_series(1, 9999); INSERT INTO t_2 SELECT generate_series(10001, 10100)`,
+    'ALTER TABLE t ATTACH PARTITION t_2 FOR VALUES FROM (10000) TO (20000)',
+    { state: 'done' },
+  ],
+  [
+    'a partition that is detached, without its rows',
+    `CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (10000);
+     CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (10000) TO (20000);
+     INSERT INTO t SELECT generate_series(1, 2000); INSERT INTO t SELECT generate_series(10001, 10100)`,
+    'ALTER TABLE t DETACH PARTITION t_2',
+    { state: 'done', done: 2000 },
+  ],
+  [
+    'a table without a key that is written anew, in another order',
+    `CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 9999); CREATE INDEX by_id ON t (id DESC)`,
+    'CLUSTER t USING by_id',
+    { state: 'done' },
+  ],
+  [
+    'a table that is renamed, under its new name',
+    'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 2000)',
+    'ALTER TABLE t RENAME TO renamed',
+    { state: 'done', done: 2000 },
+  ],
+  [
+    'a table whose key is renamed and gets another type, from the beginning',
+    'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 2000)',
+    'ALTER TABLE t RENAME id TO number; ALTER TABLE t ALTER number TYPE text',
+    { state: 'done' },
+  ],
+])('reads on, although the table is changed meanwhile: %s', async (_, schema, change, expected) => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query(schema);
+  const input = await fixture.input({ rows: 'after', tables: { exclude: ['items', 't_2'] } });
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  const backfill = await input.backfill({ tables: ['t'], chunk: 20 });
+  await consumer.count(1);
+  const asleep = once(input, 'asleep');
+  await backfill.pause();
+  await asleep;
+  const [paused] = await backfill.progress();
+  expect(paused!.state).toBe('paused');
+  await database.query(change);
+  const before = consumer.events.length;
+  await backfill.resume();
+  await backfill.done;
+  expect(await backfill.progress()).toMatchObject([{ ...expected, error: null }]);
+  const [name] = change.includes('RENAME TO') ? ['renamed'] : ['t'];
+  const rows = await database.query<Record<string, unknown>>(`SELECT * FROM ${name}`);
+  const idOf = (row: Record<string, unknown>) => String(Object.values(row)[0]);
+  const found = new Set(consumer.ids);
+  expect(rows.filter((row) => !found.has(idOf(row)))).toEqual([]);
+  expect(new Set(consumer.events.map(({ sequence }) => sequence)).size).toBe(consumer.events.length);
+  expect(consumer.events.slice(before).every(({ location }) => location === name)).toBe(true);
+});
+
+test.each([
+  [
+    'rights are taken away',
+    `CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 2000)`,
+    undefined,
+    (role: string) => `ALTER TABLE t OWNER TO postgres; REVOKE ALL ON t FROM ${role}`,
+    /may not read.*grant it USAGE on the schema and SELECT on the table/,
+  ],
+  [
+    'the condition raises for one row',
+    'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 2000)',
+    '1 / (1990 - id) < 5',
+    () => 'SELECT',
+    /division by zero/,
+  ],
+])('a backfill ends, and says why, when %s', async (_, schema, where, change, message) => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  const role = `reader_${Date.now()}`;
+  await database.query(schema);
+  const url = new URL(database.url);
+  await database.query(
+    `CREATE ROLE ${role} LOGIN; GRANT CREATE ON DATABASE "${url.pathname.slice(1)}" TO ${role}; ALTER TABLE t OWNER TO ${role}`,
+  );
+  url.username = role;
+  try {
+    const input = await fixture.input({ tables: { include: ['t'] } }, { url: url.href });
+    const consumer = new Consumer(input);
+    await reaches(input, 'active');
+    const backfill = await input.backfill({ chunk: 5, ...(where !== undefined && { where }) });
+    await consumer.count(1);
+    await database.query(change(role));
+    await expect(backfill.done).rejects.toMatchObject({
+      code: 'ERR_INSTALL',
+      message: expect.stringMatching(message),
+    });
+    expect(await backfill.progress()).toMatchObject([{ state: 'cancelled' }]);
+    expect(input.state).toBe('active');
+    await input.close();
+    await consumer.ended;
+  } finally {
+    await database.query(`REASSIGN OWNED BY ${role} TO postgres; DROP OWNED BY ${role}; DROP ROLE ${role}`);
+  }
+});
+
+test('a row that is too large comes without data; a function of the condition that raises ends its backfill', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query(`
+    CREATE FUNCTION shy(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+      IF $1 = 500 AND current_setting('transaction_read_only') = 'on' THEN RAISE 'not for you'; END IF; RETURN $1; END $$;
+    CREATE TABLE t (id int PRIMARY KEY, x int); INSERT INTO t SELECT n, n FROM generate_series(1, 1000) n;
+    CREATE TABLE big (id int PRIMARY KEY, x text);
+    INSERT INTO big SELECT n, CASE WHEN n = 3 THEN repeat(md5(n::text), 200000) ELSE 'x' END FROM generate_series(1, 5) n`);
+  const input = await fixture.input({ rows: 'after', tables: { include: ['t', 'big'] } });
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  const backfill = await input.backfill({ tables: ['big'] });
+  await backfill.done;
+  expect(consumer.events.map(({ after, dataOmitted }) => after?.['x'] ?? dataOmitted)).toEqual([
+    'x',
+    'x',
+    'too-large',
+    'x',
+    'x',
+  ]);
+  await expect((await input.backfill({ tables: ['t'], where: 'shy(x) > 0' })).done).rejects.toThrow(
+    'not for you',
+  );
+});
+
+test('a node that loses the lease within a chunk reads nothing more, and neither fails nor keeps anything', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items SELECT n, n FROM generate_series(1, 2000) n');
+  // The renewals are far apart: the chunk is the first to notice.
+  const lease = { duration: 60_000, renewInterval: 10_000, margin: 1000, pollInterval: 50 };
+  const input = await fixture.input({ lease });
+  const consumer = new Consumer(input);
+  await once(input, 'asleep');
+  await database.query('UPDATE postgres_input.lock_postgres_input_test_input SET token = token + 1');
+  const backfill = await input.backfill({ chunk: 5 });
+  await until(async () => {
+    const [row] = await database.query<{ n: number }>(
+      "SELECT count(*)::int AS n FROM pg_stat_activity WHERE datname = current_database() AND query = 'ROLLBACK' AND state = 'idle'",
+    );
+    return row!.n > 0;
+  });
+  expect(input.state).toBe('active');
+  expect(consumer.events).toEqual([]);
+  expect(await backfill.progress()).toMatchObject([{ state: 'waiting', done: 0 }]);
+  await input[Symbol.asyncDispose]();
 });

@@ -10,18 +10,21 @@ const ROWS = 40;
 const KILLER = '17';
 
 test.concurrent.each([
-  ['exit', 8],
-  ['exit', 1],
-  ['memory', 8],
-  ['loop', 8],
+  ['create', 'exit', 8],
+  ['create', 'exit', 1],
+  ['create', 'memory', 8],
+  ['create', 'loop', 8],
+  ['read', 'exit', 8],
+  ['read', 'exit', 1],
 ] as const)(
-  'a handler that kills by %s, %i at once, is found and its event parked, and no other',
-  async (by, concurrency) => {
+  'a handler that kills at a %s by %s, %i at once, is found and its event parked, and no other',
+  async (operation, by, concurrency) => {
     await using database = await createDatabase();
     await database.query('CREATE TABLE items (id int PRIMARY KEY)');
     const config = { name: 'test', type: 'postgres', connectionString: database.url };
+    const insert = `INSERT INTO items SELECT n FROM generate_series(1, ${ROWS}) n`;
+    if (operation === 'read') await database.query(insert);
     await using input = await newPostgresInput(config, PATIENT);
-    await input[Symbol.asyncDispose]();
     const setup: KilledSetup = { url: database.url, killer: KILLER, by, concurrency };
     const nodes: NodeProcess<KilledReport>[] = [];
     const begun: string[] = [];
@@ -39,8 +42,8 @@ test.concurrent.each([
       };
       const follow = async (node: NodeProcess<KilledReport>) => {
         for await (const { is, id } of node.messages) {
-          if (is === 'active' && nodes.length === 1)
-            await database.query(`INSERT INTO items SELECT n FROM generate_series(1, ${ROWS}) n`);
+          if (is === 'active' && nodes.length === 1 && operation === 'create') await database.query(insert);
+          if (is === 'active' && nodes.length === 1 && operation === 'read') await input.backfill();
           if (is === 'begun') begun.push(id);
           if (is === 'ended') ended.add(id);
           if (is === 'parked') resolve(id);
@@ -55,11 +58,9 @@ test.concurrent.each([
     // The others are handled.
     const last = nodes.at(-1)!;
     while (ended.size < ROWS - 1) await new Promise((resolve) => setTimeout(resolve, 20));
-    const again = await newPostgresInput(config, PATIENT);
-    expect(await again.parked()).toMatchObject([
-      { id: KILLER, error: expect.stringContaining('5 times in a row') },
+    expect(await input.parked()).toMatchObject([
+      { operation, id: KILLER, error: expect.stringContaining('5 times in a row') },
     ]);
-    await again.close();
     deaths = Infinity;
     await Promise.all(nodes.map((node) => node[Symbol.asyncDispose]()));
     expect(last).toBeDefined();

@@ -1,0 +1,104 @@
+/** Acknowledgements in a caller's own transaction: what the transaction does for an event happens exactly once. */
+import { inspect } from 'node:util';
+import type pg from 'pg';
+import type { ChangeEvent } from '../api/change-event.ts';
+import { PostgresInputError } from '../api/errors.ts';
+import type { Session } from '../postgres/session.ts';
+import {
+  BACKFILL_DIGITS,
+  type NamedChange,
+  isReadSequence,
+  numberOf,
+  parseSequence,
+  redriven,
+  writtenRow,
+} from '../schema/log-layout.ts';
+import type { Names } from '../schema/names.ts';
+import { acknowledgementsSql } from './acknowledgements-sql.ts';
+import { array, leaseLost } from './acknowledgements.ts';
+import { backfillSql } from './backfill-sql.ts';
+
+/** What an event says of the change that it stands for, and of the term that handed it out. */
+export interface NamedEvent extends NamedChange {
+  readonly token: string;
+}
+
+/**
+ * What the event says of its change. Events may have been stored and read again, by means that round long numbers.
+ * @throws {PostgresInputError} ERR_CONFIG_INVALID
+ */
+export function namedBy({ sequence, fencingToken, occurredAt }: ChangeEvent): NamedEvent {
+  const named = parseSequence(sequence);
+  if (
+    named &&
+    typeof fencingToken === 'string' &&
+    /^\d+$/.test(fencingToken) &&
+    BigInt(fencingToken) < 2n ** 63n
+  )
+    // The sequence of a row that a backfill has read does not say when it was read.
+    return { seq: named.seq, at: isReadSequence(named.seq) ? occurredAt : named.at, token: fencingToken };
+  throw new PostgresInputError(
+    'ERR_CONFIG_INVALID',
+    `the event is damaged: sequence and fencingToken are strings of digits, and not ${inspect(sequence)} and ${inspect(fencingToken)}; ` +
+      'acknowledge it as it was handed out',
+  );
+}
+
+/**
+ * Acknowledges the event in the caller's transaction, so that it is gone if and only if that transaction commits. `noteRead`: whether the event
+ * is a row that a backfill has read in this node's present term, and that is not acknowledged.
+ * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECT
+ */
+export async function acknowledgeIn(
+  client: pg.ClientBase,
+  names: Names,
+  event: NamedEvent,
+  inSession: (task: (session: Session) => Promise<unknown>) => Promise<unknown>,
+  noteRead: () => boolean = () => false,
+): Promise<void> {
+  if (!isReadSequence(event.seq)) await deleteChange(client, names, event, inSession);
+  else if (noteRead()) await insertRead(client, names, event);
+  // It may have been parked and redriven: then the log has it.
+  else if (!(await deleteRows(client, names, event, redriven(numberOf(event.seq))))) throw leaseLost();
+}
+
+/**
+ * Deletes the change from the log. If the change is in a packed row, a session of ours unpacks the row first: in the caller's transaction,
+ * the other changes of the row would stay locked.
+ */
+async function deleteChange(
+  client: pg.ClientBase,
+  names: Names,
+  event: NamedEvent,
+  inSession: (task: (session: Session) => Promise<unknown>) => Promise<unknown>,
+): Promise<void> {
+  const { seq } = event;
+  if (await deleteRows(client, names, event, seq, redriven(seq))) return;
+  const row = writtenRow(seq);
+  if (row === seq) throw leaseLost();
+  const { unpack } = acknowledgementsSql(names);
+  await inSession((session) => session.query(unpack, ['{}', array([row])]));
+  if (!(await deleteRows(client, names, event, seq, row))) throw leaseLost();
+}
+
+/** Returns whether the log had one of these rows, and the lease is the one under which the event was handed out. */
+async function deleteRows(
+  client: pg.ClientBase,
+  names: Names,
+  { token, at }: NamedEvent,
+  ...rows: readonly string[]
+): Promise<boolean> {
+  const { text } = acknowledgementsSql(names).acknowledgeInTransaction;
+  return (await client.query(text, [array(rows), token, at])).rowCount !== 0;
+}
+
+/** Notes that the row's event is acknowledged, beside the progress of its backfill. */
+async function insertRead(client: pg.ClientBase, names: Names, { seq, token }: NamedEvent): Promise<void> {
+  const { acknowledgeInTransaction } = backfillSql(names);
+  const { rowCount } = await client.query(acknowledgeInTransaction, [
+    seq.slice(0, BACKFILL_DIGITS),
+    seq,
+    token,
+  ]);
+  if (rowCount === 0) throw leaseLost();
+}

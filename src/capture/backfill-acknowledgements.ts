@@ -1,0 +1,260 @@
+/**
+ * The chunks whose events are out, and the progress of their tables.
+ *
+ * The progress of a table moves over a chunk when every event of the chunk, and of all chunks before it, is acknowledged. An event of a chunk that
+ * is not over is acknowledged by a row of its own if a caller's transaction acknowledges it, if it is parked, or if the term ends. A chunk that is
+ * read again leaves such events out, and the row is deleted when the progress has moved over its chunk.
+ */
+import { numberOf } from '../schema/log-layout.ts';
+import { type Hold, leaseLost } from './acknowledgements.ts';
+import type { Acknowledger } from './acknowledger.ts';
+import type { Read } from './backfill-chunk.ts';
+import type { BackfillStore, Job } from './backfill-store.ts';
+import type { Change } from './change.ts';
+import { stored } from './failures.ts';
+
+/** A table that is being read in this term. */
+export interface Reading {
+  readonly job: Job;
+  /** Rows at once. */
+  limit: number;
+  /** Whether the last row was read. */
+  isRead: boolean;
+  /** Whether no more is read, although the last row was not. */
+  isCancelled: boolean;
+  /** What is left out when it is read again: what was acknowledged, or is out. */
+  readonly skipped: Set<string>;
+  /** Those that are not over, the oldest first. */
+  readonly chunks: Chunk[];
+}
+
+interface Chunk {
+  readonly reading: Reading;
+  /** The key before its first row; null for none. */
+  readonly from: readonly string[] | null;
+  /** The key up to which the table is done when this chunk and those before are over. */
+  cursor: readonly string[] | null;
+  /** Whether the table ends with it. */
+  last: boolean;
+  rows: number;
+  /** By their sequences, the events that nobody has acknowledged. */
+  readonly open: Map<string, Change>;
+  readonly acknowledged: string[];
+  /** The events that were acknowledged by rows of their own: those that were parked, and those of callers' transactions that are committed. */
+  readonly acknowledgedByRow: string[];
+  /** Whether these rows stay, since the chunk is read again. */
+  isRewound: boolean;
+}
+
+export interface BackfillAcknowledgementsOptions {
+  readonly store: BackfillStore;
+  readonly hold: Hold;
+  /** Called when all events of a table that has been read are acknowledged. */
+  readonly finished: (reading: Reading) => void;
+  /** Called when progress has moved. */
+  readonly rouse: () => void;
+  /** Called when progress could not be kept although the lease is held. */
+  readonly fail: (error: unknown) => void;
+}
+
+/** Between two looks whether callers' transactions have been committed, in milliseconds. */
+const LOOK = 100;
+
+export class BackfillAcknowledgements implements Acknowledger {
+  readonly #options: BackfillAcknowledgementsOptions;
+  /** The tables that have chunks which are not over. */
+  readonly #readings = new Set<Reading>();
+  /** The chunk of each event that is not acknowledged. */
+  readonly #out = new Map<string, Chunk>();
+  #outstanding = 0;
+  #isFinishing: Promise<void> | null = null;
+  #callersLook: NodeJS.Timeout | null = null;
+  #isOver = false;
+
+  constructor(options: BackfillAcknowledgementsOptions) {
+    this.#options = options;
+  }
+
+  /** How many events are in chunks that are not over. */
+  get outstanding(): number {
+    return this.#outstanding;
+  }
+
+  /** The events of this chunk are about to be handed out. */
+  add(reading: Reading, { changes, cursor, last }: Read): void {
+    const { job, chunks } = reading;
+    const from = job.after;
+    job.after = cursor && [...cursor];
+    reading.isRead ||= last;
+    const open = new Map(changes.map((change) => [change.sequence!, change]));
+    const chunk: Chunk = {
+      reading,
+      from,
+      cursor,
+      last,
+      rows: changes.length,
+      open,
+      acknowledged: [],
+      acknowledgedByRow: [],
+      isRewound: false,
+    };
+    for (const sequence of open.keys()) this.#out.set(sequence, chunk);
+    this.#outstanding += chunk.rows;
+    chunks.push(chunk);
+    this.#readings.add(reading);
+    if (changes.length === 0) this.#finishSoon();
+  }
+
+  /** Whether an event is out in this term and not acknowledged. To be called before a caller's transaction acknowledges it. */
+  noteRead(sequence: string): boolean {
+    if (!this.#out.has(sequence)) return false;
+    this.#callersLook ??= setTimeout(() => void this.#lookForCallers(), LOOK).unref();
+    return true;
+  }
+
+  /** The consumer is done with an event. An event that is not out was acknowledged before. @throws {PostgresInputError} ERR_LEASE_LOST */
+  async acknowledge(sequence: string): Promise<void> {
+    if (this.#options.hold.token === null) throw leaseLost();
+    this.#take(sequence)?.acknowledged.push(sequence);
+  }
+
+  /** The same, where nobody waits. After the lease is lost, the event comes again. */
+  acknowledgeSoon(sequence: string): void {
+    if (this.#options.hold.token !== null) this.#take(sequence)?.acknowledged.push(sequence);
+  }
+
+  /** Whether a caller's transaction has acknowledged an event and is committed. */
+  async isGone(sequence: string): Promise<boolean> {
+    await this.#noteCommitted();
+    return !this.#out.has(sequence);
+  }
+
+  /**
+   * The consumer had no room for an event of this term: it is read again, with all rows after it. Those that are out already are left out, and the
+   * progress stays before it until then.
+   */
+  readAgain(sequence: string): void {
+    const chunk = this.#out.get(sequence);
+    if (!chunk) return;
+    const { reading, from } = chunk;
+    this.#out.delete(sequence);
+    chunk.open.delete(sequence);
+    chunk.rows--;
+    this.#outstanding--;
+    const { chunks, job } = reading;
+    for (const later of chunks.slice(chunks.indexOf(chunk))) {
+      for (const other of [...later.open.keys(), ...later.acknowledged, ...later.acknowledgedByRow])
+        reading.skipped.add(other);
+      Object.assign(later, { cursor: from, last: false, isRewound: true });
+    }
+    reading.skipped.delete(sequence);
+    reading.isRead = reading.isCancelled;
+    job.after = from && [...from];
+    this.#finishSoon();
+  }
+
+  /** Takes an event out of the way. Resolves when that is kept. @throws {PostgresInputError} ERR_LEASE_LOST, ERR_INSTALL */
+  async park(sequence: string, { error, attempts }: { error: string; attempts: number }): Promise<void> {
+    const chunk = this.#out.get(sequence);
+    const change = chunk?.open.get(sequence);
+    if (!chunk || !change) return;
+    const { occurredAt, location, id, key, details } = change;
+    await this.#options.store.park([
+      sequence,
+      chunk.reading.job.backfill,
+      numberOf(sequence),
+      occurredAt,
+      location,
+      id,
+      JSON.stringify(key),
+      details?.after ?? null,
+      details?.shape ?? null,
+      attempts,
+      stored(error),
+    ]);
+    // The parking has acknowledged it by a row of its own.
+    this.#take(sequence)?.acknowledgedByRow.push(sequence);
+  }
+
+  /** Keeps what is acknowledged: chunks that are over, and at the end of a term the events of others one by one. */
+  async flush(): Promise<void> {
+    if (this.#outstanding === 0 && !this.#isFinishing) return;
+    await this.#noteCommitted();
+    await this.finishAll();
+    const kept = [...this.#readings].flatMap(({ chunks, job }) =>
+      chunks.flatMap(({ acknowledged }) => acknowledged.map((sequence) => [job.backfill, sequence] as const)),
+    );
+    if (kept.length > 0) await this.#options.store.keep(kept);
+  }
+
+  /** Moves the progress of every table over the chunks that are over. */
+  async finishAll(): Promise<void> {
+    while (this.#isFinishing) await this.#isFinishing;
+    this.#isFinishing = this.#finish().finally(() => (this.#isFinishing = null));
+    await this.#isFinishing;
+  }
+
+  /** The term is over. */
+  end(): void {
+    this.#isOver = true;
+    if (this.#callersLook) clearTimeout(this.#callersLook);
+  }
+
+  #take(sequence: string): Chunk | null {
+    const chunk = this.#out.get(sequence);
+    if (!chunk) return null;
+    this.#out.delete(sequence);
+    chunk.open.delete(sequence);
+    if (chunk.open.size === 0) this.#finishSoon();
+    return chunk;
+  }
+
+  #finishSoon(): void {
+    setImmediate(() => {
+      this.finishAll().catch((error: unknown) => {
+        if ((error as { code?: string }).code !== 'ERR_LEASE_LOST') this.#options.fail(error);
+      });
+    });
+  }
+
+  async #finish(): Promise<void> {
+    for (const reading of this.#readings) {
+      const { chunks, job } = reading;
+      let over = chunks.findIndex(({ open }) => open.size > 0);
+      if (over === -1) over = chunks.length;
+      if (over === 0) continue;
+      const finished = chunks.slice(0, over);
+      const rows = finished.reduce((sum, chunk) => sum + chunk.rows, 0);
+      const { cursor, last } = finished.at(-1)!;
+      const rowsOver = finished.flatMap((chunk) => (chunk.isRewound ? [] : chunk.acknowledgedByRow));
+      await this.#options.store.finish(job, cursor, rows, last, rowsOver);
+      chunks.splice(0, over);
+      this.#outstanding -= rows;
+      if (chunks.length > 0) continue;
+      this.#readings.delete(reading);
+      if (reading.isRead) this.#options.finished(reading);
+    }
+    this.#options.rouse();
+  }
+
+  async #lookForCallers(): Promise<void> {
+    this.#callersLook = null;
+    if (this.#isOver || this.#out.size === 0) return;
+    try {
+      await this.#noteCommitted();
+    } catch {
+      // The session is lost, and the term with it.
+      return;
+    }
+    if (!this.#isOver && this.#out.size > 0)
+      this.#callersLook ??= setTimeout(() => void this.#lookForCallers(), LOOK).unref();
+  }
+
+  /** Takes note of the events that callers' transactions have acknowledged and that are committed. */
+  async #noteCommitted(): Promise<void> {
+    for (const backfill of new Set([...this.#out.values()].map(({ reading }) => reading.job.backfill))) {
+      for (const sequence of await this.#options.store.acknowledged(backfill))
+        this.#take(sequence)?.acknowledgedByRow.push(sequence);
+    }
+  }
+}

@@ -1,0 +1,93 @@
+/** The table of backfills as a term reads and writes it. Every write is fenced by the lease, and throws ERR_LEASE_LOST without it. */
+import type { Session, Statement } from '../postgres/session.ts';
+import type { Names } from '../schema/names.ts';
+import { type Hold, leaseLost } from './acknowledgements.ts';
+import { type BackfillSql, backfillSql } from './backfill-sql.ts';
+
+/** The backfill of one table. */
+export interface Job {
+  readonly backfill: string;
+  readonly relation: string;
+  readonly location: string;
+  readonly condition: string | null;
+  readonly chunk: number | null;
+  keyColumns: string | null;
+  /** The last key that was read; null for none. */
+  after: string[] | null;
+  state: 'waiting' | 'running' | 'paused';
+}
+
+export const keyOf = ({ backfill, relation }: Job): string => `${backfill} ${relation}`;
+
+export class BackfillStore {
+  readonly #session: Session;
+  readonly #hold: Hold;
+  readonly #sql: BackfillSql;
+
+  constructor(session: Session, names: Names, hold: Hold) {
+    this.#session = session;
+    this.#hold = hold;
+    this.#sql = backfillSql(names);
+  }
+
+  /**
+   * What is to be read, in this order; null where this role has no part in backfills. Nobody can have asked for a backfill where the table is
+   * missing.
+   */
+  async load(): Promise<Job[] | null> {
+    const [may] = await this.#session.query<{ take: boolean | null }>(this.#sql.mayTakePart);
+    return may?.take ? this.#session.query<Job>(this.#sql.load) : null;
+  }
+
+  /** The events of a backfill that were acknowledged one by one. */
+  async acknowledged(backfill: string): Promise<string[]> {
+    const rows = await this.#session.query<{ sequence: string }>(this.#sql.acknowledged, [backfill]);
+    return rows.map(({ sequence }) => sequence);
+  }
+
+  /** The table is read from its beginning. */
+  async begin(job: Job, keyColumns: string): Promise<void> {
+    await this.#writeJob(this.#sql.begin, job, [keyColumns, null]);
+  }
+
+  /** Moves the progress. `isDone`: the table is read. `cleared`: events whose own rows are no longer needed. */
+  async finish(
+    job: Job,
+    cursor: readonly string[] | null,
+    rows: number,
+    isDone: boolean,
+    cleared: readonly string[],
+  ): Promise<void> {
+    await this.#writeJob(this.#sql.finish, job, [cursor, rows, isDone, cleared]);
+  }
+
+  /** The table can't be read. */
+  async fail(job: Job, reason: string): Promise<void> {
+    await this.#writeJob(this.#sql.fail, job, [reason]);
+  }
+
+  /** Keeps events that were acknowledged although their chunks are not over. */
+  async keep(events: readonly (readonly [backfill: string, sequence: string])[]): Promise<void> {
+    await this.#write(this.#sql.keep, [
+      events.map(([backfill]) => backfill),
+      events.map(([, sequence]) => sequence),
+    ]);
+  }
+
+  /** `values`: those of the statement, without holder and token. */
+  async park(values: readonly unknown[]): Promise<void> {
+    await this.#write(this.#sql.park, values);
+  }
+
+  #writeJob(statement: Statement, job: Job, values: readonly unknown[]): Promise<void> {
+    return this.#write(statement, [job.backfill, job.relation, ...values]);
+  }
+
+  /** Runs a statement whose second and third value are the lease's holder and token. */
+  async #write(statement: Statement, [first, ...rest]: readonly unknown[]): Promise<void> {
+    const { holder, token } = this.#hold;
+    if (token === null) throw leaseLost();
+    const [held] = await this.#session.query(statement, [first, holder, token, ...rest]);
+    if (!held) throw leaseLost();
+  }
+}
