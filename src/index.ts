@@ -1,3 +1,7 @@
+/**
+ * Everything that a program imports from `dapper-postgres-input`.
+ * @module dapper-postgres-input
+ */
 export type { Backfill, BackfillOptions, BackfillProgress } from './api/backfill.ts';
 export type {
   AnyTables,
