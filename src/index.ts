@@ -1,3 +1,7 @@
+/**
+ * Everything that a program imports from `dapper-postgres-input`.
+ * @module dapper-postgres-input
+ */
 export type { Backfill, BackfillOptions, BackfillProgress } from './api/backfill.ts';
 export type {
   AnyTables,
@@ -19,9 +23,14 @@ export type {
   Tags,
   TypeParsers,
 } from './api/options.ts';
-export type { Installation, UnwatchableTable } from './api/installation.ts';
+export type {
+  Installation,
+  OptionDifference,
+  UnmatchedPattern,
+  UnwatchableTable,
+} from './api/installation.ts';
 export type { Health, HealthCheck, InputState, InputStatus, Metrics } from './api/status.ts';
-export { type ErrorCode, PostgresInputError } from './api/errors.ts';
+export { type ErrorCode, PostgresInputError, type PostgresInputErrorOptions } from './api/errors.ts';
 export type { FailedEvent, LifecycleEvents } from './api/lifecycle-events.ts';
 export {
   type Event,

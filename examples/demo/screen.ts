@@ -2,7 +2,7 @@
 import { styleText } from 'node:util';
 import type { ChangeEvent } from 'dapper-postgres-input';
 
-const hasColours = process.stdout.isTTY && !process.env['NO_COLOR'];
+const hasColours = (process.stdout.isTTY || process.env['FORCE_COLOR']) && !process.env['NO_COLOR'];
 type Style = Parameters<typeof styleText>[0];
 const style = (format: Style, text: string): string => (hasColours ? styleText(format, text) : text);
 

@@ -18,6 +18,7 @@ export interface BackfillProgress {
   done: number;
   /** About how many rows the table has, by the server's statistics. */
   estimated: number;
+  /** `waiting`: no row was read yet. `cancelled`: by `cancel()`, or because of `error`. */
   state: 'waiting' | 'running' | 'paused' | 'done' | 'cancelled';
   /** Why the table can't be read, if that has cancelled it; else null. */
   error: string | null;
@@ -25,11 +26,13 @@ export interface BackfillProgress {
 
 /** A backfill that was asked for. It outlives every process; any node can pause, resume or cancel it. */
 export interface Backfill {
+  /** Names the backfill on the command line: `backfill --pause`, `--resume` and `--cancel` take this id. */
   readonly id: string;
   /** How far it is, table by table. */
   progress(): Promise<BackfillProgress[]>;
   /** Reads no more, until it is resumed. What was handed out can still be acknowledged. */
   pause(): Promise<void>;
+  /** Goes on after `pause()`, where the reading had stopped. */
   resume(): Promise<void>;
   /** Reads no more, for good. */
   cancel(): Promise<void>;

@@ -21,7 +21,9 @@ export interface DiagnosticsMessages {
  * `tracing:dapper-postgres-input:process:start`, and so on with `end`, `asyncStart`, `asyncEnd` and `error`.
  */
 export interface ProcessMessage {
+  /** The input's id. */
   readonly input: string;
+  /** The event that the handler was called with. */
   readonly event: ChangeEvent;
   /** What the handler failed with. */
   error?: unknown;

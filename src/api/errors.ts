@@ -27,6 +27,7 @@ export type ErrorCode =
 
 const RETRYABLE: ReadonlySet<ErrorCode> = new Set(['ERR_CONNECT', 'ERR_CONNECTION_LOST']);
 
+/** The options of the constructor of {@link PostgresInputError}. */
 export interface PostgresInputErrorOptions {
   /** The error that caused this one. */
   cause?: unknown;
@@ -42,6 +43,7 @@ export class PostgresInputError extends Error {
     this.prototype.name = 'PostgresInputError';
   }
 
+  /** What went wrong. */
   readonly code: ErrorCode;
   /** Whether the same call may succeed later without any change: it is worth a retry. */
   readonly retryable: boolean;

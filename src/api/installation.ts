@@ -6,8 +6,11 @@ export interface Remarks {
   readonly unmatched?: readonly UnmatchedPattern[];
 }
 
+/** A pattern of the option `tables` that matches no table of the schemas: a typing error, or a table that is not there yet. */
 export interface UnmatchedPattern {
+  /** The list in which the pattern stands. */
   readonly option: 'include' | 'exclude';
+  /** The pattern as it was given. */
   readonly pattern: string;
 }
 
@@ -21,14 +24,20 @@ export interface Installation extends Remarks {
   readonly pending: readonly string[];
 }
 
+/** A table that is not watched although it was asked for. */
 export interface UnwatchableTable {
+  /** The table's location. */
   readonly table: string;
+  /** Why the table is not watched, and what to do. */
   readonly reason: string;
 }
 
 /** An option under which a node installed last, and what this node wants instead. */
 export interface OptionDifference {
+  /** The option's name. */
   readonly option: string;
+  /** The value under which another node installed. */
   readonly installed: unknown;
+  /** The value that this node was given. */
   readonly wanted: unknown;
 }

@@ -3,9 +3,13 @@ import type { Installation, OptionDifference } from './installation.ts';
 
 /** Which event has failed, and with what error. */
 export interface FailedEvent {
+  /** The event's `sequence`; null if it was announced by hand. */
   sequence: string | null;
+  /** The table. */
   location: string;
+  /** The row's id. */
   id: string;
+  /** What the handler failed with, or what `nack` or `park` was given. */
   error: unknown;
 }
 

@@ -17,6 +17,7 @@ export interface LeaseSettings {
 
 /** Chooses the function that parses the text of a value, by the oid of its type. `pg.types` is one. */
 export interface TypeParsers {
+  /** Returns the function that turns the text of a value of this type into what events have. */
   getTypeParser(oid: number, format: 'text'): (text: string) => unknown;
 }
 
@@ -25,9 +26,13 @@ export interface TypeParsers {
  * such as winston's, takes four functions: `{ info: (fields, text) => winston.info(text, fields), ... }`.
  */
 export interface Logger {
+  /** Gets what helps to follow the node step by step: the reader falls asleep or wakes up. */
   debug(fields: object, text: string): unknown;
+  /** Gets the node's ordinary life: it stands by, holds the lease, has installed, is closed. */
   info(fields: object, text: string): unknown;
+  /** Gets troubles that the node copes with by itself: an event comes again, the connection was lost. */
   warn(fields: object, text: string): unknown;
+  /** Gets what somebody has to act upon: an event was parked, or the log's sequence cannot be put right. */
   error(fields: object, text: string): unknown;
 }
 

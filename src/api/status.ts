@@ -12,6 +12,7 @@ export interface SharedStatus {
   readonly lease: {
     /** A random name that the holder gave itself. */
     readonly holder: string;
+    /** The token of this term, which is greater than that of every term before. */
     readonly fencingToken: string;
     /** ISO 8601, as the database tells the time. */
     readonly acquiredAt: string;
@@ -24,7 +25,9 @@ export interface SharedStatus {
 
 /** How an input stands. */
 export interface InputStatus extends SharedStatus, Installation {
+  /** The input's id. */
   readonly id: string;
+  /** What this node is doing. */
   readonly state: InputState;
   /** Events handed out and not yet acknowledged. */
   readonly inFlight: number;
@@ -49,6 +52,7 @@ export interface HealthCheck {
     | 'sequence'
     | 'notification queue'
     | 'publications';
+  /** `ok`: nothing to do. `warn`: somebody should look. `error`: the node takes no part. */
   readonly status: 'ok' | 'warn' | 'error';
   /** How it stands; and unless that is `ok`, what to do. */
   readonly message: string;
@@ -58,6 +62,7 @@ export interface HealthCheck {
 export interface Health {
   /** The worst status of the checks. `error`: the node takes no part, and is not ready. `warn`: it does, and somebody should look. */
   readonly status: 'ok' | 'warn' | 'error';
+  /** All checks, in the order of the names of {@link HealthCheck}. */
   readonly checks: readonly HealthCheck[];
 }
 

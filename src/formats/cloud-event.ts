@@ -3,9 +3,11 @@ import type { ChangeEvent } from '../api/change-event.ts';
 
 /** An event in the JSON format of CloudEvents 1.0 (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md). */
 export interface CloudEvent {
+  /** The version of the format. */
   specversion: '1.0';
   /** Unique for the source: the event's `sequence`. A notification that was sent by hand has none, and gets a random id. */
   id: string;
+  /** The URI reference that `toCloudEvent` was given. */
   source: string;
   /** `dapper-postgres-input.create`, `.read`, `.update`, `.delete` or `.unknown`. */
   type: string;
@@ -13,7 +15,9 @@ export interface CloudEvent {
   subject: string;
   /** When the change was written. */
   time?: string;
+  /** The media type of `data`. */
   datacontenttype: 'application/json';
+  /** The event without the fields that stand outside of `data`. */
   data: Pick<
     ChangeEvent,
     | 'location'
@@ -32,6 +36,7 @@ export interface CloudEvent {
   partitionkey: string;
   /** From the member of that name of the event's `context` (extension "distributed tracing"). */
   traceparent?: string;
+  /** The same for `tracestate`, if there is a `traceparent`. */
   tracestate?: string;
 }
 

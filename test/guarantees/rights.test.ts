@@ -391,7 +391,7 @@ describe('the role that installs', () => {
 });
 
 describe('a node that may do no DDL', () => {
-  /** A database in which a DBA has run what plan prints, and a role with the grants of the README. */
+  /** A database in which a DBA has run what plan prints, and a role with the grants of docs/rights.md. */
   async function prepared() {
     const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
     const { steps, barredSteps } = await installationOf(database).plan();
@@ -410,12 +410,12 @@ describe('a node that may do no DDL', () => {
     return { database, role, url };
   }
 
-  test('works with the grants of the README', async () => {
-    const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
+  test('works with the grants of docs/rights.md', async () => {
+    const page = await readFile(new URL('../../docs/rights.md', import.meta.url), 'utf8');
     const granted = grantTo('node', namesOf('sales', 'postgres_input'), { rows: 'none' }).map(
       (sql) => `${sql.replaceAll('"', '').replace(' TABLE ', ' ')};`,
     );
-    expect(readme.match(/^GRANT .*$/gm)).toEqual(granted);
+    expect(page.match(/^GRANT .*$/gm)).toEqual(granted);
   });
 
   test('needs these rights', async () => {
