@@ -40,6 +40,7 @@ export interface HealthCheck {
   readonly name:
     | 'node'
     | 'connection'
+    | 'wakeup'
     | 'installation'
     | 'tables'
     | 'conditions'

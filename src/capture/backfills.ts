@@ -213,25 +213,27 @@ export class Backfills implements ReadAcknowledgements {
     const session = (this.#session ??= await this.#options.openSession());
     const [named] = await session.query<{ lock: string; schema: string }>(lockOf, [job.relation]);
     if (!named) throw new Error(GONE);
-    await session.query(beginChunk(job.condition === null ? null : named.schema), [], CHUNK_TIMEOUT);
-    try {
-      await session.query(named.lock);
-      const table = await BackfillTable.find(session, job.relation, this.#options.rowSettings);
-      if (!table) throw new Error(GONE);
-      if (job.keyColumns !== table.keyColumns) {
-        if (reading.chunks.length > 0) await this.#finishAll();
-        job.keyColumns = table.keyColumns;
-        job.after = null;
-        await this.#write(this.#sql.begin, job, [job.keyColumns, null]);
-        job.state = 'running';
-      }
-      const [{ snapshot }] = (await session.query<{ snapshot: string }>(
-        'SELECT pg_current_snapshot()::text AS snapshot',
-      )) as [{ snapshot: string }];
-      return { snapshot, ...(await this.#readRows(session, reading, table)) };
-    } finally {
-      await session.query('ROLLBACK').catch(() => {});
-    }
+    const begin = beginChunk(job.condition === null ? null : named.schema);
+    return session.transaction(
+      begin,
+      async () => {
+        await session.query(named.lock);
+        const table = await BackfillTable.find(session, job.relation, this.#options.rowSettings);
+        if (!table) throw new Error(GONE);
+        if (job.keyColumns !== table.keyColumns) {
+          if (reading.chunks.length > 0) await this.#finishAll();
+          job.keyColumns = table.keyColumns;
+          job.after = null;
+          await this.#write(this.#sql.begin, job, [job.keyColumns, null]);
+          job.state = 'running';
+        }
+        const [{ snapshot }] = (await session.query<{ snapshot: string }>(
+          'SELECT pg_current_snapshot()::text AS snapshot',
+        )) as [{ snapshot: string }];
+        return { snapshot, ...(await this.#readRows(session, reading, table)) };
+      },
+      CHUNK_TIMEOUT,
+    );
   }
 
   async #readRows(

@@ -30,11 +30,11 @@ import type { Consumer } from '../delivery/consumer.ts';
 import type { Delivery } from '../delivery/delivery.ts';
 import { LaneDelivery } from '../delivery/lane-delivery.ts';
 import { delayAfter } from '../delivery/processor.ts';
-import { Session } from '../postgres/session.ts';
+import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 import { wantsRows } from '../schema/table-options.ts';
 import type { Signature } from '../schema/wire-format.ts';
-import { sessionOptions } from './connect.ts';
+import { connectBeside } from './connect.ts';
 import type { Discovery } from './discovery.ts';
 import type { Lease } from './lease.ts';
 
@@ -104,8 +104,7 @@ export class Term {
       sink: this.#delivery,
       rows: wantsRows(settings) ? 'both' : 'none',
       rowSettings: settings,
-      openSession: () =>
-        Session.connect({ ...settings.target, candidates: [session.endpoint] }, sessionOptions(settings)),
+      openSession: () => connectBeside(settings, session),
       hold: lease,
       foreignNotifications: settings.foreignNotifications,
       notifications: settings.notifications,
