@@ -101,6 +101,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     this.#health = new NodeHealth({
       patience: settings.lease.duration,
       installs: settings.install,
+      wakeup: settings.wakeup,
       secrets,
       look: (signal) => backend.metrics(signal),
     });
@@ -399,6 +400,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
       case 'awake':
         if (channels.reader.hasSubscribers) channels.reader.publish({ input: this.id, state: notice[0] });
         break;
+      case 'polling':
       case 'notificationQueue':
       case 'sequenceReset':
       case 'optionsDiffer':

@@ -17,6 +17,8 @@ export interface FailedEvent {
 export interface LifecycleEvents {
   /** It waits for the lease: for the first time, again, or after `reconnecting`. */
   standby: [];
+  /** It has connected, and polls: as the option `wakeup` says, or because a pooler is in the way. Told again after `reconnecting`. */
+  polling: [];
   /** It holds the lease, under this token. */
   active: [lease: { fencingToken: string }];
   /** Its `handle()` has ended. */

@@ -127,6 +127,17 @@ export interface PostgresInputOptions {
    */
   notifications?: 'changes' | 'bare';
   /**
+   * How a node finds out about changes. With `'notify'`, notifications wake it up, which takes a connection that keeps its session. With `'poll'`, it looks
+   * by itself, at least once a second, and uses nothing of a session: that works through a pooler in transaction mode. With `'auto'`, it polls if
+   * the connection goes through such a pooler. Default: `'notify'`, such a pooler is refused.
+   */
+  wakeup?: 'auto' | 'notify' | 'poll';
+  /**
+   * A way to the same database that keeps its session, such as around the pooler to which `connectionString` leads: for the two connections of
+   * a node that handles. Default: none, everything goes by `connectionString`.
+   */
+  listenConnectionString?: string;
+  /**
    * Gets the lifecycle events as plain sentences with fields: `{ input, fencingToken }, 'holds the lease: this node is active'`. An error is in the
    * field `err`. Nothing that is logged shows a password. Default: none, nothing is logged.
    */

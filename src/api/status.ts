@@ -43,6 +43,7 @@ export interface HealthCheck {
   readonly name:
     | 'node'
     | 'connection'
+    | 'wakeup'
     | 'installation'
     | 'tables'
     | 'conditions'

@@ -33,6 +33,8 @@ export interface Read {
   readonly scanned: number;
   /** Whether no row follows. */
   readonly last: boolean;
+  /** How long the statement took that read the rows, in milliseconds. What else a chunk needs does not depend on its size. */
+  readonly time: number;
 }
 
 /**
@@ -80,9 +82,9 @@ export class ChunkReader {
     const session = (this.#session ??= await this.#options.openSession(CHUNK_TIMEOUT));
     const [named] = await session.query<Named>(lockOf, [job.relation]);
     if (!named) throw new Error(GONE);
-    try {
-      const begin = beginChunk(job.condition === null ? null : named.schema);
-      await session.query(`${begin};\n${named.lock}`).catch((error: unknown) => {
+    const begin = beginChunk(job.condition === null ? null : named.schema);
+    return session.transaction(begin, async () => {
+      await session.query(named.lock).catch((error: unknown) => {
         throw isPrivilegeError(error) ? unreadable(named.schema, named.name) : error;
       });
       const table = await BackfillTable.find(session, job.relation, this.#options.rowSettings);
@@ -92,9 +94,7 @@ export class ChunkReader {
         'SELECT pg_current_snapshot()::text AS snapshot',
       )) as [{ snapshot: string }];
       return { snapshot, ...(await readRows(session, job, table, limit, skipped)) };
-    } finally {
-      await session.query('ROLLBACK').catch(() => this.close());
-    }
+    });
   }
 
   /** Closes the session. The next chunk gets another one. */
@@ -123,6 +123,7 @@ async function readRows(
   const at = new Date().toISOString().replace('Z', '000Z');
   let cursor: string[] | null = null;
   let scanned = 0;
+  const began = performance.now();
   await session.eachRow<ChunkRow>({ name: '', text }, values, ([place, id, key, after]) => {
     scanned++;
     cursor = place;
@@ -131,6 +132,7 @@ async function readRows(
     if (!skipped.has(sequence))
       changes.push(changeOf(sequence, location, id, key, at, after, shape, table.shape));
   });
+  const time = performance.now() - began;
   if (scanned < wanted && table.isByPlace) {
     const [{ blocks }] = (await session.query<{ blocks: string }>(
       table.blocks.text,
@@ -139,10 +141,10 @@ async function readRows(
     const end = table.endOf(job.after, wanted);
     // A chunk may have ended before, since its rows are large.
     const isWhole = await isRangeRead(session, table, cursor, job, wanted);
-    if (isWhole) return { changes, cursor: beginningOf(end), scanned, last: end >= Number(blocks) };
-    return { changes, cursor, scanned, last: false };
+    if (isWhole) return { changes, cursor: beginningOf(end), scanned, time, last: end >= Number(blocks) };
+    return { changes, cursor, scanned, time, last: false };
   }
-  return { changes, cursor: cursor ?? job.after, scanned, last: scanned === 0 };
+  return { changes, cursor: cursor ?? job.after, scanned, time, last: scanned === 0 };
 }
 
 /** Whether no row follows `cursor` in the range of blocks. */

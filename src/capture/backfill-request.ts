@@ -86,16 +86,15 @@ async function conditionProblem(
 ): Promise<string | null> {
   const table = await BackfillTable.find(session, relation, settings);
   if (!table) return 'the table is gone';
-  await session.query(beginChunk(where === null ? null : table.schema));
   try {
     const { text, values } = table.chunk(null, 0, where);
-    await session.query(text, values);
+    await session.transaction(beginChunk(where === null ? null : table.schema), () =>
+      session.query(text, values),
+    );
     return null;
   } catch (error) {
     if (isConnectionError(error)) throw error;
     return (error as Error).message;
-  } finally {
-    await session.query('ROLLBACK').catch(() => {});
   }
 }
 

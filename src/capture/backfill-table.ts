@@ -270,10 +270,9 @@ export const beginningOf = (block: number): string[] => [`(${block},0)`, '0'];
  * The statements that begin a chunk's transaction. `schema`: that of the table, where there is a condition: it may name functions and operators
  * that lie beside the table.
  */
-export const beginChunk = (schema: string | null): string =>
-  [
-    'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
-    'SET LOCAL lock_timeout = 100',
-    ...PRINTING.map((setting) => `SET LOCAL ${setting.replace('=', " = '")}'`),
-    ...(schema === null ? [] : [`SET LOCAL search_path = pg_catalog, ${quoteIdentifier(schema)}`]),
-  ].join(';\n');
+export const beginChunk = (schema: string | null): string[] => [
+  'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
+  'SET LOCAL lock_timeout = 100',
+  ...PRINTING.map((setting) => `SET LOCAL ${setting.replace('=', " = '")}'`),
+  ...(schema === null ? [] : [`SET LOCAL search_path = pg_catalog, ${quoteIdentifier(schema)}`]),
+];

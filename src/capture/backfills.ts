@@ -128,7 +128,6 @@ export class Backfills {
     const job = this.#next;
     if (!job || signal.aborted) return false;
     const reading = this.#readings.get(keyOf(job)) ?? (await this.#begin(job));
-    const began = performance.now();
     let read: Read;
     try {
       read = await this.#reader.read(reading.job, reading.limit, reading.skipped);
@@ -136,7 +135,7 @@ export class Backfills {
       await this.#fail(reading, error);
       return true;
     }
-    adapt(reading, performance.now() - began, read.scanned);
+    adapt(reading, read.time, read.scanned);
     await passUpTo(read.snapshot);
     if (signal.aborted) return true;
     this.acknowledgements.add(reading, read);

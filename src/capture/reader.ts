@@ -8,6 +8,8 @@
  *            the writers are busy, the sink is full, a notification says "look",
  *            or the server's notification queue fills up
  *
+ * A node that polls stays awake (polling.ts).
+ *
  * Awake, it reads the log in passes (passes.ts), and writers do not notify. Asleep, it asks nothing and takes what the
  * writers notify of. How it changes from one to the other without loss or repetition is told in sleeping.ts.
  *
@@ -29,14 +31,13 @@ import type { Change } from './change.ts';
 import { LogSequence } from './log-sequence.ts';
 import { readPayload } from './notification.ts';
 import { PAGE, Passes } from './passes.ts';
+import { Polling } from './polling.ts';
 import { Redriven } from './redriven.ts';
 import { shapesFor } from './row-shapes.ts';
 import type { Sink } from './sink.ts';
-import { Sleeping } from './sleeping.ts';
+import { type Rest, Sleeping } from './sleeping.ts';
 import { WriteRate } from './write-rate.ts';
 
-/** Between passes that find nothing, at most, in milliseconds: doubled from one to the other. */
-const MAX_PAUSE = 50;
 /** How many events made by hand the sink may hold above its capacity. There is no log that could keep them. */
 const MAX_FOREIGN = 10_000;
 /** How far apart two looks into the log are that forged notifications cause, in milliseconds. */
@@ -66,7 +67,7 @@ export class Reader {
   readonly #options: ReaderOptions;
   readonly #writeRate = new WriteRate();
   readonly #passes: Passes;
-  readonly #sleeping: Sleeping;
+  readonly #sleeping: Rest;
   readonly #sequence: LogSequence;
   readonly redriven: Redriven;
   /** Whether redriven changes may wait that this term has not read. */
@@ -88,16 +89,18 @@ export class Reader {
     const passes = new Passes(log, sink);
     this.#passes = passes;
     this.redriven = new Redriven(session, names, sink, shapes);
-    this.#sleeping = new Sleeping({
-      mayNotSleep: () => this.#isRedriven || (options.backfills?.isReady ?? false),
-      session,
-      names,
-      passes,
-      writeRate: this.#writeRate,
-      readsAsleep: notifications === 'bare',
-      markerTimeout,
-      notify,
-    });
+    this.#sleeping = session.isPooled
+      ? new Polling()
+      : new Sleeping({
+          mayNotSleep: () => this.#isRedriven || (options.backfills?.isReady ?? false),
+          session,
+          names,
+          passes,
+          writeRate: this.#writeRate,
+          readsAsleep: notifications === 'bare',
+          markerTimeout,
+          notify,
+        });
   }
 
   /** Reads until `signal` aborts. */
@@ -116,7 +119,7 @@ export class Reader {
         if (found < PAGE / 2 && (await this.#backfill(signal))) continue;
         if (this.#writeRate.isQuiet && (await this.#sleeping.sleep(signal))) continue;
         if (found >= PAGE / 2) continue;
-        pause = found > 0 ? this.#writeRate.pause : Math.min(2 * pause + 2, MAX_PAUSE);
+        pause = found > 0 ? this.#writeRate.pause : Math.min(2 * pause + 2, this.#sleeping.longestPause);
         await this.#sleeping.pause(pause, signal);
       }
     } finally {

@@ -90,7 +90,26 @@ export interface SleepingOptions {
   readonly notify: Notify;
 }
 
-export class Sleeping {
+/** How a reader rests between passes. */
+export interface Rest {
+  /** Between passes that find nothing, at most, in milliseconds: doubled from one to the other. */
+  readonly longestPause: number;
+  /** Awake, the pause between two passes: an announcement cuts it short. */
+  pause(ms: number, signal: AbortSignal): Promise<void>;
+  /** Falls asleep, if that is possible, and sleeps. Afterwards the reader is awake. Returns whether it was asleep. */
+  sleep(signal: AbortSignal): Promise<boolean>;
+  /** Gives the lock back, so that writers no longer notify. Does nothing when the reader is awake. */
+  wakeUp(): Promise<void>;
+  /** To be called when there is something to read beside what is announced: it wakes up, or ends a pause between two passes. */
+  rouse(): void;
+  onAnnouncement(announcement: Announcement): void;
+  onMarker(marker: string): void;
+  /** To be called with every renewal of the lease: the share of the notification queue that is in use. */
+  onQueueUsage(usage: number): void;
+}
+
+export class Sleeping implements Rest {
+  readonly longestPause = 50;
   readonly #options: SleepingOptions;
   /** `looking`: asleep, and reading the log because an announcement said so, or because many changes are remembered. */
   #phase: 'awake' | 'turning' | 'asleep' | 'looking' = 'awake';
@@ -110,12 +129,10 @@ export class Sleeping {
     this.#options = options;
   }
 
-  /** Awake, the pause between two passes: an announcement cuts it short. */
   pause(ms: number, signal: AbortSignal): Promise<void> {
     return this.#attention.wait(ms, signal);
   }
 
-  /** Falls asleep, if that is possible, and sleeps. Afterwards the reader is awake. Returns whether it was asleep. */
   async sleep(signal: AbortSignal): Promise<boolean> {
     if (
       this.#options.passes.isBehind ||
@@ -142,7 +159,6 @@ export class Sleeping {
     return this.#phase === 'asleep' || this.#phase === 'looking';
   }
 
-  /** Gives the lock back, so that writers no longer notify. Does nothing when the reader is awake. */
   async wakeUp(): Promise<void> {
     this.#stopTaking();
     this.#held = [];
@@ -151,7 +167,6 @@ export class Sleeping {
     await this.#options.session.query(unlock, [this.#options.names.sleepKey]);
   }
 
-  /** To be called when there is something to read beside what is announced: it wakes up, or ends a pause between two passes. */
   rouse(): void {
     this.#stopTaking();
   }
@@ -169,7 +184,6 @@ export class Sleeping {
     this.#attention.wake();
   }
 
-  /** To be called with every renewal of the lease: the share of the notification queue that is in use. */
   onQueueUsage(usage: number): void {
     const isFilling = usage >= QUEUE_LEVEL;
     if (isFilling === this.#queueIsFilling) return;

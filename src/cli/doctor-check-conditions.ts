@@ -17,9 +17,9 @@ export const conditions: Check = async ({ session, settings }) => {
   const findings = [];
   for (const { schema, name, columns, options } of conditional) {
     const table = locationOf(schema, name);
-    await session.query('BEGIN READ ONLY');
+    const evaluation = evaluateWhen(options.when!, columns!, qualify(schema, name), ROWS);
     try {
-      await session.query(evaluateWhen(options.when!, columns!, qualify(schema, name), ROWS), [true]);
+      await session.transaction(['BEGIN READ ONLY'], () => session.query(evaluation, [true]));
     } catch (error) {
       const { message, code } = error as Error & { code?: string };
       findings.push(
@@ -35,8 +35,6 @@ export const conditions: Check = async ({ session, settings }) => {
               'such changes are events in any case: correct the condition',
             ),
       );
-    } finally {
-      await session.query('ROLLBACK');
     }
   }
   return findings.length > 0

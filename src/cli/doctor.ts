@@ -1,6 +1,6 @@
 import { PostgresInputError } from '../api/errors.ts';
 import type { OptionDifference } from '../api/installation.ts';
-import { tryConnecting } from '../node/connect.ts';
+import { type Wakeup, tryConnecting } from '../node/connect.ts';
 import { installedInputs } from '../schema/inputs.ts';
 import { type Call, EXIT, type ExitCode, command } from './command.ts';
 import { backlog, otherInputs } from './doctor-check-backlog.ts';
@@ -122,25 +122,31 @@ async function examineDatabase({ settings }: GivenInput) {
   }
 }
 
+const CONNECTION: Readonly<Record<Wakeup, Finding>> = {
+  notify: ok('connection', 'notifications arrive'),
+  unproven: note('connection', 'no notification can be sent', 'see to the notification queue first'),
+  poll: note(
+    'connection',
+    'nodes poll with this wakeup and this connection string',
+    'for events without delay and a takeover as soon as a node dies, connect to the server itself or give nodes a listenConnectionString',
+  ),
+};
+
 interface Examination {
   readonly findings: readonly Finding[];
   readonly differences: readonly OptionDifference[];
 }
 
 async function examination(input: GivenInput, checks: readonly Check[]): Promise<Examination> {
-  let isProven: boolean;
+  let wakeup: Wakeup;
   try {
-    isProven = await tryConnecting(input.settings, input.names);
+    wakeup = await tryConnecting(input.settings, input.names);
   } catch (error) {
     if (!(error instanceof PostgresInputError)) throw error;
     return { findings: [problemFrom('connection', error.message)], differences: [] };
   }
   return onInput(input, async (connected) => {
-    const findings = [
-      isProven
-        ? ok('connection', 'notifications arrive')
-        : note('connection', 'no notification can be sent', 'see to the notification queue first'),
-    ];
+    const findings = [CONNECTION[wakeup]];
     const patient = await examine(connected);
     for (const check of checks) findings.push(...(await check(patient)));
     return { findings, differences: patient.differences };

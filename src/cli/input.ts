@@ -67,6 +67,7 @@ export function givenInput({ values, connectionString, io }: Call, name = values
       rows: values.rows,
       maxRowBytes: values['max-row-bytes'] && Number(values['max-row-bytes']),
       notifications: values.notifications,
+      wakeup: values.wakeup,
       lockTimeout: values['lock-timeout'] && Number(values['lock-timeout']),
     },
   );

@@ -74,6 +74,11 @@ export const COMMON = {
     value: 'KIND',
     help: 'changes, or bare: without keys, which any role could hear; default: that of the\ninstallation, else changes',
   },
+  wakeup: {
+    type: 'string',
+    value: 'KIND',
+    help: 'notify, poll, or auto: what a pooler in transaction mode leaves; default: notify',
+  },
   'internal-schema': {
     type: 'string',
     value: 'NAME',

@@ -126,13 +126,20 @@ const optionsSchema = strict({
   maxInFlight: wholeNumber('', 1_000_000).default(1000),
   foreignNotifications: z.enum(['accept', 'ignore']).default('accept'),
   notifications: z.enum(['changes', 'bare']).default('changes'),
+  wakeup: z.enum(['auto', 'notify', 'poll'], "must be 'auto', 'notify' or 'poll'").default('notify'),
+  listenConnectionString: z.string('must be a string: a postgres:// URL or key=value pairs').optional(),
   logger: z
     .custom<Logger>(isLogger, 'must have the functions debug, info, warn and error, as console and pino have')
     .optional(),
-} satisfies Record<keyof PostgresInputOptions, z.ZodType>).refine(
-  ({ watch, tables }) => watch === undefined || tables.include.length === 0,
-  { path: ['watch'], error: 'says which tables are watched, and so does tables.include: keep one of them' },
-);
+} satisfies Record<keyof PostgresInputOptions, z.ZodType>)
+  .refine(({ watch, tables }) => watch === undefined || tables.include.length === 0, {
+    path: ['watch'],
+    error: 'says which tables are watched, and so does tables.include: keep one of them',
+  })
+  .refine(({ wakeup, listenConnectionString }) => wakeup !== 'poll' || listenConnectionString === undefined, {
+    path: ['listenConnectionString'],
+    error: "is the way by which notifications arrive, and wakeup: 'poll' does without: keep one of them",
+  });
 
 const reconnect = strict({
   minDelay: milliseconds.default(100),
@@ -222,7 +229,7 @@ const SPELLINGS = [
 const EVERY_OPERATION: readonly Operation[] = ['create', 'read', 'update', 'delete'];
 
 /** Config and options, checked, with every default filled in. */
-export interface Settings extends Readonly<z.output<typeof optionsSchema>> {
+export interface Settings extends Readonly<Omit<z.output<typeof optionsSchema>, 'listenConnectionString'>> {
   readonly connectTimeout: number;
   readonly name: string;
   /** The name in the form that orchestrators and database objects know: see {@link inputId}. */
@@ -230,6 +237,8 @@ export interface Settings extends Readonly<z.output<typeof optionsSchema>> {
   /** The operations that were asked for; never empty. */
   readonly operations: ReadonlySet<Operation>;
   readonly target: ConnectionTarget;
+  /** A way for a node's own connections beside `target`, which then leads through a pooler; null: they go there too. */
+  readonly listenTarget: ConnectionTarget | null;
 }
 
 /** The options of `handle`, checked, with every default filled in. */
@@ -252,10 +261,10 @@ export function inputId(name: string): string {
  *
  * @throws PostgresInputError `ERR_CONFIG_INVALID`, listing every violation; `ERR_CONNECTION_STRING`.
  */
-export function parseConfig(config: unknown, options?: unknown): Settings {
+export function parseConfig(config: unknown, given?: unknown): Settings {
   const problems: string[] = [];
   const wanted = check('config', configSchema, withOurSpelling(config, problems), problems);
-  const chosen = check('options', optionsSchema, options ?? {}, problems);
+  const chosen = check('options', optionsSchema, given ?? {}, problems);
   if (chosen?.initial === 'read' && wanted?.operations?.length && !wanted.operations.includes('read'))
     problems.push(
       "options.initial: rows that are read are no event, since config.operations leaves out 'read': add it",
@@ -264,15 +273,35 @@ export function parseConfig(config: unknown, options?: unknown): Settings {
     throw invalid(['Please correct the config:', ...problems]);
   }
 
-  const target = parseConnectionString(wanted.connectionString);
+  const { listenConnectionString, ...options } = chosen;
+  const { target, listenTarget } = targets(wanted.connectionString, listenConnectionString);
   return {
-    ...chosen,
+    ...options,
     connectTimeout: chosen.connectTimeout ?? target.connectTimeout ?? 500,
     name: wanted.name,
     id: inputId(wanted.name),
     operations: new Set(wanted.operations?.length ? wanted.operations : EVERY_OPERATION),
     target,
+    listenTarget,
   };
+}
+
+/** Both hide the secrets of both: an error of the one may quote the other. */
+function targets(connectionString: string, listenConnectionString: string | undefined) {
+  const target = parseConnectionString(connectionString);
+  if (listenConnectionString === undefined) return { target, listenTarget: null };
+  const listenTarget = parseListenString(listenConnectionString);
+  const secrets = [...new Set([...target.secrets, ...listenTarget.secrets])];
+  return { target: { ...target, secrets }, listenTarget: { ...listenTarget, secrets } };
+}
+
+function parseListenString(text: string): ConnectionTarget {
+  try {
+    return parseConnectionString(text);
+  } catch (error) {
+    if (error instanceof PostgresInputError) error.message = `listenConnectionString: ${error.message}`;
+    throw error;
+  }
 }
 
 /** @throws PostgresInputError `ERR_CONFIG_INVALID`, listing every violation. */

@@ -88,9 +88,7 @@ export class Discovery {
       try {
         if (this.#untilRetry !== null) this.#untilRetry--;
         if (this.#isLarge || !(await this.#isInOrder(session, planner))) {
-          await withSession(this.#settings, (own) => this.ensureInstalled(own, planner, signal), [
-            session.endpoint,
-          ]);
+          await withSession(this.#settings, (own) => this.ensureInstalled(own, planner, signal), session);
         }
         planner = 'holding';
       } catch (error) {

@@ -16,7 +16,8 @@
  * How the lease passes on:
  * - Released: a notification tells the standbys, and all of them try to claim at once.
  * - The holder's session is gone from the server: the next standby that polls claims. The process has died, or it will notice at
- *   its next renewal; until then it can acknowledge nothing.
+ *   its next renewal; until then it can acknowledge nothing. A holder behind a pooler has no session that could be seen to go: it counts as
+ *   gone when its lease expires, or when the server has restarted.
  * - The holder fell silent (frozen, cut off): a standby wakes up at the expiry and claims. The database's clock says that the lease has
  *   expired. But that clock may have been set, and every renewal changes the expiry. So the standby measures with its own monotonic
  *   clock for how long it has seen the lease unchanged. It claims an expired lease that missed two renewals, and any lease that
@@ -183,7 +184,8 @@ export class Lease {
   async #claim({ token, expiresAt }: Observation): Promise<boolean> {
     const attempt = now();
     const { duration } = this.#times;
-    const [claimed] = await this.#session.query<{ token: string }>(this.#sql.claim, [
+    const statement = this.#session.isPooled ? this.#sql.claimPooled : this.#sql.claim;
+    const [claimed] = await this.#session.query<{ token: string }>(statement, [
       this.holder,
       token,
       duration,

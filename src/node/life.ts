@@ -4,7 +4,7 @@
  *
  *   connect -> install -> standby <-> active (a term) -> end
  *
- * A life has two connections, the control session and the listener. The loss of either ends the life. If the session is
+ * A life has two connections, the control session and the listener; one that polls has no listener. The loss of either ends the life. If the session is
  * lost, the term is lost too. After every other failure the term ends gracefully, and the released lease wakes a standby.
  */
 import type { Notify } from '../api/lifecycle-events.ts';
@@ -12,12 +12,11 @@ import { readSignature } from '../capture/capture.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Consumer } from '../delivery/consumer.ts';
 import type { TermDelivery } from '../delivery/term-delivery.ts';
-import type { Listener } from '../postgres/listener.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 import { decodeNodeMessage } from '../schema/node-channel.ts';
 import type { NodeLife } from './backend.ts';
-import { connect } from './connect.ts';
+import { type Connections, connect } from './connect.ts';
 import { Discovery } from './discovery.ts';
 import { Lease } from './lease.ts';
 import { type Ending, Term, harsher } from './term.ts';
@@ -28,7 +27,7 @@ export class Life implements NodeLife {
   readonly #consumer: Consumer;
   readonly #notify: Notify;
   readonly #session: Session;
-  readonly #listener: Listener;
+  readonly #listener: Connections['listener'];
   readonly #lease: Lease;
   readonly #discovery: Discovery;
   /** Aborts with the first ending: no more installing, no more waiting for the lease. */
@@ -43,7 +42,7 @@ export class Life implements NodeLife {
     consumer: Consumer,
     notify: Notify,
     session: Session,
-    listener: Listener,
+    listener: Connections['listener'],
   ) {
     this.#settings = settings;
     this.#names = names;
@@ -74,6 +73,7 @@ export class Life implements NodeLife {
    */
   async run(planner: 'joining' | 'rejoining'): Promise<void> {
     try {
+      if (this.#session.isPooled) this.#notify('polling');
       await this.#discovery.join(this.#session, planner, this.#living.signal);
       while (!this.#living.signal.aborted) {
         this.#notify('standby');

@@ -28,11 +28,11 @@ import { systemClock } from '../delivery/clock.ts';
 import type { Consumer } from '../delivery/consumer.ts';
 import { RowDecoder } from '../delivery/row-decoder.ts';
 import { TermDelivery } from '../delivery/term-delivery.ts';
-import { Session } from '../postgres/session.ts';
+import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 import { wantsRows } from '../schema/table-options.ts';
 import type { Signature } from '../schema/wire-format.ts';
-import { sessionOptions } from './connect.ts';
+import { connectBeside } from './connect.ts';
 import type { Discovery } from './discovery.ts';
 import type { Lease } from './lease.ts';
 
@@ -90,11 +90,7 @@ export class Term {
       sink: this.delivery.sink,
       rows: wantsRows(settings) ? 'both' : 'none',
       rowSettings: settings,
-      openSession: (statementTimeout) =>
-        Session.connect(
-          { ...settings.target, candidates: [session.endpoint] },
-          { ...sessionOptions(settings), statementTimeout },
-        ),
+      openSession: (statementTimeout) => connectBeside(settings, session, statementTimeout),
       hold: lease,
       foreignNotifications: settings.foreignNotifications,
       notifications: settings.notifications,

@@ -31,6 +31,8 @@ export interface HealthOptions {
   readonly patience: number;
   /** Whether the node stores its own options when it joins. */
   readonly installs: boolean;
+  /** How the node was asked to find out about changes. */
+  readonly wakeup: 'auto' | 'notify' | 'poll';
   /** What no message may show. */
   readonly secrets: readonly string[];
   /** Looks into the database. Lets go when `signal` aborts. */
@@ -48,6 +50,7 @@ export class NodeHealth {
   #ended: unknown = null;
   /** Why the node is reconnecting, and since when. */
   #away: { readonly error: PostgresInputError; readonly since: number } | null = null;
+  #isPolling = false;
   #installation: Installation | null = null;
   #differences: readonly OptionDifference[] = [];
   #discoveryFailure: unknown = null;
@@ -77,10 +80,15 @@ export class NodeHealth {
       case 'active':
         this.#forgetTerm();
         return;
+      case 'polling':
+        this.#isPolling = true;
+        return;
       case 'reconnecting':
+        this.#isPolling = false;
         this.#away = { error: notice[1].error, since: this.#away?.since ?? performance.now() };
         return;
       case 'idle':
+        this.#isPolling = false;
         this.#away = null;
         return;
       case 'installed':
@@ -131,6 +139,7 @@ export class NodeHealth {
     const findings: Record<HealthCheck['name'], Finding> = {
       node: this.#node(state),
       connection: this.#connection(),
+      wakeup: this.#wakeup(),
       installation: this.#installed(),
       tables: this.#tables(),
       conditions: this.#conditionsHold(),
@@ -210,6 +219,16 @@ export class NodeHealth {
     const away = performance.now() - this.#away.since;
     const message = `the node has been reconnecting for ${seconds(away / 1000)} (${textOf(failure)}): see to the database and the way there`;
     return away > this.#options.patience ? error(message) : warn(message);
+  }
+
+  #wakeup(): Finding {
+    const { wakeup } = this.#options;
+    if (!this.#isPolling) return ok('notifications wake the node up');
+    if (wakeup === 'poll') return ok('this node polls, as it was asked to');
+    return warn(
+      'this node polls, since its connection goes through a pooler in transaction mode: an event may come a second late, and another node ' +
+        "takes over only when the lease expires; give it a direct listenConnectionString, or set wakeup: 'poll' if that will do",
+    );
   }
 
   #installed(): Finding {

@@ -10,6 +10,7 @@ const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' :
 
 const LINES: { readonly [Name in keyof LifecycleEvents]: (...args: LifecycleEvents[Name]) => Line } = {
   standby: () => ['info', 'waits for the lease'],
+  polling: () => ['info', 'polls: no notification wakes it up'],
   active: ({ fencingToken }) => ['info', 'holds the lease: this node is active', { fencingToken }],
   idle: () => ['info', 'has stopped handling'],
   closed: () => ['info', 'is closed'],

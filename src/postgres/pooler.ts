@@ -24,7 +24,7 @@ const ADVICE = 'connect to the server itself or through a pooler in session mode
 export const sharedBackend = (): PostgresInputError =>
   new PostgresInputError(
     'ERR_CONNECT',
-    `the connection goes through a pooler in transaction mode, which keeps no session: ${ADVICE}`,
+    `the connection goes through a pooler in transaction mode, which keeps no session: ${ADVICE}, or let the node poll, by its option wakeup`,
   );
 
 /**

@@ -2,27 +2,24 @@
  * A node's control session: one connection on which statements run one after the other, each with a time limit.
  *
  * - Trusted: the session, from the moment that its backend is known to be its own (`pooler.ts`) and as long as every
- *   statement is answered in time.
+ *   statement is answered in time. A session that is to do without a backend of its own trusts nothing of the kind (`pooled-backend.ts`).
  * - Lost: once a statement is not answered in time, or the connection breaks. The socket is destroyed, the statements
  *   that wait fail, and `onLost` is called, once. A lost session stays lost.
  * - The server has a limit for each statement as well. Without one, a statement that the node has given up would run on
  *   and keep its locks.
  */
-import { once } from 'node:events';
 import { Socket } from 'node:net';
-import pg from 'pg';
+import type pg from 'pg';
 import { PostgresInputError } from '../api/errors.ts';
 import type { ConnectionTarget } from '../config/connection-string.ts';
+import { type Backend, OwnBackend, type Statement } from './backend.ts';
 import { hangUp, lacksPassword, missingPassword, newClient } from './client.ts';
+import { PooledBackend } from './pooled-backend.ts';
 import { proveBackend, sharedBackend } from './pooler.ts';
-import { settingsFor, statementTimeout } from './session-settings.ts';
+import { settingsFor } from './session-settings.ts';
 import { isConnectionError } from './sqlstates.ts';
 
-/** SQL with a name, under which the server keeps it prepared for the session. */
-export interface Statement {
-  readonly name: string;
-  readonly text: string;
-}
+export type { Statement } from './backend.ts';
 
 export interface SessionOptions {
   /** The limit for connecting, for all hosts together; milliseconds. */
@@ -30,6 +27,11 @@ export interface SessionOptions {
   /** The limit for each statement; milliseconds. */
   readonly statementTimeout: number;
   readonly applicationName: string;
+  /**
+   * What becomes of a backend that a pooler in transaction mode shares out. `refuse`: there is no connection. `accept`: the session leaves nothing
+   * in the backend. `assume`: so does the session, whatever the backend is, which spares the questions. Default: `refuse`.
+   */
+  readonly pooling?: 'refuse' | 'accept' | 'assume';
 }
 
 const GREETING = 'SELECT pg_catalog.pg_is_in_recovery() AS standby, pg_catalog.pg_backend_pid() AS pid';
@@ -44,8 +46,7 @@ export class Session {
   readonly #socket: Socket;
   /** The limit for a statement that is given none of its own; milliseconds. */
   readonly timeout: number;
-  /** The limit that the server has now; milliseconds. */
-  #serverTimeout = 0;
+  #backend: Backend;
   #turn: Promise<unknown> = Promise.resolve();
   #lost: PostgresInputError | undefined;
   #closed = false;
@@ -57,6 +58,7 @@ export class Session {
     this.timeout = options.statementTimeout;
     this.#socket = new Socket();
     this.#client = newClient(endpoint, options.applicationName, connectTimeout, this.#socket);
+    this.#backend = new PooledBackend(this.#client);
     this.#client.on('error', (error) => this.#fail(error));
     this.#client.on('end', () => this.#fail(new Error('the server hung up')));
   }
@@ -111,11 +113,25 @@ export class Session {
           'hosts with target_session_attrs=read-write',
       );
     }
+    const { pooling = 'refuse' } = options;
+    if (pooling === 'assume') return;
     const isServer = 'processID' in this.#client && this.#client.processID === pid;
-    const backend = isServer ? pid : await this.#proveBackend(options, left);
-    const { text, values } = settingsFor(backend, this.timeout);
-    if ((await query(text, values)).length === 0) throw sharedBackend();
-    this.#serverTimeout = this.timeout;
+    try {
+      // Time is kept back to go on with a backend about which nothing could be found out.
+      const patience = pooling === 'accept' ? () => Math.max(1, left() - timeout / 2) : left;
+      const backend = isServer ? pid : await this.#proveBackend(options, patience);
+      const { text, values } = settingsFor(backend, this.timeout);
+      if ((await query(text, values)).length === 0) throw sharedBackend();
+      this.#backend = new OwnBackend(this.#client, this.timeout);
+    } catch (error) {
+      if (pooling === 'refuse' || !(error instanceof PostgresInputError)) throw error;
+      await query('SELECT');
+    }
+  }
+
+  /** Whether a pooler may give the backend to somebody else after each transaction. */
+  get isPooled(): boolean {
+    return this.#backend instanceof PooledBackend;
   }
 
   async #proveBackend(options: SessionOptions, left: () => number): Promise<number> {
@@ -138,8 +154,9 @@ export class Session {
     values: unknown[] = [],
     timeout = this.timeout,
   ): Promise<Row[]> {
-    const config = typeof statement === 'string' ? { text: statement } : statement;
-    return this.#inTurn(async () => (await this.#client.query({ ...config, values })).rows as Row[], timeout);
+    const { name, text } = typeof statement === 'string' ? { name: '', text: statement } : statement;
+    const ask = () => this.#backend.ask({ name, text, values }, timeout);
+    return this.#inTurn(ask, timeout) as Promise<Row[]>;
   }
 
   /** Runs a statement as `query` does, and gives each row to `onRow` as it arrives, as an array. An error of `onRow` is thrown here. */
@@ -149,21 +166,41 @@ export class Session {
     onRow: (row: Row) => void,
     timeout = this.timeout,
   ): Promise<void> {
+    const failures: unknown[] = [];
+    const take = (row: unknown[]) => {
+      try {
+        if (failures.length === 0) onRow(row as Row);
+      } catch (error) {
+        failures.push(error);
+      }
+    };
     const ask = async () => {
-      const query = new pg.Query({ ...statement, values, rowMode: 'array' } as pg.QueryConfig);
-      const failures: unknown[] = [];
-      query.on('row', (row: unknown) => {
-        try {
-          if (failures.length === 0) onRow(row as Row);
-        } catch (error) {
-          failures.push(error);
-        }
-      });
-      this.#client.query(query);
-      await once(query, 'end');
+      await this.#backend.eachRow({ ...statement, values }, take, timeout);
       if (failures.length > 0) throw failures[0];
     };
     return this.#inTurn(ask, timeout);
+  }
+
+  /**
+   * Runs `work` between the statements `begin`, of which the first is a BEGIN, and a ROLLBACK. Nobody else may ask for statements meanwhile.
+   * `timeout`: that of `begin`, in milliseconds.
+   */
+  async transaction<Result>(
+    begin: readonly string[],
+    work: () => Promise<Result>,
+    timeout = this.timeout,
+  ): Promise<Result> {
+    try {
+      await this.#inTurn(() => this.#backend.begin(begin, timeout), timeout);
+      return await work();
+    } finally {
+      await this.#inTurn(() => this.#backend.rollBack(), this.timeout).catch(() => {});
+    }
+  }
+
+  /** Runs statements in one transaction, and in one round trip: no lock is held while something is on its way. */
+  script(statements: readonly string[], timeout = this.timeout): Promise<void> {
+    return this.#inTurn(() => this.#backend.script(statements, timeout), timeout);
   }
 
   #inTurn<Answer>(ask: () => Promise<Answer>, timeout: number): Promise<Answer> {
@@ -172,10 +209,6 @@ export class Session {
       if (this.#lost) throw this.#lost;
       const answered = expectWithin(timeout, () => this.#fail(new Error(`no answer within ${timeout} ms`)));
       try {
-        if (timeout !== this.#serverTimeout) {
-          await this.#client.query(statementTimeout(timeout));
-          this.#serverTimeout = timeout;
-        }
         return await ask();
       } catch (error) {
         if (!isConnectionError(error)) throw error;

@@ -190,24 +190,20 @@ async function applyAll(
 
 const INSTALL_TIMEOUT = 60_000;
 
-async function apply(session: Session, { sql }: Step, lockTimeout: number): Promise<void> {
-  // As one simple query it is one round trip: no lock is held while something is on its way.
-  const script = ['BEGIN', `SET LOCAL lock_timeout = ${lockTimeout}`, ...sql, 'COMMIT'].join(';\n');
-  try {
-    await session.query(script, [], INSTALL_TIMEOUT);
-  } catch (error) {
-    if (!isConnectionError(error)) await session.query('ROLLBACK', [], INSTALL_TIMEOUT);
-    throw error;
-  }
-}
+const apply = (session: Session, { sql }: Step, lockTimeout: number): Promise<void> =>
+  session.script([`SET LOCAL lock_timeout = ${lockTimeout}`, ...sql], INSTALL_TIMEOUT);
 
-/** Runs `work` while no other node changes the objects. Tries: to wait in the server would hold vacuum back. */
+/**
+ * Runs `work` while no other node changes the objects. Tries: to wait in the server would hold vacuum back. A pooled session can't keep the key
+ * beyond a transaction, and goes without: two nodes that install at once do no harm.
+ */
 async function exclusively<Result>(
   session: Session,
   names: Names,
   signal: AbortSignal | undefined,
   work: () => Promise<Result>,
 ): Promise<Result> {
+  if (session.isPooled) return work();
   const deadline = performance.now() + INSTALL_TIMEOUT;
   for (;;) {
     const [row] = await session.query<{ granted: boolean }>('SELECT pg_try_advisory_lock($1) AS granted', [

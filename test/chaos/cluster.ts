@@ -6,7 +6,10 @@ import { type Proxy, startProxy } from '../support/proxy.ts';
 import type { Server } from '../support/server.ts';
 import type { NodeTask, Report } from './protocol.ts';
 
-export type Settings = Pick<NodeTask, 'schemas' | 'lease' | 'consumer' | 'work' | 'reconnect' | 'calm'>;
+export type Settings = Pick<
+  NodeTask,
+  'schemas' | 'lease' | 'consumer' | 'work' | 'reconnect' | 'calm' | 'wakeup'
+>;
 
 /** Something that was done to a node, or happened to it, from when till when. */
 export interface Mishap {

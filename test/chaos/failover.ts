@@ -22,10 +22,11 @@ const faults: Record<string, (node: ChaosNode) => () => void> = {
   'connections reset': ({ proxy }) => (proxy.cut(), () => {}),
 };
 
-/** Milliseconds, by kind of fault. `rate`: writes per second. */
+/** Milliseconds, by kind of fault. `rate`: writes per second. `wakeup`: the option of the nodes. */
 export async function measureFailovers(
   rounds: number,
   rate: number,
+  wakeup: 'notify' | 'poll',
   tell: (line: string) => void,
 ): Promise<Map<string, number[]>> {
   await using server = await startServer();
@@ -40,6 +41,7 @@ export async function measureFailovers(
     calm: false,
     work: 0,
     reconnect: { minDelay: 100, maxDelay: 10_000 },
+    wakeup,
   };
   try {
     await pool.query('CREATE TABLE t (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz)');
@@ -120,8 +122,11 @@ async function gaps(
     }
   }
   const times = new Map<string, number[]>();
+  // A token is a time: the next term has the next higher one.
+  const tokens = [...terms.keys()].toSorted((a, b) => Number(BigInt(a) - BigInt(b)));
   for (const [token, cause] of causes) {
-    const gap = terms.get(String(BigInt(token) + 1n))!.first - terms.get(token)!.last;
+    const next = tokens[tokens.indexOf(token) + 1]!;
+    const gap = terms.get(next)!.first - terms.get(token)!.last;
     times.set(cause, [...(times.get(cause) ?? []), gap]);
   }
   return times;

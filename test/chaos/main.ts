@@ -18,6 +18,8 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '45' },
     /** Instead: measure so many failovers of each kind. */
     failover: { type: 'string' },
+    /** With nodes that poll. */
+    poll: { type: 'boolean', default: false },
     /** Writes per second meanwhile. */
     rate: { type: 'string', default: '200' },
     /** `--weight kill=0 --weight crash=5`: how often a kind of fault happens, where it differs from the default. */
@@ -29,11 +31,16 @@ const { values } = parseArgs({
 });
 
 if (values.failover !== undefined) {
-  const times = await measureFailovers(Number(values.failover), Number(values.rate), (line) => {
-    if (values.verbose) console.log(line);
-  });
+  const times = await measureFailovers(
+    Number(values.failover),
+    Number(values.rate),
+    values.poll ? 'poll' : 'notify',
+    (line) => {
+      if (values.verbose) console.log(line);
+    },
+  );
   console.log(
-    `From the last event of one node to the first of the next, default options, ${values.rate} writes/s:`,
+    `From the last event of one node to the first of the next, ${values.poll ? "wakeup: 'poll'" : 'default options'}, ${values.rate} writes/s:`,
   );
   printTimes(times);
   process.exit();

@@ -29,7 +29,13 @@ async function make(): Promise<PostgresInput> {
     try {
       return await newPostgresInput(
         { name: INPUT_NAME, type: 'postgres', connectionString: task.url },
-        { schemas: task.schemas, lease: task.lease, discoveryInterval: 1000, rows: 'after' },
+        {
+          schemas: task.schemas,
+          lease: task.lease,
+          discoveryInterval: 1000,
+          rows: 'after',
+          ...(task.wakeup && { wakeup: task.wakeup }),
+        },
       );
     } catch (error) {
       const { code, message } = error as PostgresInputError;

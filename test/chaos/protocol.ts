@@ -16,6 +16,7 @@ export interface NodeTask {
   /** How long the consumer works on an event, at most, in milliseconds. */
   readonly work: number;
   readonly reconnect: { minDelay: number; maxDelay: number };
+  readonly wakeup?: 'notify' | 'poll';
   /** Where the reports go, one JSON text a line. */
   readonly journal: string;
 }

@@ -53,6 +53,15 @@ describe('doctor', () => {
     ]);
   });
 
+  it('notes that nodes poll through a pooler, when it is told that they may', async () => {
+    const { database, run } = await setup();
+    const { hostname, port } = new URL(database.url);
+    await using pooler = await startPooler(hostname, Number(port));
+    const url = pooler.url(database.url);
+    const { out } = await run(['doctor', '--name', 'x', '--wakeup', 'auto', '--connection-string', url]);
+    expect(out).toMatch(/^note +connection: nodes poll/m);
+  });
+
   it('finds a pooler in transaction mode, as newPostgresInput does', async () => {
     const { database, problems } = await setup();
     const { hostname, port } = new URL(database.url);

@@ -65,6 +65,8 @@ describe('the config', () => {
       maxInFlight: 1000,
       foreignNotifications: 'accept',
       notifications: 'changes',
+      wakeup: 'notify',
+      listenTarget: null,
     });
     expect(target.candidates).toMatchObject([{ host: 'db.example', user: 'app', database: 'shop' }]);
   });
@@ -199,9 +201,28 @@ describe('the options', () => {
     expect(parseConfig(config, { connectTimeout: 50 }).connectTimeout).toBe(50);
   });
 
+  test('may name a way around a pooler, whose password is as secret as that of the connection string', () => {
+    const config = { ...CONFIG, connectionString: 'host=pooler password=hunter2' };
+    const settings = parseConfig(config, { listenConnectionString: 'host=direct password=swordfish' });
+    expect(settings.listenTarget!.candidates).toMatchObject([{ host: 'direct' }]);
+    for (const { secrets } of [settings.target, settings.listenTarget!])
+      expect(secrets.toSorted()).toEqual(['hunter2', 'swordfish']);
+    expect(inspect(settings, { depth: null, showHidden: true })).not.toMatch(/password: '/);
+    expect(settings).not.toHaveProperty('listenConnectionString');
+    const error = refusal(config, { listenConnectionString: 'password=swordfish hots=h' });
+    expect(error?.code).toBe('ERR_CONNECTION_STRING');
+    expect(error?.message).toMatch(/^listenConnectionString: /);
+    expect(error?.message).not.toContain('swordfish');
+  });
+
   const number = 'must be a whole number of milliseconds, from 1 to 2147483647';
   test.each([
     [{ connectTimeout: 0 }, `options.connectTimeout: ${number}`],
+    [{ wakeup: 'listen' }, "options.wakeup: must be 'auto', 'notify' or 'poll'"],
+    [
+      { wakeup: 'poll', listenConnectionString: 'host=h' },
+      "options.listenConnectionString: is the way by which notifications arrive, and wakeup: 'poll' does without: keep one of them",
+    ],
     [{ discoveryInterval: 2 ** 31 }, `options.discoveryInterval: ${number}`],
     [{ lockTimeout: 1.5 }, `options.lockTimeout: ${number}`],
     [{ lockTimeout: '100' }, `options.lockTimeout: ${number}`],

@@ -34,6 +34,7 @@ describe('from the facts', () => {
     const health = new NodeHealth({
       patience: 5000,
       installs: true,
+      wakeup: 'notify',
       secrets: ['hunter2'],
       look: async () => {
         found.looks++;
@@ -61,7 +62,7 @@ describe('from the facts', () => {
     expect(sound.checks.map(({ name }) => name)).toEqual(
       health.report('closed').checks.map(({ name }) => name),
     );
-    expect(new Set(sound.checks.map(({ name }) => name)).size).toBe(11);
+    expect(new Set(sound.checks.map(({ name }) => name)).size).toBe(12);
   });
 
   test('a standby looks at nothing, and an active node at most every ten seconds', async () => {

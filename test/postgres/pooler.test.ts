@@ -1,15 +1,14 @@
 import { Writable } from 'node:stream';
-import { beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
+import { beforeAll, describe, expect, inject, test } from 'vitest';
 import { main } from '../../src/cli/main.ts';
 import { parseConnectionString } from '../../src/config/connection-string.ts';
 import { newPostgresInput } from '../../src/index.ts';
 import { Session } from '../../src/postgres/session.ts';
 import { PATIENT } from '../support/consumer.ts';
-import { type TestDatabase, createDatabase } from '../support/database.ts';
-import { hasPgBouncer, startPgBouncer } from '../support/pgbouncer.ts';
 import { type PoolerOptions, startPooler } from '../support/pooler.ts';
 import { startProxy } from '../support/proxy.ts';
 import { startServer } from '../support/server.ts';
+import { KINDS, UNTOUCHED, findings, setupPooler } from '../support/setup-pooler.ts';
 
 let adminUrl: string;
 
@@ -20,59 +19,6 @@ beforeAll(async () => {
   adminUrl = server.url();
   return () => server[Symbol.asyncDispose]();
 });
-
-const KINDS = [
-  ['a fake pooler', startPooler, {}] as const,
-  ...(hasPgBouncer ? [['PgBouncer', startPgBouncer, {}] as const] : []),
-];
-
-async function setup(start: typeof startPooler, options: PoolerOptions) {
-  const database = await createDatabase(adminUrl);
-  await database.query('CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders VALUES (1)');
-  const { hostname, port } = new URL(adminUrl);
-  const pooler = await start(hostname, Number(port), options);
-  onTestFinished(async () => {
-    await pooler[Symbol.asyncDispose]();
-    await database[Symbol.asyncDispose]();
-  });
-  return { database, url: pooler.url(database.url) };
-}
-
-/** What an application finds on each backend of the pool: it holds them all at once. */
-async function findings(database: TestDatabase, url: string, backends: number) {
-  const clients = await Promise.all(
-    Array.from({ length: backends }, () => database.client({ connectionString: url })),
-  );
-  await Promise.all(clients.map((client) => client.query('BEGIN')));
-  const found = await Promise.all(
-    clients.map(async (client) => {
-      const { rows } = await client.query(
-        `SELECT pg_backend_pid() AS pid, current_setting('search_path') AS path,
-                current_setting('statement_timeout') AS timeout, current_setting('enable_seqscan') AS seqscan,
-                (SELECT string_agg(s.name || '=' || s.setting, ' ') FROM pg_settings s WHERE s.source = 'session'
-                   AND s.name NOT IN ('DateStyle', 'TimeZone', 'client_encoding', 'application_name',
-                                      'standard_conforming_strings')) AS set,
-                (SELECT count(*)::int FROM pg_prepared_statements) AS prepared,
-                (SELECT count(*)::int FROM pg_listening_channels()) AS channels`,
-      );
-      return { ...rows[0], orders: (await client.query('SELECT * FROM orders')).rows };
-    }),
-  );
-  await Promise.all(clients.map((client) => client.query('COMMIT')));
-  await Promise.all(clients.map((client) => client.end()));
-  expect(new Set(found.map(({ pid }) => pid)).size).toBe(backends);
-  return found.map(({ pid: _pid, ...rest }) => rest);
-}
-
-const UNTOUCHED = {
-  path: '"$user", public',
-  timeout: '0',
-  seqscan: 'on',
-  set: null,
-  prepared: 0,
-  channels: 0,
-  orders: [{ id: 1 }],
-};
 
 const connect = (url: string, connectTimeout = 15_000) =>
   Session.connect(parseConnectionString(url), {
@@ -126,7 +72,7 @@ async function refused(
   options: PoolerOptions & { backends: number },
   enter: Entry,
 ) {
-  const { database, url } = await setup(start, options);
+  const { database, url } = await setupPooler(adminUrl, start, options);
   const answer = await enter(url);
   const locks = await database.query(
     `SELECT * FROM pg_locks
@@ -156,13 +102,13 @@ describe.each(KINDS)('%s in transaction mode', (_kind, start) => {
 
 describe('a pooler in transaction mode', () => {
   test('that greets with the process id of a backend is refused, and keeps nothing', async () => {
-    const { database, url } = await setup(startPooler, { backends: 3, forwardsPid: true });
+    const { database, url } = await setupPooler(adminUrl, startPooler, { backends: 3, forwardsPid: true });
     expect(await refusal(connect(url))).toMatch(/in session mode/);
     expect(await findings(database, url, 3)).toEqual([UNTOUCHED, UNTOUCHED, UNTOUCHED]);
   });
 
   test('whose clients never meet is refused, and keeps no setting', async () => {
-    const { database, url } = await setup(startPooler, { backends: 1, secondPool: 1 });
+    const { database, url } = await setupPooler(adminUrl, startPooler, { backends: 1, secondPool: 1 });
     expect(await refusal(connect(url, 2000))).toMatch(/in session mode/);
     const [found] = await findings(database, url, 1);
     expect(found).toEqual({ ...UNTOUCHED, channels: 1 });
@@ -174,7 +120,7 @@ describe('a pooler in transaction mode', () => {
   ])(
     'whose clients never meet, in pools of %i and %i, leaves nothing behind',
     async (backends, secondPool) => {
-      const { database, url } = await setup(startPooler, { backends, secondPool });
+      const { database, url } = await setupPooler(adminUrl, startPooler, { backends, secondPool });
       expect(await refusal(connect(url))).toMatch(/in session mode/);
       const [found] = await findings(database, url, 1);
       expect(found).toEqual(UNTOUCHED);
@@ -182,7 +128,7 @@ describe('a pooler in transaction mode', () => {
   );
 
   test('with one idle backend among busy ones is refused', async () => {
-    const { database, url } = await setup(startPooler, { backends: 2 });
+    const { database, url } = await setupPooler(adminUrl, startPooler, { backends: 2 });
     const busy = await database.client({ connectionString: url });
     await busy.query('BEGIN');
     expect(await refusal(connect(url))).toMatch(/in session mode/);
@@ -193,14 +139,14 @@ describe('a pooler in transaction mode', () => {
 
 describe.each(KINDS)('%s in session mode', (_kind, start) => {
   test('is refused if it gives no second connection', async () => {
-    const { url } = await setup(start, { mode: 'session', backends: 1 });
+    const { url } = await setupPooler(adminUrl, start, { mode: 'session', backends: 1 });
     expect(await refusal(connect(url, 2000))).toMatch(
       /could not be found out .* that has a second connection/,
     );
   });
 
   test('is accepted, by nodes as well', async () => {
-    const { database, url } = await setup(start, { mode: 'session' });
+    const { database, url } = await setupPooler(adminUrl, start, { mode: 'session' });
     const session = await connect(url);
     const statement = { name: 'path', text: `SELECT current_setting('search_path') AS path` };
     for (let n = 0; n < 3; n++) expect(await session.query(statement)).toEqual([{ path: 'pg_catalog' }]);

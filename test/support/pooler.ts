@@ -41,7 +41,7 @@ export async function startPooler(host: string, port: number, options: PoolerOpt
   const sizes = secondPool === undefined ? [backends] : [backends, secondPool];
   const pools = sizes.map((size) => new Pool(openBackend, size, reuse));
   let clients = 0;
-  const listener = createServer((socket) => {
+  const listener = createServer({ noDelay: true }, (socket) => {
     serve(opened(socket), pools[clients++ % pools.length]!, options);
   }).listen(0, '127.0.0.1');
   await once(listener, 'listening');
