@@ -2,19 +2,30 @@
 import type { Settings } from '../config/settings.ts';
 import { quoteLiteral } from '../postgres/quoting.ts';
 import { type FunctionText, SEARCH_PATH } from './create-function.ts';
+import { sequenceOfRow } from './log-layout.ts';
 import type { Names } from './names.ts';
 import { presentIdentity } from './row-identity.ts';
-import { BARE_PAYLOAD, payloadVariables, signPayload } from './wire-format.ts';
+import { BARE_PAYLOAD, announcedChange, payloadVariables, signPayload } from './wire-format.ts';
 
 /** The functions that all triggers share. */
 export const sharedFunctions = (names: Names, notifications: Settings['notifications']): FunctionText[] => [
   identityFunction(names),
   guardFunction(names),
+  locationFunction(names),
   notifyFunction(names, notifications),
+  announceFunction(names, notifications),
 ];
 
-export const sharedFunctionNames = ({ identityFunction, guardFunction, notifyFunction }: Names): string[] =>
-  [identityFunction, guardFunction, notifyFunction].map(({ name }) => name);
+export const sharedFunctionNames = ({
+  identityFunction,
+  guardFunction,
+  locationFunction,
+  notifyFunction,
+  announceFunction,
+}: Names): string[] =>
+  [identityFunction, guardFunction, locationFunction, notifyFunction, announceFunction].map(
+    ({ name }) => name,
+  );
 
 /** Returns what identifies a row of a table now. */
 const identityFunction = (names: Names): FunctionText => ({
@@ -54,6 +65,23 @@ SELECT NOT EXISTS (
 });
 
 /**
+ * Returns the location of a table. It is immutable for the guard's reason, and reads the session's catalog cache as well: a plan has the location
+ * as a constant, until the table or its schema is renamed.
+ */
+const locationFunction = (names: Names): FunctionText => ({
+  input: names.id,
+  name: names.locationFunction.name,
+  signature: `${names.locationFunction.sql}(relation oid)`,
+  returns: 'text',
+  language: 'sql',
+  volatility: 'IMMUTABLE',
+  settings: [SEARCH_PATH],
+  body: `
+SELECT CASE parts[1] WHEN 'public' THEN parts[2] ELSE parts[1] || '.' || parts[2] END
+FROM (SELECT (pg_identify_object_as_address('pg_class'::regclass, relation, 0)).object_names AS parts) address`,
+});
+
+/**
  * Signs changes and sends them. If the body is empty or too long, or the transaction has sent many payloads, it sends `[]`: look in the
  * log. The payload says whether another transaction is about to notify too: transactions that notify commit one after the other.
  * Bare notifications are all `[]`, of which PostgreSQL sends one for each transaction.
@@ -75,5 +103,22 @@ BEGIN${notifications === 'bare' ? '' : signPayload(names.secretTable)}
   ELSE
     EXECUTE format('NOTIFY %I, %L', ${quoteLiteral(names.channel)}, payload);
   END IF;
+END`,
+});
+
+/**
+ * Announces the only change of a statement, which the session has just logged: the log's sequence is the last that it has drawn from. What
+ * nobody may hear is announced without the change.
+ */
+const announceFunction = (names: Names, notifications: Settings['notifications']): FunctionText => ({
+  input: names.id,
+  name: names.announceFunction.name,
+  signature: `${names.announceFunction.sql}(at timestamptz, tbl text, id text, op text, key text)`,
+  returns: 'void',
+  language: 'plpgsql',
+  settings: [SEARCH_PATH],
+  body: `
+BEGIN
+  PERFORM ${names.notifyFunction.sql}(${notifications === 'bare' ? "''" : announcedChange(sequenceOfRow('lastval()'))});
 END`,
 });

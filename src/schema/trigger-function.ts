@@ -14,9 +14,9 @@
 import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 import {
   DELETES_FIRST,
-  type Expressions,
   type RowEvent,
   changedRows,
+  changedSide,
   dataIn,
   oneRow,
   oneUpdatedRow,
@@ -122,13 +122,19 @@ const filterOf = (names: Names, table: Table, wanted: Wanted): RowFilter | null 
   table.columns &&
   rowFilterOf(names, table.schema, table.name, table.identity.relation, table.columns, wanted.filter);
 
+/**
+ * Leaves the function. The result of a statement trigger is ignored. `RETURN NULL` would be an expression with a plan of its own, in every
+ * session for every table; `RETURN NEW` is none.
+ */
+const LEAVE = 'RETURN NEW';
+
 /** Leaves the changes of a transaction alone that says to be of one of these origins. */
 const returnIfIgnored = ({ ignoredOrigins }: Wanted): string =>
   ignoredOrigins.length === 0
     ? ''
     : `
   IF current_setting(${quoteLiteral(TAGS.origin)}, true) IN (${ignoredOrigins.map(quoteLiteral).join(', ')}) THEN
-    RETURN NULL;
+    ${LEAVE};
   END IF;`;
 
 /** What all changes of a statement share, as variables of the function. */
@@ -137,15 +143,43 @@ const STATEMENT = { tbl: 'location', at: 'written_at' };
 // A table may be renamed: its name is read at run time.
 const OWN_LOCATION = `CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END`;
 
-const declarations = (names: Names, location: string): string => `
-  location text := ${location};
+const isAwake = ({ sleepKey }: Names): string => `pg_try_advisory_xact_lock_shared(${sleepKey})`;
+
+/** The variables of a function. Each that has a value from the beginning costs every statement its expression. */
+const VARIABLES = `
   written_at timestamptz := clock_timestamp();
-  asleep boolean := NOT pg_try_advisory_xact_lock_shared(${names.sleepKey});
+  location text;
+  asleep boolean;
   body text;`;
+
+/** Where the short road has not led to the end. */
+const assignments = (names: Names, location: string): string => `location := ${location};
+  asleep := NOT ${isAwake(names)};`;
 
 // A partition's rows are its root's.
 const locationIn = (table: Table): string =>
   table.isPartition ? quoteLiteral(table.location) : OWN_LOCATION;
+
+/**
+ * The short road of a statement that changed one row, as most do: one INSERT, then the lock. A statement that changed no row ends here too.
+ * The INSERT has drawn the session's last sequence value, which tells a sleeping reader the change's sequence.
+ */
+const shortRoad = (names: Names, event: RowEvent, insert: string, announce: string): string => `
+    ${insert};
+    IF FOUND AND ${isAwake(names)} THEN
+      ${LEAVE};
+    ELSIF FOUND THEN
+      PERFORM ${announce};
+      ${LEAVE};
+    ELSIF NOT EXISTS (SELECT FROM ${rowsOf(event)}) THEN
+      ${LEAVE};
+    END IF;`;
+
+/** The location as a constant of the plan. A table that is renamed has its plans made anew. */
+const locationSql = (names: Names, table: Table): string =>
+  table.isPartition
+    ? quoteLiteral(table.location)
+    : `${names.locationFunction.sql}(${table.identity.relation}::oid)`;
 
 function recordRows(
   names: Names,
@@ -154,7 +188,7 @@ function recordRows(
   wanted: Wanted,
   filter: RowFilter | null,
 ): string {
-  const statements = inserts(names, event, wanted, table.identity, null, null, filter);
+  const { ofOne, unwanted, ofFew, packed } = inserts(names, table, event, wanted, null, null, filter);
   // Of few rows, none may be wanted.
   const more = filter ? ` OFFSET ${FEW}` : '';
   const each = (insert: string) => `IF asleep THEN
@@ -162,9 +196,11 @@ function recordRows(
     ELSE
       ${insert};
     END IF;`;
+  const { id, key } = table.identity;
+  const announce = `${names.announceFunction.sql}(written_at, ${locationSql(names, table)}, ${id}, '${event.toUpperCase()}', ${key}) FROM ${changedSide(event)} r`;
   return `
 #variable_conflict use_variable
-DECLARE${declarations(names, locationIn(table))}
+DECLARE${VARIABLES}
   now_known record;
   logged bigint;
 BEGIN${returnIfIgnored(wanted)}
@@ -173,20 +209,22 @@ BEGIN${returnIfIgnored(wanted)}
       ? `
     AND ${filter.guard}`
       : ''
-  } THEN
+  } THEN${filter || !ofOne ? '' : shortRoad(names, event, ofOne, announce)}
+    ${assignments(names, locationIn(table))}
     ${
-      statements.ofOne
-        ? `${each(statements.ofOne)}
-    IF NOT FOUND THEN${returnIf(statements.unwanted)}
-    ${each(statements.ofFew)}
+      filter && ofOne
+        ? `${each(ofOne)}
+    IF NOT FOUND THEN${returnIf(unwanted)}
+    ${each(ofFew)}
     END IF;`
-        : each(statements.ofFew)
+        : each(ofFew)
     }
     IF NOT FOUND AND EXISTS (SELECT FROM ${rowsOf(event)}${more}) THEN
-      ${statements.packed};
+      ${packed};
       body := '';
     END IF;
   ELSE
+    ${assignments(names, locationIn(table))}
     SELECT * INTO now_known FROM ${names.identityFunction.sql}(TG_RELID);
     EXECUTE format(${ofAnyTable(names, event, wanted, null)}, now_known.id, now_known.key, now_known.match)
     USING location, written_at;
@@ -198,7 +236,7 @@ BEGIN${returnIfIgnored(wanted)}
   IF asleep AND body IS NOT NULL THEN
     PERFORM ${names.notifyFunction.sql}(body);
   END IF;
-  RETURN NULL;
+  ${LEAVE};
 END`;
 }
 
@@ -218,34 +256,30 @@ function recordRowsWithData(
   { guard, known, small, present }: RowData,
   filter: RowFilter | null,
 ): string {
-  const { ofOne, unwanted, ofFew, packed } = inserts(
-    names,
-    event,
-    wanted,
-    table.identity,
-    known,
-    small,
-    filter,
-  );
+  const { ofOne, unwanted, ofFew, packed } = inserts(names, table, event, wanted, known, small, filter);
   // That nothing was logged does not tell whether the types fit, if rows may be unwanted.
   const fits = filter ? `FOUND OR EXISTS (SELECT FROM ${rowsOf(event)} r WHERE ${known.fits})` : 'FOUND';
   return `
 #variable_conflict use_variable
-DECLARE${declarations(names, locationIn(table))}
-  is_known boolean := ${isKnown(names, table)}
+DECLARE${VARIABLES}
+  is_known boolean;
+  now_known record;
+  now_present record;
+  logged bigint;
+BEGIN${returnIfIgnored(wanted)}
+  IF ${isKnown(names, table)}
     AND ${guard}${
       filter
         ? `
     AND ${filter.guard}`
         : ''
-    };
-  now_known record;
-  now_present record;
-  logged bigint := 0;
-BEGIN${returnIfIgnored(wanted)}
+    } THEN${filter ? '' : shortRoad(names, event, ofOne!, `${names.notifyFunction.sql}('')`)}
+    is_known := true;
+  END IF;
+  ${assignments(names, locationIn(table))}
   IF is_known THEN
     ${
-      ofOne
+      filter
         ? `${ofOne};
     IF NOT FOUND THEN${returnIf(unwanted)}
       ${ofFew};
@@ -260,7 +294,7 @@ BEGIN${returnIfIgnored(wanted)}
       body := '';
     END IF;
   END IF;
-  IF NOT is_known THEN
+  IF is_known IS NOT TRUE THEN
     SELECT * INTO now_known FROM ${names.identityFunction.sql}(TG_RELID);
     SELECT * INTO now_present FROM ${present('true')};
     IF now_present.doubtful THEN
@@ -281,7 +315,7 @@ BEGIN${returnIfIgnored(wanted)}
   IF asleep AND body IS NOT NULL THEN
     PERFORM ${names.notifyFunction.sql}(body);
   END IF;
-  RETURN NULL;
+  ${LEAVE};
 END`;
 }
 
@@ -308,40 +342,47 @@ const forFormat = ({ name, sql }: ObjectName): ObjectName => ({ name, sql: sql.r
 
 /**
  * The statements that log the rows of a statement. Each inserts nothing if the statement changed more rows than it is for, or if one of the rows
- * is not small. A statement of one row has one of its own where rows are logged: it needs the fewest expressions.
+ * is not small. `ofOne` has the fewest expressions. Without a filter it is the short road's; null where the short road would be no shorter.
  */
 function inserts(
   names: Names,
+  table: Table,
   event: RowEvent,
   wanted: Wanted,
-  identity: Expressions,
   row: RowSql | null,
-  small: RowData['small'] | null = null,
-  filter: RowFilter | null = null,
+  small: RowData['small'] | null,
+  filter: RowFilter | null,
 ): { ofOne: string | null; unwanted: string | null; ofFew: string; packed: string } {
-  const single = insertSingle(
-    names.logTable,
-    { ...STATEMENT, id: 'c.id', op: 'c.op', key: 'c.key' },
-    dataIn(small),
-  );
+  const { identity } = table;
+  const columns = { id: 'c.id', op: 'c.op', key: 'c.key' };
   const one =
     event === 'update'
       ? oneUpdatedRow(identity, small, filter)
-      : small && oneRow(event, identity, small, filter);
+      : small || !filter
+        ? oneRow(event, identity, small, filter)
+        : null;
+  const source = filter ? STATEMENT : { ...STATEMENT, tbl: locationSql(names, table) };
   const isLarge = small?.isSmall ? `NOT (${small.isSmall})` : null;
   const conditions = [
     `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})`,
     ...printedTables(small).map((rows) => `NOT EXISTS (SELECT FROM ${rows} r WHERE ${isLarge})`),
   ];
+  // An update's query asks itself whether it is of one row.
+  const ofOneRow = [
+    ...(event === 'update' ? [] : [`NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET 1)`]),
+    ...(small ? [areTaken(small)] : []),
+  ];
   return {
     ofOne:
       one &&
-      (small
-        ? `${insertSingle(names.logTable, { ...STATEMENT, id: 'c.id', op: 'c.op', key: 'c.key' }, takenData(small))} FROM (${one}) c
-      WHERE ${event === 'update' ? '' : `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET 1) AND `}${areTaken(small)}`
-        : `${single} FROM (${one}) c`),
+      `${insertSingle(names.logTable, { ...source, ...columns }, small ? takenData(small) : [])} FROM (${one}) c${
+        ofOneRow.length === 0
+          ? ''
+          : `
+      WHERE ${ofOneRow.join(' AND ')}`
+      }`,
     unwanted: event === 'update' && one && filter ? unwantedRow(identity, filter) : null,
-    ofFew: `${single} FROM (${changedRows(event, wanted, identity, small, filter)}) c
+    ofFew: `${insertSingle(names.logTable, { ...STATEMENT, ...columns }, dataIn(small))} FROM (${changedRows(event, wanted, identity, small, filter)}) c
       WHERE ${conditions.join(' AND ')}
       ${event === 'update' ? `ORDER BY ${DELETES_FIRST}` : ''}`,
     packed: insertPacked(
@@ -359,7 +400,7 @@ const returnIf = (rows: string | null): string =>
     ? ''
     : `
       IF EXISTS (${rows}) THEN
-        RETURN NULL;
+        ${LEAVE};
       END IF;`;
 
 const packing = (row: RowSql | null) => ({
@@ -381,7 +422,7 @@ function recordTruncate(names: Names, wanted: Wanted): string {
   const logged = `pg_stat_get_xact_tuples_inserted(${quoteLiteral(names.logTable.sql)}::regclass)`;
   return `
 #variable_conflict use_variable
-DECLARE${declarations(names, OWN_LOCATION)}
+DECLARE${VARIABLES}
   truncations text[];
 BEGIN${returnIfIgnored(wanted)}
   IF current_setting('track_counts')::boolean THEN
@@ -391,14 +432,15 @@ BEGIN${returnIfIgnored(wanted)}
     END IF;
     IF TG_RELID::text = ANY (truncations[2:])
        OR EXISTS (SELECT FROM pg_partition_ancestors(TG_RELID) a WHERE a.relid::oid::text = ANY (truncations[2:])) THEN
-      RETURN NULL;
+      ${LEAVE};
     END IF;
   END IF;
+  ${assignments(names, OWN_LOCATION)}
   ${announced(insert)} INTO body;
   PERFORM set_config(${remembered}, concat_ws(' ', ${logged}, array_to_string(truncations[2:], ' '), TG_RELID), true);
   IF asleep THEN
     PERFORM ${names.notifyFunction.sql}(body);
   END IF;
-  RETURN NULL;
+  ${LEAVE};
 END`;
 }
