@@ -44,6 +44,8 @@ export interface Names {
   readonly identityFunction: ObjectName;
   /** Returns the location of a table. */
   readonly locationFunction: ObjectName;
+  /** Returns a statement that logs changes, for what is rare. */
+  readonly statementFunction: ObjectName;
   /** Announces a single change to a sleeping reader. */
   readonly announceFunction: ObjectName;
   /** Returns whether columns still have their names. */
@@ -110,6 +112,7 @@ export function namesOf(id: string, schema: string): Names {
     notifyFunction: object(shorten(`notify_postgres_input_${id}`)),
     identityFunction: object(shorten(`identity_postgres_input_${id}`)),
     locationFunction: object(shorten(`location_postgres_input_${id}`)),
+    statementFunction: object(shorten(`statement_postgres_input_${id}`)),
     announceFunction: object(shorten(`announce_postgres_input_${id}`)),
     guardFunction: object(shorten(`guard_postgres_input_${id}`)),
     columnsFunction: object(shorten(`columns_postgres_input_${id}`)),

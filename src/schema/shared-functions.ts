@@ -1,11 +1,19 @@
 /** The DDL text of the functions that all triggers share. */
 import type { Settings } from '../config/settings.ts';
 import { quoteLiteral } from '../postgres/quoting.ts';
+import { DELETES_FIRST, type RowEvent, changedRows } from './changed-rows.ts';
 import { type FunctionText, SEARCH_PATH } from './create-function.ts';
-import { sequenceOfRow } from './log-layout.ts';
-import type { Names } from './names.ts';
+import { insertPacked, insertSingle, sequenceOfRow } from './log-layout.ts';
+import type { Names, TriggerEvent } from './names.ts';
 import { presentIdentity } from './row-identity.ts';
-import { BARE_PAYLOAD, announcedChange, payloadVariables, signPayload } from './wire-format.ts';
+import {
+  BARE_PAYLOAD,
+  IS_LONG,
+  announced,
+  announcedChange,
+  payloadVariables,
+  signPayload,
+} from './wire-format.ts';
 
 /** The functions that all triggers share. */
 export const sharedFunctions = (names: Names, notifications: Settings['notifications']): FunctionText[] => [
@@ -14,18 +22,11 @@ export const sharedFunctions = (names: Names, notifications: Settings['notificat
   locationFunction(names),
   notifyFunction(names, notifications),
   announceFunction(names, notifications),
+  statementFunction(names),
 ];
 
-export const sharedFunctionNames = ({
-  identityFunction,
-  guardFunction,
-  locationFunction,
-  notifyFunction,
-  announceFunction,
-}: Names): string[] =>
-  [identityFunction, guardFunction, locationFunction, notifyFunction, announceFunction].map(
-    ({ name }) => name,
-  );
+export const sharedFunctionNames = (names: Names): string[] =>
+  sharedFunctions(names, 'changes').map(({ name }) => name);
 
 /** Returns what identifies a row of a table now. */
 const identityFunction = (names: Names): FunctionText => ({
@@ -122,3 +123,62 @@ BEGIN
   PERFORM ${names.notifyFunction.sql}(${notifications === 'bare' ? "''" : announcedChange(sequenceOfRow('lastval()'))});
 END`,
 });
+
+/**
+ * Returns the statement that logs what a trigger function has no statement for. It is here, and run as dynamic SQL, since a function's own
+ * text takes memory in every session for every table. It reads the transition tables, so the trigger function itself has to run it.
+ *
+ * `changes` is the query of the changes; NULL if the table has changed since the function was made: then the catalog is asked. $1 of the
+ * statement: the location. $2: the time.
+ */
+const statementFunction = (names: Names): FunctionText => {
+  const source = { tbl: '$1', at: '$2' };
+  const single = `${insertSingle(names.logTable, { ...source, id: 'c.id', op: 'c.op', key: 'c.key' })} FROM (${CHANGES_HERE}) c ORDER BY ${DELETES_FIRST}`;
+  const packed = insertPacked(names.logTable, source, CHANGES_HERE, {
+    isLong: IS_LONG,
+    order: DELETES_FIRST,
+  });
+  const telling = announced(single, (body) => `${names.notifyFunction.sql}(${body})`);
+  const look = `WITH change AS (
+      ${packed}
+      RETURNING seq
+    )
+    SELECT ${names.notifyFunction.sql}('') FROM change LIMIT 1`;
+  const present = (event: RowEvent, match: string | null, events: readonly TriggerEvent[] = []) => {
+    const places = { id: '\u0001', key: '\u0002', match: match === null ? null : '\u0003' };
+    const text = changedRows(event, { events: new Set(events) }, places, null).replaceAll('%', '%%');
+    return quoteLiteral(
+      text.replaceAll('\u0001', '%1$s').replaceAll('\u0002', '%2$s').replaceAll('\u0003', '%3$s'),
+    );
+  };
+  const pairing = (events: readonly TriggerEvent[]) => present('update', 'match', events);
+  return {
+    input: names.id,
+    name: names.statementFunction.name,
+    signature: `${names.statementFunction.sql}(relation oid, op text, changes text, awake boolean, few boolean, inserts boolean, deletes boolean)`,
+    returns: 'text',
+    language: 'plpgsql',
+    settings: [SEARCH_PATH],
+    body: `
+BEGIN
+  IF changes IS NULL THEN
+    few := false;
+    SELECT format(CASE
+      WHEN op = 'INSERT' THEN ${present('insert', null)}
+      WHEN op = 'DELETE' THEN ${present('delete', null)}
+      WHEN now_known.match IS NULL THEN ${present('update', null)}
+      WHEN inserts AND deletes THEN ${pairing(['insert', 'delete'])}
+      WHEN inserts THEN ${pairing(['insert'])}
+      WHEN deletes THEN ${pairing(['delete'])}
+      ELSE ${pairing([])} END, now_known.id, now_known.key, now_known.match)
+    INTO changes FROM ${names.identityFunction.sql}(relation) now_known;
+  END IF;
+  RETURN replace(CASE
+    WHEN few AND awake THEN ${quoteLiteral(single)}
+    WHEN few THEN ${quoteLiteral(telling)}
+    WHEN awake THEN ${quoteLiteral(packed)}
+    ELSE ${quoteLiteral(look)} END, '${CHANGES_HERE}', changes);
+END`,
+  };
+};
+const CHANGES_HERE = '$changes$';

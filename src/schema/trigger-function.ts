@@ -145,12 +145,15 @@ const OWN_LOCATION = `CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE
 
 const isAwake = ({ sleepKey }: Names): string => `pg_try_advisory_xact_lock_shared(${sleepKey})`;
 
-/** The variables of a function. Each that has a value from the beginning costs every statement its expression. */
+/**
+ * The variables of a function. A value from the beginning costs every statement its expression. The types are those of variables that plpgsql
+ * makes in any case, text and boolean: to parse the name of a type leaves 2 KB in every session for every table.
+ */
 const VARIABLES = `
   written_at timestamptz := clock_timestamp();
-  location text;
-  asleep boolean;
-  body text;`;
+  location tg_op%TYPE;
+  asleep found%TYPE;
+  body tg_op%TYPE;`;
 
 /** Where the short road has not led to the end. */
 const assignments = (names: Names, location: string): string => `location := ${location};
@@ -164,14 +167,20 @@ const locationIn = (table: Table): string =>
  * The short road of a statement that changed one row, as most do: one INSERT, then the lock. A statement that changed no row ends here too.
  * The INSERT has drawn the session's last sequence value, which tells a sleeping reader the change's sequence.
  */
-const shortRoad = (names: Names, event: RowEvent, insert: string, announce: string): string => `
+const shortRoad = (
+  names: Names,
+  event: RowEvent,
+  insert: string,
+  announce: string,
+  unwanted: 0 | 1 = 0,
+): string => `
     ${insert};
     IF FOUND AND ${isAwake(names)} THEN
       ${LEAVE};
     ELSIF FOUND THEN
       PERFORM ${announce};
       ${LEAVE};
-    ELSIF NOT EXISTS (SELECT FROM ${rowsOf(event)}) THEN
+    ELSIF NOT EXISTS (SELECT FROM ${rowsOf(event)}${unwanted === 0 ? '' : ` OFFSET ${unwanted}`}) THEN
       ${LEAVE};
     END IF;`;
 
@@ -188,54 +197,35 @@ function recordRows(
   wanted: Wanted,
   filter: RowFilter | null,
 ): string {
-  const { ofOne, unwanted, ofFew, packed } = inserts(names, table, event, wanted, null, null, filter);
-  // Of few rows, none may be wanted.
-  const more = filter ? ` OFFSET ${FEW}` : '';
-  const each = (insert: string) => `IF asleep THEN
-      ${announced(insert)} INTO body;
-    ELSE
-      ${insert};
-    END IF;`;
+  const { ofOne, unwanted, ofFew } = inserts(names, table, event, wanted, null, null, filter);
   const { id, key } = table.identity;
   const announce = `${names.announceFunction.sql}(written_at, ${locationSql(names, table)}, ${id}, '${event.toUpperCase()}', ${key}) FROM ${changedSide(event)} r`;
+  const few = `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})`;
   return `
 #variable_conflict use_variable
-DECLARE${VARIABLES}
-  now_known record;
-  logged bigint;
+DECLARE
+  written_at timestamptz := clock_timestamp();
+  changes tg_op%TYPE;
 BEGIN${returnIfIgnored(wanted)}
   IF ${isKnown(names, table)}${
     filter
       ? `
     AND ${filter.guard}`
       : ''
-  } THEN${filter || !ofOne ? '' : shortRoad(names, event, ofOne, announce)}
-    ${assignments(names, locationIn(table))}
-    ${
-      filter && ofOne
-        ? `${each(ofOne)}
-    IF NOT FOUND THEN${returnIf(unwanted)}
-    ${each(ofFew)}
+  } THEN${shortRoad(names, event, ofOne, announce, filter && event !== 'update' ? 1 : 0)}${returnIf(unwanted)}${
+    event === 'update'
+      ? `
+    IF ${isAwake(names)} AND ${few} THEN
+      ${ofFew};
+      ${LEAVE};
     END IF;`
-        : each(ofFew)
-    }
-    IF NOT FOUND AND EXISTS (SELECT FROM ${rowsOf(event)}${more}) THEN
-      ${packed};
-      body := '';
-    END IF;
-  ELSE
-    ${assignments(names, locationIn(table))}
-    SELECT * INTO now_known FROM ${names.identityFunction.sql}(TG_RELID);
-    EXECUTE format(${ofAnyTable(names, event, wanted, null)}, now_known.id, now_known.key, now_known.match)
-    USING location, written_at;
-    GET DIAGNOSTICS logged = ROW_COUNT;
-    IF logged > 0 THEN
-      body := '';
-    END IF;
+      : ''
+  }
+    changes := ${quoteLiteral(changedRows(event, wanted, table.identity, null, filter))};
   END IF;
-  IF asleep AND body IS NOT NULL THEN
-    PERFORM ${names.notifyFunction.sql}(body);
-  END IF;
+  EXECUTE ${names.statementFunction.sql}(TG_RELID, TG_OP, changes, ${isAwake(names)}, ${few},
+    ${wanted.events.has('insert')}, ${wanted.events.has('delete')})
+  USING ${table.isPartition ? quoteLiteral(table.location) : `${names.locationFunction.sql}(TG_RELID)`}, written_at;
   ${LEAVE};
 END`;
 }
@@ -262,7 +252,7 @@ function recordRowsWithData(
   return `
 #variable_conflict use_variable
 DECLARE${VARIABLES}
-  is_known boolean;
+  is_known found%TYPE;
   now_known record;
   now_present record;
   logged bigint;
@@ -273,7 +263,7 @@ BEGIN${returnIfIgnored(wanted)}
         ? `
     AND ${filter.guard}`
         : ''
-    } THEN${filter ? '' : shortRoad(names, event, ofOne!, `${names.notifyFunction.sql}('')`)}
+    } THEN${filter ? '' : shortRoad(names, event, ofOne, `${names.notifyFunction.sql}('')`)}
     is_known := true;
   END IF;
   ${assignments(names, locationIn(table))}
@@ -342,7 +332,7 @@ const forFormat = ({ name, sql }: ObjectName): ObjectName => ({ name, sql: sql.r
 
 /**
  * The statements that log the rows of a statement. Each inserts nothing if the statement changed more rows than it is for, or if one of the rows
- * is not small. `ofOne` has the fewest expressions. Without a filter it is the short road's; null where the short road would be no shorter.
+ * is not small. `ofOne` has the fewest expressions. The short road has it, unless rows are logged and filtered.
  */
 function inserts(
   names: Names,
@@ -352,37 +342,36 @@ function inserts(
   row: RowSql | null,
   small: RowData['small'] | null,
   filter: RowFilter | null,
-): { ofOne: string | null; unwanted: string | null; ofFew: string; packed: string } {
+): { ofOne: string; unwanted: string | null; ofFew: string; packed: string } {
   const { identity } = table;
   const columns = { id: 'c.id', op: 'c.op', key: 'c.key' };
   const one =
-    event === 'update'
-      ? oneUpdatedRow(identity, small, filter)
-      : small || !filter
-        ? oneRow(event, identity, small, filter)
-        : null;
-  const source = filter ? STATEMENT : { ...STATEMENT, tbl: locationSql(names, table) };
+    event === 'update' ? oneUpdatedRow(identity, small, filter) : oneRow(event, identity, small, filter);
+  const isShort = !(small && filter);
+  const source = isShort ? { ...STATEMENT, tbl: locationSql(names, table) } : STATEMENT;
   const isLarge = small?.isSmall ? `NOT (${small.isSmall})` : null;
   const conditions = [
     `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})`,
     ...printedTables(small).map((rows) => `NOT EXISTS (SELECT FROM ${rows} r WHERE ${isLarge})`),
   ];
-  // An update's query asks itself whether it is of one row.
+  // An update's query asks itself whether it is of one row. Without rows, an INSERT or a DELETE of few rows is as short, if nobody need be told.
   const ofOneRow = [
-    ...(event === 'update' ? [] : [`NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET 1)`]),
+    ...(event === 'update'
+      ? []
+      : [
+          `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${small ? 1 : `CASE WHEN ${isAwake(names)} THEN ${FEW} ELSE 1 END`})`,
+        ]),
     ...(small ? [areTaken(small)] : []),
   ];
   return {
-    ofOne:
-      one &&
-      `${insertSingle(names.logTable, { ...source, ...columns }, small ? takenData(small) : [])} FROM (${one}) c${
-        ofOneRow.length === 0
-          ? ''
-          : `
+    ofOne: `${insertSingle(names.logTable, { ...source, ...columns }, small ? takenData(small) : [])} FROM (${one}) c${
+      ofOneRow.length === 0
+        ? ''
+        : `
       WHERE ${ofOneRow.join(' AND ')}`
-      }`,
-    unwanted: event === 'update' && one && filter ? unwantedRow(identity, filter) : null,
-    ofFew: `${insertSingle(names.logTable, { ...STATEMENT, ...columns }, dataIn(small))} FROM (${changedRows(event, wanted, identity, small, filter)}) c
+    }`,
+    unwanted: event === 'update' && filter ? unwantedRow(identity, filter) : null,
+    ofFew: `${insertSingle(names.logTable, { ...(small ? STATEMENT : source), ...columns }, dataIn(small))} FROM (${changedRows(event, wanted, identity, small, filter)}) c
       WHERE ${conditions.join(' AND ')}
       ${event === 'update' ? `ORDER BY ${DELETES_FIRST}` : ''}`,
     packed: insertPacked(
@@ -436,7 +425,7 @@ BEGIN${returnIfIgnored(wanted)}
     END IF;
   END IF;
   ${assignments(names, OWN_LOCATION)}
-  ${announced(insert)} INTO body;
+  ${announced(insert, (text) => text)} INTO body;
   PERFORM set_config(${remembered}, concat_ws(' ', ${logged}, array_to_string(truncations[2:], ' '), TG_RELID), true);
   IF asleep THEN
     PERFORM ${names.notifyFunction.sql}(body);

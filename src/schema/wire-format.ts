@@ -55,22 +55,24 @@ const changeJson = ({ seq, xid, at, tbl, id, op, key }: Record<(typeof CHANGE_ME
 const CHANGE_MEMBERS = ['seq', 'xid', 'at', 'tbl', 'id', 'op', 'key'] as const;
 
 /**
- * The INSERT of single rows into the log, and these rows as the body of a notification: NULL for no rows, '' for a body that would
- * be too long. A row that alone is too long is not turned into JSON.
+ * The INSERT of single rows into the log, and what is done with these rows as the body of a notification: nothing for no rows. The body is ''
+ * if it would be too long. A row that alone is too long is not turned into JSON.
  */
-export const announced = (insert: string): string => `WITH change AS (
+export const announced = (insert: string, use: (body: string) => string): string => `WITH change AS (
       ${insert}
       RETURNING *
     )
-    SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(${changeJson({
-      seq: 'c.seq',
-      xid: 'c.xid',
-      at: 'c.at',
-      tbl: 'c.tbl',
-      id: 'c.id',
-      op: 'c.op',
-      key: 'c.key',
-    })}, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
+    SELECT ${use(
+      `CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(${changeJson({
+        seq: 'c.seq',
+        xid: 'c.xid',
+        at: 'c.at',
+        tbl: 'c.tbl',
+        id: 'c.id',
+        op: 'c.op',
+        key: 'c.key',
+      })}, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END`,
+    )}
     FROM (SELECT ${IN_PLACE_OF_ADDED}) absent,
       LATERAL (SELECT *, ${IS_LONG} OR num_nonnulls(shape, origin, context) > 0 AS long FROM change) c
     HAVING count(*) > 0`;
