@@ -31,9 +31,9 @@ export const printedTables = (small: RowData['small'] | null): string[] =>
 
 export const dataIn = (row: RowSql | null): readonly DataColumn[] => (row ? loggedData(row) : []);
 
-const where = (condition: string | null): string => (condition === null ? '' : ` WHERE ${condition}`);
+export const where = (condition: string | null): string => (condition === null ? '' : ` WHERE ${condition}`);
 
-const allOf = (...conditions: readonly (string | null | undefined)[]): string | null =>
+export const allOf = (...conditions: readonly (string | null | undefined)[]): string | null =>
   conditions.filter((condition) => Boolean(condition) && condition !== 'true').join(' AND ') || null;
 
 /** Keeps the planner from merging a query with the query around it, which would print a row for each time that its text is named. */
@@ -123,22 +123,37 @@ const stateOf = (side: string, which: 'min' | 'max', what = 'printed'): string =
   return `(${all(what)})[array_position(${all('n')}, ${which}(c.n) FILTER (WHERE ${side}))]`;
 };
 
-/** A query of the change of a statement that has inserted or deleted one row. */
+/** The change of a statement of one row, as parts of a query. They are flat where they can be: each level takes memory in every session. */
+export interface OneChange {
+  readonly change: { readonly id: string; readonly op: string; readonly key: string };
+  readonly from: string;
+  readonly where: string | null;
+}
+
+const CHANGE = { id: 'c.id', op: 'c.op', key: 'c.key' };
+
+/** The change of a statement that has inserted or deleted one row. */
 export function oneRow(
   event: 'insert' | 'delete',
   { id, key }: Expressions,
   row: RowData['small'] | null,
   filter: RowFilter | null,
-): string {
+): OneChange {
   const isWanted = filter && (event === 'delete' ? filter.deleted('old_rows') : filter.inserted('new_rows'));
-  const printed = row ? `, ${row.printed} AS ${event === 'delete' ? 'before' : 'after'}` : '';
-  return `SELECT ${id} AS id, '${event.toUpperCase()}' AS op, ${key} AS key${printed}
-      FROM ${rowsOf(event)} r${where(allOf(row?.fits, row?.isSmall, isWanted))}${row ? UNMERGED : ''}`;
+  const op = `'${event.toUpperCase()}'`;
+  if (!row) return { change: { id, op, key }, from: `${rowsOf(event)} r`, where: isWanted };
+  const side = event === 'delete' ? 'before' : 'after';
+  return {
+    change: CHANGE,
+    from: `(SELECT ${id} AS id, ${op} AS op, ${key} AS key, ${row.printed} AS ${side}
+      FROM ${rowsOf(event)} r${where(allOf(row.fits, row.isSmall, isWanted))}${UNMERGED}) c`,
+    where: null,
+  };
 }
 
 /**
- * A query of the change of a statement that has updated one row and left its key, which needs no grouping. If two cascades have changed a row,
- * there are two old rows.
+ * The change of a statement that has updated one row and left its key, which needs no grouping. If two cascades have changed a row, there are
+ * two old rows.
  *
  * Where the old row is needed for nothing but its key, the new row is compared with the array of the old keys, which costs less than a join. An
  * UPDATE never has more new rows than old ones: so the first of the new rows is the only one if there is one old key.
@@ -147,17 +162,23 @@ export function oneUpdatedRow(
   expressions: Expressions,
   row: RowData['small'] | null,
   filter: RowFilter | null,
-): string {
-  if (row?.sides.before || filter) return onePair(expressions, row, filter);
+): OneChange {
+  if (row?.sides.before || filter)
+    return { change: CHANGE, from: `(${onePair(expressions, row, filter)}) c`, where: null };
   const { id, key, match } = expressions;
   const printed = row ? `, ${row.printed} AS after` : '';
   const isOne =
     match === null
       ? 'NOT EXISTS (SELECT FROM old_rows OFFSET 1)'
       : `ARRAY(SELECT ${match} COLLATE "C" FROM old_rows r LIMIT 2) = ARRAY[c.match]`;
-  return `SELECT c.id, 'UPDATE' AS op, c.key${row ? ', c.after' : ''}
-      FROM (SELECT ${id} AS id, ${key} AS key${match === null ? '' : `, ${match} COLLATE "C" AS match`}${printed} FROM new_rows r${where(allOf(row?.fits, row?.isSmall))} LIMIT 1) c
-      WHERE ${isOne}`;
+  // Most tables have a key of one column, which is the id.
+  const keyTellsAll = id === match && !key.includes('r.');
+  const columns = keyTellsAll ? '' : `${id} AS id, ${key} AS key${match === null ? '' : ', '}`;
+  return {
+    change: { id: keyTellsAll ? 'c.match' : 'c.id', op: `'UPDATE'`, key: keyTellsAll ? key : 'c.key' },
+    from: `(SELECT ${columns}${match === null ? '' : `${match} COLLATE "C" AS match`}${printed} FROM new_rows r${where(allOf(row?.fits, row?.isSmall))} LIMIT 1) c`,
+    where: isOne,
+  };
 }
 
 /** The same by a join. It is no equation for the planner, which would otherwise sort or hash in sessions whose plan was made for many rows. */

@@ -124,11 +124,14 @@ BEGIN
 END`,
 });
 
+/** Whether the reader is awake, or there is none: the transaction then keeps its share of the sleep lock. */
+export const isAwake = ({ sleepKey }: Names): string => `pg_try_advisory_xact_lock_shared(${sleepKey})`;
+
 /**
  * Returns the statement that logs what a trigger function has no statement for. It is here, and run as dynamic SQL, since a function's own
  * text takes memory in every session for every table. It reads the transition tables, so the trigger function itself has to run it.
  *
- * `changes` is the query of the changes; NULL if the table has changed since the function was made: then the catalog is asked. $1 of the
+ * `events` is the statement's event, followed by what an UPDATE of the key may be logged as. `changes` is the query of the changes; NULL if the table has changed since the function was made: then the catalog is asked. $1 of the
  * statement: the location. $2: the time.
  */
 const statementFunction = (names: Names): FunctionText => {
@@ -155,21 +158,23 @@ const statementFunction = (names: Names): FunctionText => {
   return {
     input: names.id,
     name: names.statementFunction.name,
-    signature: `${names.statementFunction.sql}(relation oid, op text, changes text, awake boolean, few boolean, inserts boolean, deletes boolean)`,
+    signature: `${names.statementFunction.sql}(relation oid, events text, changes text, few boolean)`,
     returns: 'text',
     language: 'plpgsql',
     settings: [SEARCH_PATH],
     body: `
+DECLARE
+  awake boolean := ${isAwake(names)};
 BEGIN
   IF changes IS NULL THEN
     few := false;
     SELECT format(CASE
-      WHEN op = 'INSERT' THEN ${present('insert', null)}
-      WHEN op = 'DELETE' THEN ${present('delete', null)}
+      WHEN events = 'insert' THEN ${present('insert', null)}
+      WHEN events = 'delete' THEN ${present('delete', null)}
       WHEN now_known.match IS NULL THEN ${present('update', null)}
-      WHEN inserts AND deletes THEN ${pairing(['insert', 'delete'])}
-      WHEN inserts THEN ${pairing(['insert'])}
-      WHEN deletes THEN ${pairing(['delete'])}
+      WHEN events = 'update insert delete' THEN ${pairing(['insert', 'delete'])}
+      WHEN events = 'update insert' THEN ${pairing(['insert'])}
+      WHEN events = 'update delete' THEN ${pairing(['delete'])}
       ELSE ${pairing([])} END, now_known.id, now_known.key, now_known.match)
     INTO changes FROM ${names.identityFunction.sql}(relation) now_known;
   END IF;

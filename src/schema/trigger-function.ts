@@ -15,6 +15,7 @@ import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 import {
   DELETES_FIRST,
   type RowEvent,
+  allOf,
   changedRows,
   changedSide,
   dataIn,
@@ -23,6 +24,7 @@ import {
   printedTables,
   rowsOf,
   unwantedRow,
+  where,
 } from './changed-rows.ts';
 import { type FunctionText, PRINTING, SEARCH_PATH } from './create-function.ts';
 import { FEW, TAGS, insertPacked, insertSingle } from './log-layout.ts';
@@ -40,6 +42,7 @@ import {
   takenData,
 } from './row-data.ts';
 import { type RowFilter, type WantedChanges, rowFilterOf } from './row-filter.ts';
+import { isAwake } from './shared-functions.ts';
 import type { Table } from './tables.ts';
 import { IS_LONG, announced } from './wire-format.ts';
 
@@ -143,17 +146,19 @@ const STATEMENT = { tbl: 'location', at: 'written_at' };
 // A table may be renamed: its name is read at run time.
 const OWN_LOCATION = `CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END`;
 
-const isAwake = ({ sleepKey }: Names): string => `pg_try_advisory_xact_lock_shared(${sleepKey})`;
-
 /**
- * The variables of a function. A value from the beginning costs every statement its expression. The types are those of variables that plpgsql
- * makes in any case, text and boolean: to parse the name of a type leaves 2 KB in every session for every table.
+ * The variables that every function has. A value from the beginning costs every statement its expression. The types are those of a column of the
+ * log and of variables that plpgsql makes in any case, a text and a boolean: to parse the name of a type leaves 2 KB in every session for every
+ * table.
  */
-const VARIABLES = `
-  written_at timestamptz := clock_timestamp();
-  location tg_op%TYPE;
-  asleep found%TYPE;
-  body tg_op%TYPE;`;
+const writtenAt = ({ logTable }: Names): string => `
+  written_at ${logTable.sql}.at%TYPE := clock_timestamp();`;
+const TEXT = 'tg_op%TYPE';
+const BOOLEAN = 'found%TYPE';
+const variables = (names: Names): string => `${writtenAt(names)}
+  location ${TEXT};
+  asleep ${BOOLEAN};
+  body ${TEXT};`;
 
 /** Where the short road has not led to the end. */
 const assignments = (names: Names, location: string): string => `location := ${location};
@@ -203,9 +208,8 @@ function recordRows(
   const few = `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})`;
   return `
 #variable_conflict use_variable
-DECLARE
-  written_at timestamptz := clock_timestamp();
-  changes tg_op%TYPE;
+DECLARE${writtenAt(names)}
+  changes ${TEXT};
 BEGIN${returnIfIgnored(wanted)}
   IF ${isKnown(names, table)}${
     filter
@@ -223,12 +227,20 @@ BEGIN${returnIfIgnored(wanted)}
   }
     changes := ${quoteLiteral(changedRows(event, wanted, table.identity, null, filter))};
   END IF;
-  EXECUTE ${names.statementFunction.sql}(TG_RELID, TG_OP, changes, ${isAwake(names)}, ${few},
-    ${wanted.events.has('insert')}, ${wanted.events.has('delete')})
+  EXECUTE ${names.statementFunction.sql}(TG_RELID, ${eventsOf(event, wanted)}, changes, ${few})
   USING ${table.isPartition ? quoteLiteral(table.location) : `${names.locationFunction.sql}(TG_RELID)`}, written_at;
   ${LEAVE};
 END`;
 }
+
+/** The statement's event, and those of the events that the input wants which decide how an UPDATE of the key is logged. */
+const eventsOf = (event: RowEvent, { events }: Wanted): string =>
+  quoteLiteral(
+    [
+      event,
+      ...(['insert', 'delete'] as const).filter((other) => event === 'update' && events.has(other)),
+    ].join(' '),
+  );
 
 /** Whether the row identity fits the table, as SQL. */
 const isKnown = (names: Names, { identity: { relation, guard } }: Table): string =>
@@ -251,8 +263,8 @@ function recordRowsWithData(
   const fits = filter ? `FOUND OR EXISTS (SELECT FROM ${rowsOf(event)} r WHERE ${known.fits})` : 'FOUND';
   return `
 #variable_conflict use_variable
-DECLARE${VARIABLES}
-  is_known found%TYPE;
+DECLARE${variables(names)}
+  is_known ${BOOLEAN};
   now_known record;
   now_present record;
   logged bigint;
@@ -364,12 +376,7 @@ function inserts(
     ...(small ? [areTaken(small)] : []),
   ];
   return {
-    ofOne: `${insertSingle(names.logTable, { ...source, ...columns }, small ? takenData(small) : [])} FROM (${one}) c${
-      ofOneRow.length === 0
-        ? ''
-        : `
-      WHERE ${ofOneRow.join(' AND ')}`
-    }`,
+    ofOne: `${insertSingle(names.logTable, { ...source, ...one.change }, small ? takenData(small) : [])} FROM ${one.from}${where(allOf(one.where, ...ofOneRow))}`,
     unwanted: event === 'update' && filter ? unwantedRow(identity, filter) : null,
     ofFew: `${insertSingle(names.logTable, { ...(small ? STATEMENT : source), ...columns }, dataIn(small))} FROM (${changedRows(event, wanted, identity, small, filter)}) c
       WHERE ${conditions.join(' AND ')}
@@ -411,7 +418,7 @@ function recordTruncate(names: Names, wanted: Wanted): string {
   const logged = `pg_stat_get_xact_tuples_inserted(${quoteLiteral(names.logTable.sql)}::regclass)`;
   return `
 #variable_conflict use_variable
-DECLARE${VARIABLES}
+DECLARE${variables(names)}
   truncations text[];
 BEGIN${returnIfIgnored(wanted)}
   IF current_setting('track_counts')::boolean THEN
