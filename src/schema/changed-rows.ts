@@ -18,7 +18,10 @@ export type RowEvent = Exclude<TriggerEvent, 'truncate'>;
 /** The transition table that has every changed row. An UPDATE can have fewer new rows than old ones: a partition's trigger may turn some away. */
 export const rowsOf = (event: RowEvent): string => (event === 'insert' ? 'new_rows' : 'old_rows');
 
-export type Expressions = Pick<RowIdentity, 'id' | 'key' | 'match'>;
+/** The transition table whose rows are the changes where each is one: of an UPDATE as long as no key has changed. */
+export const changedSide = (event: RowEvent): string => (event === 'delete' ? 'old_rows' : 'new_rows');
+
+type Expressions = Pick<RowIdentity, 'id' | 'key' | 'match'>;
 
 /** The transition tables whose rows have to be small. */
 export const printedTables = (small: RowData['small'] | null): string[] =>
@@ -28,9 +31,9 @@ export const printedTables = (small: RowData['small'] | null): string[] =>
 
 export const dataIn = (row: RowSql | null): readonly DataColumn[] => (row ? loggedData(row) : []);
 
-const where = (condition: string | null): string => (condition === null ? '' : ` WHERE ${condition}`);
+export const where = (condition: string | null): string => (condition === null ? '' : ` WHERE ${condition}`);
 
-const allOf = (...conditions: readonly (string | null | undefined)[]): string | null =>
+export const allOf = (...conditions: readonly (string | null | undefined)[]): string | null =>
   conditions.filter((condition) => Boolean(condition) && condition !== 'true').join(' AND ') || null;
 
 /** Keeps the planner from merging a query with the query around it, which would print a row for each time that its text is named. */
@@ -50,7 +53,7 @@ export function changedRows(
   const side = event === 'delete' ? 'before' : 'after';
   const printed = row ? `, ${row.printed} AS ${side}` : '';
   const isWanted = filter && (event === 'delete' ? filter.deleted('old_rows') : filter.inserted('new_rows'));
-  return `SELECT ${id} AS id, '${event.toUpperCase()}' AS op, ${key} AS key${printed} FROM ${event === 'delete' ? 'old_rows' : 'new_rows'} r${where(allOf(row?.fits, isWanted))}${row ? UNMERGED : ''}`;
+  return `SELECT ${id} AS id, '${event.toUpperCase()}' AS op, ${key} AS key${printed} FROM ${changedSide(event)} r${where(allOf(row?.fits, isWanted))}${row ? UNMERGED : ''}`;
 }
 
 /**
@@ -120,29 +123,70 @@ const stateOf = (side: string, which: 'min' | 'max', what = 'printed'): string =
   return `(${all(what)})[array_position(${all('n')}, ${which}(c.n) FILTER (WHERE ${side}))]`;
 };
 
-/** A query of the change of a statement that has inserted or deleted one row. */
+/** The change of a statement of one row, as parts of a query. They are flat where they can be: each level takes memory in every session. */
+export interface OneChange {
+  readonly change: { readonly id: string; readonly op: string; readonly key: string };
+  readonly from: string;
+  readonly where: string | null;
+}
+
+const CHANGE = { id: 'c.id', op: 'c.op', key: 'c.key' };
+
+/** The change of a statement that has inserted or deleted one row. */
 export function oneRow(
   event: 'insert' | 'delete',
   { id, key }: Expressions,
-  row: RowData['small'],
+  row: RowData['small'] | null,
   filter: RowFilter | null,
-): string {
+): OneChange {
   const isWanted = filter && (event === 'delete' ? filter.deleted('old_rows') : filter.inserted('new_rows'));
-  return `SELECT ${id} AS id, '${event.toUpperCase()}' AS op, ${key} AS key, ${row.printed} AS ${event === 'delete' ? 'before' : 'after'}
-      FROM ${rowsOf(event)} r${where(allOf(row.fits, row.isSmall, isWanted))}${UNMERGED}`;
+  const op = `'${event.toUpperCase()}'`;
+  if (!row) return { change: { id, op, key }, from: `${rowsOf(event)} r`, where: isWanted };
+  const side = event === 'delete' ? 'before' : 'after';
+  return {
+    change: CHANGE,
+    from: `(SELECT ${id} AS id, ${op} AS op, ${key} AS key, ${row.printed} AS ${side}
+      FROM ${rowsOf(event)} r${where(allOf(row.fits, row.isSmall, isWanted))}${UNMERGED}) c`,
+    where: null,
+  };
 }
 
 /**
- * A query of the change of a statement that has updated one row and left its key, which needs no grouping; null where the new rows are the
- * changes. If two cascades have changed a row, there are two old rows. The join is no equation for the planner, which would otherwise
- * sort or hash in sessions whose plan was made for many rows.
+ * The change of a statement that has updated one row and left its key, which needs no grouping. If two cascades have changed a row, there are
+ * two old rows.
+ *
+ * Where the old row is needed for nothing but its key, the new row is compared with the array of the old keys, which costs less than a join. An
+ * UPDATE never has more new rows than old ones: so the first of the new rows is the only one if there is one old key.
  */
 export function oneUpdatedRow(
+  expressions: Expressions,
+  row: RowData['small'] | null,
+  filter: RowFilter | null,
+): OneChange {
+  if (row?.sides.before || filter)
+    return { change: CHANGE, from: `(${onePair(expressions, row, filter)}) c`, where: null };
+  const { id, key, match } = expressions;
+  const printed = row ? `, ${row.printed} AS after` : '';
+  const isOne =
+    match === null
+      ? 'NOT EXISTS (SELECT FROM old_rows OFFSET 1)'
+      : `ARRAY(SELECT ${match} COLLATE "C" FROM old_rows r LIMIT 2) = ARRAY[c.match]`;
+  // Most tables have a key of one column, which is the id.
+  const keyTellsAll = id === match && !key.includes('r.');
+  const columns = keyTellsAll ? '' : `${id} AS id, ${key} AS key${match === null ? '' : ', '}`;
+  return {
+    change: { id: keyTellsAll ? 'c.match' : 'c.id', op: `'UPDATE'`, key: keyTellsAll ? key : 'c.key' },
+    from: `(SELECT ${columns}${match === null ? '' : `${match} COLLATE "C" AS match`}${printed} FROM new_rows r${where(allOf(row?.fits, row?.isSmall))} LIMIT 1) c`,
+    where: isOne,
+  };
+}
+
+/** The same by a join. It is no equation for the planner, which would otherwise sort or hash in sessions whose plan was made for many rows. */
+function onePair(
   { id, key, match }: Expressions,
   row: RowData['small'] | null,
   filter: RowFilter | null,
-): string | null {
-  if (match === null && !row?.sides.before && !filter) return null;
+): string {
   const isWanted = filter && isPairWanted(filter);
   const state = filter?.state ?? '';
   const { before = false, after = false } = row?.sides ?? {};

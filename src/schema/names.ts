@@ -42,6 +42,12 @@ export interface Names {
   readonly notifyFunction: ObjectName;
   /** Returns what identifies a row of a table, as SQL expressions. */
   readonly identityFunction: ObjectName;
+  /** Returns the location of a table. */
+  readonly locationFunction: ObjectName;
+  /** Returns a statement that logs changes, for what is rare. */
+  readonly statementFunction: ObjectName;
+  /** Announces a single change to a sleeping reader. */
+  readonly announceFunction: ObjectName;
   /** Returns whether columns still have their names. */
   readonly guardFunction: ObjectName;
   /** Returns whether all columns that are logged still have their names. */
@@ -107,6 +113,9 @@ export function namesOf(id: string, schema: string): Names {
     backfillTable: object(shorten(`backfill_postgres_input_${id}`)),
     notifyFunction: object(shorten(`notify_postgres_input_${id}`)),
     identityFunction: object(shorten(`identity_postgres_input_${id}`)),
+    locationFunction: object(shorten(`location_postgres_input_${id}`)),
+    statementFunction: object(shorten(`statement_postgres_input_${id}`)),
+    announceFunction: object(shorten(`announce_postgres_input_${id}`)),
     guardFunction: object(shorten(`guard_postgres_input_${id}`)),
     columnsFunction: object(shorten(`columns_postgres_input_${id}`)),
     shapeFunction: object(shorten(`shape_of_postgres_input_${id}`)),

@@ -14,15 +14,17 @@
 import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 import {
   DELETES_FIRST,
-  type Expressions,
   type RowEvent,
+  allOf,
   changedRows,
+  changedSide,
   dataIn,
   oneRow,
   oneUpdatedRow,
   printedTables,
   rowsOf,
   unwantedRow,
+  where,
 } from './changed-rows.ts';
 import { type FunctionText, PRINTING, SEARCH_PATH } from './create-function.ts';
 import { FEW, TAGS, insertPacked, insertSingle } from './log-layout.ts';
@@ -40,6 +42,7 @@ import {
   takenData,
 } from './row-data.ts';
 import { type RowFilter, type WantedChanges, forgetFailure, rowFilterOf } from './row-filter.ts';
+import { isAwake } from './shared-functions.ts';
 import type { Table } from './tables.ts';
 import { IS_LONG, announced } from './wire-format.ts';
 
@@ -102,7 +105,9 @@ export function recordFunction(
         ? recordTruncate(names, wanted)
         : data
           ? recordRowsWithData(names, table, event, wanted, data, filter)
-          : recordRows(names, table, event, wanted, filter),
+          : filter
+            ? recordFilteredRows(names, table, event, wanted, filter)
+            : recordRows(names, table, event, wanted),
     shape: data?.shape ?? null,
   };
 }
@@ -122,13 +127,19 @@ const filterOf = (names: Names, table: Table, wanted: Wanted): RowFilter | null 
   table.columns &&
   rowFilterOf(names, table.schema, table.name, table.identity.relation, table.columns, wanted.filter);
 
+/**
+ * Leaves the function. The result of a statement trigger is ignored. `RETURN NULL` would be an expression with a plan of its own, in every
+ * session for every table; `RETURN NEW` is none.
+ */
+const LEAVE = 'RETURN NEW';
+
 /** Leaves the changes of a transaction alone that says to be of one of these origins. */
 const returnIfIgnored = ({ ignoredOrigins }: Wanted): string =>
   ignoredOrigins.length === 0
     ? ''
     : `
   IF current_setting(${quoteLiteral(TAGS.origin)}, true) IN (${ignoredOrigins.map(quoteLiteral).join(', ')}) THEN
-    RETURN NULL;
+    ${LEAVE};
   END IF;`;
 
 /** What all changes of a statement share, as variables of the function. */
@@ -137,53 +148,109 @@ const STATEMENT = { tbl: 'location', at: 'written_at' };
 // A table may be renamed: its name is read at run time.
 const OWN_LOCATION = `CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END`;
 
-const declarations = (names: Names, location: string): string => `
-  location text := ${location};
-  written_at timestamptz := clock_timestamp();
-  asleep boolean := NOT pg_try_advisory_xact_lock_shared(${names.sleepKey});
-  body text;`;
+/**
+ * The variables that every function has. A value from the beginning costs every statement its expression. The types are those of a column of the
+ * log and of variables that plpgsql makes in any case, a text and a boolean: to parse the name of a type leaves 2 KB in every session for every
+ * table.
+ */
+const writtenAt = ({ logTable }: Names): string => `
+  written_at ${logTable.sql}.at%TYPE := clock_timestamp();`;
+const TEXT = 'tg_op%TYPE';
+const BOOLEAN = 'found%TYPE';
+const variables = (names: Names): string => `${writtenAt(names)}
+  location ${TEXT};
+  asleep ${BOOLEAN};
+  body ${TEXT};`;
+
+/** Where the short road has not led to the end. */
+const assignments = (names: Names, location: string): string => `location := ${location};
+  asleep := NOT ${isAwake(names)};`;
 
 // A partition's rows are its root's.
 const locationIn = (table: Table): string =>
   table.isPartition ? quoteLiteral(table.location) : OWN_LOCATION;
 
-function recordRows(
+/**
+ * The short road of a statement that changed one row, as most do: one INSERT, then the lock. A statement that changed no row ends here too.
+ * The INSERT has drawn the session's last sequence value, which tells a sleeping reader the change's sequence.
+ */
+const shortRoad = (names: Names, event: RowEvent, insert: string, announce: string): string => `
+    ${insert};
+    IF FOUND AND ${isAwake(names)} THEN
+      ${LEAVE};
+    ELSIF FOUND THEN
+      PERFORM ${announce};
+      ${LEAVE};
+    ELSIF NOT EXISTS (SELECT FROM ${rowsOf(event)}) THEN
+      ${LEAVE};
+    END IF;`;
+
+/** The location as a constant of the plan. A table that is renamed has its plans made anew. */
+const locationSql = (names: Names, table: Table): string =>
+  table.isPartition
+    ? quoteLiteral(table.location)
+    : `${names.locationFunction.sql}(${table.identity.relation}::oid)`;
+
+function recordRows(names: Names, table: Table, event: RowEvent, wanted: Wanted): string {
+  const { ofOne, ofFew } = inserts(names, table, event, wanted, null, null, null);
+  const { id, key } = table.identity;
+  const announce = `${names.announceFunction.sql}(written_at, ${locationSql(names, table)}, ${id}, '${event.toUpperCase()}', ${key}) FROM ${changedSide(event)} r`;
+  const few = `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})`;
+  return `
+#variable_conflict use_variable
+DECLARE${writtenAt(names)}
+  changes ${TEXT};
+BEGIN${returnIfIgnored(wanted)}
+  IF ${isKnown(names, table)} THEN${shortRoad(names, event, ofOne!, announce)}${
+    event === 'update'
+      ? `
+    IF ${isAwake(names)} AND ${few} THEN
+      ${ofFew};
+      ${LEAVE};
+    END IF;`
+      : ''
+  }
+    changes := ${quoteLiteral(changedRows(event, wanted, table.identity, null, null))};
+  END IF;
+  EXECUTE ${names.statementFunction.sql}(TG_RELID, ${eventsOf(event, wanted)}, changes, ${few})
+  USING ${table.isPartition ? quoteLiteral(table.location) : `${names.locationFunction.sql}(TG_RELID)`}, written_at;
+  ${LEAVE};
+END`;
+}
+
+/** The same where not all rows are wanted. What has failed of the filter is told at the end of the function, so that there is no short road. */
+function recordFilteredRows(
   names: Names,
   table: Table,
   event: RowEvent,
   wanted: Wanted,
-  filter: RowFilter | null,
+  filter: RowFilter,
 ): string {
-  const statements = inserts(names, event, wanted, table.identity, null, null, filter);
-  // Of few rows, none may be wanted.
-  const more = filter ? ` OFFSET ${FEW}` : '';
+  const { ofOne, unwanted, ofFew, packed } = inserts(names, table, event, wanted, null, null, filter);
   const each = (insert: string) => `IF asleep THEN
-      ${announced(insert)} INTO body;
+      ${announced(insert, (text) => text)} INTO body;
     ELSE
       ${insert};
     END IF;`;
   return `
 #variable_conflict use_variable
-DECLARE${declarations(names, locationIn(table))}
+DECLARE${variables(names)}
   now_known record;
   logged bigint;
 BEGIN${returnIfIgnored(wanted)}
-  IF ${isKnown(names, table)}${
-    filter
-      ? `
-    AND ${filter.guard}`
-      : ''
-  } THEN
+  ${assignments(names, locationIn(table))}
+  IF ${isKnown(names, table)}
+    AND ${filter.guard} THEN
     ${
-      statements.ofOne
-        ? `${each(statements.ofOne)}
-    IF NOT FOUND THEN${returnIf(statements.unwanted)}
-    ${each(statements.ofFew)}
+      ofOne
+        ? `${each(ofOne)}
+    IF NOT FOUND THEN${returnIf(unwanted)}
+    ${each(ofFew)}
     END IF;`
-        : each(statements.ofFew)
+        : each(ofFew)
     }
-    IF NOT FOUND AND EXISTS (SELECT FROM ${rowsOf(event)}${more}) THEN
-      ${statements.packed};
+    IF NOT FOUND AND EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW}) THEN
+      ${packed};
       body := '';
     END IF;
   ELSE
@@ -194,13 +261,22 @@ BEGIN${returnIfIgnored(wanted)}
     IF logged > 0 THEN
       body := '';
     END IF;
-  END IF;${filter ? forgetFailure(names, filter) : ''}
+  END IF;${forgetFailure(names, filter)}
   IF asleep AND body IS NOT NULL THEN
     PERFORM ${names.notifyFunction.sql}(body);
   END IF;
-  RETURN NULL;
+  ${LEAVE};
 END`;
 }
+
+/** The statement's event, and those of the events that the input wants which decide how an UPDATE of the key is logged. */
+const eventsOf = (event: RowEvent, { events }: Wanted): string =>
+  quoteLiteral(
+    [
+      event,
+      ...(['insert', 'delete'] as const).filter((other) => event === 'update' && events.has(other)),
+    ].join(' '),
+  );
 
 /** Whether the row identity fits the table, as SQL. */
 const isKnown = (names: Names, { identity: { relation, guard } }: Table): string =>
@@ -218,34 +294,30 @@ function recordRowsWithData(
   { guard, known, small, present }: RowData,
   filter: RowFilter | null,
 ): string {
-  const { ofOne, unwanted, ofFew, packed } = inserts(
-    names,
-    event,
-    wanted,
-    table.identity,
-    known,
-    small,
-    filter,
-  );
+  const { ofOne, unwanted, ofFew, packed } = inserts(names, table, event, wanted, known, small, filter);
   // That nothing was logged does not tell whether the types fit, if rows may be unwanted.
   const fits = filter ? `FOUND OR EXISTS (SELECT FROM ${rowsOf(event)} r WHERE ${known.fits})` : 'FOUND';
   return `
 #variable_conflict use_variable
-DECLARE${declarations(names, locationIn(table))}
-  is_known boolean := ${isKnown(names, table)}
+DECLARE${variables(names)}
+  is_known ${BOOLEAN};
+  now_known record;
+  now_present record;
+  logged bigint;
+BEGIN${returnIfIgnored(wanted)}
+  IF ${isKnown(names, table)}
     AND ${guard}${
       filter
         ? `
     AND ${filter.guard}`
         : ''
-    };
-  now_known record;
-  now_present record;
-  logged bigint := 0;
-BEGIN${returnIfIgnored(wanted)}
+    } THEN${filter ? '' : shortRoad(names, event, ofOne!, `${names.notifyFunction.sql}('')`)}
+    is_known := true;
+  END IF;
+  ${assignments(names, locationIn(table))}
   IF is_known THEN
     ${
-      ofOne
+      filter
         ? `${ofOne};
     IF NOT FOUND THEN${returnIf(unwanted)}
       ${ofFew};
@@ -260,7 +332,7 @@ BEGIN${returnIfIgnored(wanted)}
       body := '';
     END IF;
   END IF;
-  IF NOT is_known THEN
+  IF is_known IS NOT TRUE THEN
     SELECT * INTO now_known FROM ${names.identityFunction.sql}(TG_RELID);
     SELECT * INTO now_present FROM ${present('true')};
     IF now_present.doubtful THEN
@@ -281,7 +353,7 @@ BEGIN${returnIfIgnored(wanted)}
   IF asleep AND body IS NOT NULL THEN
     PERFORM ${names.notifyFunction.sql}(body);
   END IF;
-  RETURN NULL;
+  ${LEAVE};
 END`;
 }
 
@@ -308,38 +380,48 @@ const forFormat = ({ name, sql }: ObjectName): ObjectName => ({ name, sql: sql.r
 
 /**
  * The statements that log the rows of a statement. Each inserts nothing if the statement changed more rows than it is for, or if one of the rows
- * is not small. A statement of one row has one of its own where rows are logged: it needs the fewest expressions.
+ * is not small. `ofOne` has the fewest expressions, and is the short road's where nothing is filtered.
  */
 function inserts(
   names: Names,
+  table: Table,
   event: RowEvent,
   wanted: Wanted,
-  identity: Expressions,
   row: RowSql | null,
-  small: RowData['small'] | null = null,
-  filter: RowFilter | null = null,
+  small: RowData['small'] | null,
+  filter: RowFilter | null,
 ): { ofOne: string | null; unwanted: string | null; ofFew: string; packed: string } {
-  const statement = { ...STATEMENT, failed: filter?.failed ?? null };
-  const change = { ...statement, id: 'c.id', op: 'c.op', key: 'c.key' };
-  const single = insertSingle(names.logTable, change, dataIn(small));
+  const { identity } = table;
+  const columns = { id: 'c.id', op: 'c.op', key: 'c.key' };
   const one =
     event === 'update'
       ? oneUpdatedRow(identity, small, filter)
-      : small && oneRow(event, identity, small, filter);
+      : small || !filter
+        ? oneRow(event, identity, small, filter)
+        : null;
+  const statement = { ...STATEMENT, failed: filter?.failed ?? null };
+  // The short road has the location as a constant.
+  const source = filter ? statement : { ...statement, tbl: locationSql(names, table) };
   const isLarge = small?.isSmall ? `NOT (${small.isSmall})` : null;
   const conditions = [
     `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})`,
     ...printedTables(small).map((rows) => `NOT EXISTS (SELECT FROM ${rows} r WHERE ${isLarge})`),
   ];
+  // An update's query asks itself whether it is of one row. Without rows, an INSERT or a DELETE of few rows is as short, if nobody need be told.
+  const ofOneRow = [
+    ...(event === 'update'
+      ? []
+      : [
+          `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${small ? 1 : `CASE WHEN ${isAwake(names)} THEN ${FEW} ELSE 1 END`})`,
+        ]),
+    ...(small ? [areTaken(small)] : []),
+  ];
   return {
     ofOne:
       one &&
-      (small
-        ? `${insertSingle(names.logTable, change, takenData(small))} FROM (${one}) c
-      WHERE ${event === 'update' ? '' : `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET 1) AND `}${areTaken(small)}`
-        : `${single} FROM (${one}) c`),
-    unwanted: event === 'update' && one && filter ? unwantedRow(identity, filter) : null,
-    ofFew: `${single} FROM (${changedRows(event, wanted, identity, small, filter)}) c
+      `${insertSingle(names.logTable, { ...source, ...one.change }, small ? takenData(small) : [])} FROM ${one.from}${where(allOf(one.where, ...ofOneRow))}`,
+    unwanted: event === 'update' && filter ? unwantedRow(identity, filter) : null,
+    ofFew: `${insertSingle(names.logTable, { ...(small ? statement : source), ...columns }, dataIn(small))} FROM (${changedRows(event, wanted, identity, small, filter)}) c
       WHERE ${conditions.join(' AND ')}
       ${event === 'update' ? `ORDER BY ${DELETES_FIRST}` : ''}`,
     packed: insertPacked(
@@ -357,7 +439,7 @@ const returnIf = (rows: string | null): string =>
     ? ''
     : `
       IF EXISTS (${rows}) THEN
-        RETURN NULL;
+        ${LEAVE};
       END IF;`;
 
 const packing = (row: RowSql | null) => ({
@@ -379,7 +461,7 @@ function recordTruncate(names: Names, wanted: Wanted): string {
   const logged = `pg_stat_get_xact_tuples_inserted(${quoteLiteral(names.logTable.sql)}::regclass)`;
   return `
 #variable_conflict use_variable
-DECLARE${declarations(names, OWN_LOCATION)}
+DECLARE${variables(names)}
   truncations text[];
 BEGIN${returnIfIgnored(wanted)}
   IF current_setting('track_counts')::boolean THEN
@@ -389,14 +471,15 @@ BEGIN${returnIfIgnored(wanted)}
     END IF;
     IF TG_RELID::text = ANY (truncations[2:])
        OR EXISTS (SELECT FROM pg_partition_ancestors(TG_RELID) a WHERE a.relid::oid::text = ANY (truncations[2:])) THEN
-      RETURN NULL;
+      ${LEAVE};
     END IF;
   END IF;
-  ${announced(insert)} INTO body;
+  ${assignments(names, OWN_LOCATION)}
+  ${announced(insert, (text) => text)} INTO body;
   PERFORM set_config(${remembered}, concat_ws(' ', ${logged}, array_to_string(truncations[2:], ' '), TG_RELID), true);
   IF asleep THEN
     PERFORM ${names.notifyFunction.sql}(body);
   END IF;
-  RETURN NULL;
+  ${LEAVE};
 END`;
 }

@@ -19,7 +19,8 @@
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
-import { IN_PLACE_OF_ADDED, type MakeChange, stampOf } from './log-layout.ts';
+import { quoteLiteral } from '../postgres/quoting.ts';
+import { IN_PLACE_OF_ADDED, type MakeChange, TAGS, stampOf } from './log-layout.ts';
 import { VERSION } from './migrations.ts';
 import type { ObjectName } from './names.ts';
 
@@ -46,20 +47,42 @@ const DATABASE_BYTES =
 /** Whether a row of the log is too long for a notification, even alone. */
 export const IS_LONG = `octet_length(id) + coalesce(octet_length(key), 0) >= ${MAX_BODY_BYTES}`;
 
+/** The JSON of a change, from these expressions. */
+const changeJson = ({ seq, xid, at, tbl, id, op, key }: Record<(typeof CHANGE_MEMBERS)[number], string>) =>
+  `json_build_object(
+      'seq', (${seq})::text, 'xid', ${xid}::text, 'at', ${at} AT TIME ZONE 'UTC',
+      'tbl', ${tbl}, 'id', ${id}, 'op', ${op}, 'key', ${key}::json, 'version', ${VERSION})::text`;
+const CHANGE_MEMBERS = ['seq', 'xid', 'at', 'tbl', 'id', 'op', 'key'] as const;
+
 /**
- * The INSERT of single rows into the log, and these rows as the body of a notification: NULL for no rows, '' for a body that would
- * be too long. A row that alone is too long is not turned into JSON.
+ * The INSERT of single rows into the log, and what is done with these rows as the body of a notification: nothing for no rows. The body is ''
+ * if it would be too long. A row that alone is too long is not turned into JSON.
  */
-export const announced = (insert: string): string => `WITH change AS (
+export const announced = (insert: string, use: (body: string) => string): string => `WITH change AS (
       ${insert}
       RETURNING *
     )
-    SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
-      'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
-      'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json, 'version', ${VERSION})::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
+    SELECT ${use(
+      `CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(${changeJson({
+        seq: 'c.seq',
+        xid: 'c.xid',
+        at: 'c.at',
+        tbl: 'c.tbl',
+        id: 'c.id',
+        op: 'c.op',
+        key: 'c.key',
+      })}, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END`,
+    )}
     FROM (SELECT ${IN_PLACE_OF_ADDED}) absent,
       LATERAL (SELECT *, ${IS_LONG} OR num_nonnulls(shape, origin, context) > 0 AS long FROM change) c
     HAVING count(*) > 0`;
+
+/** The same for one change that is logged already, whose parts are variables; `seq` is its sequence. */
+export const announcedChange = (seq: string): string => `CASE
+    WHEN ${IS_LONG} OR ${Object.values(TAGS)
+      .map((setting) => `coalesce(current_setting(${quoteLiteral(setting)}, true), '') <> ''`)
+      .join(' OR ')} THEN ''
+    ELSE ${changeJson({ seq, xid: 'pg_current_xact_id()', at: 'at', tbl: 'tbl', id: 'id', op: 'op', key: "coalesce(key, 'null')" })} END`;
 
 /**
  * How many payloads with changes a transaction sends. Every later payload is `[]`, and NOTIFY sends equal payloads of a transaction

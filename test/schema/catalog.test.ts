@@ -1,6 +1,7 @@
 /** Which functions in the internal schema are an input's: by their names, and by the line that says whose they are. */
 import { readFile, readdir } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
+import { sharedFunctionNames } from '../../src/schema/shared-functions.ts';
 import { type TestDatabase } from '../support/database.ts';
 import { setupApplication, installationOf } from '../support/setup-installation.ts';
 
@@ -48,8 +49,7 @@ describe('functions that lost their table', () => {
     await database.query(`DROP TABLE ${tables.join(', ')}`);
 
     await one!.install();
-    const shared = [one!.names.guardFunction, one!.names.identityFunction, one!.names.notifyFunction];
-    const left = new Set(shared.map(({ name }) => name));
+    const left = new Set(sharedFunctionNames(one!.names));
     expect(await functionsIn(database)).toEqual(
       both.filter((name) => !ofOne.includes(name) || left.has(name)),
     );

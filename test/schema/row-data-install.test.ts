@@ -24,15 +24,18 @@ const shapes = (database: TestDatabase) =>
 test('an input that asks for no rows has nothing of it', async () => {
   const { database } = await setupInstallation(T);
   expect(await internal(database)).toEqual([
+    'announce',
     'backfill',
     'failed',
     'guard',
     'identity',
+    'location',
     'lock',
     'log',
     'notify',
     'parked',
     'secret',
+    'statement',
   ]);
 });
 
@@ -40,12 +43,14 @@ test('an installation is complete, and uninstalling leaves nothing', async () =>
   const fixture = await setupInstallation(T, { rows: 'both' });
   const { database, plan, uninstall } = fixture;
   expect(await internal(database)).toEqual([
+    'announce',
     'backfill',
     'columns',
     'failed',
     'guard',
     'identity',
     'length',
+    'location',
     'lock',
     'log',
     'notify',
@@ -55,6 +60,7 @@ test('an installation is complete, and uninstalling leaves nothing', async () =>
     'secret',
     'shape',
     'shape_of',
+    'statement',
   ]);
   expect((await plan()).steps).toEqual([]);
   expect((await shapes(database)).map(({ columns }) => columns)).toEqual([

@@ -4,27 +4,37 @@ AS $body$
 -- dapper-postgres-input, version 4, input "golden"
 #variable_conflict use_variable
 DECLARE
-  location text := CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END;
-  written_at timestamptz := clock_timestamp();
-  asleep boolean := NOT pg_try_advisory_xact_lock_shared(-7228081450872620597);
-  body text;
-  is_known boolean := TG_RELID = 16385 AND "postgres_input"."guard_postgres_input_golden"(16385::pg_catalog.oid, NULL::pg_catalog.oid, '{}'::pg_catalog.text[], NULL::pg_catalog.int4)
-    AND "postgres_input"."columns_postgres_input_golden"(16385::oid, ARRAY[1]::int4[], ARRAY['text']::text[], 2::int4);
+  written_at "postgres_input"."log_postgres_input_golden".at%TYPE := clock_timestamp();
+  location tg_op%TYPE;
+  asleep found%TYPE;
+  body tg_op%TYPE;
+  is_known found%TYPE;
   now_known record;
   now_present record;
-  logged bigint := 0;
+  logged bigint;
 BEGIN
+  IF TG_RELID = 16385 AND "postgres_input"."guard_postgres_input_golden"(16385::pg_catalog.oid, NULL::pg_catalog.oid, '{}'::pg_catalog.text[], NULL::pg_catalog.int4)
+    AND "postgres_input"."columns_postgres_input_golden"(16385::oid, ARRAY[1]::int4[], ARRAY['text']::text[], 2::int4) THEN
+    INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, before, shape)
+      SELECT written_at, "postgres_input"."location_postgres_input_golden"(16385::oid), c.id, c.op, coalesce(c.key, 'null') || ' ', c.before, '111c78937cf9a59f' FROM (SELECT ''::pg_catalog.text AS id, 'DELETE' AS op, NULL::pg_catalog.text AS key, concat(ROW(r."text")) AS before
+      FROM old_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['text']::text[], ROW(CASE WHEN false THEN r."text" END)) = '[["text",25]]'::jsonb AND coalesce(greatest(pg_column_size(r."text")) <= 8192, true) OFFSET 0) c WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND octet_length(c.before) <= 1000000;
+    IF FOUND AND pg_try_advisory_xact_lock_shared(-7228081450872620597) THEN
+      RETURN NEW;
+    ELSIF FOUND THEN
+      PERFORM "postgres_input"."notify_postgres_input_golden"('');
+      RETURN NEW;
+    ELSIF NOT EXISTS (SELECT FROM old_rows) THEN
+      RETURN NEW;
+    END IF;
+    is_known := true;
+  END IF;
+  location := CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END;
+  asleep := NOT pg_try_advisory_xact_lock_shared(-7228081450872620597);
   IF is_known THEN
     INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, before, shape)
-      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ', c.before, '111c78937cf9a59f' FROM (SELECT ''::pg_catalog.text AS id, 'DELETE' AS op, NULL::pg_catalog.text AS key, concat(ROW(r."text")) AS before
-      FROM old_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['text']::text[], ROW(CASE WHEN false THEN r."text" END)) = '[["text",25]]'::jsonb AND coalesce(greatest(pg_column_size(r."text")) <= 8192, true) OFFSET 0) c
-      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND octet_length(c.before) <= 1000000;
-    IF NOT FOUND THEN
-      INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, before, shape)
       SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ', CASE WHEN (octet_length(c.before) <= 1000000) IS NOT FALSE THEN c.before END, CASE WHEN coalesce(c.before) IS NULL THEN NULL WHEN (octet_length(c.before) <= 1000000) IS NOT FALSE THEN '111c78937cf9a59f' ELSE 'too-large' END FROM (SELECT ''::pg_catalog.text AS id, 'DELETE' AS op, NULL::pg_catalog.text AS key, concat(ROW(r."text")) AS before FROM old_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['text']::text[], ROW(CASE WHEN false THEN r."text" END)) = '[["text",25]]'::jsonb OFFSET 0) c
       WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 50) AND NOT EXISTS (SELECT FROM old_rows r WHERE NOT (coalesce(greatest(pg_column_size(r."text")) <= 8192, true)))
       ;
-    END IF;
     IF NOT FOUND AND EXISTS (SELECT FROM old_rows) THEN
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, size, before, shape)
       SELECT written_at, location,
@@ -46,7 +56,7 @@ BEGIN
       body := '';
     END IF;
   END IF;
-  IF NOT is_known THEN
+  IF is_known IS NOT TRUE THEN
     SELECT * INTO now_known FROM "postgres_input"."identity_postgres_input_golden"(TG_RELID);
     SELECT * INTO now_present FROM "postgres_input"."present_postgres_input_golden"(TG_RELID, NULL::text[], true);
     IF now_present.doubtful THEN
@@ -81,7 +91,7 @@ BEGIN
   IF asleep AND body IS NOT NULL THEN
     PERFORM "postgres_input"."notify_postgres_input_golden"(body);
   END IF;
-  RETURN NULL;
+  RETURN NEW;
 END$body$;
 
 REVOKE ALL ON FUNCTION "postgres_input"."process_record_golden_notes_delete_1fd17166f7"() FROM PUBLIC;

@@ -4,25 +4,29 @@ AS $body$
 -- dapper-postgres-input, version 4, input "golden"
 #variable_conflict use_variable
 DECLARE
-  location text := CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END;
-  written_at timestamptz := clock_timestamp();
-  asleep boolean := NOT pg_try_advisory_xact_lock_shared(-7228081450872620597);
-  body text;
-  is_known boolean := TG_RELID = 16385 AND "postgres_input"."guard_postgres_input_golden"(16385::pg_catalog.oid, 16390::pg_catalog.oid, '{id}'::pg_catalog.text[], NULL::pg_catalog.int4)
-    AND "postgres_input"."columns_postgres_input_golden"(16385::oid, ARRAY[1, 2]::int4[], ARRAY['id', 'note']::text[], 3::int4)
-    AND "postgres_input"."columns_postgres_input_golden"(16385::oid, ARRAY[2]::int4[], ARRAY['note']::text[], NULL::int4);
+  written_at "postgres_input"."log_postgres_input_golden".at%TYPE := clock_timestamp();
+  location tg_op%TYPE;
+  asleep found%TYPE;
+  body tg_op%TYPE;
+  is_known found%TYPE;
   now_known record;
   now_present record;
-  logged bigint := 0;
+  logged bigint;
 BEGIN
   IF current_setting('postgres_input.origin', true) IN ('golden') THEN
-    RETURN NULL;
+    RETURN NEW;
   END IF;
+  IF TG_RELID = 16385 AND "postgres_input"."guard_postgres_input_golden"(16385::pg_catalog.oid, 16390::pg_catalog.oid, '{id}'::pg_catalog.text[], NULL::pg_catalog.int4)
+    AND "postgres_input"."columns_postgres_input_golden"(16385::oid, ARRAY[1, 2]::int4[], ARRAY['id', 'note']::text[], 3::int4)
+    AND "postgres_input"."columns_postgres_input_golden"(16385::oid, ARRAY[2]::int4[], ARRAY['note']::text[], NULL::int4) THEN
+    is_known := true;
+  END IF;
+  location := CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END;
+  asleep := NOT pg_try_advisory_xact_lock_shared(-7228081450872620597);
   IF is_known THEN
     INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, after, shape)
       SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || CASE WHEN current_setting('postgres_input.failed_condition_7725e9b12d', true) = 'failed' THEN '  ' ELSE ' ' END, c.after, '37ec2c5f4ca93e1b' FROM (SELECT pg_catalog.concat(r.id) AS id, 'INSERT' AS op, '"id"'::pg_catalog.text AS key, concat(ROW(r."id", r."note")) AS after
-      FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb AND coalesce(greatest(pg_column_size(r."note")) <= 8192, true) AND CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN "postgres_input"."process_record_golden_orders_when_f7ae2fad5a"((SELECT y FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM new_rows r WHERE false) x ON true) y), (SELECT x FROM (SELECT r."note" AS "note") x)) ELSE true END OFFSET 0) c
-      WHERE NOT EXISTS (SELECT FROM new_rows OFFSET 1) AND octet_length(c.after) <= 1000000;
+      FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb AND coalesce(greatest(pg_column_size(r."note")) <= 8192, true) AND CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN "postgres_input"."process_record_golden_orders_when_f7ae2fad5a"((SELECT y FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM new_rows r WHERE false) x ON true) y), (SELECT x FROM (SELECT r."note" AS "note") x)) ELSE true END OFFSET 0) c WHERE NOT EXISTS (SELECT FROM new_rows OFFSET 1) AND octet_length(c.after) <= 1000000;
     IF NOT FOUND THEN
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, after, shape)
       SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || CASE WHEN current_setting('postgres_input.failed_condition_7725e9b12d', true) = 'failed' THEN '  ' ELSE ' ' END, CASE WHEN (octet_length(c.after) <= 1000000) IS NOT FALSE THEN c.after END, CASE WHEN coalesce(c.after) IS NULL THEN NULL WHEN (octet_length(c.after) <= 1000000) IS NOT FALSE THEN '37ec2c5f4ca93e1b' ELSE 'too-large' END FROM (SELECT pg_catalog.concat(r.id) AS id, 'INSERT' AS op, '"id"'::pg_catalog.text AS key, concat(ROW(r."id", r."note")) AS after FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb AND CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN "postgres_input"."process_record_golden_orders_when_f7ae2fad5a"((SELECT y FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM new_rows r WHERE false) x ON true) y), (SELECT x FROM (SELECT r."note" AS "note") x)) ELSE true END OFFSET 0) c
@@ -51,7 +55,7 @@ BEGIN
       body := '';
     END IF;
   END IF;
-  IF NOT is_known THEN
+  IF is_known IS NOT TRUE THEN
     SELECT * INTO now_known FROM "postgres_input"."identity_postgres_input_golden"(TG_RELID);
     SELECT * INTO now_present FROM "postgres_input"."present_postgres_input_golden"(TG_RELID, NULL::text[], true);
     IF now_present.doubtful THEN
@@ -90,7 +94,7 @@ BEGIN
   IF asleep AND body IS NOT NULL THEN
     PERFORM "postgres_input"."notify_postgres_input_golden"(body);
   END IF;
-  RETURN NULL;
+  RETURN NEW;
 END$body$;
 
 REVOKE ALL ON FUNCTION "postgres_input"."process_record_golden_orders_insert_e457aa329f"() FROM PUBLIC;

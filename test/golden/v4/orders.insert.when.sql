@@ -4,13 +4,15 @@ AS $body$
 -- dapper-postgres-input, version 4, input "golden"
 #variable_conflict use_variable
 DECLARE
-  location text := CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END;
-  written_at timestamptz := clock_timestamp();
-  asleep boolean := NOT pg_try_advisory_xact_lock_shared(-7228081450872620597);
-  body text;
+  written_at "postgres_input"."log_postgres_input_golden".at%TYPE := clock_timestamp();
+  location tg_op%TYPE;
+  asleep found%TYPE;
+  body tg_op%TYPE;
   now_known record;
   logged bigint;
 BEGIN
+  location := CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END;
+  asleep := NOT pg_try_advisory_xact_lock_shared(-7228081450872620597);
   IF TG_RELID = 16385 AND "postgres_input"."guard_postgres_input_golden"(16385::pg_catalog.oid, 16390::pg_catalog.oid, '{id}'::pg_catalog.text[], NULL::pg_catalog.int4)
     AND "postgres_input"."columns_postgres_input_golden"(16385::oid, ARRAY[2]::int4[], ARRAY['note']::text[], NULL::int4) THEN
     IF asleep THEN
@@ -22,7 +24,7 @@ BEGIN
       RETURNING *
     )
     SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
-      'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
+      'seq', (c.seq)::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
       'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json, 'version', 4)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
     FROM (SELECT NULL::text AS before, NULL::text AS after, NULL::text AS shape, NULL::text AS origin, NULL::text AS context) absent,
       LATERAL (SELECT *, octet_length(id) + coalesce(octet_length(key), 0) >= 7900 OR num_nonnulls(shape, origin, context) > 0 AS long FROM change) c
@@ -79,7 +81,7 @@ BEGIN
   IF asleep AND body IS NOT NULL THEN
     PERFORM "postgres_input"."notify_postgres_input_golden"(body);
   END IF;
-  RETURN NULL;
+  RETURN NEW;
 END$body$;
 
 REVOKE ALL ON FUNCTION "postgres_input"."process_record_golden_orders_insert_e457aa329f"() FROM PUBLIC;

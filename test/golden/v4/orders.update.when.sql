@@ -4,13 +4,15 @@ AS $body$
 -- dapper-postgres-input, version 4, input "golden"
 #variable_conflict use_variable
 DECLARE
-  location text := CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END;
-  written_at timestamptz := clock_timestamp();
-  asleep boolean := NOT pg_try_advisory_xact_lock_shared(-7228081450872620597);
-  body text;
+  written_at "postgres_input"."log_postgres_input_golden".at%TYPE := clock_timestamp();
+  location tg_op%TYPE;
+  asleep found%TYPE;
+  body tg_op%TYPE;
   now_known record;
   logged bigint;
 BEGIN
+  location := CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END;
+  asleep := NOT pg_try_advisory_xact_lock_shared(-7228081450872620597);
   IF TG_RELID = 16385 AND "postgres_input"."guard_postgres_input_golden"(16385::pg_catalog.oid, 16390::pg_catalog.oid, '{id}'::pg_catalog.text[], NULL::pg_catalog.int4)
     AND "postgres_input"."columns_postgres_input_golden"(16385::oid, ARRAY[2]::int4[], ARRAY['note']::text[], NULL::int4) THEN
     IF asleep THEN
@@ -23,7 +25,7 @@ BEGIN
       RETURNING *
     )
     SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
-      'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
+      'seq', (c.seq)::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
       'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json, 'version', 4)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
     FROM (SELECT NULL::text AS before, NULL::text AS after, NULL::text AS shape, NULL::text AS origin, NULL::text AS context) absent,
       LATERAL (SELECT *, octet_length(id) + coalesce(octet_length(key), 0) >= 7900 OR num_nonnulls(shape, origin, context) > 0 AS long FROM change) c
@@ -38,7 +40,7 @@ BEGIN
     IF NOT FOUND THEN
       IF EXISTS (SELECT FROM (SELECT pg_catalog.concat(r.id) AS match, "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 AS told, CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN (SELECT x FROM (SELECT r."note" AS "note") x) END AS seen FROM old_rows r) o, (SELECT pg_catalog.concat(r.id) AS match, "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 AS told, CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN (SELECT x FROM (SELECT r."note" AS "note") x) END AS seen FROM new_rows r) n
         WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND NOT EXISTS (SELECT FROM new_rows OFFSET 1) AND (o.match = n.match COLLATE "C") IS TRUE AND (CASE WHEN o.told AND n.told THEN "postgres_input"."process_record_golden_orders_when_f7ae2fad5a"(coalesce(o.seen, (SELECT y FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM old_rows r WHERE false) x ON true) y)), coalesce(n.seen, (SELECT y FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM new_rows r WHERE false) x ON true) y))) ELSE true END) IS NOT TRUE) THEN
-        RETURN NULL;
+        RETURN NEW;
       END IF;
     IF asleep THEN
       WITH change AS (
@@ -58,7 +60,7 @@ BEGIN
       RETURNING *
     )
     SELECT CASE WHEN bool_or(c.long) THEN '' ELSE string_agg(json_build_object(
-      'seq', c.seq::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
+      'seq', (c.seq)::text, 'xid', c.xid::text, 'at', c.at AT TIME ZONE 'UTC',
       'tbl', c.tbl, 'id', c.id, 'op', c.op, 'key', c.key::json, 'version', 4)::text, ',' ORDER BY c.seq) FILTER (WHERE NOT c.long) END
     FROM (SELECT NULL::text AS before, NULL::text AS after, NULL::text AS shape, NULL::text AS origin, NULL::text AS context) absent,
       LATERAL (SELECT *, octet_length(id) + coalesce(octet_length(key), 0) >= 7900 OR num_nonnulls(shape, origin, context) > 0 AS long FROM change) c
@@ -156,7 +158,7 @@ BEGIN
   IF asleep AND body IS NOT NULL THEN
     PERFORM "postgres_input"."notify_postgres_input_golden"(body);
   END IF;
-  RETURN NULL;
+  RETURN NEW;
 END$body$;
 
 REVOKE ALL ON FUNCTION "postgres_input"."process_record_golden_orders_update_e39bc3763e"() FROM PUBLIC;
