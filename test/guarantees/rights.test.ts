@@ -212,7 +212,7 @@ describe('internal objects', () => {
     const functions = await database.query(`
       SELECT oid::regprocedure AS name, pronargs AS arguments, prorettype::regtype::text AS type FROM pg_proc
       WHERE pronamespace = 'postgres_input'::regnamespace`);
-    expect(functions).toHaveLength(7);
+    expect(functions).toHaveLength(10);
     for (const { name, arguments: count, type } of functions) {
       const use =
         type === 'trigger'
@@ -229,7 +229,7 @@ describe('internal objects', () => {
     const functions = await database.query(`
       SELECT prosecdef, proconfig, proowner = current_user::regrole AS owned FROM pg_proc
       WHERE pronamespace = 'postgres_input'::regnamespace`);
-    expect(functions).toHaveLength(11);
+    expect(functions).toHaveLength(14);
     for (const { proconfig, ...definer } of functions) {
       expect(definer).toEqual({ prosecdef: true, owned: true });
       expect(proconfig).toContain('search_path=pg_catalog, pg_temp');

@@ -23,9 +23,12 @@ async function setup() {
     onTestFinished(() => input[Symbol.asyncDispose]());
     return input;
   };
-  /** Of the input's functions, those that this version made. */
+  /** Of the functions that triggers call, those that this version made. Version 0.1.0 leaves functions that it does not know, and nothing calls them. */
   const functions = () =>
-    database.query('SELECT FROM pg_proc WHERE strpos(prosrc, $1) > 0', [versionLine(VERSION)]);
+    database.query(
+      `SELECT FROM pg_proc WHERE prorettype = 'pg_catalog.trigger'::regtype AND strpos(prosrc, $1) > 0`,
+      [versionLine(VERSION)],
+    );
   return { ...command, oldNode, newNode, functions };
 }
 
