@@ -48,7 +48,7 @@ describe('a row that is too large', () => {
     const quotes = (count: number) => `repeat('"', ${count})`;
     await database.query(`
       INSERT INTO t VALUES (1, ${quotes(9_996)}); INSERT INTO t VALUES (2, ${quotes(9_998)});
-      INSERT INTO t VALUES (3, repeat('x', 19_996)); INSERT INTO t VALUES (4, repeat('x', 19_997));
+      INSERT INTO t VALUES (3, repeat('x', 19996)); INSERT INTO t VALUES (4, repeat('x', 19997));
       UPDATE t SET n = 'short' WHERE id = 2; UPDATE t SET n = ${quotes(9_998)} WHERE id = 2; UPDATE t SET n = 'short'; DELETE FROM t WHERE id = 1`);
     const logged = (await fixture.rows()).map((row) => [
       row.op,
