@@ -5,7 +5,7 @@
  * believed only if the signature is right. Any other payload is somebody's own notification, such as the original sends. It is
  * believed if it has the right form.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { PostgresInputError } from '../api/errors.ts';
 import { type Operation, parseOperation } from '../api/orchestrator.ts';
 import {

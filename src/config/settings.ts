@@ -7,7 +7,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import pg from 'pg';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { BackfillOptions } from '../api/backfill.ts';
 import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
