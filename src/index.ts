@@ -18,6 +18,7 @@ export type {
   ProcessOptions,
   LeaseSettings,
   Logger,
+  PostgresInputConfig,
   PostgresInputOptions,
   TableOptions,
   Tags,

@@ -18,11 +18,12 @@ import type { LifecycleEvents, Notice } from './api/lifecycle-events.ts';
 import type {
   HandleOptions,
   NackOptions,
+  PostgresInputConfig,
   PostgresInputOptions,
   ProcessOptions,
   Tags,
 } from './api/options.ts';
-import type { Input, InputConfig } from './api/orchestrator.ts';
+import type { Input } from './api/orchestrator.ts';
 import type { Health, InputState, InputStatus, Metrics } from './api/status.ts';
 import { namedBy } from './capture/acknowledge-in.ts';
 import { leaseLost } from './capture/acknowledgements.ts';
@@ -55,7 +56,7 @@ import { namesOf } from './schema/names.ts';
  * @throws {PostgresInputError} ERR_CONFIG_INVALID, ERR_CONNECTION_STRING, ERR_CONNECT
  */
 export const newPostgresInput = async <Tables extends RowsByLocation<Tables> = AnyTables>(
-  config: InputConfig,
+  config: PostgresInputConfig,
   options?: PostgresInputOptions,
 ): Promise<PostgresInput<Tables>> => {
   const settings = parseConfig(config, options);

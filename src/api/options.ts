@@ -1,7 +1,12 @@
 import type { AnyTables, ChangeEvent, RowsByLocation } from './change-event.ts';
-import type { Operation } from './orchestrator.ts';
+import type { InputConfig, Operation } from './orchestrator.ts';
 
 /** The options of this package. Every default that is named here is set in `config/settings.ts`. */
+
+/** Where an input connects to, and its name. `type` is for registries, which find the function by it: a direct call needs none. */
+export interface PostgresInputConfig extends Omit<InputConfig, 'type'> {
+  type?: string;
+}
 
 /** How the nodes agree on which of them is active. */
 export interface LeaseSettings {

@@ -209,7 +209,7 @@ const backfillSchema = strict({
 /** Not strict: orchestrators keep keys of their own beside ours. */
 const configSchema = z.object({
   name: text,
-  type: text,
+  type: text.optional(),
   connectionString: z.string('must be a string: a postgres:// URL or key=value pairs'),
   operations: z
     .array(operation)

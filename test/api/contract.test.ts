@@ -20,6 +20,8 @@ describe('the type contract', () => {
     expectTypeOf<ReturnType<NewInputFunc>>().toEqualTypeOf<Promise<Input>>();
     // What an orchestrator knows is enough to make one.
     expectTypeOf(newPostgresInput).toBeCallableWith({ name: 'a', type: 'postgres', connectionString: '' });
+    // Nobody looks the function up in a registry here.
+    expectTypeOf(newPostgresInput).toBeCallableWith({ name: 'a', connectionString: '' });
   });
 
   test('its result is an Input, and its events are Events', () => {

@@ -71,6 +71,11 @@ describe('the config', () => {
     expect(target.candidates).toMatchObject([{ host: 'db.example', user: 'app', database: 'shop' }]);
   });
 
+  test('needs no type, since nobody looks for the function by it', () => {
+    const { type: _, ...direct } = CONFIG;
+    expect(parseConfig(direct)).toMatchObject({ name: 'orders-input' });
+  });
+
   test('may come out of a TOML file, as the original spells it', () => {
     const file = parseToml(`
       [inputs.orders]
@@ -134,7 +139,7 @@ describe('the config', () => {
     [{ name: '\ud800' }, 'config.name: must be valid text without NUL'],
     [{ name: 7 }, 'config.name: Invalid input: expected string, received number'],
     [{ type: '' }, 'config.type: must not be empty'],
-    [{ type: undefined }, 'config.type: Invalid input: expected string, received undefined'],
+    [{ type: 7 }, 'config.type: Invalid input: expected string, received number'],
     [
       { connectionString: undefined },
       'config.connectionString: must be a string: a postgres:// URL or key=value pairs',
@@ -163,7 +168,7 @@ describe('the config', () => {
   });
 
   test('is refused with every violation at once', () => {
-    const config = { name: '', connection_string: 7, operation: ['upsert'] };
+    const config = { name: '', type: '', connection_string: 7, operation: ['upsert'] };
     expect(
       problems(config, { lockTimout: 5, maxInFlight: 0 }).map((problem) => problem.split(': ')[0]),
     ).toEqual([
