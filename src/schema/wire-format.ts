@@ -18,7 +18,7 @@
  * know, and looks in the log when one is missing that it needs: versions of either side understand each other.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import { quoteLiteral } from '../postgres/quoting.ts';
 import { IN_PLACE_OF_ADDED, type MakeChange, TAGS, stampOf } from './log-layout.ts';
 import { VERSION } from './migrations.ts';
