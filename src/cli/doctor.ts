@@ -155,8 +155,9 @@ async function examination(input: GivenInput, checks: readonly Check[]): Promise
 
 const COLOUR = { ok: 'green', note: 'yellow', problem: 'red' } as const;
 
-function print({ stdout }: Io, { check, result, found, advice }: Finding): void {
-  const label = coloured(stdout, COLOUR[result], result.padEnd(7));
+function print(io: Io, { check, result, found, advice }: Finding): void {
+  const { stdout } = io;
+  const label = coloured(io, COLOUR[result], result.padEnd(7));
   stdout.write(`${label}  ${printable(`${check}: ${found}`)}\n`);
   if (advice !== null) stdout.write(`         ${printable(advice)}\n`);
 }

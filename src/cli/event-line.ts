@@ -1,6 +1,6 @@
 /** An event as one line for people: `12:03:04.567Z update orders 7  status: paid -> shipped  by importer`. */
 import type { ChangeEvent, Row } from '../api/change-event.ts';
-import { type Output, coloured, printable } from './output.ts';
+import { type Coloured, coloured, printable } from './output.ts';
 
 /** In characters. A longer value is cut, and `…` shows that. */
 const MAX_VALUE = 40;
@@ -9,17 +9,17 @@ const MAX_COLUMNS = 8;
 
 const COLOUR_OF = { create: 'green', update: 'yellow', delete: 'red', read: 'cyan', unknown: 'red' } as const;
 
-/** `output` tells whether the line may have colours. */
-export function eventLine(event: ChangeEvent, output: Output): string {
+/** `io` tells whether the line may have colours. */
+export function eventLine(event: ChangeEvent, io: Coloured): string {
   const { operation, location, id, origin } = event;
   // Notifications that were sent by hand have no time.
   const time = event.occurredAt === null ? ' '.repeat(13) : `${event.occurredAt.slice(11, 23)}Z`;
   return [
-    coloured(output, 'grey', time),
-    coloured(output, COLOUR_OF[operation], operation),
-    `${coloured(output, 'cyan', printable(location))} ${shortened(id)}`,
+    coloured(io, 'grey', time),
+    coloured(io, COLOUR_OF[operation], operation),
+    `${coloured(io, 'cyan', printable(location))} ${shortened(id)}`,
     ...dataOf(event),
-    ...(origin === null ? [] : [coloured(output, 'grey', `by ${shortened(origin)}`)]),
+    ...(origin === null ? [] : [coloured(io, 'grey', `by ${shortened(origin)}`)]),
   ].join('  ');
 }
 

@@ -32,7 +32,7 @@ active.`,
       printTable(io, HEADER, reports.map(rowOf));
       if (abandoned.length > 0) {
         const warning = `no node is active that takes the changes of ${abandoned.join(', ')}`;
-        io.stdout.write(`${coloured(io.stdout, 'red', printable(warning))}\n`);
+        io.stdout.write(`${coloured(io, 'red', printable(warning))}\n`);
       }
     }
     return abandoned.length === 0 ? EXIT.ok : EXIT.problems;

@@ -9,7 +9,7 @@ export interface Io {
 
 export type Output = NodeJS.WritableStream & {
   isTTY?: boolean;
-  hasColors?: () => boolean;
+  hasColors?: (env: NodeJS.ProcessEnv) => boolean;
   writableLength?: number;
 };
 
@@ -43,9 +43,18 @@ export function printTable(
 
 const COLOURS = { red: 31, green: 32, yellow: 33, cyan: 36, grey: 90 } as const;
 
-/** `text` in a colour if `output` is a terminal with colours; the variable NO_COLOR turns colours off. */
-export const coloured = (output: Output, colour: keyof typeof COLOURS, text: string): string =>
-  output.hasColors?.() ? `\u001B[${COLOURS[colour]}m${text}\u001B[39m` : text;
+export type Coloured = Pick<Io, 'stdout' | 'env'>;
+
+/** `text` in a colour, if results have colours. */
+export const coloured = (io: Coloured, colour: keyof typeof COLOURS, text: string): string =>
+  hasColours(io) ? `\u001B[${COLOURS[colour]}m${text}\u001B[39m` : text;
+
+/** By https://force-color.org and https://no-color.org, of which Node.js too asks the first one first; else on terminals with colours. */
+function hasColours({ stdout, env }: Coloured): boolean {
+  const { FORCE_COLOR: forced, NO_COLOR: refused } = env;
+  if (forced !== undefined) return ['', '1', '2', '3', 'true'].includes(forced);
+  return !refused && (stdout.hasColors?.(env) ?? false);
+}
 
 /**
  * Escapes control characters, the ends of lines and paragraphs of Unicode, and its marks of direction: the name of a table may contain some, and

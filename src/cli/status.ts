@@ -3,6 +3,7 @@ import { EXIT, command } from './command.ts';
 import { type InputState, ageOf, changesOf, isUnreadable, planOrRefusal, readState } from './input-state.ts';
 import { type ConnectedInput, givenInput, onInput } from './input.ts';
 import { duration, printJson, printRows, tableList } from './output.ts';
+import { warningsOf } from './remarks.ts';
 
 export const status = command({
   summary: 'tell who is active, what waits, and which tables are watched',
@@ -35,6 +36,7 @@ async function reportOn(input: ConnectedInput) {
     oldestChangeAge: await ageOf(session, state.oldestChangeAt),
     watched: plan?.watched ?? null,
     unwatchable: plan?.unwatchable ?? null,
+    remarks: plan?.remarks ?? {},
     pending: plan && [...new Set(plan.steps.flatMap((step) => step.table ?? []))],
     problems: [
       ...missing.map(({ name }) => `${name} does not exist`),
@@ -48,7 +50,7 @@ async function reportOn(input: ConnectedInput) {
 type Report = Awaited<ReturnType<typeof reportOn>>;
 
 /** `problems` and `differences` are there only if there are any. */
-const jsonOf = ({ id, state, problems, differences, ...rest }: Report) => {
+const jsonOf = ({ id, state, remarks, problems, differences, ...rest }: Report) => {
   const { lease, backlog, oldestChangeAt } = state;
   return {
     id,
@@ -56,13 +58,14 @@ const jsonOf = ({ id, state, problems, differences, ...rest }: Report) => {
     backlog,
     oldestChangeAt,
     ...rest,
+    ...remarks,
     ...(problems.length > 0 && { problems }),
     ...(differences.length > 0 && { differences }),
   };
 };
 
 const rowsOf = (
-  { id, state, oldestChangeAge, watched, unwatchable, pending, problems }: Report,
+  { id, state, oldestChangeAge, watched, unwatchable, pending, remarks, problems }: Report,
   { names }: ConnectedInput,
 ): (readonly [string, string])[] => [
   ['input', id],
@@ -74,6 +77,7 @@ const rowsOf = (
   ['watched', watched ? tableList(watched) : 'not known'],
   ...(unwatchable ?? []).map(({ table, reason }) => ['not watched', `${table}: ${reason}`] as const),
   ...(pending ?? []).map((table) => ['pending', table] as const),
+  ...warningsOf(remarks).map((warning) => ['warning', warning] as const),
   ...problems.map((problem) => ['problem', problem] as const),
 ];
 

@@ -13,6 +13,7 @@ import { eventLine } from './event-line.ts';
 import { type GivenInput, givenInput, inSession, onInput } from './input.ts';
 import { type Options, UsageError } from './options.ts';
 import { type Output, plural, printable } from './output.ts';
+import { warningsOf } from './remarks.ts';
 
 const OPTIONS = {
   table: {
@@ -65,7 +66,7 @@ It ends at Ctrl-C, SIGTERM, or when its reader hangs up. An event is acknowledge
     const isForPeople = io.stdout.isTTY && !values.json;
     try {
       for await (const event of input.handle({ reconnect: true })) {
-        const line = isForPeople ? eventLine(event, io.stdout) : JSON.stringify(event);
+        const line = isForPeople ? eventLine(event, io) : JSON.stringify(event);
         if (!(await written(io.stdout, `${line}\n`, stop.signal))) break;
       }
     } finally {
@@ -109,10 +110,11 @@ async function newInput(given: GivenInput): Promise<GivenInput> {
 /** Tells on the standard error how the node is doing. */
 function narrate(input: PostgresInput, stderr: Output): void {
   const say = (text: string) => stderr.write(`tail: ${printable(text)}\n`);
-  input.on('installed', ({ watched, unwatchable, pending }: Installation) => {
+  input.on('installed', ({ watched, unwatchable, pending, ...remarks }: Installation) => {
     say(`input ${input.id} watches ${plural(watched.length, 'table')}`);
     for (const { table, reason } of unwatchable) say(`not ${table}: ${reason}`);
     for (const table of pending) say(`not yet ${table}`);
+    for (const warning of warningsOf(remarks)) say(warning);
   });
   input.on('standby', () => say('waiting for the lease'));
   input.on('active', () => say('active'));

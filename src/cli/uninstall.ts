@@ -44,7 +44,7 @@ has acknowledged.`,
       if (values.json) printJson(io, { id, discarded: state.backlog });
       else {
         const note = `${changesOf(state, names)} had not been acknowledged`;
-        const shown = state.backlog > 0 ? coloured(io.stdout, 'yellow', note) : note;
+        const shown = state.backlog > 0 ? coloured(io, 'yellow', note) : note;
         io.stdout.write(`removed ${printable(id)}; ${shown}\n`);
       }
       return EXIT.ok;

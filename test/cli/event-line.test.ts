@@ -18,7 +18,7 @@ const event = (parts: Partial<ChangeEvent>): ChangeEvent => ({
   ...parts,
 });
 
-const paper = new Writable();
+const paper = { stdout: new Writable(), env: {} };
 const line = (parts: Partial<ChangeEvent>): string => eventLine(event(parts), paper);
 
 describe('a line', () => {
@@ -93,7 +93,7 @@ describe('a line', () => {
 });
 
 it('is coloured where there are colours', () => {
-  const screen = Object.assign(new Writable(), { hasColors: () => true });
+  const screen = { stdout: Object.assign(new Writable(), { hasColors: () => true }), env: {} };
   expect(eventLine(event({ origin: 'ada' }), screen)).toBe(
     '\u001B[90m12:03:04.567Z\u001B[39m  \u001B[33mupdate\u001B[39m  \u001B[36morders\u001B[39m 7  \u001B[90mby ada\u001B[39m',
   );

@@ -93,6 +93,23 @@ describe('the command line', () => {
     expect(out).not.toContain('\u001B');
   });
 
+  it('has colours as NO_COLOR and FORCE_COLOR say', async () => {
+    const { database, run } = await setupCommands();
+    const colours = async (env: NodeJS.ProcessEnv, isTerminal: boolean) => {
+      const { out } = await run(
+        ['doctor', '--name', 'x'],
+        { DATABASE_DSN: database.url, ...env },
+        isTerminal,
+      );
+      expect(out).toContain('problem');
+      return out.includes('\u001B');
+    };
+    expect(await colours({ NO_COLOR: '1' }, true)).toBe(false);
+    expect(await colours({ FORCE_COLOR: '0' }, true)).toBe(false);
+    expect(await colours({ FORCE_COLOR: '1' }, false)).toBe(true);
+    expect(await colours({ FORCE_COLOR: '1', NO_COLOR: '1' }, false)).toBe(true);
+  });
+
   it('shows a table whose name would command the terminal', async () => {
     const { database, run, runJson } = await setupCommands();
     await database.query('CREATE TABLE "\u001B[2J\r" (id int)');

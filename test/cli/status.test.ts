@@ -2,6 +2,17 @@ import { describe, expect, it } from 'vitest';
 import { setupCommands } from './commands.ts';
 
 describe('status', () => {
+  it('tells of patterns that match no table', async () => {
+    const { run, runJson } = await setupCommands();
+    await run(['install', '--name', 'x', '--include', 'ordres,lines']);
+    expect((await run(['status', '--name', 'x'])).out).toMatch(
+      /^warning +--include ordres matches no table: /m,
+    );
+    expect(await runJson('status', '--name', 'x')).toMatchObject({
+      unmatched: [{ option: 'include', pattern: 'ordres' }],
+    });
+  });
+
   it('tells what waits and which tables lack a trigger, until all is removed', async () => {
     const { database, run, runJson, internalObjects } = await setupCommands();
     expect(await run(['status', '--name', 'my-input'])).toMatchObject({ code: 1, out: '' });

@@ -53,6 +53,15 @@ describe('tail', { timeout: 120_000 }, () => {
     expect(await internalObjects()).toEqual([]);
   });
 
+  it('tells of a table that is not there', async () => {
+    const { startTail } = await setupCommands();
+    const { child, err } = await startTail('--table', 'ordres,lines');
+    expect(err()).toContain('tail: --include ordres matches no table: ');
+    expect(err()).not.toContain('--include lines matches');
+    child.kill('SIGTERM');
+    expect(await exitCode(child)).toBe(0);
+  });
+
   it('prints a short line for people on a terminal, with the values that an update changed', async () => {
     const { database, internalObjects } = await setupCommands();
     await database.query(`ALTER TABLE orders ADD status text; INSERT INTO orders VALUES (7, 'paid')`);
