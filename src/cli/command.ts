@@ -20,6 +20,8 @@ export interface Command<Own extends Options = Options> {
   readonly details: string;
   /** The options that this command has beside the common ones. */
   readonly options: Own;
+  /** The command makes an input of its own, or looks at every input: a config file tells where to connect, and no more. */
+  readonly ownInput?: boolean;
   run(call: Call<Own>): Promise<ExitCode>;
 }
 

@@ -13,6 +13,7 @@ Finds the inputs of every internal schema, whichever version installed them. It 
 option that describes an input. Exit code 3: an input has changes that are older than a minute, and no node is
 active.`,
   options: {},
+  ownInput: true,
   async run(call) {
     const { values, io } = call;
     refuseInputOptions(

@@ -7,6 +7,7 @@ import { PostgresInputError, redact } from '../api/errors.ts';
 import { parseConnectionString } from '../config/connection-string.ts';
 import { backfill } from './backfill.ts';
 import { type Command, EXIT, type ExitCode } from './command.ts';
+import { withConfigFile } from './config-file.ts';
 import { discard } from './discard.ts';
 import { doctor } from './doctor.ts';
 import { helpOf, helpOfAll } from './help.ts';
@@ -47,14 +48,17 @@ export async function main(args: readonly string[], io: Io): Promise<ExitCode> {
     const [name = '', ...rest] = args;
     const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name]! : null;
     if (!command) return withoutCommand(name, io);
-    const values = parseValues(rest, command.options);
-    if (values.help) {
+    const given = parseValues(rest, command.options);
+    if (given.help) {
       io.stdout.write(helpOf(name, command));
       return EXIT.ok;
     }
+    const values = await withConfigFile(given, command);
     const connectionString = values['connection-string'] ?? io.env['DATABASE_DSN'];
     if (connectionString === undefined) {
-      throw new UsageError('--connection-string is missing, and the variable DATABASE_DSN is not set');
+      throw new UsageError(
+        '--connection-string is missing, there is no --config, and the variable DATABASE_DSN is not set',
+      );
     }
     ({ secrets } = parseConnectionString(connectionString));
     return await command.run({ values, connectionString, io });

@@ -34,6 +34,11 @@ export const COMMON = {
     value: 'DSN',
     help: 'a postgres:// URL or keyword=value pairs; default: the variable DATABASE_DSN, which\nkeeps the password out of the list of processes. connect_timeout in it: default 5 s',
   },
+  config: {
+    type: 'string',
+    value: 'FILE',
+    help: "an orchestrator's config file, JSON or TOML: the name, the connection string and the\noperations are those of the postgres input in it; --name says which of several",
+  },
   name: { type: 'string', value: 'NAME', help: "the input's name, as its nodes have it" },
   schemas: {
     type: 'string',

@@ -44,6 +44,7 @@ AND NO OTHER NODE GETS IT.
 
 It ends at Ctrl-C, SIGTERM, or when its reader hangs up. An event is acknowledged once it has been written.`,
   options: OPTIONS,
+  ownInput: true,
   async run(call) {
     const { values, io } = call;
     const isTemporary = values.name === undefined;
