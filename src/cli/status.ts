@@ -4,16 +4,26 @@ import { type InputState, ageOf, changesOf, isUnreadable, planOrRefusal, readSta
 import { type ConnectedInput, givenInput, onInput } from './input.ts';
 import { duration, printJson, printRows, tableList } from './output.ts';
 import { warningsOf } from './remarks.ts';
+import { watch } from './status-watch.ts';
 
 export const status = command({
   summary: 'tell who is active, what waits, and which tables are watched',
   details: `\
 Tables that are pending lack a trigger, or have an outdated one; the next node to start, or install, sees to
 them. With options that differ from those of the installation it tells what an installation with them would
-watch. Exit code 3: something could not be read, since another version of this package installed the input.`,
-  options: {},
+watch. Exit code 3: something could not be read, since another version of this package installed the input.
+
+With --watch it looks every second, until Ctrl-C or SIGTERM: who is active, what waits and for how long, how
+many events are parked, and how many rows are written to the change log (up to 50 changes of a statement are
+a row each, more of them are packed, 100 a row). Elsewhere than on a terminal, or with --json, each look is a
+line of JSON.`,
+  options: { watch: { type: 'boolean', help: 'look again every second' } },
   async run(call) {
     const { values, io } = call;
+    if (values.watch) {
+      await watch(givenInput(call), call);
+      return EXIT.ok;
+    }
     return onInput(givenInput(call), async (input) => {
       const report = await reportOn(input);
       if (values.json) printJson(io, jsonOf(report));
