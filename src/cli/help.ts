@@ -10,10 +10,10 @@ Watches a PostgreSQL database: every row change becomes one event.
 Usage: ${PROGRAM} <command> --name NAME [options]
 
 Commands:
-${columns(
-  10,
-  Object.entries(commands).map(([name, { summary }]) => [name, summary]),
-)}
+${columns(10, [
+  ...Object.entries(commands).map(([name, { summary }]) => [name, summary] as const),
+  ['completion', 'print a script by which a shell completes commands and options: bash or zsh'],
+])}
 
 ${optionsOfEveryCommand}
 ${columns(OPTION_WIDTH, [['--version', 'the version of this package']])}
@@ -21,6 +21,8 @@ ${columns(OPTION_WIDTH, [['--version', 'the version of this package']])}
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done, but there is something to look after (doctor found
 problems, install or migrate had to leave something out, status could not read something, list found old
 changes that no node takes).
+
+eval "$(${PROGRAM} completion bash)" in ~/.bashrc has commands and options completed; zsh has the same.
 
 ${PROGRAM} <command> --help tells more about a command.
 `;

@@ -7,6 +7,7 @@ import { PostgresInputError, redact } from '../api/errors.ts';
 import { parseConnectionString } from '../config/connection-string.ts';
 import { backfill } from './backfill.ts';
 import { type Command, EXIT, type ExitCode } from './command.ts';
+import { completion } from './completion.ts';
 import { withConfigFile } from './config-file.ts';
 import { discard } from './discard.ts';
 import { doctor } from './doctor.ts';
@@ -47,7 +48,7 @@ export async function main(args: readonly string[], io: Io): Promise<ExitCode> {
   try {
     const [name = '', ...rest] = args;
     const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name]! : null;
-    if (!command) return withoutCommand(name, io);
+    if (!command) return withoutCommand(name, rest, io);
     const given = parseValues(rest, command.options);
     if (given.help) {
       io.stdout.write(helpOf(name, command));
@@ -70,15 +71,16 @@ export async function main(args: readonly string[], io: Io): Promise<ExitCode> {
   }
 }
 
-function withoutCommand(name: string, { stdout }: Io): ExitCode {
-  if (['help', '--help', '-h'].includes(name)) stdout.write(helpOfAll(COMMANDS));
+function withoutCommand(name: string, rest: readonly string[], { stdout }: Io): ExitCode {
+  if (name === 'completion') stdout.write(completion(rest, COMMANDS));
+  else if (['help', '--help', '-h'].includes(name)) stdout.write(helpOfAll(COMMANDS));
   else if (name === '--version') stdout.write(`${version()}\n`);
   else throw new UsageError(name === '' ? `a command is missing: use ${ALL}` : unknownCommand(name));
   return EXIT.ok;
 }
 
 function unknownCommand(name: string): string {
-  const meant = nearest(name, Object.keys(COMMANDS));
+  const meant = nearest(name, [...Object.keys(COMMANDS), 'completion']);
   const advice = meant === undefined ? `use ${ALL}` : `did you mean ${meant}?`;
   return `there is no command ${JSON.stringify(name)}: ${advice}`;
 }

@@ -13,6 +13,8 @@ export interface Option {
   /** The name of the value in the help. */
   readonly value?: string;
   readonly help: string;
+  /** The values that a shell completes. */
+  readonly completes?: readonly string[] | 'file';
 }
 
 export type Options = Readonly<Record<string, Option>>;
@@ -37,6 +39,7 @@ export const COMMON = {
   config: {
     type: 'string',
     value: 'FILE',
+    completes: 'file',
     help: "an orchestrator's config file, JSON or TOML: the name, the connection string and the\noperations are those of the postgres input in it; --name says which of several",
   },
   name: { type: 'string', value: 'NAME', help: "the input's name, as its nodes have it" },
@@ -62,11 +65,13 @@ export const COMMON = {
     type: 'string',
     multiple: true,
     value: 'LIST',
+    completes: ['create', 'update', 'delete'],
     help: 'of create, update and delete; default: those of the installation, else every one',
   },
   rows: {
     type: 'string',
     value: 'KIND',
+    completes: ['none', 'after', 'both'],
     help: 'what events have of the row: none, after, or both; default: that of the installation,\nelse none',
   },
   'max-row-bytes': {
@@ -77,6 +82,7 @@ export const COMMON = {
   notifications: {
     type: 'string',
     value: 'KIND',
+    completes: ['changes', 'bare'],
     help: 'changes, or bare: without keys, which any role could hear; default: that of the\ninstallation, else changes',
   },
   wakeup: {

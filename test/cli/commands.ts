@@ -21,6 +21,17 @@ export const NEWER = 99;
 
 const PROGRAM = new URL('../../src/cli.ts', import.meta.url).pathname;
 
+/** Runs the command within this process. */
+export async function runCommand(
+  args: string[],
+  env: NodeJS.ProcessEnv = {},
+  colours = false,
+): Promise<Result> {
+  const [stdout, stderr] = [new Collector(colours), new Collector(colours)];
+  const code = await main(args, { stdout, stderr, env });
+  return { code, out: stdout.text, err: stderr.text };
+}
+
 /** A database with the tables `orders` and `lines`, and ways to run commands on it. */
 export async function setupCommands() {
   const database = await createDatabase();
@@ -28,16 +39,11 @@ export async function setupCommands() {
     'CREATE TABLE orders (id int PRIMARY KEY); CREATE TABLE lines (o int, n int, PRIMARY KEY (o, n))',
   );
 
-  /** Runs the command within this process. */
-  async function run(
+  const run = (
     args: string[],
     env: NodeJS.ProcessEnv = { DATABASE_DSN: database.url },
     colours = false,
-  ): Promise<Result> {
-    const [stdout, stderr] = [new Collector(colours), new Collector(colours)];
-    const code = await main(args, { stdout, stderr, env });
-    return { code, out: stdout.text, err: stderr.text };
-  }
+  ): Promise<Result> => runCommand(args, env, colours);
 
   async function runJson(...args: string[]) {
     const { out, err } = await run([...args, '--json']);
