@@ -80,7 +80,7 @@ describe('zsh', () => {
   });
 
   it.skipIf(!isThere('zsh'))('can read the script', async () => {
-    execFileSync('zsh', ['-n'], { input: await scriptFor('zsh') });
+    expect(spawnSync('zsh', ['-n'], { input: await scriptFor('zsh') })).toMatchObject({ status: 0 });
   });
 });
 

@@ -1,7 +1,7 @@
 /** Bundles of an application. Each has pg-format beside it and nothing else, as docs/bundling.md tells. */
 import { execFile, spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
-import { mkdir, readFile, stat, symlink } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -38,9 +38,7 @@ let project: Project;
 beforeAll(async () => {
   project = await setupProject(['pg', 'pg-listen', 'zod']);
   await project.write('application.js', APPLICATION);
-  await mkdir(join(project.folder, 'bundles/node_modules'), { recursive: true });
-  const format = fileURLToPath(new URL('../../node_modules/pg-format', import.meta.url));
-  await symlink(format, join(project.folder, 'bundles/node_modules/pg-format'));
+  await project.link('pg-format', 'bundles');
 }, 120_000);
 afterAll(() => project[Symbol.asyncDispose]());
 

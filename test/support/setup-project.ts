@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
@@ -16,6 +16,8 @@ export interface Project extends AsyncDisposable {
   /** The folder of the package, with the files that npm publishes. */
   readonly installed: string;
   write(file: string, text: string): Promise<void>;
+  /** Makes a dependency of the checkout one of the project, or of a folder in it. */
+  link(dependency: string, below?: string): Promise<void>;
 }
 
 /** `dependencies`: what the project can import beside this package, and what this package imports. */
@@ -24,16 +26,18 @@ export async function setupProject(dependencies: readonly string[]): Promise<Pro
   const installed = join(folder, 'node_modules/dapper-postgres-input');
   const write = (file: string, text: string) => writeFile(join(folder, file), text);
   await pack(join(folder, 'checkout'), installed);
-  for (const dependency of dependencies) {
-    const link = join(folder, 'node_modules', dependency);
-    await mkdir(join(link, '..'), { recursive: true });
-    await symlink(join(MODULES, dependency), link);
-  }
+  const link = async (dependency: string, below = '') => {
+    const path = join(folder, below, 'node_modules', dependency);
+    await mkdir(dirname(path), { recursive: true });
+    await symlink(join(MODULES, dependency), path);
+  };
+  for (const dependency of dependencies) await link(dependency);
   await write('package.json', JSON.stringify({ name: 'project', private: true, type: 'module' }));
   return {
     folder,
     installed,
     write,
+    link,
     [Symbol.asyncDispose]: () => rm(folder, { recursive: true }),
   };
 }
