@@ -49,7 +49,7 @@ async function pack(copy: string, target: string): Promise<void> {
     'package.json',
     'tsconfig.json',
     'tsconfig.build.json',
-    ...files.filter((file) => file !== 'dist'),
+    ...files.filter((file) => file !== 'dist' && !file.startsWith('!')),
   ];
   for (const file of needed) await cp(join(ROOT, file), join(copy, file), { recursive: true });
   await symlink(MODULES, join(copy, 'node_modules'));
