@@ -88,6 +88,7 @@ export const COMMON = {
   wakeup: {
     type: 'string',
     value: 'KIND',
+    completes: ['auto', 'notify', 'poll'],
     help: 'notify, poll, or auto: what a pooler in transaction mode leaves; default: notify',
   },
   'internal-schema': {

@@ -35,8 +35,8 @@ describe.skipIf(!isThere('bash'))('bash', () => {
       ['completion', ''],
       ['bash', 'zsh'],
     ],
-    [['status', '--wa'], ['--watch']],
-    [['install', '--wa'], []],
+    [['status', '--wat'], ['--watch']],
+    [['install', '--wat'], []],
     [['tail', '--json', '--jo'], ['--join']],
     [
       ['plan', '--rows', ''],
