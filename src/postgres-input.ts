@@ -5,8 +5,8 @@
  *   any of the three --with `reconnect`, the database goes away--> reconnecting --> standby
  *   any --close()--> closed
  *
- * An idle input holds nothing: no connection, no timer. Each handle() is an iteration (node/iteration.ts). What is behind it is a {@link Backend}: a database. All its parts tell the
- * input what happens through one function, `#hear`.
+ * An idle input holds nothing: no connection, no timer. Each handle() is an iteration (node/iteration.ts). Behind the input is an {@link Engine}: a
+ * database, or the store in memory of the test input. All parts tell the input what happens through one function, `#hear`.
  */
 import { EventEmitter, captureRejectionSymbol } from 'node:events';
 import type pg from 'pg';
@@ -39,10 +39,10 @@ import {
 } from './config/settings.ts';
 import { EventQueue } from './delivery/event-queue.ts';
 import { type Handler, Processor } from './delivery/processor.ts';
-import type { Backend } from './node/backend.ts';
 import { tryConnecting } from './node/connect.ts';
+import type { Engine } from './node/engine.ts';
 import { Iteration, type IterationOptions } from './node/iteration.ts';
-import { PostgresBackend } from './node/postgres-backend.ts';
+import { PostgresEngine } from './node/postgres-engine.ts';
 import { channels } from './observe/channels.ts';
 import { ConditionErrors } from './observe/condition-errors.ts';
 import { NodeHealth } from './observe/health.ts';
@@ -67,7 +67,7 @@ export const newPostgresInput = async <Tables extends RowsByLocation<Tables> = A
 /** An input on a database. */
 export const inputOf = <Tables extends RowsByLocation<Tables> = AnyTables>(
   settings: Settings,
-): PostgresInput<Tables> => new PostgresInput(settings, new PostgresBackend(settings));
+): PostgresInput<Tables> => new PostgresInput(settings, new PostgresEngine(settings));
 
 /**
  * An input that watches a PostgreSQL database. Made by {@link newPostgresInput}. It emits {@link LifecycleEvents}: `on`, `once` and `off`
@@ -80,7 +80,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   /** The name, with every `-` turned into `_`. It is the `trigger` of every event. */
   readonly id: string;
   readonly #settings: Settings;
-  readonly #backend: Backend;
+  readonly #engine: Engine;
   readonly #counts = { forged: 0, ignored: 0 };
   readonly #conditionErrors = new ConditionErrors();
   readonly #traffic: Traffic;
@@ -91,12 +91,12 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   #iteration: Iteration | null = null;
 
   /** @internal */
-  constructor(settings: Settings, backend: Backend) {
+  constructor(settings: Settings, engine: Engine) {
     super({ captureRejections: true });
     Object.assign(this, { [captureRejectionSymbol]: warn });
     this.id = settings.id;
     this.#settings = settings;
-    this.#backend = backend;
+    this.#engine = engine;
     const { secrets } = settings.target;
     this.#traffic = new Traffic(this.id);
     this.#health = new NodeHealth({
@@ -104,7 +104,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
       installs: settings.install,
       wakeup: settings.wakeup,
       secrets,
-      look: (signal) => backend.metrics(signal),
+      look: (signal) => engine.metrics(signal),
     });
     this.#log = settings.logger ? new Log(settings.logger, this.id, secrets) : null;
   }
@@ -181,7 +181,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   }
 
   #begin(options: IterationOptions): Iteration {
-    const iteration = new Iteration(this.#settings, this.#backend, options, (...notice) =>
+    const iteration = new Iteration(this.#settings, this.#engine, options, (...notice) =>
       this.#hear(...notice),
     );
     this.#iteration = iteration;
@@ -205,7 +205,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     if (event.sequence === null) return;
     const named = namedBy(event);
     if (client) {
-      await this.#backend.acknowledgeIn(client, named, () => this.#iteration?.noteRead(named) ?? false);
+      await this.#engine.acknowledgeIn(client, named, () => this.#iteration?.noteRead(named) ?? false);
       this.#iteration?.settle(named);
     } else if (this.#iteration) {
       await this.#iteration.acknowledge(named);
@@ -247,7 +247,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
    * Otherwise the client's own errors.
    */
   async tag(client: pg.ClientBase, { origin = this.id, ...tags }: Tags = {}): Promise<void> {
-    await this.#backend.tag(client, { ...tags, origin });
+    await this.#engine.tag(client, { ...tags, origin });
   }
 
   /**
@@ -265,7 +265,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
       unwatchable: this.#installation?.unwatchable ?? [],
       pending: this.#installation?.pending ?? [],
       ...(this.#installation?.publishedBy && { publishedBy: this.#installation.publishedBy }),
-      ...(await this.#backend.status()),
+      ...(await this.#engine.status()),
     };
   }
 
@@ -282,7 +282,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
    * @throws {PostgresInputError} ERR_CONNECT, ERR_INSTALL
    */
   async metrics(): Promise<Metrics> {
-    const shared = await this.#backend.metrics();
+    const shared = await this.#engine.metrics();
     const { handedOut, acknowledged, redelivered } = this.#traffic;
     const { inHand = 0, blockedKeys = 0 } = this.#iteration?.consumer ?? {};
     const conditionErrors = this.#conditionErrors.total;
@@ -304,7 +304,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
    */
   async parked(options: { limit?: number; after?: string } = {}): Promise<ParkedEvent<Tables>[]> {
     const { limit, after } = parseParkedOptions(options);
-    const events = await this.#backend.parked({ limit, after: after ?? null });
+    const events = await this.#engine.parked({ limit, after: after ?? null });
     return events as ParkedEvent<Tables>[];
   }
 
@@ -314,7 +314,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
    * @throws {PostgresInputError} ERR_CONNECT, ERR_INSTALL, ERR_CONFIG_INVALID
    */
   async redrive(which: string[] | 'all'): Promise<number> {
-    return this.#backend.redrive(checkedChoice(which, 'redrive()'));
+    return this.#engine.redrive(checkedChoice(which, 'redrive()'));
   }
 
   /**
@@ -323,7 +323,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
    * @throws {PostgresInputError} ERR_CONNECT, ERR_INSTALL, ERR_CONFIG_INVALID
    */
   async discard(which: string[] | 'all'): Promise<number> {
-    return this.#backend.discard(checkedChoice(which, 'discard()'));
+    return this.#engine.discard(checkedChoice(which, 'discard()'));
   }
 
   /**
@@ -333,7 +333,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
    */
   async backfill(options: BackfillOptions = {}): Promise<Backfill> {
     const { tables = null, where = null, chunk = null } = parseBackfillOptions(options);
-    return this.#backend.backfill({ tables, where, chunk });
+    return this.#engine.backfill({ tables, where, chunk });
   }
 
   /**
@@ -345,7 +345,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     if (this.#iteration) {
       throw new PostgresInputError('ERR_ALREADY_HANDLING', 'handle() is running: end it before uninstall()');
     }
-    await this.#backend.uninstall();
+    await this.#engine.uninstall();
     this.#installation = null;
   }
 

@@ -19,7 +19,7 @@ import { sleep } from '../postgres/sleep.ts';
 import { TRANSIENT, isMissing } from '../postgres/sqlstates.ts';
 import { RemovedError } from '../schema/migrations.ts';
 import { namesOf } from '../schema/names.ts';
-import type { Backend, NodeLife } from './backend.ts';
+import type { Engine, NodeLife } from './engine.ts';
 import { type Ending, harsher } from './term.ts';
 
 export interface IterationOptions {
@@ -35,7 +35,7 @@ export class Iteration {
   /** Resolves when everything is let go. Never rejects. */
   readonly done: Promise<void>;
   readonly #settings: Settings;
-  readonly #backend: Backend;
+  readonly #engine: Engine;
   readonly #notify: Notify;
   /** Aborts with the first ending: no further life begins. */
   readonly #running = new AbortController();
@@ -48,9 +48,9 @@ export class Iteration {
   /** When the present life became a standby for the first time. */
   #joined = Infinity;
 
-  constructor(settings: Settings, backend: Backend, options: IterationOptions, notify: Notify) {
+  constructor(settings: Settings, engine: Engine, options: IterationOptions, notify: Notify) {
     this.#settings = settings;
-    this.#backend = backend;
+    this.#engine = engine;
     this.#notify = notify;
     this.consumer = options.consumer;
     this.done = this.#run(options);
@@ -164,7 +164,7 @@ export class Iteration {
       }
       this.#notify(...notice);
     };
-    const life = await this.#backend.connect(this.consumer, notify);
+    const life = await this.#engine.connect(this.consumer, notify);
     this.#life = life;
     // The end may have come while it was connecting.
     if (this.#ending) life.end(this.#ending);

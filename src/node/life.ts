@@ -15,9 +15,9 @@ import type { TermDelivery } from '../delivery/term-delivery.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 import { decodeNodeMessage } from '../schema/node-channel.ts';
-import type { NodeLife } from './backend.ts';
 import { type Connections, connect } from './connect.ts';
 import { Discovery } from './discovery.ts';
+import type { NodeLife } from './engine.ts';
 import { Lease } from './lease.ts';
 import { type Ending, Term, harsher } from './term.ts';
 

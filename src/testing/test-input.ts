@@ -13,8 +13,8 @@ import { type Settings, parseConfig } from '../config/settings.ts';
 import { PostgresInput } from '../postgres-input.ts';
 import { parseSequence } from '../schema/log-layout.ts';
 import type { EmittedEvent } from './emitted-change.ts';
-import { MemoryBackend } from './memory-backend.ts';
 import type { ExistingRows } from './memory-backfill.ts';
+import { MemoryEngine } from './memory-engine.ts';
 import { MemoryStore } from './memory-store.ts';
 
 /** The options of `newTestInput`: those of {@link PostgresInputOptions}, so that the same options can be given, and what a database would hold. */
@@ -54,15 +54,15 @@ export async function newTestInput<Tables extends RowsByLocation<Tables> = AnyTa
  */
 export class TestInput<Tables extends RowsByLocation<Tables> = AnyTables> extends PostgresInput<Tables> {
   readonly #store: MemoryStore;
-  readonly #backend: MemoryBackend;
+  readonly #engine: MemoryEngine;
 
   /** @internal */
   constructor(settings: Settings, rows: ExistingRows) {
     const store = new MemoryStore(settings.id);
-    const backend = new MemoryBackend(settings, store, rows);
-    super(settings, backend);
+    const engine = new MemoryEngine(settings, store, rows);
+    super(settings, engine);
     this.#store = store;
-    this.#backend = backend;
+    this.#engine = engine;
   }
 
   /**
@@ -95,7 +95,7 @@ export class TestInput<Tables extends RowsByLocation<Tables> = AnyTables> extend
   async settled(): Promise<void> {
     for (;;) {
       await setImmediate();
-      const { life } = this.#backend;
+      const { life } = this.#engine;
       if (life?.isQuiet || (!life && this.#store.isEmpty)) return;
       if (!life)
         throw new Error('settled(): events wait, and nobody handles them: call process() or handle() before');
@@ -127,14 +127,14 @@ export class TestInput<Tables extends RowsByLocation<Tables> = AnyTables> extend
    * it is parked, as one that kills its process. Resolves when the next term has begun, or at once if nobody handles events.
    */
   async takeover(): Promise<void> {
-    const { life } = this.#backend;
+    const { life } = this.#engine;
     if (!life) {
       this.#store.token++;
       return;
     }
     const lost = life.delivery;
     life.loseLease();
-    while (this.#backend.life === life && (life.delivery === null || life.delivery === lost))
+    while (this.#engine.life === life && (life.delivery === null || life.delivery === lost))
       await this.#store.nextSign();
   }
 

@@ -1,4 +1,4 @@
-/** What is behind the test input: a {@link MemoryStore} in place of a database, and lives that nothing but their end and a takeover disturbs. */
+/** The engine of the test input: it has a {@link MemoryStore} in place of a database, and lives that nothing but their end and a takeover disturbs. */
 import { setImmediate } from 'node:timers/promises';
 import type pg from 'pg';
 import type { Backfill } from '../api/backfill.ts';
@@ -14,7 +14,7 @@ import type { Settings } from '../config/settings.ts';
 import type { Consumer } from '../delivery/consumer.ts';
 import { isRead } from '../delivery/line.ts';
 import type { TermDelivery } from '../delivery/term-delivery.ts';
-import type { Backend, NodeLife } from '../node/backend.ts';
+import type { Engine, NodeLife } from '../node/engine.ts';
 import { type Ending, harsher } from '../node/term.ts';
 import { redriven } from '../schema/log-layout.ts';
 import { type ExistingRows, MemoryBackfills } from './memory-backfill.ts';
@@ -24,7 +24,7 @@ import { MemoryTerm } from './memory-term.ts';
 /** A client that is in a transaction, of no database. */
 const CLIENT = { getTransactionStatus: () => 'T', query: async () => {} } as unknown as pg.ClientBase;
 
-export class MemoryBackend implements Backend {
+export class MemoryEngine implements Engine {
   readonly #settings: Settings;
   readonly #store: MemoryStore;
   readonly #backfills: MemoryBackfills;

@@ -18,13 +18,13 @@ import { RowDecoder } from '../delivery/row-decoder.ts';
 import type { Session } from '../postgres/session.ts';
 import { uninstall } from '../schema/install.ts';
 import { type Names, namesOf } from '../schema/names.ts';
-import type { Backend } from './backend.ts';
 import { withSession } from './connect.ts';
+import type { Engine } from './engine.ts';
 import { Life } from './life.ts';
 import { readMetrics } from './metrics.ts';
 import { readStatus } from './status.ts';
 
-export class PostgresBackend implements Backend {
+export class PostgresEngine implements Engine {
   readonly #settings: Settings;
   readonly #names: Names;
 

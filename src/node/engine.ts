@@ -1,6 +1,6 @@
 /**
- * What is behind an input: the lives of its node, and all that it asks beside them. {@link PostgresBackend} is a database. The test input has one in
- * memory, under the same input, iterations, consumers and deliveries.
+ * An engine is behind each input: it makes the lives of the input's node, and answers all that the input asks beside them. A {@link PostgresEngine} works
+ * over a database. The test input has an engine over a store in memory, under the same input, iterations, consumers and deliveries.
  */
 import type pg from 'pg';
 import type { Backfill } from '../api/backfill.ts';
@@ -25,7 +25,7 @@ export interface NodeLife {
 }
 
 /** Every method throws ERR_CONNECT and ERR_INSTALL. */
-export interface Backend {
+export interface Engine {
   connect(consumer: Consumer, notify: Notify): Promise<NodeLife>;
   /**
    * Acknowledges an event in the open transaction of a caller's client. `noteRead` is called before: whether the event
