@@ -54,7 +54,7 @@ test('docs/configuration.md has a row for every option', async () => {
     'ProcessOptions',
     'NackOptions',
   ].flatMap((name) => {
-    const [, body] = new RegExp(`^export interface ${name} \\{\\n([^]*?)^\\}`, 'm').exec(source)!;
+    const [, body] = new RegExp(`^export interface ${name}\\b[^{]*\\{\\n([^]*?)^\\}`, 'm').exec(source)!;
     const own = [...body!.matchAll(/^ {2}(\w+)\??:/gm)].map(([, option]) => option!);
     return name === 'LeaseSettings' ? own.map((option) => `lease.${option}`) : own;
   });
