@@ -569,3 +569,27 @@ test('backfills run as a role that a DBA has given the rights for them, and the 
   await watcher.backfill();
   expect([await next(), await next(), await next()]).toEqual(['read t 1', 'read t 2', 'read t 3']);
 });
+
+test('another role acknowledges what a backfill has read, with one right more', async () => {
+  const { database, names } = await setupInstallation(
+    'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)',
+  );
+  const worker = await createRole(database);
+  await database.query(`GRANT USAGE ON SCHEMA ${quoteIdentifier(names.schema)} TO ${worker.role};
+    GRANT SELECT ON ${names.lockTable.sql} TO ${worker.role};
+    GRANT SELECT, DELETE ON ${names.logTable.sql} TO ${worker.role}`);
+  const client = await database.client({ connectionString: worker.url });
+  const { watcher, events, asleep } = await run(database.url);
+  const first = events.next();
+  await asleep;
+  await watcher.backfill();
+  const event = (await first).value!;
+  expect(event.operation).toBe('read');
+  await client.query('BEGIN');
+  await expect(watcher.ack(event, client)).rejects.toThrow('permission denied');
+  await client.query('ROLLBACK');
+  await database.query(`GRANT INSERT ON ${names.backfillTable.sql} TO ${worker.role}`);
+  await client.query('BEGIN');
+  await watcher.ack(event, client);
+  await client.query('COMMIT');
+});
