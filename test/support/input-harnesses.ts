@@ -98,7 +98,7 @@ async function onDatabase({ existing = [], ...options }: HarnessOptions): Promis
   for (const id of existing) await database.query('INSERT INTO items VALUES ($1, 0)', [id]);
   const input = await newPostgresInput<Tables>(
     { ...CONFIG, connectionString: database.url },
-    { ...PATIENT, rows: 'both', lease: { renewInterval: 50, pollInterval: 20 }, ...options },
+    { ...PATIENT, rows: 'both', lease: { renewInterval: 250, pollInterval: 20 }, ...options },
   );
   // What is not watched yet is not logged.
   const watched = new Promise<void>((resolve) => void input.once('active', () => resolve()));
