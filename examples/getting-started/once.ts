@@ -5,7 +5,7 @@ const connectionString = process.argv[2] ?? 'postgres://app@localhost/shop';
 const pool = new pg.Pool({ connectionString });
 pool.on('error', () => {}); // An idle connection was lost, and the pool makes another.
 const input = await newPostgresInput(
-  { name: 'shipping', type: 'postgres', connectionString, operations: ['create'] },
+  { name: 'shipping', connectionString, operations: ['create'] },
   { tables: { include: ['orders'] } },
 );
 process.once('SIGTERM', () => void input.close());

@@ -5,7 +5,7 @@ interface Tables {
 }
 const connectionString = process.argv[2] ?? 'postgres://app@localhost/shop';
 const input = await newPostgresInput<Tables>(
-  { name: 'sales', type: 'postgres', connectionString },
+  { name: 'sales', connectionString },
   { rows: 'both', tables: { include: ['orders'] } },
 );
 process.once('SIGTERM', () => void input.close());

@@ -2,7 +2,6 @@ import { newPostgresInput } from 'dapper-postgres-input';
 
 const input = await newPostgresInput({
   name: 'sales', // nodes of one name on one database share the work
-  type: 'postgres',
   connectionString: process.argv[2] ?? 'postgres://app@localhost/shop',
 });
 process.once('SIGTERM', () => void input.close());
