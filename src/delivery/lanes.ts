@@ -19,6 +19,8 @@
  *
  * Without `exclusive`, the consumer takes any number of changes of a key at once. Then a key has a lane only while one of its changes
  * comes again.
+ *
+ * models/lanes.pml checks lanes, retries, parking, redriving and takeovers exhaustively, with `exclusive` and without rows of a backfill.
  */
 import type { Change } from '../capture/change.ts';
 import type { Clock, Timer } from './clock.ts';
