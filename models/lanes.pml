@@ -30,7 +30,9 @@
  * - A consumer that has several events of a key in hand. Its order after a failure is its own affair.
  * - The fence itself: lease.pml.
  *
- * What is searched: three changes with two failures, a redriven change and a takeover; four with one failure. Each with lanes of one row and with joined ones.
+ * What is searched: three changes with two failures, a redriven change and a takeover; four with one failure. Each with lanes of one row and
+ * with joined ones. Before these, one change that is redriven twice.
+ * run: -DCHANGES=1 -DFAILURES=4 -DREDRIVES=2
  * run: -DCHANGES=3
  * run: -DCHANGES=3 -DJOINED
  * run: -DCHANGES=4 -DFAILURES=1 -DTERMS=1 -DREDRIVES=0
@@ -41,6 +43,7 @@
  * broken: LATER_DROP_FORGOTTEN : nothing_lost
  * broken: REDRIVEN_IN_A_HUNGRY_LANE : nothing_lost
  * broken: REDRIVEN_WAITS : nothing_lost
+ * broken: REDRIVEN_READ_TOO_EARLY -DCHANGES=1 -DFAILURES=4 -DREDRIVES=2 -DTERMS=1 : nothing_lost
  * broken: TRUNCATION_AT_ONCE : table_in_order
  * broken: TRUNCATION_HOLDS_NOTHING : table_in_order
  * broken: TRUNCATION_IN_A_LANE : nothing_twice
