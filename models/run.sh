@@ -1,6 +1,10 @@
 #!/bin/sh
-# Checks the models with spin, one process at a time: every sound model has to hold in an exhausted search, and every broken variant has to give
-# a counterexample. Usage: models/run.sh [model ...]
+# Checks the models with spin, one process at a time: every sound model has to hold in an exhausted search, and every broken variant has to violate
+# the assertion that its model names for it. Usage: models/run.sh [model ...]
+#
+# A model's opening comment has a line for each search of the sound model, and one for each broken variant with a part of the assertion:
+#   run: <definitions>
+#   broken: <variant> <definitions> : <text of the assertion>
 set -u
 cd "$(dirname "$0")" || exit 1
 
@@ -10,7 +14,7 @@ if ! command -v spin >/dev/null || ! command -v gcc >/dev/null; then
 fi
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'rm -rf "$work" "$work".*' EXIT
 failed=0
 
 # Generates, compiles and runs a model in $work. $1: the model. $2: definitions.
@@ -49,21 +53,25 @@ sound() {
   fi
 }
 
-# A variant is told from a model that can't be compiled by the assertion that it violates.
+# $3: a part of the assertion that the variant has to violate. Another error, such as an index outside an array, is none of the defect's.
 broken() {
   search "$1" "$2"
-  if [ -f "$work/pan.out" ] && grep -q 'assertion violated' "$work/pan.out"
+  if [ -f "$work/pan.out" ] && grep 'assertion violated' "$work/pan.out" | grep -qF -e "$3"
   then report 'is seen' "$1 $2" "$(figures)"
-  else report FAILED "$1 $2" 'the defect was not seen'
+  else report FAILED "$1 $2" "the defect was not seen: no violation of $3"
   fi
 }
 
 check() {
   model=$1
   sed -n 's/^ \* run: *//p' "$model.pml" >"$work.runs"
+  sed -n 's/^ \* broken: *//p' "$model.pml" >"$work.variants"
   while IFS= read -r definitions; do sound "$model" "$definitions"; done <"$work.runs"
-  for variant in $(grep -o 'BROKEN_[A-Z_]*' "$model.pml" | sort -u); do broken "$model" "-D$variant"; done
-  rm -f "$work.runs"
+  while IFS= read -r variant; do broken "$model" "-DBROKEN_${variant%% : *}" "${variant#* : }"; done <"$work.variants"
+  for variant in $(grep -o 'BROKEN_[A-Z_]*' "$model.pml" | sort -u); do
+    grep -q "^${variant#BROKEN_} " "$work.variants" || report FAILED "$model $variant" 'no assertion is named for it'
+  done
+  rm -f "$work.runs" "$work.variants"
 }
 
 if [ $# -eq 0 ]; then for file in *.pml; do check "${file%.pml}"; done

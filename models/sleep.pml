@@ -7,6 +7,7 @@
  *
  * What happens, at any moment:
  * - The writers are busy, the sink is full, or the notification queue fills up: the reader turns back or wakes up.
+ * - With LOOKS: asleep, the reader reads the log because an announcement says so, or because many changes are remembered. Announcements are held meanwhile.
  * - The secret is replaced. Somebody sends a forgery, signed with a secret that was replaced before the term began, or with none.
  * - The listener turns deaf: what is sent from then on is lost until the term ends, which the heartbeat brings about.
  * - The node crashes and another one takes over. The server keeps the dead session's lock for a while. Markers and announcements of the old term
@@ -26,9 +27,22 @@
  * - A forgery makes the reader look at once. That a look that is put off for a second is not forgotten is left to the tests.
  *
  * What is searched: two transactions, two attempts to fall asleep, any number of passes. Two changes, two faults and a secret that is replaced; then
- * three changes and one fault. Millions of states each, in minutes.
+ * three changes and one fault; then a reader that looks, with two changes and two faults. Up to millions of states each, in minutes.
  * run: -DCHANGES=2 -DFAULTS=2
  * run: -DCHANGES=3 -DFAULTS=1 -DSECRETS=0
+ * run: -DCHANGES=2 -DFAULTS=2 -DSECRETS=0 -DLOOKS
+ * broken: LOST_WHILE_LOOKING -DLOOKS : nothing_lost
+ * broken: SHARE_NOT_KEPT : nothing_lost
+ * broken: NO_LAST_LOOK : nothing_lost
+ * broken: NOT_HELD : nothing_lost
+ * broken: TAKEN_WHILE_TURNING : nothing_lost
+ * broken: FORGERY_IGNORED : nothing_lost
+ * broken: COVERED_TAKEN : nothing_twice
+ * broken: NOTIFIED_FORGOTTEN : nothing_twice
+ * broken: TAKEN_WHILE_AWAKE : nothing_twice
+ * broken: ANY_MARKER : deaf_is_noticed
+ * broken: NO_MARKER : deaf_is_noticed
+ * broken: SECRET_OF_ANOTHER_TERM : forgery_refused
  */
 #ifndef TXS
 #define TXS 2
@@ -47,9 +61,12 @@
 #endif
 #define NONE 255
 
+/* Never true. They name the assertions. */
+hidden byte nothing_lost, nothing_twice, committed_only, in_order, deaf_is_noticed, forgery_refused;
+
 mtype = { idle, open, committed, aborted };
-mtype = { awake, turning, asleep };
-mtype = { ready, page_read, locking, last_look, marker_waits, sleeping_now, unlocking };
+mtype = { awake, turning, asleep, looking };
+mtype = { ready, page_read, locking, last_look, marker_waits, sleeping_now, look_read, unlocking };
 mtype = { change_is, marker_is, forgery_is };
 
 /* The server. */
@@ -108,10 +125,10 @@ inline send(kind, what, sign) {
 }
 
 inline hand_out(x) {
-  assert(!(handed & bit(x)));
-  assert(tx[tx_of[x]] == committed);
+  assert(nothing_twice || !(handed & bit(x)));
+  assert(committed_only || tx[tx_of[x]] == committed);
   for (k : 0 .. CHANGES - 1) {
-    assert(!(k < x && contested[x] && contested[k] && tx[tx_of[k]] == committed && !(handed & bit(k))))
+    assert(in_order || !(k < x && contested[x] && contested[k] && tx[tx_of[k]] == committed && !(handed & bit(k))))
   }
   k = 0;
   handed = handed | bit(x)
@@ -123,7 +140,11 @@ inline stop_taking() { phase = awake }
 inline take(x) {
   if
   :: phase != asleep
+#ifdef LOOKS
+  :: phase == asleep && x == NONE -> phase = looking
+#else
   :: phase == asleep && x == NONE -> stop_taking()
+#endif
 #ifdef BROKEN_COVERED_TAKEN
   :: phase == asleep && x != NONE && false
 #else
@@ -137,7 +158,14 @@ inline take(x) {
     if
     :: notified & bit(x)
     :: else -> hand_out(x); notified = notified | bit(x)
+    fi;
+#ifdef LOOKS
+    /* Many changes may be remembered. */
+    if
+    :: phase = looking
+    :: true
     fi
+#endif
   fi
 }
 
@@ -152,6 +180,12 @@ inline announce(x) {
 #else
   :: phase == turning && nfull(held) -> held!x
   :: phase == turning && full(held) -> stop_taking()
+#ifdef BROKEN_LOST_WHILE_LOOKING
+  :: phase == looking
+#else
+  :: phase == looking && nfull(held) -> held!x
+  :: phase == looking && full(held) -> stop_taking()
+#endif
 #endif
 #endif
 #ifdef BROKEN_TAKEN_WHILE_AWAKE
@@ -243,7 +277,7 @@ active proctype listener() {
       :: kind == change_is && sign != my_secret -> announce(NONE)
       :: kind == forgery_is && sign != my_secret -> announce(NONE)
 #endif
-      :: kind == forgery_is && sign == my_secret -> assert(false)  /* It is believed. */
+      :: kind == forgery_is && sign == my_secret -> assert(forgery_refused)  /* It is believed. */
       fi;
       kind = 0; x = 0; sign = 0 }
   od
@@ -295,7 +329,7 @@ inline answer_page() {
   if
   :: last_page -> complete = pass; notified = 0; in_pass = false; after = 0; pass = 0;
     for (c : 0 .. CHANGES - 1) {
-      assert(!(c < drawn && (complete & bit(tx_of[c])) && !(handed & bit(c))))
+      assert(nothing_lost || !(c < drawn && (complete & bit(tx_of[c])) && !(handed & bit(c))))
     }
   :: else
   fi;
@@ -335,19 +369,34 @@ active proctype reader() {
       fi }
   :: atomic { at == marker_waits && phase == turning && MARKER_ARRIVED ->
       phase = asleep; at = sleeping_now;
-      assert(!deaf_at_lock);
+      assert(deaf_is_noticed || !deaf_at_lock);
       do
       :: nempty(held) -> held?kk; take(kk)
       :: empty(held) -> break
       od;
       kk = 0 }
+#ifdef LOOKS
+  /* Asleep, a pass over the log. */
+  :: atomic { at == sleeping_now && phase == looking -> read_page(); at = look_read }
+  :: atomic { at == look_read -> answer_page(); at = sleeping_now;
+      if
+      :: phase == looking && last_page -> phase = asleep; last_page = false;
+        do
+        :: nempty(held) -> held?kk; take(kk)
+        :: empty(held) -> break
+        od;
+        kk = 0
+      :: phase == looking && !last_page -> stop_taking()
+      :: else -> last_page = false
+      fi }
+#endif
   /* Turns back or wakes up. */
   :: atomic { at == marker_waits || at == sleeping_now -> stop_taking(); at = unlocking }
   :: atomic { at == unlocking -> phase = awake; empty_held(); marker = 0; turns_to_sleep = false; lock_held = false; locked = false; at = ready }
   /* Each change that is committed was handed out. */
   :: atomic { at == sleeping_now && phase == asleep && empty(queue) && !deaf ->
       for (c : 0 .. CHANGES - 1) {
-        assert(c >= drawn || tx[tx_of[c]] != committed || handed & bit(c))
+        assert(nothing_lost || c >= drawn || tx[tx_of[c]] != committed || handed & bit(c))
       }
       c = 0 }
   od

@@ -21,6 +21,8 @@ export interface Retaker {
 export class DroppedLines {
   readonly #hungry = new Set<Line>();
   #count = 0;
+  /** From which sequence on the log was last read again. */
+  #readFrom: bigint | null = null;
 
   /** Whether any line has dropped something. */
   get any(): boolean {
@@ -72,6 +74,7 @@ export class DroppedLines {
     const lines = new Set(lanes.length > 0 ? lanes : this.#hungry);
     let from: bigint | null = null;
     for (const line of lines) if (from === null || line.from! < from) from = line.from;
+    this.#readFrom = from;
     return from === null ? null : { lines, from };
   }
 
@@ -81,12 +84,14 @@ export class DroppedLines {
    */
   takeAgain(
     retaker: Retaker,
-    lines: ReadonlySet<Line>,
+    hungry: ReadonlySet<Line>,
     changes: readonly Change[],
     upto: bigint | null,
     isTaken: (change: Change) => boolean,
   ): void {
     const full = new Set<Line>();
+    // A line that has meanwhile dropped a change below what was read stays hungry.
+    const lines = new Set([...hungry].filter((line) => line.from! >= this.#readFrom!));
     for (const line of lines) this.#hungry.delete(line);
     for (const change of changes) {
       const sequence = BigInt(change.sequence!);

@@ -19,6 +19,8 @@
  *
  * Without `exclusive`, the consumer takes any number of changes of a key at once. Then a key has a lane only while one of its changes
  * comes again.
+ *
+ * models/lanes.pml checks lanes, retries, parking, redriving and takeovers exhaustively, with `exclusive` and without rows of a backfill.
  */
 import type { Change } from '../capture/change.ts';
 import type { Clock, Timer } from './clock.ts';
@@ -32,6 +34,7 @@ import {
   isBefore,
   isIdle,
   isInOrder,
+  isOutOfOrder,
   isLane,
   isRead,
   isTable,
@@ -98,7 +101,8 @@ export class Lanes {
     if (!this.#options.exclusive) {
       const lane = this.#lanes.size > 0 ? this.#lanes.get(this.#options.keyOf(change)) : undefined;
       const ticket = new Ticket(change, null, null, null);
-      return lane ? this.#join(lane, ticket) : ticket;
+      if (!lane || (isIdle(lane) && isOutOfOrder(change))) return ticket;
+      return this.#join(lane, ticket);
     }
     const table = isInOrder(change) || isRead(change) ? this.#tableOf(change.location) : null;
     if (table && this.#isShut(table, change)) return this.#join(table, new Ticket(change, null, table, null));
@@ -120,7 +124,8 @@ export class Lanes {
     const deletes = table && change.operation === 'delete' ? this.#keyChanges.begin(change) : null;
     const lane = this.#laneOf(change);
     const ticket = new Ticket(change, lane, table, deletes);
-    return isIdle(lane) && lane.from === null ? this.#begin(lane, ticket) : this.#join(lane, ticket);
+    const mayBegin = isIdle(lane) && (lane.from === null || isOutOfOrder(change));
+    return mayBegin ? this.#begin(lane, ticket) : this.#join(lane, ticket);
   }
 
   /** Into the line, or dropped. */
@@ -145,7 +150,9 @@ export class Lanes {
   /** The change is the next one of its lane. Returns its ticket if it may be handed out now. */
   #begin(lane: Lane, ticket: Ticket): Ticket | null {
     lane.isBusy = true;
-    const deletes = ticket.deletes ? null : this.#keyChanges.of(ticket.change);
+    // A redriven change has lost its place: a DELETE of its statement that comes again may be behind it.
+    const isHeldUp = !ticket.deletes && !isOutOfOrder(ticket.change);
+    const deletes = isHeldUp ? this.#keyChanges.of(ticket.change) : null;
     if (!deletes) return ticket;
     deletes.waiting.push(ticket);
     this.#weight += ticket.change.weight;
@@ -311,6 +318,8 @@ export class Lanes {
       if (table.from !== null && sequence >= table.from) return table;
       // What waits behind a truncation is in the table's line.
       if (table.truncation && sequence >= BigInt(table.truncation.change.sequence!)) return null;
+      // The consumer's key of a truncation may be that of a lane, which never had the truncation.
+      if (isTruncation(change)) return null;
     }
     const lane = this.#lanes.get(this.#options.keyOf(change));
     return lane && lane.from !== null && sequence >= lane.from ? lane : null;

@@ -70,6 +70,9 @@ export const isIdle = (line: {
 export const isInOrder = (change: Change): boolean =>
   change.sequence !== null && !change.sequence.startsWith('-') && !isRead(change);
 
+/** Whether the change has no place among the changes of its row: announced by hand, or redriven. */
+export const isOutOfOrder = (change: Change): boolean => !isInOrder(change) && !isRead(change);
+
 /** Whether it is a row that a backfill has read. Its place is behind the changes that came before it. No log has it. */
 export const isRead = (change: Change): boolean => change.isRead;
 

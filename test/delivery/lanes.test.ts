@@ -187,24 +187,37 @@ test('hands out every change once, after all that it has to wait for, and never 
 const readOf = (id: string, location = 'a'): Change =>
   new Change('1'.padEnd(48, id), location, 'read', id, 'id', 'at 9', null, '', null);
 
-function smallLanes() {
+function smallLanes({ capacity = 2, keyOf = rowOf, exclusive = true } = {}) {
   const dropped: string[] = [];
   const lanes = new Lanes({
     clock: systemClock,
-    exclusive: true,
-    keyOf: rowOf,
-    capacity: 2,
+    exclusive,
+    keyOf,
+    capacity,
     changed: () => {},
     dropRead: (sequence) => dropped.push(sequence),
   });
   const update = (n: number, id: string) => changeOf({ op: 'update', id, location: 'a', statement: n }, n);
-  return { lanes, dropped, update };
+  const cut = (n: number) => changeOf({ op: 'delete', id: '*', location: 'a', statement: n }, n);
+  return { lanes, dropped, update, cut };
 }
 
+const redriven = (change: Change): Change =>
+  new Change(
+    `-${change.sequence}`,
+    change.location,
+    change.operation,
+    change.id,
+    change.key,
+    change.occurredAt,
+    change.transaction,
+    '',
+    null,
+  );
+
 test('a row that was read waits for a truncation of its table, and a truncation for the row', () => {
-  const { lanes, update } = smallLanes();
+  const { lanes, update, cut } = smallLanes();
   const first = lanes.admit(update(1, '1'))!;
-  const cut = (n: number) => changeOf({ op: 'delete', id: '*', location: 'a', statement: n }, n);
   expect(lanes.admit(cut(2))).toBeNull();
   const read = readOf('5');
   expect(lanes.admit(read)).toBeNull();
@@ -235,4 +248,85 @@ test('a row that was read never overtakes what its lane has dropped: it is read 
   lanes.defer(first, 60_000);
   expect(dropped).toEqual([late.sequence, early.sequence]);
   lanes.stop();
+});
+
+test('a redriven change does not wait for what its lane has dropped', () => {
+  const { lanes, update } = smallLanes({ capacity: 0 });
+  const first = lanes.admit(update(1, '1'))!;
+  const second = update(2, '1');
+  expect(lanes.admit(second)).toBeNull();
+  lanes.finish(first);
+  expect(lanes.isHungry).toBe(true);
+  const ticket = lanes.admit(redriven(update(0, '1')))!;
+  expect(ticket).not.toBeNull();
+  lanes.finish(ticket);
+  lanes.takeAgain(lanes.beginReading()!.lines, [second], null, () => false);
+  expect(lanes.takeReady()!.change).toBe(second);
+});
+
+test('a redriven change of a key that is held up does not wait for what was dropped, with an acknowledgement by hand', () => {
+  const { lanes, update } = smallLanes({ capacity: 0, exclusive: false });
+  vi.useFakeTimers();
+  lanes.defer(lanes.admit(update(1, '1'))!, 10);
+  vi.advanceTimersByTime(10);
+  vi.useRealTimers();
+  expect(lanes.isHungry).toBe(true);
+  expect(lanes.admit(redriven(update(0, '1')))).not.toBeNull();
+});
+
+test('a redriven change does not wait for a DELETE of its statement that comes again behind it', () => {
+  const { lanes, update } = smallLanes({ capacity: 0 });
+  const of = (op: 'create' | 'delete', n: number) =>
+    changeOf({ op, id: '1', location: 'a', statement: 7 }, n);
+  const first = lanes.admit(update(1, '1'))!;
+  expect(lanes.admit(of('delete', 2))).toBeNull();
+  lanes.finish(first);
+  expect(lanes.admit(redriven(of('create', 3)))).not.toBeNull();
+});
+
+test('a change that is dropped below what is being read again is read again too', () => {
+  const { lanes, update } = smallLanes({ capacity: 0 });
+  const [first, second, third, fourth] = [1, 2, 3, 4].map((n) => update(n, '1')) as [
+    Change,
+    Change,
+    Change,
+    Change,
+  ];
+  const ticket = lanes.admit(first)!;
+  expect(lanes.admit(second)).toBeNull();
+  lanes.finish(ticket);
+  // A page with the third, which is in the buffer and so is left out.
+  lanes.takeAgain(
+    lanes.beginReading()!.lines,
+    [second, third],
+    BigInt(third.sequence!),
+    (change) => change === third,
+  );
+  lanes.finish(lanes.takeReady()!);
+  const reading = lanes.beginReading()!;
+  expect(lanes.admit(third)).toBeNull();
+  expect(lanes.admit(fourth)).toBeNull();
+  lanes.takeAgain(reading.lines, [fourth], null, () => false);
+  expect(lanes.takeReady()).toBeNull();
+  const again = lanes.beginReading()!;
+  expect(again.from).toBe(BigInt(third.sequence!));
+  lanes.takeAgain(again.lines, [third, fourth], null, () => false);
+  expect(lanes.takeReady()!.change).toBe(third);
+});
+
+test('a truncation whose key is that of a lane is not read again for the lane', () => {
+  const { lanes, update, cut } = smallLanes({ capacity: 0, keyOf: () => 'all' });
+  const second = update(2, '1');
+  const first = lanes.admit(update(1, '1'))!;
+  expect(lanes.admit(second)).toBeNull();
+  expect(lanes.admit(cut(3))).toBeNull();
+  lanes.finish(first);
+  lanes.takeAgain(lanes.beginReading()!.lines, [second], BigInt(second.sequence!), () => false);
+  lanes.finish(lanes.takeReady()!);
+  const truncation = lanes.takeReady()!;
+  expect(truncation.change.id).toBe('*');
+  const reading = lanes.beginReading()!;
+  lanes.finish(truncation);
+  lanes.takeAgain(reading.lines, [cut(3)], null, () => false);
+  expect(lanes.takeReady()).toBeNull();
 });
