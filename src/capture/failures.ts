@@ -137,13 +137,15 @@ export class FailureTable implements Failures {
   async #noteAll(): Promise<void> {
     const noted = this.#gathering;
     this.#gathering = [];
+    // On a busy machine a change may fail twice within a turn. The statement can write a row only once, and the last failure counts.
+    const last = [...new Map(noted.map((one) => [nameOf(one.change), one])).values()];
     try {
       await this.#write(this.#sql.fail, [
-        noted.map(({ change }) => nameOf(change)),
-        noted.map(({ change }) => numberOf(change.sequence)),
-        noted.map(({ failure }) => failure.attempts),
-        noted.map(({ failure }) => stored(failure.error)),
-        noted.map(({ failure }) => failure.delay),
+        last.map(({ change }) => nameOf(change)),
+        last.map(({ change }) => numberOf(change.sequence)),
+        last.map(({ failure }) => failure.attempts),
+        last.map(({ failure }) => stored(failure.error)),
+        last.map(({ failure }) => failure.delay),
       ]);
       for (const { resolve } of noted) resolve();
     } catch (error) {

@@ -119,6 +119,16 @@ describe('failures', () => {
     expect(row).toEqual({ rows: 40, statements: 1 });
   });
 
+  test('of one change that follow each other within a turn are one failure, the last', async () => {
+    await using fixture = await setup(1);
+    const { failures, changes } = fixture;
+    const one = named(changes[0]!);
+    await Promise.all(
+      [1, 2].map((attempts) => failures.fail(one, { error: `failure ${attempts}`, delay: 0, attempts })),
+    );
+    expect(await failures.load()).toMatchObject([{ ...one, attempts: 2, error: 'failure 2' }]);
+  });
+
   test('count how often a suspect was in hand when its node died', async () => {
     await using bundle = await setup(3);
     const { changes, failures } = bundle;
