@@ -227,6 +227,11 @@ active proctype reader() {
       for (i : 0 .. TXS - 1) { complete = complete | (tx[i] == open -> bit(i) : 0) }
 #endif
       pass = 0; at = passed }
+  /* A chunk that was read ahead is given up: another pass goes beyond its snapshot. */
+  :: atomic { at == chunk_read ->
+      for (r : 0 .. ROWS - 1) { state_read[r] = NONE }
+      pass = 0; chunk_end = 0;
+      at = ready }
   :: atomic { at == passed ->
       for (r : 0 .. ROWS - 1) {
         if

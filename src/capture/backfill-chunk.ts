@@ -1,5 +1,6 @@
 /** Reads one chunk of a table: the next rows, as a snapshot sees them, and that snapshot. */
 import { hash } from 'node:crypto';
+import type { Part } from '../postgres/batch.ts';
 import type { Session } from '../postgres/session.ts';
 import { isPrivilegeError } from '../postgres/sqlstates.ts';
 import { BACKFILL_DIGITS, type Details, type Key, ROW_DIGITS } from '../schema/log-layout.ts';
@@ -11,6 +12,7 @@ import {
   type RowSettings,
   beginChunk,
   beginningOf,
+  searchBeside,
   unreadable,
 } from './backfill-table.ts';
 import { Change } from './change.ts';
@@ -27,13 +29,15 @@ export interface ChunkReaderOptions {
 export interface Read {
   readonly snapshot: string;
   readonly changes: Change[];
+  /** What the job had read before. */
+  readonly after: readonly string[] | null;
   /** The last row's place; null if there was no row before it either. */
   readonly cursor: string[] | null;
   /** How many rows the chunk has, whether or not the condition holds. */
   readonly scanned: number;
   /** Whether no row follows. */
   readonly last: boolean;
-  /** How long the statement took that read the rows, in milliseconds. What else a chunk needs does not depend on its size. */
+  /** How long the chunk's transaction took, in milliseconds. */
   readonly time: number;
 }
 
@@ -45,25 +49,15 @@ const CHUNK_TIMEOUT = 60_000;
 
 const GONE = 'the table is gone';
 
-/** The statement that keeps a table, $1, from being rewritten or dropped. */
-const lockOf = {
-  name: 'backfill_lock',
-  text: `
-SELECT format('LOCK TABLE %s%I.%I IN ACCESS SHARE MODE', CASE t.relkind WHEN 'r' THEN 'ONLY ' ELSE '' END, n.nspname, t.relname) AS lock, n.nspname AS schema,
-  t.relname AS name
-FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace WHERE t.oid = $1::oid AND t.relkind IN ('r', 'p')`,
-};
-
-interface Named {
-  readonly lock: string;
-  readonly schema: string;
-  readonly name: string;
-}
+/** The classes of the SQLSTATEs that a chunk of a table may have whose description is no longer true: a name is another one, or gone. */
+const OUT_OF_DATE = /^(42|3F)/;
 
 /** The transactions of the chunks have a session of their own, since a chunk takes longer than the control session may be without an answer. */
 export class ChunkReader {
   readonly #options: ChunkReaderOptions;
   #session: Session | null = null;
+  /** The table of the chunk before. */
+  #known: { readonly relation: string; readonly table: BackfillTable } | null = null;
 
   constructor(options: ChunkReaderOptions) {
     this.#options = options;
@@ -76,93 +70,133 @@ export class ChunkReader {
   /**
    * Reads at most `limit` rows after those that the job has read; 0: one row, without its data. Leaves the events in `skipped` out.
    *
-   * The table is locked before the snapshot is taken: a table that is rewritten in between, as by ALTER TABLE, would look empty.
+   * A chunk takes one round trip as long as the table is the one that it was at the chunk before.
    */
   async read(job: Job, limit: number, skipped: ReadonlySet<string>): Promise<Read> {
     const session = (this.#session ??= await this.#options.openSession(CHUNK_TIMEOUT));
-    const [named] = await session.query<Named>(lockOf, [job.relation]);
-    if (!named) throw new Error(GONE);
-    const begin = beginChunk(job.condition === null ? null : named.schema);
-    return session.transaction(begin, async () => {
-      await session.query(named.lock).catch((error: unknown) => {
-        throw isPrivilegeError(error) ? unreadable(named.schema, named.name) : error;
-      });
-      const table = await BackfillTable.find(session, job.relation, this.#options.rowSettings);
-      if (!table) throw new Error(GONE);
+    for (;;) {
+      const table = await this.#find(session, job.relation);
       if (job.keyColumns !== table.keyColumns) await this.#options.restart(job, table.keyColumns);
-      const [{ snapshot }] = (await session.query<{ snapshot: string }>(
-        'SELECT pg_current_snapshot()::text AS snapshot',
-      )) as [{ snapshot: string }];
-      return { snapshot, ...(await readRows(session, job, table, limit, skipped)) };
-    });
+      const chunk = new Chunk(job, table, limit, skipped);
+      try {
+        const began = performance.now();
+        await session.batch(chunk.statements(this.#options.rowSettings), (row, part) =>
+          chunk.take(row, part),
+        );
+        if (chunk.isOfTable) return chunk.result(performance.now() - began);
+        this.#known = null;
+      } catch (error) {
+        this.#known = null;
+        const { code = '' } = error as { code?: string };
+        if (session.isLost || !OUT_OF_DATE.test(code)) throw error;
+        const { described } = await this.#find(session, job.relation);
+        if (described !== table.described) continue;
+        throw isPrivilegeError(error) && !chunk.isOfTable ? unreadable(table.schema, table.name) : error;
+      }
+    }
+  }
+
+  async #find(session: Session, relation: string): Promise<BackfillTable> {
+    if (this.#known?.relation === relation) return this.#known.table;
+    const { rowSettings } = this.#options;
+    const table = await session.transaction(beginChunk, () =>
+      BackfillTable.find(session, relation, rowSettings),
+    );
+    if (!table) throw new Error(GONE);
+    this.#known = { relation, table };
+    return table;
   }
 
   /** Closes the session. The next chunk gets another one. */
   async close(): Promise<void> {
     const session = this.#session;
     this.#session = null;
+    this.#known = null;
     await session?.close();
   }
 }
 
-async function readRows(
-  session: Session,
-  job: Job,
-  table: BackfillTable,
-  limit: number,
-  skipped: ReadonlySet<string>,
-): Promise<Omit<Read, 'snapshot'>> {
-  const isReadable = limit > 0;
-  const wanted = Math.max(limit, 1);
-  const { text, values } = table.chunk(job.after, wanted, job.condition, isReadable);
-  const changes: Change[] = [];
-  // The table may have been renamed since it was asked for.
-  const generation = digestOf(table.keyColumns);
-  const location = locationOf(table.schema, table.name);
-  const shape = table.shape && JSON.stringify(table.shape);
-  const at = new Date().toISOString().replace('Z', '000Z');
-  let cursor: string[] | null = null;
-  let scanned = 0;
-  const began = performance.now();
-  await session.eachRow<ChunkRow>({ name: '', text }, values, ([place, id, key, after]) => {
-    scanned++;
-    cursor = place;
-    if (id === null) return;
-    const sequence = sequenceOf(job, generation, place);
-    if (!skipped.has(sequence))
-      changes.push(changeOf(sequence, location, id, key, at, after, shape, table.shape));
-  });
-  const time = performance.now() - began;
-  if (scanned < wanted && table.isByPlace) {
-    const [{ blocks }] = (await session.query<{ blocks: string }>(
-      table.blocks.text,
-      table.blocks.values,
-    )) as [{ blocks: string }];
-    const end = table.endOf(job.after, wanted);
-    // A chunk may have ended before, since its rows are large.
-    const isWhole = await isRangeRead(session, table, cursor, job, wanted);
-    if (isWhole) return { changes, cursor: beginningOf(end), scanned, time, last: end >= Number(blocks) };
-    return { changes, cursor, scanned, time, last: false };
-  }
-  return { changes, cursor: cursor ?? job.after, scanned, time, last: scanned === 0 };
-}
+/** A chunk while it is read: its statements, and the rows that have arrived. */
+class Chunk {
+  /** Whether the transaction sees the table as it is described. If not, its rows mean nothing. */
+  isOfTable = false;
+  readonly #job: Job;
+  readonly #table: BackfillTable;
+  readonly #wanted: number;
+  readonly #isReadable: boolean;
+  readonly #skipped: ReadonlySet<string>;
+  readonly #location: string;
+  readonly #generation: string;
+  readonly #shape: string | null;
+  readonly #after: string[] | null;
+  readonly #at = new Date().toISOString().replace('Z', '000Z');
+  readonly #onPart: ((row: (string | null)[]) => void)[] = [];
+  readonly #changes: Change[] = [];
+  #snapshot = '';
+  #blocks = 0;
+  #cursor: string[] | null = null;
+  #scanned = 0;
 
-/** Whether no row follows `cursor` in the range of blocks. */
-async function isRangeRead(
-  session: Session,
-  table: BackfillTable,
-  cursor: string[] | null,
-  { after }: Job,
-  limit: number,
-): Promise<boolean> {
-  if (cursor === null) return true;
-  const { text, values } = table.chunk(cursor, limit, 'false', false);
-  let isRead = true;
-  const end = table.endOf(after, limit);
-  await session.eachRow<ChunkRow>({ name: '', text }, values, ([[place]]) => {
-    if (Number(/^\((\d+),/.exec(place!)![1]) < end) isRead = false;
-  });
-  return isRead;
+  constructor(job: Job, table: BackfillTable, limit: number, skipped: ReadonlySet<string>) {
+    this.#job = job;
+    this.#after = job.after;
+    this.#table = table;
+    this.#wanted = Math.max(limit, 1);
+    this.#isReadable = limit > 0;
+    this.#skipped = skipped;
+    this.#location = locationOf(table.schema, table.name);
+    this.#generation = digestOf(table.keyColumns);
+    this.#shape = table.shape && JSON.stringify(table.shape);
+  }
+
+  /**
+   * The table is locked before the snapshot is taken: a table that is rewritten in between, as by ALTER TABLE, would look empty. It is locked
+   * by its name. If the name is another table's now, or the table has changed, the snapshot shows that.
+   */
+  statements(settings: RowSettings): Part[] {
+    const { relation, condition } = this.#job;
+    const table = this.#table;
+    const statements: Part[] = [...beginChunk.map((text) => ({ text })), table.lock];
+    const add = (part: Part, onRow: (row: (string | null)[]) => void) => {
+      this.#onPart[statements.length] = onRow;
+      statements.push(part);
+    };
+    add(BackfillTable.snapshot(relation, settings), ([snapshot, described]) => {
+      this.#snapshot = snapshot!;
+      this.isOfTable = described === table.described;
+    });
+    if (table.isByPlace) add(table.blocks, ([blocks]) => (this.#blocks = Number(blocks)));
+    if (condition !== null) statements.push({ text: searchBeside(table.schema) });
+    add(table.chunk(this.#after, this.#wanted, condition, this.#isReadable), (row) => {
+      if (this.isOfTable) this.#takeRow(row as ChunkRow);
+    });
+    return statements;
+  }
+
+  take(row: (string | null)[], part: number): void {
+    this.#onPart[part]?.(row);
+  }
+
+  #takeRow([id, key, after, ...place]: ChunkRow): void {
+    this.#scanned++;
+    this.#cursor = place;
+    if (id === null) return;
+    const sequence = sequenceOf(this.#job, this.#generation, place);
+    if (this.#skipped.has(sequence)) return;
+    this.#changes.push(
+      changeOf(sequence, this.#location, id, key, this.#at, after, this.#shape, this.#table.shape),
+    );
+  }
+
+  /** A table without a key has ended only when no block follows. A range of blocks without rows is passed over. */
+  result(time: number): Read {
+    const after = this.#after;
+    const found = { snapshot: this.#snapshot, changes: this.#changes, after, scanned: this.#scanned, time };
+    if (this.#cursor) return { ...found, cursor: this.#cursor, last: false };
+    if (!this.#table.isByPlace) return { ...found, cursor: after, last: true };
+    const end = this.#table.endOf(after, this.#wanted);
+    return { ...found, cursor: beginningOf(end), last: end >= this.#blocks };
+  }
 }
 
 /** A row that is read again from the table's beginning, since its place means something else now, has another sequence. */

@@ -9,7 +9,7 @@ import { readCatalog } from '../schema/catalog.ts';
 import type { Names } from '../schema/names.ts';
 import { type CandidateTable, candidateTables, chooseTables } from '../schema/tables.ts';
 import { backfillSql } from './backfill-sql.ts';
-import { BackfillTable, beginChunk } from './backfill-table.ts';
+import { BackfillTable, beginChunk, searchBeside } from './backfill-table.ts';
 import { refusedClearly } from './failures.ts';
 
 export interface BackfillRequest {
@@ -88,9 +88,8 @@ async function conditionProblem(
   if (!table) return 'the table is gone';
   try {
     const { text, values } = table.chunk(null, 0, where);
-    await session.transaction(beginChunk(where === null ? null : table.schema), () =>
-      session.query(text, values),
-    );
+    const begin = [...beginChunk, ...(where === null ? [] : [searchBeside(table.schema)])];
+    await session.transaction(begin, () => session.query(text, [...values]));
     return null;
   } catch (error) {
     if (isConnectionError(error)) throw error;

@@ -10,6 +10,7 @@
  */
 import { PostgresInputError } from '../api/errors.ts';
 import type { Settings } from '../config/settings.ts';
+import type { Part } from '../postgres/batch.ts';
 import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
 import type { Session, Statement } from '../postgres/session.ts';
 import { PRINTING } from '../schema/create-function.ts';
@@ -51,9 +52,7 @@ const operator = (strategy: number): string => `(
   )`;
 
 // $1: the table's oid. $2: whether columns are told.
-const description: Statement = {
-  name: 'backfill_table',
-  text: `
+const description = `
 SELECT n.nspname AS schema, candidate.relname AS name, candidate.relkind = 'p' AS "isPartitioned",
   has_table_privilege(candidate.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AS "mayRead", row_security_active(candidate.oid) AS "isFiltered",
   (
@@ -75,8 +74,16 @@ SELECT n.nspname AS schema, candidate.relname AS name, candidate.relkind = 'p' A
 FROM pg_class candidate
 JOIN pg_namespace n ON n.oid = candidate.relnamespace
 CROSS JOIN LATERAL (${identityQuery('candidate.oid', 'pg_attribute')}) identity
-WHERE candidate.oid = $1::oid AND candidate.relkind IN ('r', 'p')`,
+WHERE candidate.oid = $1::oid AND candidate.relkind IN ('r', 'p')`;
+
+const find: Statement = {
+  name: 'backfill_table',
+  text: `SELECT row_to_json(description)::text AS described FROM (${description}) description`,
 };
+
+/** The snapshot of a transaction, and the same description as the transaction sees it. */
+const findWithSnapshot = `
+SELECT pg_current_snapshot()::text, row_to_json(description)::text FROM (${description}) description`;
 
 /** By these, the rows of a table without a key are told from each other until they change. */
 const PLACE: readonly KeyColumn[] = [
@@ -91,13 +98,8 @@ const STORED = 8;
 /** Blocks at once of a table without a key, for each hundred rows of a chunk. */
 const BLOCKS = 4;
 
-/** A row that was read: its place in the order, and null for the rest where the condition does not hold. */
-export type ChunkRow = [cursor: string[], id: string | null, key: string | null, after: string | null];
-
-export interface ChunkStatement {
-  readonly text: string;
-  readonly values: unknown[];
-}
+/** A row that was read: null for all but its place in the order where the condition does not hold. */
+export type ChunkRow = [id: string | null, key: string | null, after: string | null, ...place: string[]];
 
 /** What events have of rows. */
 export type RowSettings = Pick<Settings, 'rows' | 'watch' | 'maxRowBytes'>;
@@ -109,11 +111,14 @@ export class BackfillTable {
   readonly keyColumns: string;
   /** The columns of `after`; null where the input asks for no rows. */
   readonly shape: RowShape | null;
+  /** What the server said of the table. */
+  readonly described: string;
   readonly #description: Description;
   readonly #key: readonly KeyColumn[];
   readonly #maxRowBytes: number | null;
 
-  private constructor(found: Description, maxRowBytes: number | null) {
+  private constructor(described: string, found: Description, maxRowBytes: number | null) {
+    this.described = described;
     this.#description = found;
     this.#maxRowBytes = maxRowBytes;
     this.schema = found.schema;
@@ -133,8 +138,9 @@ export class BackfillTable {
     relation: string,
     settings: RowSettings,
   ): Promise<BackfillTable | null> {
-    const [found] = await session.query<Description>(description, [relation, wantsRows(settings)]);
-    if (!found) return null;
+    const [row] = await session.query<{ described: string }>(find, [relation, wantsRows(settings)]);
+    if (!row) return null;
+    const found = JSON.parse(row.described) as Description;
     const { schema, name, mayRead, isFiltered } = found;
     const options = optionsFor(settings, schema, name) ?? {};
     const logged = loggedColumns(options, found.columns);
@@ -146,7 +152,7 @@ export class BackfillTable {
         'ERR_INSTALL',
         `row security hides rows of ${qualify(schema, name)} from the role of the nodes: give the role BYPASSRLS`,
       );
-    return new BackfillTable({ ...found, columns }, maxRowBytes);
+    return new BackfillTable(row.described, { ...found, columns }, maxRowBytes);
   }
 
   /** Whether the rows have no key, so that a chunk is a range of blocks. */
@@ -154,8 +160,19 @@ export class BackfillTable {
     return this.#description.key === null;
   }
 
-  /** SQL: how many blocks the table has. */
-  get blocks(): { text: string; values: string[] } {
+  /** Keeps the table from being rewritten or dropped. */
+  get lock(): Part {
+    const only = this.#description.isPartitioned ? '' : 'ONLY ';
+    return { text: `LOCK TABLE ${only}${qualify(this.schema, this.name)} IN ACCESS SHARE MODE` };
+  }
+
+  /** The transaction's snapshot, and a text that equals `described` as long as the table is the one that is described. */
+  static snapshot(relation: string, settings: RowSettings): Part {
+    return { text: findWithSnapshot, values: [relation, String(wantsRows(settings))] };
+  }
+
+  /** How many blocks the table has. */
+  get blocks(): Part {
     const whole = qualify(this.schema, this.name);
     const relations = this.#description.isPartitioned
       ? '(SELECT relid FROM pg_partition_tree($1::regclass) WHERE isleaf)'
@@ -180,9 +197,9 @@ export class BackfillTable {
     limit: number,
     condition: string | null,
     withData = true,
-  ): ChunkStatement {
+  ): Required<Part> {
     const { identity, isPartitioned, columns, schema, name } = this.#description;
-    const values: unknown[] = [limit, ...(after ?? [])];
+    const values = [String(limit), ...(after ?? [])];
     const order = this.#key.map(({ column }) => column).join(', ');
     const conditions = after ? [this.#isAfter()] : [];
     if (this.isByPlace) {
@@ -208,16 +225,17 @@ export class BackfillTable {
       ? `, r.ctid AS "postgres_input ctid", r.tableoid AS "postgres_input table"`
       : '';
     const cursor = this.isByPlace
-      ? 'ARRAY[concat(r."postgres_input ctid"), concat(r."postgres_input table")]'
-      : `ARRAY[${this.#key.map(({ column }) => `concat(${column})`).join(', ')}]`;
+      ? ['concat(r."postgres_input ctid")', 'concat(r."postgres_input table")']
+      : this.#key.map(({ column }) => `concat(${column})`);
+    const places = cursor.map((_, i) => `place_${i}`);
     const test =
       condition === null
         ? '(SELECT true AS wanted) w'
         : `LATERAL (SELECT coalesce((\n${condition}\n), false) AS wanted FROM (SELECT r.*) ${quoteIdentifier(name)}) w`;
     const text = `
-SELECT cursor, id, key, CASE WHEN NOT wanted OR ${max === null} THEN NULL WHEN octet_length(after) <= ${max ?? 0} THEN after ELSE 'too-large' END
+SELECT id, key, CASE WHEN NOT wanted OR ${max === null} THEN NULL WHEN octet_length(after) <= ${max ?? 0} THEN after ELSE 'too-large' END, ${places.join(', ')}
 FROM (
-  SELECT ${cursor} AS cursor, w.wanted, CASE WHEN w.wanted THEN ${identity.id} END AS id, CASE WHEN w.wanted THEN ${identity.key} END AS key,
+  SELECT ${cursor.map((sql, i) => `${sql} AS ${places[i]}`).join(', ')}, w.wanted, CASE WHEN w.wanted THEN ${identity.id} END AS id, CASE WHEN w.wanted THEN ${identity.key} END AS key,
     CASE WHEN w.wanted THEN ${printed} END AS after
   FROM (
     SELECT r.*, sum(${size}) OVER (ROWS UNBOUNDED PRECEDING) - ${size} AS "postgres_input before"
@@ -266,13 +284,13 @@ const blockOf = (after: readonly string[] | null): number =>
 /** The place before the first row of a block. */
 export const beginningOf = (block: number): string[] => [`(${block},0)`, '0'];
 
-/**
- * The statements that begin a chunk's transaction. `schema`: that of the table, where there is a condition: it may name functions and operators
- * that lie beside the table.
- */
-export const beginChunk = (schema: string | null): string[] => [
+/** The statements that begin a chunk's transaction. They take no snapshot. */
+export const beginChunk: readonly string[] = [
   'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
   'SET LOCAL lock_timeout = 100',
   ...PRINTING.map((setting) => `SET LOCAL ${setting.replace('=', " = '")}'`),
-  ...(schema === null ? [] : [`SET LOCAL search_path = pg_catalog, ${quoteIdentifier(schema)}`]),
 ];
+
+/** A condition may name functions and operators that lie beside its table, in this schema. */
+export const searchBeside = (schema: string): string =>
+  `SET LOCAL search_path = pg_catalog, ${quoteIdentifier(schema)}`;

@@ -12,6 +12,9 @@
  *   3. The next pass over the log ends at S: it reads what S sees and the pass before did not see.
  *   4. The chunk's events go to the sink behind that pass. The pass after it begins where S ends.
  *
+ * While the consumer has a chunk, the next one is read ahead: 2 follows 4 at once, and the pass of 1 is left out, since the pass of 3 was
+ * complete up to the snapshot before. No other pass may go beyond S before the chunk's events. If one has to, the chunk is given up.
+ *
  * - A `read` event is never older than a change of its row that came before: S sees all these changes, and the row is as S sees it.
  * - It is never newer than a change that comes after: S does not see any of them. That includes a transaction that was open when S was taken.
  * - A row whose key changes between two chunks may be read twice, or not at all. Its new key then comes as a `create`.
@@ -25,8 +28,8 @@
  * primary key makes a second acknowledgement fail. A chunk is over only when these rows are committed; then they are deleted. A chunk that is
  * read again leaves out the events that have such rows.
  *
- * Live changes come first: a chunk is read only when the last pass has found less than a page and the sink has room for a page. A
- * chunk has as many rows as about 100 ms can read.
+ * Live changes come first: a chunk is read only when the last pass has found less than a page and the sink has room for a page. One chunk is
+ * read ahead at most. A chunk has as many rows as about 100 ms can read.
  *
  * models/backfill.pml checks chunks, progress and takeovers exhaustively.
  */
@@ -38,6 +41,7 @@ import { BackfillAcknowledgements, type Reading } from './backfill-acknowledgeme
 import { ChunkReader, type Read } from './backfill-chunk.ts';
 import { BackfillStore, type Job, keyOf } from './backfill-store.ts';
 import type { RowSettings } from './backfill-table.ts';
+import { PAGE } from './passes.ts';
 import { MAX_READS_OUT, type Sink } from './sink.ts';
 
 export interface BackfillsOptions {
@@ -69,6 +73,14 @@ const TOO_LONG = '57014';
  */
 const ROW_OR_CHUNK = /^(2[123]|38|39|53|54|57014|P0|XX)/;
 
+/** A chunk that is being read while the consumer has the one before. */
+interface Ahead {
+  readonly reading: Reading;
+  /** What the job had read when this chunk was begun. */
+  readonly after: readonly string[] | null;
+  readonly read: Promise<Read>;
+}
+
 export class Backfills {
   readonly acknowledgements: BackfillAcknowledgements;
   readonly #options: BackfillsOptions;
@@ -80,6 +92,7 @@ export class Backfills {
   #retryAt = 0;
   #retrying: NodeJS.Timeout | undefined;
   #isOver = false;
+  #ahead: Ahead | null = null;
 
   constructor(options: BackfillsOptions) {
     const { session, names, hold, rowSettings, openSession, rouse, fail } = options;
@@ -101,7 +114,18 @@ export class Backfills {
 
   /** Whether a chunk may be there to read, so that the reader stays awake. */
   get isReady(): boolean {
-    return !this.#isOver && (this.#isStale || this.#next !== null);
+    return !this.#isOver && (this.#isStale || this.#ahead !== null || this.#next !== null);
+  }
+
+  /**
+   * Whether the next chunk has a snapshot already, at which the next pass has to end. Otherwise a pass may go beyond every snapshot of before,
+   * so a chunk that was read ahead and can't be used is given up.
+   */
+  keepAhead(): boolean {
+    const ahead = this.#ahead;
+    if (ahead && (ahead.after !== ahead.reading.job.after || !this.#isNext(ahead.reading)))
+      this.#ahead = null;
+    return this.#ahead !== null;
   }
 
   /** To be called when somebody has asked for a backfill, or paused, resumed or cancelled one. */
@@ -119,28 +143,46 @@ export class Backfills {
   }
 
   /**
-   * Reads a chunk, if there is one to read, after a complete pass. `passUpTo` makes a pass that ends at a snapshot. Returns whether there
-   * was one.
+   * Brings a chunk, if there is one to read, after a complete pass. `passUpTo` makes a pass that ends at a snapshot, and returns whether live
+   * changes leave time for the next chunk. Returns whether there was one.
    */
-  async step(passUpTo: (snapshot: string) => Promise<void>, signal: AbortSignal): Promise<boolean> {
+  async step(passUpTo: (snapshot: string) => Promise<boolean>, signal: AbortSignal): Promise<boolean> {
     if (this.#isOver) return false;
     if (this.#isStale) await this.#load();
     const job = this.#next;
     if (!job || signal.aborted) return false;
     const reading = this.#readings.get(keyOf(job)) ?? (await this.#begin(job));
+    const ahead = this.keepAhead() ? this.#ahead : null;
+    this.#ahead = null;
     let read: Read;
     try {
-      read = await this.#reader.read(reading.job, reading.limit, reading.skipped);
+      read = await (ahead ?? this.#read(reading)).read;
     } catch (error) {
       await this.#fail(reading, error);
       return true;
     }
     adapt(reading, read.time, read.scanned);
-    await passUpTo(read.snapshot);
-    if (signal.aborted) return true;
+    const hasTime = await passUpTo(read.snapshot);
+    // Meanwhile the consumer may have had no room for an event before the chunk.
+    if (signal.aborted || reading.job.after !== read.after) return true;
     this.acknowledgements.add(reading, read);
-    this.#options.sink.push(read.changes);
+    const { sink } = this.#options;
+    sink.push(read.changes);
+    if (hasTime && sink.room >= PAGE && this.#isNext(reading)) this.#ahead = this.#read(reading);
     return true;
+  }
+
+  #isNext({ job }: Reading): boolean {
+    const next = this.#next;
+    return next !== null && keyOf(next) === keyOf(job);
+  }
+
+  #read(reading: Reading): Ahead {
+    const { job, limit, skipped } = reading;
+    const read = this.#reader.read(job, limit, skipped);
+    // It may be given up before it has failed.
+    read.catch(() => {});
+    return { reading, after: job.after, read };
   }
 
   /** To be called when the consumer had no room for an event. */

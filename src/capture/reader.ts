@@ -58,7 +58,7 @@ export interface ReaderOptions {
   readonly markerTimeout: number;
   readonly notify: Notify;
   /** Reads the rows that tables hold already, while the reader is awake. */
-  readonly backfills?: Pick<Backfills, 'isReady' | 'step' | 'end'>;
+  readonly backfills?: Pick<Backfills, 'isReady' | 'keepAhead' | 'step' | 'end'>;
   /** Called for garbage on the channel. */
   readonly fail: (error: PostgresInputError) => void;
 }
@@ -113,10 +113,11 @@ export class Reader {
           await this.redriven.readAll(signal);
         }
         const began = performance.now();
-        const found = await this.#passes.readAll(signal);
+        const isAhead = this.#options.backfills?.keepAhead() ?? false;
+        const found = isAhead ? 0 : await this.#passes.readAll(signal);
         if (found > 0) this.#writeRate.took(performance.now() - began);
         this.#writeRate.add(found);
-        if (found < PAGE / 2 && (await this.#backfill(signal))) continue;
+        if (found < PAGE / 2 && (await this.#backfill(isAhead, signal))) continue;
         if (this.#writeRate.isQuiet && (await this.#sleeping.sleep(signal))) continue;
         if (found >= PAGE / 2) continue;
         pause = found > 0 ? this.#writeRate.pause : Math.min(2 * pause + 2, this.#sleeping.longestPause);
@@ -130,11 +131,13 @@ export class Reader {
   }
 
   /** A chunk of a backfill, behind a pass that ends at the chunk's snapshot. Returns whether there was one. */
-  async #backfill(signal: AbortSignal): Promise<boolean> {
+  async #backfill(isAhead: boolean, signal: AbortSignal): Promise<boolean> {
     const { backfills } = this.#options;
-    if (!backfills || !this.#passes.hasRoom) return false;
+    if (!backfills || !(isAhead || this.#passes.hasRoom)) return false;
     const passUpTo = async (snapshot: string) => {
-      this.#writeRate.add(await this.#passes.readAll(signal, snapshot));
+      const found = await this.#passes.readAll(signal, snapshot);
+      this.#writeRate.add(found);
+      return found < PAGE / 2;
     };
     return backfills.step(passUpTo, signal);
   }

@@ -6,6 +6,7 @@
  */
 import { once } from 'node:events';
 import pg from 'pg';
+import { type OnTexts, type Part, runBatch } from './batch.ts';
 import { statementTimeout } from './session-settings.ts';
 import { isConnectionError } from './sqlstates.ts';
 
@@ -31,6 +32,8 @@ export interface Backend {
   begin(statements: readonly string[], timeout: number): Promise<void>;
   /** Rolls back the transaction of {@link begin}, within the limit that is in force. */
   rollBack(): Promise<void>;
+  /** Runs a transaction of which the first statement is the BEGIN, and rolls it back, in one round trip. The limit is for each statement. */
+  batch(parts: readonly Part[], onRow: OnTexts, timeout: number): Promise<void>;
   /** Runs statements in one transaction, in one round trip. The limit is for all of them. */
   script(statements: readonly string[], timeout: number): Promise<void>;
 }
@@ -69,6 +72,11 @@ export class OwnBackend implements Backend {
     this.#limit = this.#limitBefore;
   }
 
+  async batch(parts: readonly Part[], onRow: OnTexts, timeout: number): Promise<void> {
+    await this.#setLimit(timeout);
+    await runAndRollBack(this.#client, parts, onRow);
+  }
+
   async script(statements: readonly string[], timeout: number): Promise<void> {
     await this.#setLimit(timeout);
     await runScript(this.#client, ['BEGIN', ...statements]);
@@ -98,6 +106,20 @@ export async function ended(client: pg.Client, query: pg.Query): Promise<unknown
 export async function runScript(client: pg.Client, statements: readonly string[]): Promise<void> {
   try {
     await client.query([...statements, 'COMMIT'].join(';\n'));
+  } catch (error) {
+    if (!isConnectionError(error)) await client.query('ROLLBACK');
+    throw error;
+  }
+}
+
+/** Runs a batch of which the first statement is a BEGIN, and rolls back. */
+export async function runAndRollBack(
+  client: pg.Client,
+  parts: readonly Part[],
+  onRow: OnTexts,
+): Promise<void> {
+  try {
+    await runBatch(client, [...parts, { text: 'ROLLBACK' }], onRow);
   } catch (error) {
     if (!isConnectionError(error)) await client.query('ROLLBACK');
     throw error;

@@ -9,7 +9,8 @@
  *   Until then the pooler keeps the backend for this client.
  */
 import pg from 'pg';
-import { type Backend, type Query, ended, runScript, streaming } from './backend.ts';
+import { type Backend, type Query, ended, runAndRollBack, runScript, streaming } from './backend.ts';
+import { type OnTexts, type Part, send } from './batch.ts';
 import { BEGIN, localSettings, localStatementTimeout, setLocally } from './session-settings.ts';
 import { isConnectionError } from './sqlstates.ts';
 
@@ -57,6 +58,12 @@ export class PooledBackend implements Backend {
     await this.#client.query('ROLLBACK');
   }
 
+  batch([begin, ...parts]: readonly Part[], onRow: OnTexts, timeout: number): Promise<void> {
+    const settings = localSettings(timeout).map((text) => ({ text }));
+    const take: OnTexts = (row, part) => onRow(row, part - settings.length);
+    return runAndRollBack(this.#client, [begin!, ...settings, ...parts], take);
+  }
+
   script(statements: readonly string[], timeout: number): Promise<void> {
     return runScript(this.#client, [BEGIN, ...localSettings(timeout), ...statements]);
   }
@@ -80,13 +87,12 @@ const OWN = -2;
 function inTransaction(query: pg.Query, timeout: number): pg.Query {
   const submit = query.submit.bind(query);
   query.submit = (connection) => {
-    const { text, values } = setLocally(timeout);
     connection.stream.cork();
-    send(connection, BEGIN, []);
-    send(connection, text, values);
+    send(connection, { text: BEGIN });
+    send(connection, setLocally(timeout));
     // pg ends a query with a sync, before which the transaction has to end.
     const sync = () => {
-      send(connection, 'COMMIT', []);
+      send(connection, { text: 'COMMIT' });
       connection.sync();
     };
     const failure = submit(Object.create(connection, { sync: { value: sync } }) as pg.Connection);
@@ -94,10 +100,4 @@ function inTransaction(query: pg.Query, timeout: number): pg.Query {
     return failure;
   };
   return query;
-}
-
-function send(connection: pg.Connection, text: string, values: string[]): void {
-  connection.parse({ name: '', text, types: [] }, true);
-  connection.bind({ values }, true);
-  connection.execute({}, true);
 }

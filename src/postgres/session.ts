@@ -13,6 +13,7 @@ import type pg from 'pg';
 import { PostgresInputError } from '../api/errors.ts';
 import type { ConnectionTarget } from '../config/connection-string.ts';
 import { type Backend, OwnBackend, type Statement } from './backend.ts';
+import type { OnTexts, Part } from './batch.ts';
 import { hangUp, lacksPassword, missingPassword, newClient } from './client.ts';
 import { PooledBackend } from './pooled-backend.ts';
 import { proveBackend, sharedBackend } from './pooler.ts';
@@ -166,17 +167,23 @@ export class Session {
     onRow: (row: Row) => void,
     timeout = this.timeout,
   ): Promise<void> {
-    const failures: unknown[] = [];
-    const take = (row: unknown[]) => {
-      try {
-        if (failures.length === 0) onRow(row as Row);
-      } catch (error) {
-        failures.push(error);
-      }
-    };
+    const rows = guarded(onRow);
     const ask = async () => {
-      await this.#backend.eachRow({ ...statement, values }, take, timeout);
-      if (failures.length > 0) throw failures[0];
+      await this.#backend.eachRow({ ...statement, values }, (row) => rows.take(row as Row), timeout);
+      rows.rethrow();
+    };
+    return this.#inTurn(ask, timeout);
+  }
+
+  /**
+   * Runs a transaction of which the first statement is the BEGIN, and rolls it back, in one round trip. Gives each row to `onRow` as it
+   * arrives: the texts of its columns, and the place of its statement. An error of `onRow` is thrown here.
+   */
+  batch(parts: readonly Part[], onRow: OnTexts, timeout = this.timeout): Promise<void> {
+    const rows = guarded(onRow);
+    const ask = async () => {
+      await this.#backend.batch(parts, rows.take, timeout);
+      rows.rethrow();
     };
     return this.#inTurn(ask, timeout);
   }
@@ -248,6 +255,23 @@ export class Session {
     if (!this.#lost) await hangUp(this.#client, this.#socket, this.timeout);
     this.#socket.destroy();
   }
+}
+
+/** pg can't stand an error in a handler of rows: the first one is kept until the statement has ended. */
+function guarded<Arguments extends unknown[]>(onRow: (...row: Arguments) => void) {
+  const failures: unknown[] = [];
+  return {
+    take: (...row: Arguments) => {
+      try {
+        if (failures.length === 0) onRow(...row);
+      } catch (error) {
+        failures.push(error);
+      }
+    },
+    rethrow: () => {
+      if (failures.length > 0) throw failures[0];
+    },
+  };
 }
 
 /**
