@@ -270,6 +270,45 @@ test('waits longer after every empty pass, up to 50 ms', async () => {
   expect(passes[14]! - passes[4]!).toBeGreaterThan(10 * 49);
 });
 
+test('makes no pass beyond the snapshot of a chunk that is read ahead, until the chunk is there or given up', async () => {
+  await using fixture = await setupSessions();
+  const stop = new AbortController();
+  await fixture.database.query('INSERT INTO items VALUES (1)');
+  let steps = 0;
+  const pushedAfter: number[] = [];
+  const reader = new Reader({
+    rows: 'none',
+    session: await fixture.session(),
+    names: fixture.names,
+    sink: {
+      room: 4000,
+      push(changes) {
+        if (changes.length === 0) return;
+        pushedAfter.push(steps);
+        stop.abort();
+      },
+      waitForRoom: async () => {},
+    },
+    signature: { secret: Buffer.alloc(0), database: '' },
+    foreignNotifications: 'accept',
+    notifications: 'changes',
+    markerTimeout: 60_000,
+    notify: () => {},
+    fail: () => {},
+    backfills: {
+      isReady: true,
+      keepAhead: () => steps < 3,
+      async step() {
+        steps++;
+        return false;
+      },
+      end: async () => {},
+    },
+  });
+  await reader.run(stop.signal);
+  expect(pushedAfter).toEqual([3]);
+});
+
 describe('a transaction', () => {
   test('that begins while the reader is asleep and ends while it is awake comes once, by the log', async () => {
     const fixture = await setup();
