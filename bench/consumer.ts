@@ -13,6 +13,8 @@ export interface ConsumeReport {
   delivered: number;
   /** Deliveries of what had been delivered before. */
   repeated: number;
+  /** When it was told to begin. */
+  startedAt: number;
   firstAt: number;
   lastAt: number;
   /** Of this process, in milliseconds since its start. */
@@ -25,6 +27,7 @@ let seen = new Uint8Array(1 << 20);
 let times = new Float64Array(0);
 let delivered = 0;
 let repeated = 0;
+let startedAt = 0;
 let firstAt = 0;
 let lastAt = 0;
 let timed = false;
@@ -55,6 +58,7 @@ async function obey(command: ConsumeCommand): Promise<unknown> {
   switch (command.do) {
     case 'start':
       timed = command.timed;
+      startedAt = clock();
       {
         const starting = contestants[command.contestant]!.consume(command.url, deliver, command.handlers);
         if (command.standby) void starting.catch(() => {});
@@ -67,6 +71,7 @@ async function obey(command: ConsumeCommand): Promise<unknown> {
       return {
         delivered,
         repeated,
+        startedAt,
         firstAt,
         lastAt,
         cpu,

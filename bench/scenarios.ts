@@ -5,6 +5,7 @@ import { existingRows, writersMeanwhile } from './backfill.ts';
 import { Child } from './child.ts';
 import type { Lab, Stage } from './lab.ts';
 import { type Metrics, type Scenario, ascending, quantile } from './scenario.ts';
+import { tableNames } from './tables.ts';
 
 const everybody = [
   'none',
@@ -229,6 +230,48 @@ const handlers = (concurrency: number, rows: number): Scenario => ({
     };
   },
 });
+
+/** From the beginning of a consumer, on a database that is prepared, to its first event of a backlog. */
+const start: Scenario = {
+  key: 'start',
+  title: 'from the start of a consumer to the first event of a waiting backlog',
+  contestants: ['ours', 'pg-logical-replication'],
+  baseline: 'pg-logical-replication',
+  chart: 'first event ms',
+  rounds: 5,
+  async run(lab, contestant) {
+    await using stage = await lab.stage(contestant);
+    await stage.install();
+    await fill(stage, 1000);
+    await stage.consume();
+    const { delivered, repeated, firstAt, startedAt } = await stage.delivered(1000);
+    return { 'first event ms': firstAt - startedAt, undelivered: 1000 - delivered, repeated };
+  },
+};
+
+/** What a connection of the application keeps that has written to many tables. */
+const connectionMemory: Scenario = {
+  key: 'connection-memory',
+  title: 'memory of a connection after an INSERT, an UPDATE and a DELETE in each of 500 tables',
+  contestants: ['none', 'ours', 'ours-rows'],
+  baseline: 'none',
+  chart: 'MB',
+  rounds: 1,
+  async run(lab, contestant) {
+    const tables = 500;
+    await using stage = await lab.stage(contestant, undefined, { tables });
+    await stage.install();
+    await stage.consume();
+    for (const table of tableNames(tables))
+      await stage.client.query(
+        `INSERT INTO ${table} VALUES (1); UPDATE ${table} SET note = 'x'; DELETE FROM ${table}`,
+      );
+    const { rows } = await stage.client.query<{ bytes: number }>(
+      'SELECT sum(total_bytes)::float8 AS bytes FROM pg_backend_memory_contexts',
+    );
+    return { MB: rows[0]!.bytes / 1e6 };
+  },
+};
 
 /** Many tables, written to in turn, or one of many partitions. */
 const tables = (count: number, partitions = 0): Scenario => ({
@@ -476,6 +519,8 @@ export const scenarios: readonly Scenario[] = [
   drain(100_000, ['ours', 'pg-logical-replication'], { oneByOne: true }),
   drain(1_000_000, ['ours', 'pg-logical-replication'], { rounds: 1 }),
   drain(10_000_000, ['ours', 'pg-logical-replication'], { rounds: 1 }),
+  start,
+  connectionMemory,
   ...[1, 10, 100].map((count) => tables(count)),
   tables(1, 1000),
   throughput(16, withRows, { typical: true }),
