@@ -274,6 +274,58 @@ describe('a notification', () => {
     expect(await reader.payloads()).toEqual(['[]']);
   }, 180_000);
 
+  test('has the sequence of its row in the log, whatever the application draws from sequences', async () => {
+    const { database, ...fixture } = await setupInstallation(`
+      CREATE SEQUENCE other START 1000000;
+      CREATE TABLE t (id serial PRIMARY KEY, n bigint DEFAULT nextval('other'));
+      CREATE FUNCTION draw() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('other'); RETURN NEW; END $$;
+      CREATE TRIGGER a_row BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION draw();
+      CREATE TRIGGER a_statement AFTER INSERT OR UPDATE OR DELETE ON t EXECUTE FUNCTION draw();
+      CREATE TRIGGER z_row AFTER INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION draw()`);
+    const reader = await sleeper(database, fixture);
+    await database.query('INSERT INTO t DEFAULT VALUES; UPDATE t SET n = 0; DELETE FROM t');
+    const changes = announced(await reader.payloads(), await signatureOf(database, fixture.names));
+    expect(changes).toHaveLength(3);
+    expect(changes.map(({ sequence }) => sequence)).toEqual(
+      (await logged(fixture)).map(({ sequence }) => sequence),
+    );
+  });
+
+  test('tells to look in the log of a change with tags', async () => {
+    const { database, ...fixture } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
+    const reader = await sleeper(database, fixture);
+    for (const setting of ['origin', 'context'])
+      await database.query(
+        `BEGIN; SET LOCAL postgres_input.${setting} = '"x"'; INSERT INTO t VALUES (${setting.length}); COMMIT`,
+      );
+    expect(await reader.payloads()).toEqual(['[]', '[]']);
+    expect(await logged(fixture)).toHaveLength(2);
+  });
+
+  test('names a table as it is called now, in a session that has made its plans', async () => {
+    const { database, ...fixture } = await setupInstallation(
+      'CREATE SCHEMA app; CREATE TABLE app.t (id serial PRIMARY KEY, n int)',
+      { schemas: ['app'] },
+    );
+    const reader = await sleeper(database, fixture);
+    const secret = await signatureOf(database, fixture.names);
+    const client = await database.client();
+    const locations = async (table: string) => {
+      for (let n = 0; n < 7; n++)
+        await client.query(`INSERT INTO ${table} DEFAULT VALUES; UPDATE ${table} SET n = 1 WHERE id = 1`);
+      await client.query(`DELETE FROM ${table}`);
+      return new Set(announced(await reader.payloads(), secret).map(({ location }) => location));
+    };
+    expect(await locations('app.t')).toEqual(new Set(['app.t']));
+    await database.query('ALTER TABLE app.t RENAME TO u');
+    expect(await locations('app.u')).toEqual(new Set(['app.u']));
+    await database.query('ALTER SCHEMA app RENAME TO shop');
+    expect(await locations('shop.u')).toEqual(new Set(['shop.u']));
+    expect(new Set((await logged(fixture)).map(({ location }) => location))).toEqual(
+      new Set(['app.t', 'app.u', 'shop.u']),
+    );
+  });
+
   test('differs for every statement, because PostgreSQL merges equal ones', async () => {
     const { database, ...fixture } = await setupInstallation(
       'CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1)',
