@@ -17,6 +17,8 @@ export interface ServedTerm {
   /** Acknowledges a change, soon. */
   readonly acknowledge: (sequence: string) => void;
   readonly failures: () => Failures;
+  /** Resolves when what was acknowledged is gone from the log, but for what callers' open transactions hold. */
+  readonly written: () => Promise<void>;
   /** What is acknowledged and may still be in the log. */
   readonly pending: () => ReadonlySet<string>;
   /** Whether a change that a transaction of the consumer's has acknowledged is gone from the log, once that transaction has ended. */

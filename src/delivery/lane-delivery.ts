@@ -32,6 +32,8 @@ export interface LaneDeliveryOptions extends DeliveryOptions {
   /** After how long in hand an event is slow; milliseconds. */
   readonly slowAfter: number;
   readonly failures: () => Failures;
+  /** Resolves when what was acknowledged is gone from the log. */
+  readonly written: () => Promise<void>;
   /** What is acknowledged and may still be in the log. */
   readonly pending: () => ReadonlySet<string>;
   /** Called when changes were dropped, or are wanted again. */
@@ -94,13 +96,17 @@ export class LaneDelivery implements Sink {
   begin(failures: readonly Failure[], suspected: number | null): void {
     this.#known.load(failures, this.#options.maxDelay);
     if (suspected === null) return;
-    const { maxInFlight, failures: table, ready } = this.#options;
+    const { maxInFlight, failures: table, written, ready } = this.#options;
+    const known = this.#known;
     this.#order.suspect({
       concurrency: maxInFlight,
       first: suspected,
       failures: table(),
+      async written() {
+        await Promise.all([known.writeNotes(), written()]);
+      },
       ready,
-      fail: (error) => this.#known.failed(error),
+      fail: (error) => known.failed(error),
     });
   }
 

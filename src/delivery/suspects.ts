@@ -18,6 +18,8 @@ export interface SuspectsOptions {
   /** The weight of the changes that are suspected although no death was counted for them yet: those that come first. */
   readonly first: number;
   readonly failures: Failures;
+  /** Resolves when the end of the group before is written: its acknowledgements, and the deaths that are taken back. */
+  readonly written: () => Promise<void>;
   /** Called when suspects may be handed out. */
   readonly ready: () => void;
   /** Called when the deaths can't be counted. */
@@ -87,8 +89,10 @@ export class Suspects {
   }
 
   async #count(group: readonly Suspect[]): Promise<void> {
-    const { failures, ready, fail } = this.#options;
+    const { failures, written, ready, fail } = this.#options;
     try {
+      // The next handler may kill the process at once: what the group before has done must not come again with it.
+      await written();
       await failures.suspect(group.map(({ ticket }) => named(ticket)));
       this.#next = group.map(({ ticket }) => ticket);
       ready();

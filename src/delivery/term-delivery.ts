@@ -52,6 +52,7 @@ export class TermDelivery {
       fencingToken,
       acknowledge: (sequence) => store().acknowledgements.acknowledgeSoon(sequence),
       pending: () => store().acknowledgements.pending,
+      written: () => store().acknowledgements.flush(),
       isGone: (sequence) => store().acknowledgements.isGone(sequence),
       readAgain: () => store().readAgain(),
       dropRead: (sequence) => store().backfills.readAgain(sequence),

@@ -380,12 +380,13 @@ describe.each(HARNESSES)('an input $kind', ({ setup }) => {
       if (fencingToken === handled.begun[0]!.fencingToken) throw new Error('not yet');
     });
     await harness.create(1);
-    await eventually(harness, () => handled.begun.length === 2);
+    await eventually(harness, () => handled.begun.length === 3);
     await harness.takeOver();
     await harness.update(1, 1);
     await eventually(harness, () => handled.done.length === 2);
     expect(handled.done.map(({ operation }) => operation)).toEqual(['create', 'update']);
-    expect(handled.done[0]!.attempt).toBeGreaterThan(2);
+    // The takeover may come before the last failure is written.
+    expect(handled.done[0]!.attempt).toBeGreaterThan(1);
     await eventually(harness, () => harness.isEmpty());
   });
 

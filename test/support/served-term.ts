@@ -24,6 +24,7 @@ export const servedTerm = (parts: Partial<ServedTerm> = {}): ServedTerm => ({
   acknowledge: () => {},
   failures: () => FORGETFUL,
   pending: () => new Set(),
+  written: async () => {},
   isGone: async () => true,
   readAgain: () => {},
   dropRead: () => {},
