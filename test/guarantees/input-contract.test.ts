@@ -305,7 +305,7 @@ describe.each(HARNESSES)('an input $kind', ({ setup }) => {
     await harness.create(1);
     await harness.create(2);
     await harness.create(3);
-    await eventually(harness, () => handled.begun.length === 3);
+    await eventually(harness, () => handled.begun.length >= 3);
     await eventually(harness, () => harness.isEmpty());
     expect(handled.begun.map(told)).toEqual([1, 2, 3].map((id) => `create ${id}, attempt 1`));
     const [first] = handled.begun;
@@ -380,7 +380,7 @@ describe.each(HARNESSES)('an input $kind', ({ setup }) => {
       if (fencingToken === handled.begun[0]!.fencingToken) throw new Error('not yet');
     });
     await harness.create(1);
-    await eventually(harness, () => handled.begun.length === 3);
+    await eventually(harness, () => handled.begun.length >= 3);
     await harness.takeOver();
     await harness.update(1, 1);
     await eventually(harness, () => handled.done.length === 2);
