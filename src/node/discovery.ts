@@ -144,9 +144,9 @@ export class Discovery {
     if (fingerprint === this.#fingerprint && planner === 'holding' && !this.#isRetryDue) return;
     this.#leavesSteps = false;
     this.#afterInstalled = [];
-    const installation = await this.#compare(session, planner, signal);
-    let isInOrder = installation.pending.length === 0;
-    if ((planner === 'joining' || planner === 'rejoining') && isInOrder) {
+    const { installation, isLeaving } = await this.#compare(session, planner, signal);
+    let isInOrder = installation.pending.length === 0 && isLeaving !== true;
+    if ((planner === 'joining' || planner === 'rejoining') && isInOrder && isLeaving === null) {
       // What a node that joins must leave in place is looked at when its term begins; as a rule there is nothing.
       fingerprint = await this.#takeFingerprint(session);
       isInOrder = (await plan(session, this.#settings, this.#names)).steps.length === 0;
@@ -174,19 +174,29 @@ export class Discovery {
     ]);
   }
 
-  async #compare(session: Session, planner: Planner, signal: AbortSignal): Promise<Installation> {
+  /** `isLeaving`: of the plan; null if there was something to install. */
+  async #compare(
+    session: Session,
+    planner: Planner,
+    signal: AbortSignal,
+  ): Promise<{ installation: Installation; isLeaving: boolean | null }> {
     const found = await plan(session, this.#settings, this.#names, planner);
     const { steps, differences, watched, unwatchable, remarks } = found;
     if (differences.length > 0) this.#afterInstalled.push(['optionsDiffer', differences]);
-    if (steps.length === 0) return { watched, unwatchable, pending: [], ...remarks };
+    if (steps.length === 0)
+      return {
+        installation: { watched, unwatchable, pending: [], ...remarks },
+        isLeaving: found.isLeaving,
+      };
     if (this.#settings.install) {
       const spacing = this.#spacing;
-      return install(session, this.#settings, this.#names, {
+      const installation = await install(session, this.#settings, this.#names, {
         planner,
         signal,
         spacing,
         onUndone: (step, failure) => this.#onUndone(step, failure),
       });
+      return { installation, isLeaving: null };
     }
     if (steps.some((step) => step.essential)) {
       throw new PostgresInputError(
@@ -195,6 +205,9 @@ export class Discovery {
           'that `plan` prints',
       );
     }
-    return { watched, unwatchable, pending: steps.flatMap((step) => step.table ?? []), ...remarks };
+    return {
+      installation: { watched, unwatchable, pending: steps.flatMap((step) => step.table ?? []), ...remarks },
+      isLeaving: null,
+    };
   }
 }

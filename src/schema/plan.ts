@@ -67,6 +67,8 @@ export interface Plan {
   /** Whether more is to be done once the steps are done. */
   readonly isInterim: boolean;
   readonly steps: readonly Step[];
+  /** Whether a node that joins leaves something in place that it would change if it claimed the lease. Not found out if there are steps. */
+  readonly isLeaving: boolean;
   /** What is to be done to tables that the role in use may not touch: for a DBA to run. */
   readonly barredSteps: readonly Step[];
   /** Locations of the tables that are to be watched. */
@@ -148,25 +150,41 @@ export async function plan(
   const barred = triggerSteps.filter((step) => step.barred !== undefined && isFree(step));
   const waiting = isWaiting ? tableSteps.filter(({ sql }) => sql.length > 0) : [];
   const unwatched = new Set([...clashes.keys(), ...[...barred, ...waiting].map(({ table }) => table)]);
+  const leftoverFunctions = () =>
+    leftoverFunctionSteps(existing, names, [
+      ...tables.map((table) => ({ ...table, wanted: wantedFrom(table) })),
+      ...left.map((table) => ({ ...table, wanted: null })),
+    ]);
+  const steps = [
+    internalStep(existing, names, settings, migrations, isWaiting ? [] : [...shared, ...functions]),
+    logColumnsStep(existing, names),
+    ...(isWaiting ? [] : triggerSteps.filter((step) => step.barred === undefined && isFree(step))),
+    ...(scope === 'everything' ? leftoverFunctions() : []),
+    ...(planner === 'claiming' && triggerSteps.length === 0
+      ? [await shapesStep(session, existing, names, tableSteps)]
+      : []),
+    ...(scope === 'additions' ? [] : [optionsStep(existing, names, own)]),
+  ].filter(({ sql }) => sql.length > 0);
+  const isLeaving = async (): Promise<boolean> => {
+    const claiming = tables.map((table) =>
+      tableStep(existing, names, table, wantedFrom(table), 'everything'),
+    );
+    const all: Step[] = [
+      ...claiming.filter((step) => step.barred === undefined && isFree(step)).map(withFunctions),
+      ...leftoverTriggerSteps(existing, [...tables, ...left]),
+      ...leftoverFunctions(),
+    ];
+    return (
+      all.some(({ sql }) => sql.length > 0) ||
+      (await shapesStep(session, existing, names, claiming)).sql.length > 0
+    );
+  };
   return {
     version: existing.version,
     differences: differing,
     isInterim,
-    steps: [
-      internalStep(existing, names, settings, migrations, isWaiting ? [] : [...shared, ...functions]),
-      logColumnsStep(existing, names),
-      ...(isWaiting ? [] : triggerSteps.filter((step) => step.barred === undefined && isFree(step))),
-      ...(scope === 'everything'
-        ? leftoverFunctionSteps(existing, names, [
-            ...tables.map((table) => ({ ...table, wanted: wantedFrom(table) })),
-            ...left.map((table) => ({ ...table, wanted: null })),
-          ])
-        : []),
-      ...(planner === 'claiming' && triggerSteps.length === 0
-        ? [await shapesStep(session, existing, names, tableSteps)]
-        : []),
-      ...(scope === 'additions' ? [] : [optionsStep(existing, names, own)]),
-    ].filter(({ sql }) => sql.length > 0),
+    steps,
+    isLeaving: isJoining && steps.length === 0 && (await isLeaving()),
     barredSteps: barred,
     watched: [
       ...new Set(

@@ -5,7 +5,9 @@ import { withSession } from '../../src/node/connect.ts';
 import { Discovery } from '../../src/node/discovery.ts';
 import type { Session } from '../../src/postgres/session.ts';
 import { type Planner, plan } from '../../src/schema/plan.ts';
+import { Consumer, once } from '../support/consumer.ts';
 import { type TestDatabase, createDatabase, createRole } from '../support/database.ts';
+import { setupInputs } from '../support/setup-inputs.ts';
 import { installationOf, setupApplication } from '../support/setup-installation.ts';
 import { type SessionsFixture, setupSessions } from '../support/setup-sessions.ts';
 import { until } from '../support/until.ts';
@@ -246,4 +248,26 @@ test('tries a step again that concerns no table and was refused, though the cata
   await until(async () => (await functions()).length === 0);
   stop.abort();
   await watching;
+});
+
+test('what a node that joined left in place is gone once its term has begun', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('CREATE TABLE others (id int PRIMARY KEY)');
+  const functions = () =>
+    database.query(
+      `SELECT FROM pg_proc WHERE pronamespace = 'postgres_input'::regnamespace AND prorettype = 'trigger'::regtype`,
+    );
+  const first = await fixture.input();
+  const consumer = new Consumer(first);
+  await once(first, 'active');
+  await first.close();
+  await consumer.ended;
+  const before = await functions();
+  await database.query('DROP TABLE others');
+
+  const next = await fixture.input({ discoveryInterval: 3_600_000 });
+  const waiting = new Consumer(next);
+  await until(async () => (await functions()).length < before.length);
+  expect(waiting.ids).toEqual([]);
 });
