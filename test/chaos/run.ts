@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
+import { RETRY_DELAYS } from '../../src/config/settings.ts';
 import type { LeaseSettings } from '../../src/index.ts';
 import type { Server } from '../support/server.ts';
 import { Backfills } from './backfills.ts';
@@ -55,6 +56,11 @@ export interface Run extends Verdict {
 const MAX_BACKLOG = 4000;
 /** How long the nodes may go without any progress once all is well again, in milliseconds. */
 const PATIENCE = 30_000;
+/**
+ * The same if the clock was set: the next attempt of a change that has failed may lie in a future that was called off, and a term waits for it no longer than
+ * the longest delay that retries have by default.
+ */
+const PATIENCE_WITH_CLOCK = PATIENCE + RETRY_DELAYS.maxDelay;
 
 export async function run(options: RunOptions): Promise<Run> {
   const {
@@ -213,7 +219,7 @@ export async function run(options: RunOptions): Promise<Run> {
     );
     while (alive().length < 2) await addNode();
     await endPrepared();
-    const leftOver = await drain(query, nodes);
+    const leftOver = await drain(query, nodes, clockSet.length > 0 ? PATIENCE_WITH_CLOCK : PATIENCE);
     tell('drained');
     const stuck = await asking.finish();
     tell('backfills are over');
@@ -338,7 +344,11 @@ async function comes(condition: () => Promise<boolean>): Promise<boolean> {
 }
 
 /** Waits until the log is empty. Returns how much is left when nothing moves any more. */
-async function drain(query: (sql: string) => Promise<{ n: number }[]>, nodes: ChaosNode[]): Promise<number> {
+async function drain(
+  query: (sql: string) => Promise<{ n: number }[]>,
+  nodes: ChaosNode[],
+  patience: number,
+): Promise<number> {
   let left = Infinity;
   let since = Date.now();
   for (;;) {
@@ -347,7 +357,7 @@ async function drain(query: (sql: string) => Promise<{ n: number }[]>, nodes: Ch
     if (row!.n < left) {
       left = row!.n;
       since = Date.now();
-    } else if (Date.now() - since > PATIENCE || nodes.every(({ exit }) => exit)) {
+    } else if (Date.now() - since > patience || nodes.every(({ exit }) => exit)) {
       return left;
     }
     await delay(20);
