@@ -57,7 +57,11 @@ export async function acknowledgeIn(
   noteRead: () => boolean = () => false,
 ): Promise<void> {
   if (!isReadSequence(event.seq)) await deleteChange(client, names, event, inSession);
-  else if (noteRead()) await insertRead(client, names, event);
+  else if (noteRead()) {
+    await insertRead(client, names, event);
+    // An earlier transaction of the caller's may have committed unnoticed, and its row may have been deleted with the chunk since.
+    if (!noteRead()) throw leaseLost();
+  }
   // It may have been parked and redriven: then the log has it.
   else if (!(await deleteRows(client, names, event, redriven(numberOf(event.seq))))) throw leaseLost();
 }
