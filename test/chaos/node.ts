@@ -124,7 +124,8 @@ function booking(): {
       await client.query('COMMIT');
       isSound = true;
     } finally {
-      client.off('error', failed);
+      // A client that the pool does not take back may still hear of an error, for which the pool has no listener.
+      if (isSound) client.off('error', failed);
       client.release(!isSound);
     }
   };
