@@ -1,4 +1,4 @@
-import pg from 'pg';
+import type pg from 'pg';
 import { expect, test } from 'vitest';
 import { acknowledgeIn } from '../../src/capture/acknowledge-in.ts';
 import { namesOf } from '../../src/schema/names.ts';
