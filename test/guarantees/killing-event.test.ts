@@ -11,10 +11,8 @@ const KILLER = '17';
 
 test.concurrent.each([
   ['create', 'exit', 8],
-  ['create', 'exit', 1],
   ['create', 'memory', 8],
   ['create', 'loop', 8],
-  ['read', 'exit', 8],
   ['read', 'exit', 1],
 ] as const)(
   'a handler that kills at a %s by %s, %i at once, is found and its event parked, and no other',
