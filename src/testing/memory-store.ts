@@ -7,8 +7,7 @@ import type { ChangeEvent, ParkedEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Failure, LoggedChange } from '../capture/failures.ts';
 import { eventOf } from '../delivery/event.ts';
-import { isRead } from '../delivery/line.ts';
-import { original, redriven } from '../schema/log-layout.ts';
+import { original, publicSequence, redriven } from '../schema/log-layout.ts';
 import { type EmittedChange, type EmittedEvent, emittedChange, emittedDecoder } from './emitted-change.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
@@ -70,7 +69,7 @@ export class MemoryStore {
 
   /** The changes that a log has: rows that a backfill has read are in none. */
   get logged(): EmittedChange[] {
-    return [...this.#log.values()].filter((change) => !isRead(change));
+    return [...this.#log.values()].filter((change) => !change.isRead);
   }
 
   get isEmpty(): boolean {
@@ -129,12 +128,9 @@ export class MemoryStore {
     this.sign();
   }
 
-  /** What is known when a term begins. The attempts of rows that were read are known to one term alone. */
+  /** What is known when a term begins. */
   loadFailures(): Failure[] {
-    for (const number of this.#failures.keys()) {
-      const change = this.#log.get(number);
-      if (!change || isRead(change)) this.#failures.delete(number);
-    }
+    for (const number of this.#failures.keys()) if (!this.#log.has(number)) this.#failures.delete(number);
     return [...this.#failures.values()].map(({ next, ...known }) => ({
       ...known,
       delay: next - this.clock.now(),
@@ -221,5 +217,4 @@ export class MemoryStore {
   }
 }
 
-/** The public sequence. */
-const nameOf = ({ sequence, stamp }: EmittedChange): string => original(sequence!) + stamp;
+const nameOf = ({ sequence, stamp }: EmittedChange): string => publicSequence(sequence!, stamp);

@@ -390,6 +390,26 @@ describe.each(HARNESSES)('an input $kind', ({ setup }) => {
     await eventually(harness, () => harness.isEmpty());
   });
 
+  test('attempts of a read go on over a takeover', async () => {
+    const harness = await start({ existing: [1] });
+    const reads: Event[] = [];
+    const handled = process(harness, (event) => {
+      if (event.operation !== 'read' || event.id !== '1') return;
+      reads.push(event);
+      if (event.fencingToken === reads[0]!.fencingToken) throw new Error('not yet');
+    });
+    await harness.create(2);
+    await eventually(harness, () => handled.done.length === 1);
+    await harness.input.backfill({ tables: ['items'] });
+    await eventually(harness, () => reads.length >= 3);
+    await harness.takeOver();
+    await eventually(harness, () => reads.at(-1)!.fencingToken !== reads[0]!.fencingToken);
+    // The takeover may come before the last failure is written.
+    expect(reads.at(-1)!.attempt).toBeGreaterThan(1);
+    expect(reads.at(-1)!.sequence).toBe(reads[0]!.sequence);
+    await eventually(harness, () => harness.isEmpty());
+  });
+
   test('an event that is in hand at five takeovers in a row is parked', async () => {
     const harness = await start();
     const parked: unknown[] = [];
