@@ -533,6 +533,8 @@ function checkAttempts(
 ): void {
   const failed = groupBy(failuresOf(evidence), ({ sequence }) => sequence);
   const hasFailed = endedSo(failuresOf(evidence));
+  // The same attempt comes again after an error of the package's own, and may fail only then.
+  const mayComeAgain = endedSo(rejectionsOf(evidence).filter(({ isCounted }) => !isCounted));
   for (const [sequence, all] of bySequence) {
     const inOrder = all.toSorted((a, b) => (isBefore(a, b) ? -1 : 1));
     for (const [n, delivery] of inOrder.entries()) {
@@ -540,7 +542,8 @@ function checkAttempts(
       if (attempt - 1 > (failed.get(sequence)?.length ?? 0))
         accuse('an attempt is counted for a failure alone', `attempt ${attempt}: ${describe(delivery)}`);
       const before = inOrder[n - 1];
-      if (before?.token === delivery.token && hasFailed(before) && attempt !== before.event.attempt + 1)
+      if (before?.token !== delivery.token || !hasFailed(before)) continue;
+      if (attempt !== before.event.attempt + 1 && !(attempt === before.event.attempt && mayComeAgain(before)))
         accuse(
           'each failure is counted',
           `attempt ${attempt} after ${before.event.attempt}: ${describe(delivery)}`,
