@@ -70,9 +70,12 @@ export class WriteRate {
     return this.#changes.value < (this.#isWary ? WARY : TRUSTING).quiet;
   }
 
-  /** To be called with how long a pass that found changes took, in milliseconds. */
+  /**
+   * To be called with how long a pass that found changes took, in milliseconds. A pass that waited for a slow consumer took long, which says nothing of
+   * the next one: so a pass counts no more than is needed for the longest pause.
+   */
   took(passTime: number): void {
-    this.#passTime += (passTime - this.#passTime) / 4;
+    this.#passTime += (Math.min(passTime, PAUSE.max / PAUSES_PER_PASS) - this.#passTime) / 4;
   }
 
   /**

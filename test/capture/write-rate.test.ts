@@ -56,6 +56,10 @@ test('a pause is twice as long as the last passes took, between 1 and 20 ms', ()
   expect([0.2, 3, 9, 500, 0.2].map(pauseAfter)).toEqual([1, 6, 18, 20, 1]);
   rate.took(3);
   expect(rate.pause).toBeLessThan(2);
+  // A pass that waited for a slow consumer is soon forgotten.
+  rate.took(60_000);
+  for (let n = 0; n < 10; n++) rate.took(0.2);
+  expect(rate.pause).toBeLessThan(2);
 });
 
 describe('transactions that wait for each other', () => {
