@@ -5,7 +5,6 @@
  * is not over is acknowledged by a row of its own if a caller's transaction acknowledges it, if it is parked, or if the term ends. A chunk that is
  * read again leaves such events out, and the row is deleted when the progress has moved over its chunk.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import { numberOf } from '../schema/log-layout.ts';
 import { type Hold, leaseLost } from './acknowledgements.ts';
 import type { Acknowledger } from './acknowledger.ts';
@@ -126,10 +125,6 @@ export class BackfillAcknowledgements implements Acknowledger {
 
   /** Whether a caller's transaction has acknowledged an event and is committed. */
   async isGone(sequence: string): Promise<boolean> {
-    await this.#noteCommitted();
-    if (!this.#out.has(sequence)) return true;
-    // A COMMIT whose answer was lost may still be under way.
-    await delay(LOOK);
     await this.#noteCommitted();
     return !this.#out.has(sequence);
   }

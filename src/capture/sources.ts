@@ -8,6 +8,10 @@ import type { Acknowledger } from './acknowledger.ts';
 import type { BackfillAcknowledgements } from './backfill-acknowledgements.ts';
 import type { Failures } from './failures.ts';
 
+/** For how long a COMMIT may be under way whose answer the caller did not get, in milliseconds. */
+const COMMIT_TIME = 1000;
+const NEVER = new AbortController().signal;
+
 /** Acknowledges changes of both kinds. */
 export class SourcesAcknowledger implements Acknowledger {
   readonly #log: Acknowledgements;
@@ -30,8 +34,13 @@ export class SourcesAcknowledger implements Acknowledger {
     this.#of(sequence).acknowledgeSoon(sequence);
   }
 
-  isGone(sequence: string): Promise<boolean> {
-    return this.#of(sequence).isGone(sequence);
+  /** The log's row of a change is locked while a caller's transaction is open. Nothing is locked of a row that a backfill has read, so the transactions are waited for. */
+  async isGone(sequence: string): Promise<boolean> {
+    const source = this.#of(sequence);
+    if (await source.isGone(sequence)) return true;
+    if (source === this.#log) return false;
+    await this.#log.callersEnded(COMMIT_TIME, NEVER);
+    return source.isGone(sequence);
   }
 
   async flush(): Promise<void> {
