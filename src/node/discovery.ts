@@ -144,9 +144,9 @@ export class Discovery {
     if (fingerprint === this.#fingerprint && planner === 'holding' && !this.#isRetryDue) return;
     this.#leavesSteps = false;
     this.#afterInstalled = [];
-    const { installation, isLeaving } = await this.#compare(session, planner, signal);
-    let isInOrder = installation.pending.length === 0 && isLeaving !== true;
-    if ((planner === 'joining' || planner === 'rejoining') && isInOrder && isLeaving === null) {
+    const { installation, isLeaving, wasChanged } = await this.#compare(session, planner, signal);
+    let isInOrder = installation.pending.length === 0 && !isLeaving;
+    if ((planner === 'joining' || planner === 'rejoining') && isInOrder && wasChanged) {
       // What a node that joins must leave in place is looked at when its term begins; as a rule there is nothing.
       fingerprint = await this.#takeFingerprint(session);
       isInOrder = (await plan(session, this.#settings, this.#names)).steps.length === 0;
@@ -174,19 +174,20 @@ export class Discovery {
     ]);
   }
 
-  /** `isLeaving`: of the plan; null if there was something to install. */
+  /** `isLeaving`: of the plan. `wasChanged`: there was something to install, so that the plan is out of date. */
   async #compare(
     session: Session,
     planner: Planner,
     signal: AbortSignal,
-  ): Promise<{ installation: Installation; isLeaving: boolean | null }> {
+  ): Promise<{ installation: Installation; isLeaving: boolean; wasChanged: boolean }> {
     const found = await plan(session, this.#settings, this.#names, planner);
-    const { steps, differences, watched, unwatchable, remarks } = found;
+    const { steps, isLeaving, differences, watched, unwatchable, remarks } = found;
     if (differences.length > 0) this.#afterInstalled.push(['optionsDiffer', differences]);
     if (steps.length === 0)
       return {
         installation: { watched, unwatchable, pending: [], ...remarks },
-        isLeaving: found.isLeaving,
+        isLeaving,
+        wasChanged: false,
       };
     if (this.#settings.install) {
       const spacing = this.#spacing;
@@ -196,7 +197,7 @@ export class Discovery {
         spacing,
         onUndone: (step, failure) => this.#onUndone(step, failure),
       });
-      return { installation, isLeaving: null };
+      return { installation, isLeaving, wasChanged: true };
     }
     if (steps.some((step) => step.essential)) {
       throw new PostgresInputError(
@@ -207,7 +208,8 @@ export class Discovery {
     }
     return {
       installation: { watched, unwatchable, pending: steps.flatMap((step) => step.table ?? []), ...remarks },
-      isLeaving: null,
+      isLeaving,
+      wasChanged: false,
     };
   }
 }
