@@ -1,13 +1,13 @@
 /** What the consumer has in hand: the events that were handed out and are not over yet, as a rule by their changes' numbers. */
 import { Wakeup } from '../postgres/wakeup.ts';
-import { type Clock, systemClock } from './clock.ts';
+import type { Clock } from './clock.ts';
 
 export class InHand<Key, Held> {
   readonly #clock: Clock;
   readonly #held = new Map<Key, Held>();
   readonly #emptied = new Wakeup();
 
-  constructor(clock: Clock = systemClock) {
+  constructor(clock: Clock) {
     this.#clock = clock;
   }
 

@@ -1,10 +1,11 @@
 import { expect, test } from 'vitest';
+import { systemClock } from '../../src/delivery/clock.ts';
 import { InHand } from '../../src/delivery/in-hand.ts';
 
 const never = new AbortController().signal;
 
 function holding(...sequences: string[]): InHand<string, string> {
-  const inHand = new InHand<string, string>();
+  const inHand = new InHand<string, string>(systemClock);
   for (const sequence of sequences) inHand.add(sequence, `${sequence}99`);
   return inHand;
 }
@@ -36,7 +37,7 @@ test('removes all events, the oldest first', () => {
 });
 
 test('a wait ends at once when nothing is in hand', async () => {
-  await expect(new InHand<string, string>().empty(Infinity, never)).resolves.toBeUndefined();
+  await expect(new InHand<string, string>(systemClock).empty(Infinity, never)).resolves.toBeUndefined();
 });
 
 test.each([

@@ -26,5 +26,5 @@ test.each([1, 2])(
     expect(counts['changes']).toBeGreaterThan(100);
     expect(counts['terms']).toBeGreaterThan(1);
   },
-  120_000,
+  300_000,
 );
