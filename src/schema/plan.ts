@@ -6,6 +6,7 @@ import type { Session } from '../postgres/session.ts';
 import { COMPARISON_TIMEOUT, type Catalog, readCatalog } from './catalog.ts';
 import { type Existing, indexed } from './existing.ts';
 import { createSchema, createTables, refuseForeignSchema } from './internal-tables.ts';
+import type { Wanted } from './logging-statements.ts';
 import {
   type Migration,
   NewerVersionError,
@@ -50,7 +51,6 @@ import {
 } from './table-step.ts';
 import { type CandidateTable, type Table, candidateTables, chooseTables } from './tables.ts';
 import { readClashes } from './trigger-clash.ts';
-import { type Wanted } from './trigger-function.ts';
 
 /**
  * Who plans. `joining`: a node that starts; another one may be active. `rejoining`: the same, of a node that saw the input being removed:

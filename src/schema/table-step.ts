@@ -6,6 +6,7 @@ import type { Catalog, ExistingTrigger } from './catalog.ts';
 import { type FunctionText, createFunction, replaceFunction, sourceOf } from './create-function.ts';
 import type { Existing } from './existing.ts';
 import { requestInitial } from './initial-backfill.ts';
+import type { Wanted } from './logging-statements.ts';
 import { VERSION } from './migrations.ts';
 import { type Names, type TriggerEvent, locationOf } from './names.ts';
 import { insertShape } from './row-data.ts';
@@ -13,7 +14,7 @@ import { whenFunction } from './row-filter.ts';
 import { type Step, dropFunction, dropTrigger, isOriginal } from './steps.ts';
 import { loggedColumns } from './table-options.ts';
 import type { Table } from './tables.ts';
-import { type Wanted, createTrigger, recordFunction } from './trigger-function.ts';
+import { createTrigger, recordFunction } from './trigger-function.ts';
 /**
  * What a step may do to what is there already and differs. `everything`: replace and remove it. `joining`: replace it, and remove
  * nothing but the original's triggers. `additions`: leave it.

@@ -12,53 +12,16 @@
  * All changes that a function logs for one statement have one time and come from one INSERT.
  */
 import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
-import {
-  DELETES_FIRST,
-  type RowEvent,
-  allOf,
-  changedRows,
-  changedSide,
-  dataIn,
-  oneRow,
-  oneUpdatedRow,
-  printedTables,
-  rowsOf,
-  unwantedRow,
-  where,
-} from './changed-rows.ts';
+import { type RowEvent, changedRows, changedSide, rowsOf } from './changed-rows.ts';
 import { type FunctionText, PRINTING, SEARCH_PATH } from './create-function.ts';
-import { FEW, TAGS, insertPacked, insertSingle } from './log-layout.ts';
-import type { Names, ObjectName, TriggerEvent } from './names.ts';
-import {
-  IS_OMITTED,
-  type RowData,
-  type RowSql,
-  type Shape,
-  type Sides,
-  type WantedRows,
-  areTaken,
-  presentRowSql,
-  rowDataOf,
-  takenData,
-} from './row-data.ts';
-import { type RowFilter, type WantedChanges, forgetFailure, rowFilterOf } from './row-filter.ts';
+import { FEW, TAGS, insertSingle } from './log-layout.ts';
+import { STATEMENT, type Wanted, inserts, locationSql, ofAnyTable } from './logging-statements.ts';
+import type { Names, TriggerEvent } from './names.ts';
+import { type RowData, type Shape, type Sides, rowDataOf } from './row-data.ts';
+import { type RowFilter, forgetFailure, rowFilterOf } from './row-filter.ts';
 import { isAwake } from './shared-functions.ts';
 import type { Table } from './tables.ts';
-import { IS_LONG, announced } from './wire-format.ts';
-
-/** What the input wants to know of a table's changes. */
-export interface Wanted {
-  /** They decide how an UPDATE of the key is logged. */
-  readonly events: ReadonlySet<TriggerEvent>;
-  readonly rows: WantedRows;
-  /** The columns of the rows; null for all. */
-  readonly columns: readonly string[] | null;
-  /** Of one side of a change, as text. */
-  readonly maxRowBytes: number;
-  readonly filter: WantedChanges;
-  /** Changes of transactions that say to be of these origins are not logged. */
-  readonly ignoredOrigins: readonly string[];
-}
+import { announced } from './wire-format.ts';
 
 /** A trigger function, and the shape that it names in the log. */
 export interface RecordFunction extends FunctionText {
@@ -142,9 +105,6 @@ const returnIfIgnored = ({ ignoredOrigins }: Wanted): string =>
     ${LEAVE};
   END IF;`;
 
-/** What all changes of a statement share, as variables of the function. */
-const STATEMENT = { tbl: 'location', at: 'written_at' };
-
 // A table may be renamed: its name is read at run time.
 const OWN_LOCATION = `CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END`;
 
@@ -184,12 +144,6 @@ const shortRoad = (names: Names, event: RowEvent, insert: string, announce: stri
     ELSIF NOT EXISTS (SELECT FROM ${rowsOf(event)}) THEN
       ${LEAVE};
     END IF;`;
-
-/** The location as a constant of the plan. A table that is renamed has its plans made anew. */
-const locationSql = (names: Names, table: Table): string =>
-  table.isPartition
-    ? quoteLiteral(table.location)
-    : `${names.locationFunction.sql}(${table.identity.relation}::oid)`;
 
 function recordRows(names: Names, table: Table, event: RowEvent, wanted: Wanted): string {
   const { ofOne, ofFew } = inserts(names, table, event, wanted, null, null, null);
@@ -357,83 +311,6 @@ BEGIN${returnIfIgnored(wanted)}
 END`;
 }
 
-/** The statement that logs the rows of a table that has changed, as a template for format(). */
-function ofAnyTable(names: Names, event: RowEvent, wanted: Wanted, row: RowSql | null): string {
-  const places = { columns: '%4$s', typed: '%5$s', size: '%6$s', names: '%7$s' };
-  const present = row && presentRowSql(names, row, rowsOf(event), (value) => places[value]);
-  const template = (match: string | null) =>
-    quoteLiteral(
-      insertPacked(
-        forFormat(names.logTable),
-        { tbl: '$1', at: '$2' },
-        changedRows(event, wanted, { id: '%1$s', key: '%2$s', match }, present),
-        packing(present),
-        dataIn(present),
-      ),
-    );
-  return event === 'update'
-    ? `CASE WHEN now_known.match IS NULL THEN ${template(null)} ELSE ${template('%3$s')} END`
-    : template(null);
-}
-
-const forFormat = ({ name, sql }: ObjectName): ObjectName => ({ name, sql: sql.replaceAll('%', '%%') });
-
-/**
- * The statements that log the rows of a statement. Each inserts nothing if the statement changed more rows than it is for, or if one of the rows
- * is not small. `ofOne` has the fewest expressions, and is the short road's where nothing is filtered.
- */
-function inserts(
-  names: Names,
-  table: Table,
-  event: RowEvent,
-  wanted: Wanted,
-  row: RowSql | null,
-  small: RowData['small'] | null,
-  filter: RowFilter | null,
-): { ofOne: string | null; unwanted: string | null; ofFew: string; packed: string } {
-  const { identity } = table;
-  const columns = { id: 'c.id', op: 'c.op', key: 'c.key' };
-  const one =
-    event === 'update'
-      ? oneUpdatedRow(identity, small, filter)
-      : small || !filter
-        ? oneRow(event, identity, small, filter)
-        : null;
-  const statement = { ...STATEMENT, failed: filter?.failed ?? null };
-  // The short road has the location as a constant.
-  const source = filter ? statement : { ...statement, tbl: locationSql(names, table) };
-  const isLarge = small?.isSmall ? `NOT (${small.isSmall})` : null;
-  const conditions = [
-    `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${FEW})`,
-    ...printedTables(small).map((rows) => `NOT EXISTS (SELECT FROM ${rows} r WHERE ${isLarge})`),
-  ];
-  // An update's query asks itself whether it is of one row. Without rows, an INSERT or a DELETE of few rows is as short, if nobody need be told.
-  const ofOneRow = [
-    ...(event === 'update'
-      ? []
-      : [
-          `NOT EXISTS (SELECT FROM ${rowsOf(event)} OFFSET ${small ? 1 : `CASE WHEN ${isAwake(names)} THEN ${FEW} ELSE 1 END`})`,
-        ]),
-    ...(small ? [areTaken(small)] : []),
-  ];
-  return {
-    ofOne:
-      one &&
-      `${insertSingle(names.logTable, { ...source, ...one.change }, small ? takenData(small) : [])} FROM ${one.from}${where(allOf(one.where, ...ofOneRow))}`,
-    unwanted: event === 'update' && filter ? unwantedRow(identity, filter) : null,
-    ofFew: `${insertSingle(names.logTable, { ...(small ? statement : source), ...columns }, dataIn(small))} FROM (${changedRows(event, wanted, identity, small, filter)}) c
-      WHERE ${conditions.join(' AND ')}
-      ${event === 'update' ? `ORDER BY ${DELETES_FIRST}` : ''}`,
-    packed: insertPacked(
-      names.logTable,
-      statement,
-      changedRows(event, wanted, identity, row, filter),
-      packing(row),
-      dataIn(row),
-    ),
-  };
-}
-
 const returnIf = (rows: string | null): string =>
   rows === null
     ? ''
@@ -441,11 +318,6 @@ const returnIf = (rows: string | null): string =>
       IF EXISTS (${rows}) THEN
         ${LEAVE};
       END IF;`;
-
-const packing = (row: RowSql | null) => ({
-  isLong: row ? `${IS_LONG} OR ${IS_OMITTED}` : IS_LONG,
-  order: DELETES_FIRST,
-});
 
 /**
  * TRUNCATE fires the triggers of a partitioned table and of its partitions. A truncation is not logged if the same table, or one that

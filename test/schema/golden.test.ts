@@ -12,13 +12,14 @@ import {
   dropSchema,
   refuseForeignSchema,
 } from '../../src/schema/internal-tables.ts';
+import type { Wanted } from '../../src/schema/logging-statements.ts';
 import { VERSION, migrate, migrationsFrom } from '../../src/schema/migrations.ts';
 import { TRIGGER_EVENTS, type TriggerEvent, namesOf } from '../../src/schema/names.ts';
 import { rowDataFunctions } from '../../src/schema/row-data.ts';
 import { whenFunction } from '../../src/schema/row-filter.ts';
 import { sharedFunctions } from '../../src/schema/shared-functions.ts';
 import { candidateTables, chooseTables, type CandidateTable, type Table } from '../../src/schema/tables.ts';
-import { type Wanted, createTrigger, recordFunction } from '../../src/schema/trigger-function.ts';
+import { createTrigger, recordFunction } from '../../src/schema/trigger-function.ts';
 import { setupApplication, installationOf } from '../support/setup-installation.ts';
 
 const golden = (path: string) => new URL(`../golden/${path}`, import.meta.url).pathname;

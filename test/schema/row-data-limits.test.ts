@@ -2,9 +2,10 @@
 import { describe, expect, test } from 'vitest';
 import { withSession } from '../../src/node/connect.ts';
 import { replaceFunction } from '../../src/schema/create-function.ts';
+import type { Wanted } from '../../src/schema/logging-statements.ts';
 import { insertShape } from '../../src/schema/row-data.ts';
 import { type CandidateTable, candidateTables, chooseTables } from '../../src/schema/tables.ts';
-import { type Wanted, recordFunction } from '../../src/schema/trigger-function.ts';
+import { recordFunction } from '../../src/schema/trigger-function.ts';
 import { type LoggedRow, setupInstallation } from '../support/setup-installation.ts';
 import { shapeOf } from '../support/shapes.ts';
 
