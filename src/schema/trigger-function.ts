@@ -182,7 +182,7 @@ function recordFilteredRows(
 ): string {
   const { ofOne, unwanted, ofFew, packed } = inserts(names, table, event, wanted, null, null, filter);
   const each = (insert: string) => `IF asleep THEN
-      ${announced(insert, (text) => text)} INTO body;
+      ${announced(insert)} INTO body;
     ELSE
       ${insert};
     END IF;`;
@@ -347,7 +347,7 @@ BEGIN${returnIfIgnored(wanted)}
     END IF;
   END IF;
   ${assignments(names, OWN_LOCATION)}
-  ${announced(insert, (text) => text)} INTO body;
+  ${announced(insert)} INTO body;
   PERFORM set_config(${remembered}, concat_ws(' ', ${logged}, array_to_string(truncations[2:], ' '), TG_RELID), true);
   IF asleep THEN
     PERFORM ${names.notifyFunction.sql}(body);

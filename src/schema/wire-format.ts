@@ -58,7 +58,7 @@ const CHANGE_MEMBERS = ['seq', 'xid', 'at', 'tbl', 'id', 'op', 'key'] as const;
  * The INSERT of single rows into the log, and what is done with these rows as the body of a notification: nothing for no rows. The body is ''
  * if it would be too long. A row that alone is too long is not turned into JSON.
  */
-export const announced = (insert: string, use: (body: string) => string): string => `WITH change AS (
+export const announced = (insert: string, use = (body: string): string => body): string => `WITH change AS (
       ${insert}
       RETURNING *
     )

@@ -1,5 +1,5 @@
 import { describe, expect, inject, onTestFinished, test } from 'vitest';
-import { Reader } from '../../src/capture/reader.ts';
+import { Reader, type ReaderOptions } from '../../src/capture/reader.ts';
 import type { ChangeEvent, PostgresInput, PostgresInputOptions } from '../../src/index.ts';
 import { quoteIdentifier } from '../../src/postgres/quoting.ts';
 import { Wakeup } from '../../src/postgres/wakeup.ts';
@@ -239,6 +239,17 @@ describe('the reader', () => {
   });
 });
 
+/** A reader without an input around it. */
+const LONE = {
+  rows: 'none',
+  signature: { secret: Buffer.alloc(0), database: '' },
+  foreignNotifications: 'accept',
+  notifications: 'changes',
+  markerTimeout: 60_000,
+  notify: () => {},
+  fail: () => {},
+} satisfies Partial<ReaderOptions>;
+
 test('waits longer after every empty pass, up to 50 ms', async () => {
   await using fixture = await setupSessions();
   const stop = new AbortController();
@@ -247,7 +258,7 @@ test('waits longer after every empty pass, up to 50 ms', async () => {
   await client.query('SELECT pg_advisory_lock_shared($1)', [fixture.names.sleepKey]);
   const passes: number[] = [];
   const reader = new Reader({
-    rows: 'none',
+    ...LONE,
     session: await fixture.session(),
     names: fixture.names,
     sink: {
@@ -258,12 +269,6 @@ test('waits longer after every empty pass, up to 50 ms', async () => {
         if (passes.length === 15) stop.abort();
       },
     },
-    signature: { secret: Buffer.alloc(0), database: '' },
-    foreignNotifications: 'accept',
-    notifications: 'changes',
-    markerTimeout: 60_000,
-    notify: () => {},
-    fail: () => {},
   });
   await reader.run(stop.signal);
   // The pauses are 2, 6, 14, 30 and then 50 ms; a timer may fire a millisecond early.
@@ -277,7 +282,7 @@ test('makes no pass beyond the snapshot of a chunk that is read ahead, until the
   let steps = 0;
   const pushedAfter: number[] = [];
   const reader = new Reader({
-    rows: 'none',
+    ...LONE,
     session: await fixture.session(),
     names: fixture.names,
     sink: {
@@ -289,12 +294,6 @@ test('makes no pass beyond the snapshot of a chunk that is read ahead, until the
       },
       waitForRoom: async () => {},
     },
-    signature: { secret: Buffer.alloc(0), database: '' },
-    foreignNotifications: 'accept',
-    notifications: 'changes',
-    markerTimeout: 60_000,
-    notify: () => {},
-    fail: () => {},
     backfills: {
       isReady: true,
       keepAhead: () => steps < 3,
