@@ -3,7 +3,6 @@ import { inspect } from 'node:util';
 import type pg from 'pg';
 import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
-import type { Session } from '../postgres/session.ts';
 import {
   BACKFILL_DIGITS,
   type NamedChange,
@@ -45,18 +44,19 @@ export function namedBy({ sequence, fencingToken, occurredAt }: ChangeEvent): Na
 }
 
 /**
- * Acknowledges the event in the caller's transaction, so that it is gone if and only if that transaction commits. `noteRead`: whether the event
- * is a row that a backfill has read in this node's present term, and that is not acknowledged.
+ * Acknowledges the event in the caller's transaction, so that it is gone if and only if that transaction commits. `unpack` replaces a packed
+ * row of the log by single ones, outside that transaction. `noteRead`: whether the event is a row that a backfill has read in this node's
+ * present term, and that is not acknowledged.
  * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECT
  */
 export async function acknowledgeIn(
   client: pg.ClientBase,
   names: Names,
   event: NamedEvent,
-  inSession: (task: (session: Session) => Promise<unknown>) => Promise<unknown>,
+  unpack: (row: string) => Promise<void>,
   noteRead: () => boolean = () => false,
 ): Promise<void> {
-  if (!isReadSequence(event.seq)) await deleteChange(client, names, event, inSession);
+  if (!isReadSequence(event.seq)) await deleteChange(client, names, event, unpack);
   else if (noteRead()) {
     await insertRead(client, names, event);
     // An earlier transaction of the caller's may have committed unnoticed, and its row may have been deleted with the chunk since.
@@ -66,22 +66,20 @@ export async function acknowledgeIn(
   else if (!(await deleteRows(client, names, event, redriven(numberOf(event.seq))))) throw leaseLost();
 }
 
-/**
- * Deletes the change from the log. If the change is in a packed row, a session of ours unpacks the row first: in the caller's transaction,
- * the other changes of the row would stay locked.
- */
+/** Deletes the change from the log. If the change is in a packed row, the row is unpacked before. */
 async function deleteChange(
   client: pg.ClientBase,
   names: Names,
   event: NamedEvent,
-  inSession: (task: (session: Session) => Promise<unknown>) => Promise<unknown>,
+  unpack: (row: string) => Promise<void>,
 ): Promise<void> {
-  const { seq } = event;
+  const { seq, token, at } = event;
   if (await deleteRows(client, names, event, seq, redriven(seq))) return;
   const row = writtenRow(seq);
   if (row === seq) throw leaseLost();
-  const { unpack } = acknowledgementsSql(names);
-  await inSession((session) => session.query(unpack, ['{}', array([row])]));
+  // To unpack takes a session, which an event that was acknowledged long ago, or that came under another lease, is not worth.
+  const { isPacked } = acknowledgementsSql(names);
+  if ((await client.query(isPacked.text, [row, token, at])).rowCount !== 0) await unpack(row);
   if (!(await deleteRows(client, names, event, seq, row))) throw leaseLost();
 }
 

@@ -9,6 +9,7 @@ export interface AcknowledgementsSql {
   readonly unpack: Statement;
   readonly acknowledgeUnlocked: Statement;
   readonly acknowledgeInTransaction: Statement;
+  readonly isPacked: Statement;
   readonly left: Statement;
   readonly callersEnded: Statement;
 }
@@ -19,6 +20,16 @@ const LOCK_TIMEOUT = 50;
 /** The row of the lease, if this node holds it. The lock on it keeps claims out until the statement ends. $2: holder. $3: token. */
 export const held = ({ sql }: ObjectName): string => `held AS MATERIALIZED (
   SELECT FROM ${sql} WHERE resource = ${LEASE_RESOURCE} AND holder = $2 AND token = $3 FOR SHARE
+)`;
+
+/**
+ * Whether the change was handed out under the lease as it is. Runs under a caller's search_path. $2: the token of the event. $3: when the change
+ * was written; null if version 1 logged it.
+ */
+const isOfTerm = ({ sql }: ObjectName): string => `
+CASE WHEN $3::pg_catalog.timestamptz IS NULL THEN NOT ${isMarked('key')} ELSE at OPERATOR(pg_catalog.=) $3::pg_catalog.timestamptz END
+AND EXISTS (
+  SELECT FROM ${sql} WHERE resource OPERATOR(pg_catalog.=) ${LEASE_RESOURCE} AND token OPERATOR(pg_catalog.=) $2
 )`;
 
 /** `back` puts back the rest of packed rows. */
@@ -95,11 +106,16 @@ SELECT`,
     text: `
 DELETE FROM ${logTable.sql}
 WHERE seq OPERATOR(pg_catalog.=) ANY ($1::bigint[])
-AND CASE WHEN $3::pg_catalog.timestamptz IS NULL THEN NOT ${isMarked('key')} ELSE at OPERATOR(pg_catalog.=) $3::pg_catalog.timestamptz END
-AND EXISTS (
-  SELECT FROM ${lockTable.sql} WHERE resource OPERATOR(pg_catalog.=) ${LEASE_RESOURCE} AND token OPERATOR(pg_catalog.=) $2
-)
+AND ${isOfTerm(lockTable)}
 RETURNING 1 OPERATOR(pg_catalog./) (size IS NULL)::int`,
+  },
+  /** The same for a packed row, $1: returns a row if the log still has it. */
+  isPacked: {
+    name: 'log_is_packed',
+    text: `
+SELECT FROM ${logTable.sql}
+WHERE seq OPERATOR(pg_catalog.=) $1::bigint AND size IS NOT NULL
+AND ${isOfTerm(lockTable)}`,
   },
   /** $1: sequences. Returns those that are in the log, and whether no transaction has them. It needs the right to UPDATE. */
   left: {

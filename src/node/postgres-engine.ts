@@ -11,6 +11,7 @@ import { proveTransaction } from '../capture/callers-transaction.ts';
 import { discardParked, listParked, redriveParked } from '../capture/parked.ts';
 import { shapesFor } from '../capture/row-shapes.ts';
 import { tagTransaction } from '../capture/tag.ts';
+import { Unpacking } from '../capture/unpacking.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Consumer } from '../delivery/consumer.ts';
 import { eventOf } from '../delivery/event.ts';
@@ -27,10 +28,12 @@ import { readStatus } from './status.ts';
 export class PostgresEngine implements Engine {
   readonly #settings: Settings;
   readonly #names: Names;
+  readonly #unpacking: Unpacking;
 
   constructor(settings: Settings) {
     this.#settings = settings;
     this.#names = namesOf(settings.id, settings.internalSchema);
+    this.#unpacking = new Unpacking(this.#names, (task) => this.#inSession(task));
   }
 
   connect(consumer: Consumer, notify: Notify): Promise<Life> {
@@ -39,7 +42,7 @@ export class PostgresEngine implements Engine {
 
   async acknowledgeIn(client: pg.ClientBase, event: NamedEvent, noteRead: () => boolean): Promise<void> {
     await proveTransaction(client, 'ack(event, client)');
-    await acknowledgeIn(client, this.#names, event, (task) => this.#inSession(task), noteRead);
+    await acknowledgeIn(client, this.#names, event, (row) => this.#unpacking.unpack(row), noteRead);
   }
 
   tag(client: pg.ClientBase, tags: Tags & { origin: string }): Promise<void> {

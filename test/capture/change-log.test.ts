@@ -7,9 +7,9 @@ import { changeLogSql } from '../../src/capture/change-log-sql.ts';
 import { ChangeLog } from '../../src/capture/change-log.ts';
 import type { Change } from '../../src/capture/change.ts';
 import { PAGE, Passes } from '../../src/capture/passes.ts';
+import { Unpacking } from '../../src/capture/unpacking.ts';
 import { eventOf } from '../../src/delivery/event.ts';
 import { Lease } from '../../src/node/lease.ts';
-import type { Session } from '../../src/postgres/session.ts';
 import { install } from '../../src/schema/install.ts';
 import { type SessionsFixture, setupSessions } from '../support/setup-sessions.ts';
 import { until } from '../support/until.ts';
@@ -27,8 +27,13 @@ async function setup() {
     failures.push(error),
   );
   const another = await fixture.session();
-  const inSession = (task: (session: Session) => Promise<unknown>) => task(another);
-  return { fixture, session, lease, failures, open, log: open(), acknowledgements, inSession };
+  const sessions = { opened: 0 };
+  const unpacking = new Unpacking(fixture.names, (task) => {
+    sessions.opened++;
+    return task(another);
+  });
+  const unpack = (row: string) => unpacking.unpack(row);
+  return { fixture, session, lease, failures, open, log: open(), acknowledgements, unpack, sessions };
 }
 
 /** What a row of the log holds at most. */
@@ -605,13 +610,13 @@ describe("acknowledging in a transaction of the caller's", () => {
   }
 
   test('takes effect if and only if the transaction commits', async () => {
-    const { fixture, event, client, inSession } = await handedOut();
+    const { fixture, event, client, unpack } = await handedOut();
     for (const [end, left] of [
       ['ROLLBACK', ['1']],
       ['COMMIT', []],
     ] as const) {
       await client.query('BEGIN');
-      await acknowledgeIn(client, fixture.names, namedBy(event), inSession);
+      await acknowledgeIn(client, fixture.names, namedBy(event), unpack);
       expect(await logged(fixture)).toEqual(['1']);
       await client.query(end);
       expect(await logged(fixture)).toEqual(left);
@@ -619,17 +624,17 @@ describe("acknowledging in a transaction of the caller's", () => {
   });
 
   test('is refused for a change that is acknowledged elsewhere, or that another node has', async () => {
-    const { fixture, event, client, inSession } = await handedOut();
+    const { fixture, event, client, unpack } = await handedOut();
     await client.query('BEGIN');
     const late = { ...event, fencingToken: '0' };
-    await expect(acknowledgeIn(client, fixture.names, namedBy(late), inSession)).rejects.toMatchObject({
+    await expect(acknowledgeIn(client, fixture.names, namedBy(late), unpack)).rejects.toMatchObject({
       code: 'ERR_LEASE_LOST',
       retryable: false,
     });
-    await acknowledgeIn(client, fixture.names, namedBy(event), inSession);
+    await acknowledgeIn(client, fixture.names, namedBy(event), unpack);
     const other = await fixture.database.client();
     await other.query('BEGIN');
-    const acknowledging = acknowledgeIn(other, fixture.names, namedBy(event), inSession);
+    const acknowledging = acknowledgeIn(other, fixture.names, namedBy(event), unpack);
     const [second] = await Promise.allSettled([acknowledging, client.query('COMMIT')]);
     expect(second).toMatchObject({ status: 'rejected', reason: { code: 'ERR_LEASE_LOST' } });
   });
@@ -721,37 +726,54 @@ describe('a statement that changes many rows', () => {
   });
 
   test('is acknowledged in several transactions of the caller at once', async () => {
-    const { fixture, log, lease, inSession } = await setup();
+    const { fixture, log, lease, unpack } = await setup();
     await many(fixture, 1, 100);
     const events = (await pass(log)).map((change) => eventOf(change, 'test', lease.token, null));
     const clients = await Promise.all(events.slice(0, 5).map(() => fixture.database.client()));
     for (const [n, client] of clients.entries()) {
       await client.query("BEGIN; SET LOCAL lock_timeout = '5s'");
-      await acknowledgeIn(client, fixture.names, namedBy(events[n]!), inSession);
+      await acknowledgeIn(client, fixture.names, namedBy(events[n]!), unpack);
     }
     await clients[0]!.query('ROLLBACK');
     for (const client of clients.slice(1)) await client.query('COMMIT');
     expect(await logged(fixture)).toEqual(['1', ...ids(events).slice(5)]);
     await expect(
-      acknowledgeIn(clients[0]!, fixture.names, namedBy(events[1]!), inSession),
+      acknowledgeIn(clients[0]!, fixture.names, namedBy(events[1]!), unpack),
     ).rejects.toMatchObject({
       code: 'ERR_LEASE_LOST',
     });
   });
 
+  test('is not unpacked for a caller whose event came under another lease, or was acknowledged', async () => {
+    const { fixture, log, lease, unpack, sessions } = await setup();
+    await many(fixture, 1, 100);
+    const [event] = (await pass(log)).map((change) => eventOf(change, 'test', lease.token, null));
+    const client = await fixture.database.client();
+    const lost = { code: 'ERR_LEASE_LOST' };
+    await client.query('BEGIN');
+    const late = { ...event!, fencingToken: '0' };
+    await expect(acknowledgeIn(client, fixture.names, namedBy(late), unpack)).rejects.toMatchObject(lost);
+    expect(sessions.opened).toBe(0);
+    await acknowledgeIn(client, fixture.names, namedBy(event!), unpack);
+    await client.query('COMMIT; BEGIN');
+    await expect(acknowledgeIn(client, fixture.names, namedBy(event!), unpack)).rejects.toMatchObject(lost);
+    expect(sessions.opened).toBe(1);
+    expect(await logged(fixture)).toHaveLength(99);
+  });
+
   test('fails the acknowledgement in a transaction with an older snapshot, so that it is retried', async () => {
-    const { fixture, log, lease, inSession } = await setup();
+    const { fixture, log, lease, unpack } = await setup();
     await many(fixture, 1, 100);
     const [event] = (await pass(log)).map((change) => eventOf(change, 'test', lease.token, null));
     const client = await fixture.database.client();
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM items');
     // serialization_failure
     const refused = { code: '40001' };
-    await expect(acknowledgeIn(client, fixture.names, namedBy(event!), inSession)).rejects.toMatchObject(
+    await expect(acknowledgeIn(client, fixture.names, namedBy(event!), unpack)).rejects.toMatchObject(
       refused,
     );
     await client.query('ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ');
-    await acknowledgeIn(client, fixture.names, namedBy(event!), inSession);
+    await acknowledgeIn(client, fixture.names, namedBy(event!), unpack);
     await client.query('COMMIT');
     expect(await logged(fixture)).toHaveLength(99);
   });
