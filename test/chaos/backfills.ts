@@ -31,8 +31,8 @@ export interface BackfillsOptions {
 const ROWS = 3000;
 /** How many may wait for each other. */
 const OPEN = 4;
-/** How long all of them may take once all is well, in milliseconds. */
-const PATIENCE = 60_000;
+/** Between two looks once all is well, in milliseconds. Each look takes a session for each backfill. */
+const LOOK = 250;
 
 export class Backfills {
   readonly asked: AskedBackfill[] = [];
@@ -77,18 +77,18 @@ export class Backfills {
     tell(`backfill ${handle.id} of ${table.sql}, ${rows.length} rows`);
   }
 
-  /** Resumes all, waits until they are over, and asks how. Returns those that are stuck. */
-  async finish(): Promise<string[]> {
-    const stuck: string[] = [];
-    for (const deadline = Date.now() + PATIENCE; ; await delay(50)) {
-      for (const handle of this.#handles.values()) await handle.resume();
+  /** Resumes all, waits until they are over, and asks how. Returns those that have made no progress for `patience` milliseconds. */
+  async finish(patience: number): Promise<string[]> {
+    for (const handle of this.#handles.values()) await handle.resume();
+    let before = '';
+    for (let deadline = Date.now() + patience; ; await delay(LOOK)) {
       const open = await this.#look();
-      if (open.length === 0) break;
-      if (Date.now() < deadline) continue;
-      stuck.push(...open);
-      break;
+      if (open.length === 0) return this.#failures;
+      const now = open.join();
+      if (now !== before) deadline = Date.now() + patience;
+      else if (Date.now() > deadline) return [...open, ...this.#failures];
+      before = now;
     }
-    return [...stuck, ...this.#failures];
   }
 
   /** Lets go of those that are over. Returns the others. */

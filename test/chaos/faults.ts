@@ -72,8 +72,9 @@ const faults = {
   /** A slow network: it does no harm, and stretches the moments in which the reader falls asleep. */
   hiccups: async (node, random) => {
     for (let n = random.int(3, 20); n > 0; n--) {
-      const { index } = random.pick(node.proxy.connections);
-      node.proxy.freeze('to-client', random.chance(0.3) ? undefined : index);
+      const { connections } = node.proxy;
+      const one = connections.length === 0 || random.chance(0.3) ? undefined : random.pick(connections).index;
+      node.proxy.freeze('to-client', one);
       await delay(random.int(5, 80));
       node.proxy.thaw();
       await delay(random.int(0, 50));

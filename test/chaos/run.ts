@@ -219,9 +219,10 @@ export async function run(options: RunOptions): Promise<Run> {
     );
     while (alive().length < 2) await addNode();
     await endPrepared();
-    const leftOver = await drain(query, nodes, clockSet.length > 0 ? PATIENCE_WITH_CLOCK : PATIENCE);
+    const patience = clockSet.length > 0 ? PATIENCE_WITH_CLOCK : PATIENCE;
+    const leftOver = await drain(query, nodes, patience);
     tell('drained');
-    const stuck = await asking.finish();
+    const stuck = await asking.finish(patience);
     tell('backfills are over');
     if (leftOver === 0 && stuck.length === 0)
       stuck.push(...(await trickle(random.fork(), server.url(database), model, alive, query)));
