@@ -30,9 +30,9 @@ export interface Reading {
 
 interface Chunk {
   readonly reading: Reading;
-  /** The key before its first row; null for none. */
-  readonly from: readonly string[] | null;
-  /** The key up to which the table is done when this chunk and those before are over. */
+  /** The key before its first row; empty: none. */
+  from: readonly string[];
+  /** The key up to which the table is done when this chunk and those before are over; null: the progress stays where it is. */
   cursor: readonly string[] | null;
   /** Whether the table ends with it. */
   last: boolean;
@@ -84,7 +84,7 @@ export class BackfillAcknowledgements implements Acknowledger {
   add(reading: Reading, { changes, cursor, last }: Read): void {
     const { job, chunks } = reading;
     const from = job.after;
-    job.after = cursor && [...cursor];
+    job.after = [...cursor];
     reading.isRead ||= last;
     const open = new Map(changes.map((change) => [change.sequence!, change]));
     const chunk: Chunk = {
@@ -149,8 +149,13 @@ export class BackfillAcknowledgements implements Acknowledger {
     }
     reading.skipped.delete(sequence);
     reading.isRead = reading.isCancelled;
-    job.after = from && [...from];
+    job.after = [...from];
     this.#finishSoon();
+  }
+
+  /** The table is read from its beginning, in another order. What is out has no place in that order, and moves no progress. */
+  restart({ chunks }: Reading): void {
+    for (const chunk of chunks) Object.assign(chunk, { from: [], cursor: null, last: false });
   }
 
   /** Takes an event out of the way. Resolves when that is kept. @throws {PostgresInputError} ERR_LEASE_LOST, ERR_INSTALL */

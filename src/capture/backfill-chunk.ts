@@ -8,6 +8,7 @@ import { locationOf } from '../schema/names.ts';
 import type { Job } from './backfill-store.ts';
 import {
   BackfillTable,
+  CHUNK_LIMIT,
   type ChunkRow,
   type RowSettings,
   beginChunk,
@@ -30,9 +31,9 @@ export interface Read {
   readonly snapshot: string;
   readonly changes: Change[];
   /** What the job had read before. */
-  readonly after: readonly string[] | null;
-  /** The last row's place; null if there was no row before it either. */
-  readonly cursor: string[] | null;
+  readonly after: readonly string[];
+  /** The last row's place, or what the job had read before if there is none. */
+  readonly cursor: readonly string[];
   /** How many rows the chunk has, whether or not the condition holds. */
   readonly scanned: number;
   /** Whether no row follows. */
@@ -41,11 +42,11 @@ export interface Read {
   readonly time: number;
 }
 
-/**
- * For a chunk's statement, in milliseconds. All statements of the session have the same limit: to set another one fails in a transaction that has
- * failed.
- */
-const CHUNK_TIMEOUT = 60_000;
+/** For how long the server works on one row, in milliseconds. A chunk of several rows has {@link CHUNK_LIMIT}: fewer are quicker. */
+const ROW_LIMIT = 60_000;
+/** How much longer an answer may take, in milliseconds. Then the session is lost: live changes wait for a chunk. */
+const ON_THE_WAY = 3000;
+const CHUNK_TIMEOUT = CHUNK_LIMIT + ON_THE_WAY;
 
 const GONE = 'the table is gone';
 
@@ -80,8 +81,10 @@ export class ChunkReader {
       const chunk = new Chunk(job, table, limit, skipped);
       try {
         const began = performance.now();
-        await session.batch(chunk.statements(this.#options.rowSettings), (row, part) =>
-          chunk.take(row, part),
+        await session.batch(
+          chunk.statements(this.#options.rowSettings),
+          (row, part) => chunk.take(row, part),
+          limit > 1 ? CHUNK_TIMEOUT : ROW_LIMIT + ON_THE_WAY,
         );
         if (chunk.isOfTable) return chunk.result(performance.now() - began);
         this.#known = null;
@@ -128,7 +131,7 @@ class Chunk {
   readonly #location: string;
   readonly #generation: string;
   readonly #shape: string | null;
-  readonly #after: string[] | null;
+  readonly #after: readonly string[];
   readonly #at = new Date().toISOString().replace('Z', '000Z');
   readonly #onPart: ((row: (string | null)[]) => void)[] = [];
   readonly #changes: Change[] = [];
@@ -156,7 +159,9 @@ class Chunk {
   statements(settings: RowSettings): Part[] {
     const { relation, condition } = this.#job;
     const table = this.#table;
-    const statements: Part[] = [...beginChunk.map((text) => ({ text })), table.lock];
+    const statements: Part[] = beginChunk.map((text) => ({ text }));
+    if (this.#wanted === 1) statements.push({ text: `SET LOCAL statement_timeout = ${ROW_LIMIT}` });
+    statements.push(table.lock);
     const add = (part: Part, onRow: (row: (string | null)[]) => void) => {
       this.#onPart[statements.length] = onRow;
       statements.push(part);

@@ -87,7 +87,7 @@ async function conditionProblem(
   const table = await BackfillTable.find(session, relation, settings);
   if (!table) return 'the table is gone';
   try {
-    const { text, values } = table.chunk(null, 0, where);
+    const { text, values } = table.chunk([], 0, where);
     const begin = [...beginChunk, ...(where === null ? [] : [searchBeside(table.schema)])];
     await session.transaction(begin, () => session.query(text, [...values]));
     return null;

@@ -42,7 +42,7 @@ WITH swept AS (
     SELECT FROM ${table.sql} b WHERE b.backfill = e.backfill AND b.sequence = '' AND b.state IN ('waiting', 'running', 'paused')
   )
 )
-SELECT backfill::text, relation::text, location, condition, chunk, key_columns AS "keyColumns", after, state
+SELECT backfill::text, relation::text, location, condition, chunk, key_columns AS "keyColumns", coalesce(after, '{}') AS after, state
 FROM ${table.sql} WHERE sequence = '' AND state IN ('waiting', 'running', 'paused') ORDER BY backfill, location`,
     },
     /** The events of a backfill, $1, that were acknowledged one by one. */
@@ -55,12 +55,12 @@ FROM ${table.sql} WHERE sequence = '' AND state IN ('waiting', 'running', 'pause
       name: 'backfill_begin',
       text: `
 WITH ${held(lockTable)}, begun AS (
-  UPDATE ${table.sql} SET state = 'running', key_columns = $5, after = $6::text[], changed_at = clock_timestamp()
+  UPDATE ${table.sql} SET state = 'running', key_columns = $5, after = NULL, changed_at = clock_timestamp()
   WHERE ${one} AND state IN ('waiting', 'running') AND EXISTS (SELECT FROM held)
 )
 SELECT FROM held`,
     },
-    /** $5: the last key of the chunk; null for none. $6: how many rows were handed out. $7: whether the table is done. $8: the chunk's sequences that callers have acknowledged. */
+    /** $5: the last key of the chunk; null: the progress stays where it is. $6: how many rows were handed out. $7: whether the table is done. $8: the chunk's sequences that callers have acknowledged. */
     finish: {
       name: 'backfill_finish',
       text: `

@@ -12,8 +12,8 @@ export interface Job {
   readonly condition: string | null;
   readonly chunk: number | null;
   keyColumns: string | null;
-  /** The last key that was read; null for none. */
-  after: string[] | null;
+  /** The last key that was read; empty: none. Another array whenever it was moved or set back. */
+  after: readonly string[];
   state: 'waiting' | 'running' | 'paused';
 }
 
@@ -47,10 +47,10 @@ export class BackfillStore {
 
   /** The table is read from its beginning. */
   async begin(job: Job, keyColumns: string): Promise<void> {
-    await this.#writeJob(this.#sql.begin, job, [keyColumns, null]);
+    await this.#writeJob(this.#sql.begin, job, [keyColumns]);
   }
 
-  /** Moves the progress. `isDone`: the table is read. `cleared`: events whose own rows are no longer needed. */
+  /** Moves the progress; `cursor` null: it stays. `isDone`: the table is read. `cleared`: events whose own rows are no longer needed. */
   async finish(
     job: Job,
     cursor: readonly string[] | null,

@@ -184,7 +184,7 @@ export class BackfillTable {
   }
 
   /** The block at which a chunk of so many rows ends at the latest, which begins after `after`. */
-  endOf(after: readonly string[] | null, limit: number): number {
+  endOf(after: readonly string[], limit: number): number {
     return blockOf(after) + Math.ceil(limit / 100) * BLOCKS;
   }
 
@@ -193,15 +193,15 @@ export class BackfillTable {
    * false where the rows can't be printed.
    */
   chunk(
-    after: readonly string[] | null,
+    after: readonly string[],
     limit: number,
     condition: string | null,
     withData = true,
   ): Required<Part> {
     const { identity, isPartitioned, columns, schema, name } = this.#description;
-    const values = [String(limit), ...(after ?? [])];
+    const values = [String(limit), ...after];
     const order = this.#key.map(({ column }) => column).join(', ');
-    const conditions = after ? [this.#isAfter()] : [];
+    const conditions = after.length > 0 ? [this.#isAfter()] : [];
     if (this.isByPlace) {
       values.push(`(${blockOf(after)},0)`, `(${this.endOf(after, limit)},0)`);
       conditions.push(
@@ -278,16 +278,20 @@ export const unreadable = (schema: string, name: string): PostgresInputError =>
       '`plan --grant-to ROLE --backfill` prints',
   );
 
-const blockOf = (after: readonly string[] | null): number =>
-  after ? Number(/^\((\d+),/.exec(after[0]!)![1]) : 0;
+const blockOf = ([after]: readonly string[]): number =>
+  after === undefined ? 0 : Number(/^\((\d+),/.exec(after)![1]);
 
 /** The place before the first row of a block. */
 export const beginningOf = (block: number): string[] => [`(${block},0)`, '0'];
+
+/** For how long the server works on a statement of a chunk, in milliseconds. Live changes wait for a chunk. */
+export const CHUNK_LIMIT = 2000;
 
 /** The statements that begin a chunk's transaction. They take no snapshot. */
 export const beginChunk: readonly string[] = [
   'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
   'SET LOCAL lock_timeout = 100',
+  `SET LOCAL statement_timeout = ${CHUNK_LIMIT}`,
   ...PRINTING.map((setting) => `SET LOCAL ${setting.replace('=', " = '")}'`),
 ];
 

@@ -77,7 +77,7 @@ const ROW_OR_CHUNK = /^(2[123]|38|39|53|54|57014|P0|XX)/;
 interface Ahead {
   readonly reading: Reading;
   /** What the job had read when this chunk was begun. */
-  readonly after: readonly string[] | null;
+  readonly after: readonly string[];
   readonly read: Promise<Read>;
 }
 
@@ -229,9 +229,10 @@ export class Backfills {
 
   /** The key is another one than before, or this is the first chunk. */
   async #restart(job: Job, keyColumns: string): Promise<void> {
-    if (this.#readings.get(keyOf(job))?.chunks.length) await this.acknowledgements.finishAll();
+    const reading = this.#readings.get(keyOf(job));
+    if (reading) this.acknowledgements.restart(reading);
     job.keyColumns = keyColumns;
-    job.after = null;
+    job.after = [];
     await this.#store.begin(job, keyColumns);
     job.state = 'running';
   }

@@ -596,6 +596,38 @@ test.each([
   expect(consumer.events.slice(before).every(({ location }) => location === name)).toBe(true);
 });
 
+test('rows that were in hand when a table was written anew move no progress of its new order', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query(
+    'CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 2000); CREATE INDEX by_id ON t (id DESC)',
+  );
+  const options = { tables: { exclude: ['items'] }, maxInFlight: 10_000 };
+  const input = await fixture.input(options);
+  const consumer = new Consumer(input, { ack: 'manual' });
+  await reaches(input, 'active');
+  const backfill = await input.backfill({ tables: ['t'], chunk: 20 });
+  await consumer.count(1);
+  const asleep = once(input, 'asleep');
+  await backfill.pause();
+  await asleep;
+  const old = [...consumer.events];
+  expect(old.length).toBeLessThan(2000);
+  await database.query('CLUSTER t USING by_id');
+  await backfill.resume();
+  await consumer.count(old.length + 2000);
+  for (const event of old) await input.ack(event);
+  await until(async () => (await backfill.progress())[0]!.done >= old.length);
+  // The node dies. All that was read in the new order comes again.
+  await database.query(
+    'SELECT pg_terminate_backend(backend_pid) FROM postgres_input.lock_postgres_input_test_input',
+  );
+  await consumer.ended;
+  const next = new Consumer(await fixture.input(options));
+  await backfill.done;
+  expect(new Set(next.ids).size).toBe(2000);
+});
+
 test.each([
   [
     'rights are taken away',
@@ -665,6 +697,29 @@ test('a row that is too large comes without data; a function of the condition th
   await expect((await input.backfill({ tables: ['t'], where: 'shy(x) > 0' })).done).rejects.toThrow(
     'not for you',
   );
+});
+
+test('a condition that is slow for many rows holds up neither the changes nor, in the end, the backfill', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query(`
+    CREATE FUNCTION slow(int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(CASE WHEN $1 <= 100 THEN 0.05 ELSE 0 END); RETURN true; END $$;
+    CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 110)`);
+  const input = await fixture.input({ tables: { include: ['t', 'items'] } });
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  const backfill = await input.backfill({ tables: ['t'], where: 'slow(id)' });
+  await until(async () => {
+    const running = await database.query(
+      "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'",
+    );
+    return running.length > 0;
+  });
+  await database.query('INSERT INTO items VALUES (1, 1)');
+  await until(() => consumer.events.some(({ location }) => location === 'items'));
+  expect(reads(consumer.events).length).toBeLessThan(100);
+  await backfill.done;
+  expect(reads(consumer.events)).toHaveLength(110);
 });
 
 test('a node that loses the lease within a chunk reads nothing more, and neither fails nor keeps anything', async () => {

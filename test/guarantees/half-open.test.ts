@@ -88,3 +88,34 @@ test('a standby with a half-open connection reconnects, and takes over', async (
     }),
   );
 }, 60_000);
+
+test('a backfill whose connection falls silent goes on with another one, and changes do not wait for that', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items SELECT n, n FROM generate_series(1, 500) n');
+  await Promise.all(
+    DIRECTIONS.map(async (direction) => {
+      const { input, proxy } = await behindProxy(fixture, `backfill ${direction}`);
+      const consumer = new Consumer(input);
+      await once(input, 'asleep');
+      const backfill = await input.backfill({ chunk: 5 });
+      await consumer.count(1);
+      await backfill.pause();
+      const connections = proxy.connections.toSorted((a, b) => a.index - b.index);
+      // Control session, listener, and the session of the chunks.
+      expect(connections).toHaveLength(3);
+      proxy.freeze(direction, connections[2]!.index);
+      await backfill.resume();
+      const change = -1 - DIRECTIONS.indexOf(direction);
+      await database.query('INSERT INTO items VALUES ($1)', [change]);
+      await until(
+        () => consumer.events.some(({ id, operation }) => operation === 'create' && id === String(change)),
+        FOUND + 5000,
+      );
+      await backfill.done;
+      const read = consumer.events.filter(({ operation }) => operation === 'read').map(({ id }) => id);
+      expect(new Set(read).size).toBe(read.length);
+      expect(read.length).toBeGreaterThanOrEqual(500);
+    }),
+  );
+}, 60_000);
