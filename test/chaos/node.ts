@@ -108,10 +108,10 @@ function booking(): {
     query_timeout: 4000,
   });
   pool.on('error', () => {});
+  // A client may hear of an error in the same turn in which it has connected, or after the pool has been given it back. Its next query rejects.
+  pool.on('connect', (client) => client.on('error', () => {}));
   const book = async (input: PostgresInput, event: ChangeEvent): Promise<void> => {
     const client = await pool.connect();
-    const failed = (error: Error) => void error; // its next query rejects
-    client.on('error', failed);
     let isSound = false;
     try {
       await client.query('BEGIN');
@@ -124,8 +124,6 @@ function booking(): {
       await client.query('COMMIT');
       isSound = true;
     } finally {
-      // A client that the pool does not take back may still hear of an error, for which the pool has no listener.
-      if (isSound) client.off('error', failed);
       client.release(!isSound);
     }
   };
