@@ -30,10 +30,14 @@ export interface Decoder {
   decode(change: Change): RowData;
 }
 
+type Parser = ReturnType<TypeParsers['getTypeParser']>;
+
 export class RowDecoder implements Decoder {
   readonly #types: TypeParsers;
   /** What node-postgres makes the objects of a result from. */
   readonly #emptyRows = new WeakMap<RowShape, Row>();
+  /** The parsers of the columns of shapes. They may be set at any time, so they are known for one turn of the event loop. */
+  readonly #parsers = new Map<RowShape, Parser[]>();
 
   constructor(types: TypeParsers) {
     this.#types = types;
@@ -60,14 +64,21 @@ export class RowDecoder implements Decoder {
     let empty = this.#emptyRows.get(shape);
     if (!empty) this.#emptyRows.set(shape, (empty = emptyRow(shape)));
     const row = { ...empty };
+    const parsers = this.#parsersOf(shape);
     for (let i = 0; i < shape.length; i++) {
       const field = fields[i]!;
-      if (field === null) continue;
-      const [name, type] = shape[i]!;
-      // It is looked up every time, as node-postgres does for every result: parsers may be set at any time.
-      row[name] = this.#types.getTypeParser(type, 'text')(field);
+      if (field !== null) row[shape[i]![0]] = parsers[i]!(field);
     }
     return row;
+  }
+
+  #parsersOf(shape: RowShape): Parser[] {
+    let parsers = this.#parsers.get(shape);
+    if (parsers) return parsers;
+    if (this.#parsers.size === 0) setImmediate(() => this.#parsers.clear());
+    parsers = shape.map(([, type]) => this.#types.getTypeParser(type, 'text'));
+    this.#parsers.set(shape, parsers);
+    return parsers;
   }
 }
 

@@ -357,23 +357,8 @@ function parseDetails(json: string): Details {
   return { before: before!, after: after!, shape: shape!, origin: origin!, context: context! };
 }
 
-/** The texts of composite values, of which these follow each other. */
-function cut(composites: string): string[] {
-  const texts: string[] = [];
-  let begin = 0;
-  let isQuoted = false;
-  for (let i = 0; i < composites.length; i++) {
-    const character = composites.charCodeAt(i);
-    if (character === QUOTE) isQuoted = !isQuoted;
-    else if (character === CLOSING && !isQuoted) {
-      texts.push(composites.slice(begin, i + 1));
-      begin = i + 1;
-    }
-  }
-  return texts;
-}
-const QUOTE = '"'.charCodeAt(0);
-const CLOSING = ')'.charCodeAt(0);
+/** The texts of composite values, of which these follow each other. A quote within a quoted field is doubled, so that quotes come in pairs. */
+const cut = (composites: string): string[] => composites.match(/\([^")]*(?:"[^"]*"[^")]*)*\)/g) ?? [];
 
 /** A parsed key: a string is the name of the column that the id was taken from. */
 export type Key = string | Record<string, string> | null;

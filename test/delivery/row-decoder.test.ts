@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import pg from 'pg';
 import { expect, test } from 'vitest';
@@ -130,7 +131,7 @@ test('keeps a column whose name is __proto__ or a number, as node-postgres does'
   expect('polluted' in {}).toBe(false);
 });
 
-test('parses by the parsers of the user, those that are in force when the event is handed out', () => {
+test('parses by the parsers of the user, those that are in force when the event is handed out', async () => {
   const parsers = new Map([[INT4, (text: string): unknown => BigInt(text)]]);
   const types: TypeParsers = { getTypeParser: (oid) => parsers.get(oid) ?? ((text) => text.length) };
   const decoder = new RowDecoder(types);
@@ -141,6 +142,8 @@ test('parses by the parsers of the user, those that are in force when the event 
   const made = change(shape, { after: '(7,seven)' });
   expect(decoder.decode(made).after).toEqual({ id: 7n, name: 5 });
   parsers.set(INT4, Number);
+  // They are looked up once in a turn of the event loop.
+  await setImmediate();
   expect(decoder.decode(made).after).toEqual({ id: 7, name: 5 });
 });
 
