@@ -4,7 +4,8 @@
  * A packed row of the log holds many changes. It is deleted when one of them is acknowledged; the same statement puts the other changes
  * back as single rows under their own sequences.
  *
- * Acknowledgements are pipelined: while one DELETE is under way, others gather for the next one. A change that a caller's open
+ * Acknowledgements are pipelined: while one DELETE is under way, others gather for the next one. After a DELETE of few changes they gather a
+ * little longer, unless somebody waits for them: each DELETE makes the disk flush, and the application's commits wait for that. A change that a caller's open
  * transaction has acknowledged is tried again until that transaction has ended: it may roll back.
  *
  * models/reading.pml checks partial acknowledgements, and callers' acknowledgements that roll back, while others unpack the row.
@@ -14,6 +15,7 @@ import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
 import { LOCKED, isColumnMissing } from '../postgres/sqlstates.ts';
+import { Wakeup } from '../postgres/wakeup.ts';
 import { putBackFast, writtenRow } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type AcknowledgementsSql, acknowledgementsSql } from './acknowledgements-sql.ts';
@@ -37,6 +39,9 @@ interface Batch {
 
 /** Milliseconds until changes that another transaction has are tried again. */
 const RETRY = 20;
+/** For how long acknowledgements gather after a DELETE of fewer changes than that, in milliseconds; not longer than there are fewer. */
+const GATHERING = { few: 20, time: 10 };
+const NEVER = new AbortController().signal;
 
 export class Acknowledgements implements Acknowledger {
   readonly #session: Session;
@@ -49,6 +54,8 @@ export class Acknowledgements implements Acknowledger {
   readonly #asking = new Set<string>();
   #asked: Promise<ReadonlyMap<string, boolean>> | null = null;
   #isAcknowledging = false;
+  /** Ends the gathering. */
+  readonly #enough = new Wakeup();
   /** Whether another transaction had some of the changes that were acknowledged last. */
   #isContended = false;
   /** Called when an acknowledgement failed although the lease is held: its changes would come again. */
@@ -73,8 +80,10 @@ export class Acknowledgements implements Acknowledger {
 
   /** Deletes a change, soon. If the lease is lost first, it comes again. */
   acknowledgeSoon(sequence: string): void {
-    this.#gathering.sequences.push(sequence);
+    const { sequences } = this.#gathering;
+    sequences.push(sequence);
     if (!this.#isAcknowledging) void this.#acknowledgeAll();
+    else if (sequences.length === GATHERING.few) this.#enough.wake();
   }
 
   /**
@@ -94,6 +103,7 @@ export class Acknowledgements implements Acknowledger {
     return new Promise((resolve, reject) => {
       this.#gathering.waiting.push({ sequence, resolve, reject });
       if (!this.#isAcknowledging) void this.#acknowledgeAll();
+      else this.#enough.wake();
     });
   }
 
@@ -104,6 +114,7 @@ export class Acknowledgements implements Acknowledger {
     while (this.#gathering.sequences.length > 0 || this.#gathering.waiting.length > 0) {
       const { sequences, waiting } = this.#gathering;
       this.#gathering = { sequences: [], waiting: [] };
+      this.#deleting = sequences;
       try {
         const locked = await this.#deleteFromAnyLog(sequences);
         this.#isContended = locked.length > 0;
@@ -119,8 +130,14 @@ export class Acknowledgements implements Acknowledger {
       }
       this.#deleting = [];
       if (this.#isContended) await delay(RETRY);
+      else if (sequences.length < GATHERING.few && !this.#isWorthIt)
+        await this.#enough.wait(GATHERING.time, NEVER);
     }
     this.#isAcknowledging = false;
+  }
+
+  get #isWorthIt(): boolean {
+    return this.#gathering.waiting.length > 0 || this.#gathering.sequences.length >= GATHERING.few;
   }
 
   /** The log may still be without the columns of version 4. */
