@@ -168,7 +168,9 @@ export class BackfillTable {
 
   /** The transaction's snapshot, and a text that equals `described` as long as the table is the one that is described. */
   static snapshot(relation: string, settings: RowSettings): Part {
-    return { text: findWithSnapshot, values: [relation, String(wantsRows(settings))] };
+    // To plan it takes longer than to run it.
+    const name = 'backfill_snapshot';
+    return { name, text: findWithSnapshot, values: [relation, String(wantsRows(settings))] };
   }
 
   /** How many blocks the table has. */

@@ -44,6 +44,8 @@ export class OwnBackend implements Backend {
   #limit: number;
   /** The limit to which a rollback takes the server back. */
   #limitBefore: number;
+  /** The statements of batches that the server keeps. */
+  readonly #prepared = new Set<string>();
 
   constructor(client: pg.Client, limit: number) {
     this.#client = client;
@@ -74,7 +76,7 @@ export class OwnBackend implements Backend {
 
   async batch(parts: readonly Part[], onRow: OnTexts, timeout: number): Promise<void> {
     await this.#setLimit(timeout);
-    await runAndRollBack(this.#client, parts, onRow);
+    await runAndRollBack(this.#client, parts, onRow, this.#prepared);
   }
 
   async script(statements: readonly string[], timeout: number): Promise<void> {
@@ -117,9 +119,10 @@ export async function runAndRollBack(
   client: pg.Client,
   parts: readonly Part[],
   onRow: OnTexts,
+  prepared: Set<string> | null = null,
 ): Promise<void> {
   try {
-    await runBatch(client, [...parts, { text: 'ROLLBACK' }], onRow);
+    await runBatch(client, [...parts, { text: 'ROLLBACK' }], onRow, prepared);
   } catch (error) {
     if (!isConnectionError(error)) await client.query('ROLLBACK');
     throw error;

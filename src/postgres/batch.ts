@@ -10,22 +10,40 @@ import type pg from 'pg';
 export interface Part {
   readonly text: string;
   readonly values?: readonly (string | null)[];
+  /** Under which a backend of the session's own keeps it prepared. */
+  readonly name?: string;
 }
 
 /** A row as the texts of its columns. `part`: the place of its statement in the batch. Must not throw. */
 export type OnTexts = (row: (string | null)[], part: number) => void;
 
-/** Resolves when all statements have ended. */
-export function runBatch(client: pg.Client, parts: readonly Part[], onRow: OnTexts): Promise<void> {
-  return new Promise((resolve, reject) => {
-    client.query(new Batch(parts, onRow, (error) => (error ? reject(error) : resolve())));
+/** Resolves when all statements have ended. `prepared`: the names that the backend knows; null if it may keep none. */
+export async function runBatch(
+  client: pg.Client,
+  parts: readonly Part[],
+  onRow: OnTexts,
+  prepared: Set<string> | null = null,
+): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const settle = (error?: Error) => (error ? reject(error) : resolve());
+    client.query(new Batch(parts, onRow, prepared, settle));
   });
+  for (const { name } of parts) if (name !== undefined) prepared?.add(name);
 }
 
 /** Sends a statement. A sync has to follow. */
-export function send(connection: pg.Connection, { text, values = [] }: Part): void {
-  connection.parse({ name: '', text, types: [] }, true);
-  connection.bind({ values: [...values] }, true);
+export function send(
+  connection: pg.Connection,
+  { text, values = [], name }: Part,
+  prepared: ReadonlySet<string> | null = null,
+): void {
+  const statement = (prepared && name) ?? '';
+  if (!prepared?.has(statement)) {
+    // A batch that failed may have prepared it.
+    if (statement !== '') connection.close({ type: 'S', name: statement }, true);
+    connection.parse({ name: statement, text, types: [] }, true);
+  }
+  connection.bind({ statement, values: [...values] }, true);
   connection.execute({}, true);
 }
 
@@ -33,18 +51,25 @@ export function send(connection: pg.Connection, { text, values = [] }: Part): vo
 class Batch implements pg.Submittable {
   readonly #parts: readonly Part[];
   readonly #onRow: OnTexts;
+  readonly #prepared: ReadonlySet<string> | null;
   readonly #settle: (error?: Error) => void;
   #completed = 0;
 
-  constructor(parts: readonly Part[], onRow: OnTexts, settle: (error?: Error) => void) {
+  constructor(
+    parts: readonly Part[],
+    onRow: OnTexts,
+    prepared: ReadonlySet<string> | null,
+    settle: (error?: Error) => void,
+  ) {
     this.#parts = parts;
     this.#onRow = onRow;
+    this.#prepared = prepared;
     this.#settle = settle;
   }
 
   submit(connection: pg.Connection): void {
     connection.stream.cork();
-    for (const part of this.#parts) send(connection, part);
+    for (const part of this.#parts) send(connection, part, this.#prepared);
     connection.sync();
     connection.stream.uncork();
   }
