@@ -194,7 +194,12 @@ export class BackfillTable {
    * A query of the rows after `after`, at most `limit`. A row for which `condition` does not hold is brought as its place alone. `withData`:
    * false where the rows can't be printed.
    */
-  chunk(after: readonly string[], limit: number, condition: string | null, withData = true): Required<Part> {
+  chunk(
+    after: readonly string[],
+    limit: number,
+    condition: string | null,
+    withData = true,
+  ): Required<Omit<Part, 'name'>> {
     const { identity, isPartitioned, columns, schema, name } = this.#description;
     const values = [String(limit), ...after];
     const order = this.#key.map(({ column }) => column).join(', ');
