@@ -84,7 +84,7 @@ export class BackfillAcknowledgements implements Acknowledger {
   add(reading: Reading, { changes, cursor, last }: Read): void {
     const { job, chunks } = reading;
     const from = job.after;
-    job.after = [...cursor];
+    job.after = cursor;
     reading.isRead ||= last;
     const open = new Map(changes.map((change) => [change.sequence!, change]));
     const chunk: Chunk = {

@@ -69,16 +69,19 @@ export class ChunkReader {
   }
 
   /**
-   * Reads at most `limit` rows after those that the job has read; 0: one row, without its data. Leaves the events in `skipped` out.
+   * Reads at most `limit` rows after the place `after`; 0: one row, without its data. Leaves the events in `skipped` out.
    *
    * A chunk takes one round trip as long as the table is the one that it was at the chunk before.
    */
-  async read(job: Job, limit: number, skipped: ReadonlySet<string>): Promise<Read> {
+  async read(job: Job, after: readonly string[], limit: number, skipped: ReadonlySet<string>): Promise<Read> {
     const session = (this.#session ??= await this.#options.openSession(CHUNK_TIMEOUT));
     for (;;) {
       const table = await this.#find(session, job.relation);
-      if (job.keyColumns !== table.keyColumns) await this.#options.restart(job, table.keyColumns);
-      const chunk = new Chunk(job, table, limit, skipped);
+      if (job.keyColumns !== table.keyColumns) {
+        await this.#options.restart(job, table.keyColumns);
+        after = job.after;
+      }
+      const chunk = new Chunk(job, after, table, limit, skipped);
       try {
         const began = performance.now();
         await session.batch(
@@ -140,9 +143,15 @@ class Chunk {
   #cursor: string[] | null = null;
   #scanned = 0;
 
-  constructor(job: Job, table: BackfillTable, limit: number, skipped: ReadonlySet<string>) {
+  constructor(
+    job: Job,
+    after: readonly string[],
+    table: BackfillTable,
+    limit: number,
+    skipped: ReadonlySet<string>,
+  ) {
     this.#job = job;
-    this.#after = job.after;
+    this.#after = after;
     this.#table = table;
     this.#wanted = Math.max(limit, 1);
     this.#isReadable = limit > 0;

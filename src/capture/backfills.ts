@@ -12,8 +12,8 @@
  *   3. The next pass over the log ends at S: it reads what S sees and the pass before did not see.
  *   4. The chunk's events go to the sink behind that pass. The pass after it begins where S ends.
  *
- * While the consumer has a chunk, the next one is read ahead: 2 follows 4 at once, and the pass of 1 is left out, since the pass of 3 was
- * complete up to the snapshot before. No other pass may go beyond S before the chunk's events. If one has to, the chunk is given up.
+ * The next chunk is read ahead: 2 follows 2 at once, and the pass of 1 is left out, since the pass of 3 was complete up to the snapshot
+ * before. No other pass may go beyond S before the chunk's events. If one has to, the chunk is given up.
  *
  * - A `read` event is never older than a change of its row that came before: S sees all these changes, and the row is as S sees it.
  * - It is never newer than a change that comes after: S does not see any of them. That includes a transaction that was open when S was taken.
@@ -29,7 +29,9 @@
  * read again leaves out the events that have such rows.
  *
  * Live changes come first: a chunk is read only when the last pass has found less than a page and the sink has room for a page. One chunk is
- * read ahead at most. A chunk has as many rows as about 100 ms can read.
+ * read ahead at most. A chunk has as many rows as about 100 ms can read; one that takes more than two seconds is tried again with fewer rows.
+ *
+ * A table whose key is another one than before, or whose rows were written anew where it has none, is read from its beginning again.
  *
  * models/backfill.pml checks chunks, progress and takeovers exhaustively.
  */
@@ -41,7 +43,6 @@ import { BackfillAcknowledgements, type Reading } from './backfill-acknowledgeme
 import { ChunkReader, type Read } from './backfill-chunk.ts';
 import { BackfillStore, type Job, keyOf } from './backfill-store.ts';
 import type { RowSettings } from './backfill-table.ts';
-import { PAGE } from './passes.ts';
 import { MAX_READS_OUT, type Sink } from './sink.ts';
 
 export interface BackfillsOptions {
@@ -93,6 +94,8 @@ export class Backfills {
   #retrying: NodeJS.Timeout | undefined;
   #isOver = false;
   #ahead: Ahead | null = null;
+  /** Whether live changes left time for the next chunk when there was one last. */
+  #hasTime = true;
 
   constructor(options: BackfillsOptions) {
     const { session, names, hold, rowSettings, openSession, rouse, fail } = options;
@@ -154,22 +157,29 @@ export class Backfills {
     const reading = this.#readings.get(keyOf(job)) ?? (await this.#begin(job));
     const ahead = this.keepAhead() ? this.#ahead : null;
     this.#ahead = null;
+    const { job: own } = reading;
     let read: Read;
     try {
-      read = await (ahead ?? this.#read(reading)).read;
+      read = await (ahead ?? this.#read(reading, own.after)).read;
     } catch (error) {
       await this.#fail(reading, error);
       return true;
     }
     adapt(reading, read.time, read.scanned);
-    const hasTime = await passUpTo(read.snapshot);
+    // The server reads it while this chunk is handed out.
+    const next = this.#mayFollow(reading, read) ? this.#read(reading, read.cursor) : null;
+    this.#hasTime = await passUpTo(read.snapshot);
     // Meanwhile the consumer may have had no room for an event before the chunk.
-    if (signal.aborted || reading.job.after !== read.after) return true;
+    if (signal.aborted || own.after !== read.after) return true;
     this.acknowledgements.add(reading, read);
-    const { sink } = this.#options;
-    sink.push(read.changes);
-    if (hasTime && sink.room >= PAGE && this.#isNext(reading)) this.#ahead = this.#read(reading);
+    this.#options.sink.push(read.changes);
+    if (this.#hasTime && this.#isNext(reading)) this.#ahead = next;
     return true;
+  }
+
+  #mayFollow(reading: Reading, { changes, last }: Read): boolean {
+    const isRoomFor = this.acknowledgements.outstanding + changes.length < MAX_READS_OUT;
+    return this.#hasTime && !last && isRoomFor && this.#isNext(reading);
   }
 
   #isNext({ job }: Reading): boolean {
@@ -177,12 +187,12 @@ export class Backfills {
     return next !== null && keyOf(next) === keyOf(job);
   }
 
-  #read(reading: Reading): Ahead {
+  #read(reading: Reading, after: readonly string[]): Ahead {
     const { job, limit, skipped } = reading;
-    const read = this.#reader.read(job, limit, skipped);
+    const read = this.#reader.read(job, after, limit, skipped);
     // It may be given up before it has failed.
     read.catch(() => {});
-    return { reading, after: job.after, read };
+    return { reading, after, read };
   }
 
   /** To be called when the consumer had no room for an event. */
