@@ -16,7 +16,7 @@ export function createSchema(names: Names): string[] {
   ];
 }
 
-/** Removes the schema if it is ours and nothing is left in it. */
+/** Removes the schema if it is ours and nothing is left in it. It stays where another role has made it, or has put something else into it. */
 export function dropSchema(names: Names): string {
   const schema = quoteLiteral(quoteIdentifier(names.schema));
   const body = `
@@ -26,6 +26,7 @@ BEGIN
      AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = ${schema}::regnamespace) THEN
     DROP SCHEMA ${quoteIdentifier(names.schema)};
   END IF;
+EXCEPTION WHEN insufficient_privilege OR dependent_objects_still_exist THEN NULL;
 END`;
   return `DO ${quoteLiteral(body)}`;
 }

@@ -27,4 +27,5 @@ BEGIN
      AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = ''"postgres_input"''::regnamespace) THEN
     DROP SCHEMA "postgres_input";
   END IF;
+EXCEPTION WHEN insufficient_privilege OR dependent_objects_still_exist THEN NULL;
 END';
