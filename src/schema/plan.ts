@@ -1,9 +1,9 @@
 import { setImmediate } from 'node:timers/promises';
 import type { OptionDifference, Remarks, UnwatchableTable } from '../api/installation.ts';
 import type { Settings } from '../config/settings.ts';
-import { qualify } from '../postgres/quoting.ts';
+import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 import type { Session } from '../postgres/session.ts';
-import { COMPARISON_TIMEOUT, type Catalog, readCatalog } from './catalog.ts';
+import { COMPARISON_TIMEOUT, type Catalog, type ExistingFunction, readCatalog } from './catalog.ts';
 import { type Existing, indexed } from './existing.ts';
 import { createSchema, createTables, refuseForeignSchema } from './internal-tables.ts';
 import type { Wanted } from './logging-statements.ts';
@@ -285,28 +285,71 @@ function leftoverFunctionSteps(
     ...existing.triggers.filter(({ owned }) => !owned).map((trigger) => trigger.function),
   ]);
   const original = existing.originalFunction && !kept.has(names.originalFunction);
-  return dropSteps(
-    [
-      ...existing.functions.filter(({ name }) => !kept.has(name)).map((f) => dropFunction(names, f)),
-      ...(original ? [`DROP FUNCTION ${qualify('public', names.originalFunction)}()`] : []),
-    ],
-    { summary: 'functions that are left over' },
-  );
+  const summary = 'functions that are left over';
+  const leftover = existing.functions.filter(({ name }) => !kept.has(name));
+  const [triggered, conditions] = [true, false].map((isTriggered) =>
+    leftover.filter(({ returns }) => (returns === 'trigger') === isTriggered),
+  ) as [typeof leftover, typeof leftover];
+  // A trigger that the role in use may not drop may call any of them.
+  const areNeeded = existing.triggers.some(({ owned }) => !owned);
+  return [
+    ...dropSteps(
+      [
+        ...triggered.map((f) => dropFunction(names, f)),
+        ...(original ? [`DROP FUNCTION ${qualify('public', names.originalFunction)}()`] : []),
+      ],
+      { summary },
+    ),
+    ...(conditions.length === 0 || areNeeded ? [] : [dropConditions(names, conditions, summary)]),
+  ];
 }
 
 /**
- * Removes shapes that neither a function nor a row of the log names, once everything is in place: as long as a function remains that has not
+ * No catalog says which functions call a condition. A statement that runs its table's trigger function may still call the condition after the function
+ * was replaced by one that does not: the step waits, within the lock timeout, for the transactions that write to watched tables.
+ */
+function dropConditions(names: Names, conditions: readonly ExistingFunction[], summary: string): Step {
+  const ofOurs = `pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE p.pronamespace = ${quoteLiteral(quoteIdentifier(names.schema))}::regnamespace`;
+  const isCalled = conditions
+    .map(({ name }) => `strpos(p.prosrc, ${quoteLiteral(qualify(names.schema, name))}) > 0`)
+    .join(' OR ');
+  const writing = `FROM pg_locks WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND pid <> pg_backend_pid()
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`;
+  const body = `
+DECLARE
+  deadline timestamptz := clock_timestamp() + (SELECT setting::int FROM pg_settings WHERE name = 'lock_timeout') * interval '1 millisecond';
+  writers text[] := ARRAY(SELECT virtualtransaction ${writing} AND relation IN (SELECT t.tgrelid FROM ${ofOurs}));
+BEGIN
+  IF EXISTS (SELECT FROM ${ofOurs} AND (${isCalled})) THEN
+    RAISE lock_not_available USING MESSAGE = 'a trigger still needs a condition';
+  END IF;
+  WHILE EXISTS (SELECT ${writing} AND virtualtransaction = ANY (writers)) LOOP
+    IF clock_timestamp() > deadline THEN
+      RAISE lock_not_available USING MESSAGE = 'a statement may still need a condition';
+    END IF;
+    PERFORM pg_sleep(0.005);
+  END LOOP;
+END`;
+  return {
+    summary,
+    sql: [`DO ${quoteLiteral(body)}`, ...conditions.map((f) => dropFunction(names, f))],
+  };
+}
+
+/**
+ * Removes shapes that neither a function nor a logged or parked change names, once everything is in place: as long as a function remains that has not
  * been replaced, or a trigger that has not been dropped, its shape is needed.
  */
 async function shapesStep(
   session: Session,
-  { shapes }: Catalog,
+  { shapes, tables }: Catalog,
   names: Names,
   tableSteps: readonly TableStep[],
 ): Promise<Step> {
   const used = new Set(tableSteps.flatMap((step) => step.shapes));
   const unused = (shapes ?? []).filter((shape) => !used.has(shape));
-  const removable = unused.length === 0 ? [] : await unnamedShapes(session, names, unused);
+  const isKnown = unused.length > 0 && tables.includes(names.parkedTable.name);
+  const removable = isKnown ? await unnamedShapes(session, names, unused) : [];
   return {
     summary: 'shapes of rows that are left over',
     sql: removable.length === 0 ? [] : [removeShapes(names, removable)],
