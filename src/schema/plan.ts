@@ -24,7 +24,13 @@ import { removeShapes, rowDataFunctionNames, rowDataFunctions, unnamedShapes } f
 import { checkConditions } from './row-filter-check.ts';
 import { sharedFunctionNames, sharedFunctions } from './shared-functions.ts';
 import { type Step, dropFunction, dropSteps } from './steps.ts';
-import { type StoredOptions, differences, optionsOf, storeOptions } from './stored-options.ts';
+import {
+  type StoredOptions,
+  differences,
+  optionsOf,
+  storeOptions,
+  withStoredOptions,
+} from './stored-options.ts';
 import { wantsColumns, wantsRows } from './table-options.ts';
 /**
  * What has to be done to bring the database to the wanted state, or back: the catalog is compared with what is wanted,
@@ -36,7 +42,7 @@ import { wantsColumns, wantsRows } from './table-options.ts';
  *
  * Nodes of one input may want different things for a while, as in a rolling deployment that adds a table. The one that
  * joined last has the say: its options are kept in the database (stored-options.ts). A node that joins does not yet remove what
- * it does not want, since an active node may want that. If the active node may be one of version 0.1.0, a node that joins migrates the tables
+ * it does not want, since an active node may want that: neither triggers nor what the functions log of a row. If the active node may be one of version 0.1.0, a node that joins migrates the tables
  * and leaves functions and triggers to its first term: the old node would hand out what newer functions log, under sequences that are
  * not the ones under which the same changes come again later. A node that finds the options of another node adds what is missing
  * and leaves the rest as it is.
@@ -98,6 +104,10 @@ export async function plan(
   if (existing.version === null && (planner === 'rejoining' || planner === 'holding'))
     throw new RemovedError(names);
   const own = optionsOf(settings);
+  // What a node wants that may be active goes on being logged while others join.
+  const kept = isJoining ? (existing.optionsInForce ?? existing.options) : null;
+  const inForce = kept && withStoredOptions(settings, kept, new Set());
+  const all = [settings, ...(inForce ? [inForce] : [])];
   const differing = differences(existing.options, own);
   const scope = isJoining
     ? 'joining'
@@ -106,7 +116,7 @@ export async function plan(
       : 'everything';
   const candidates = await session.query<CandidateTable>(
     candidateTables,
-    [settings.schemas, wantsColumns(settings)],
+    [settings.schemas, all.some(wantsColumns)],
     COMPARISON_TIMEOUT,
   );
   const chosen = chooseTables(candidates, settings);
@@ -117,14 +127,21 @@ export async function plan(
   const left = [...chosen.left, ...conditions.left];
   // As long as the log lacks the columns for rows, functions log none.
   const isInterim =
-    wantsRows(settings) && existing.tables.includes(names.logTable.name) && !existing.hasLogColumns;
-  const wantedFrom = (table: Table): Wanted => {
-    const wanted = wantedOf(settings, table);
+    all.some(wantsRows) && existing.tables.includes(names.logTable.name) && !existing.hasLogColumns;
+  const wantedFrom = (table: Table, by = settings): Wanted => {
+    const wanted = wantedOf(by, table);
     return isInterim ? { ...wanted, rows: 'none' } : wanted;
   };
+  const wantedInForce = new Map(
+    (inForce ? chooseTables(candidates, inForce).tables : []).map((table) => [
+      qualify(table.schema, table.name),
+      wantedFrom(table, inForce!),
+    ]),
+  );
   const tableSteps: TableStep[] = [];
   for (const table of tables) {
-    tableSteps.push(tableStep(existing, names, table, wantedFrom(table), scope));
+    const others = wantedInForce.get(qualify(table.schema, table.name));
+    tableSteps.push(tableStep(existing, names, table, wantedFrom(table), scope, others));
     // There may be thousands, and the node has events to hand out meanwhile.
     if (tableSteps.length % TABLES_AT_ONCE === 0) await setImmediate();
   }
@@ -163,19 +180,19 @@ export async function plan(
     ...(planner === 'claiming' && triggerSteps.length === 0
       ? [await shapesStep(session, existing, names, tableSteps)]
       : []),
-    ...(scope === 'additions' ? [] : [optionsStep(existing, names, own)]),
+    ...(scope === 'additions' ? [] : [optionsStep(existing, names, own, isJoining)]),
   ].filter(({ sql }) => sql.length > 0);
   const isLeaving = async (): Promise<boolean> => {
     const claiming = tables.map((table) =>
       tableStep(existing, names, table, wantedFrom(table), 'everything'),
     );
-    const all: Step[] = [
+    const steps: Step[] = [
       ...claiming.filter((step) => step.barred === undefined && isFree(step)).map(withFunctions),
       ...leftoverTriggerSteps(existing, [...tables, ...left]),
       ...leftoverFunctions(),
     ];
     return (
-      all.some(({ sql }) => sql.length > 0) ||
+      steps.some(({ sql }) => sql.length > 0) ||
       (await shapesStep(session, existing, names, claiming)).sql.length > 0
     );
   };
@@ -358,14 +375,16 @@ async function shapesStep(
 
 /** A role that may not read the options leaves them alone. */
 function optionsStep(
-  { version, options, optionsAreHidden }: Catalog,
+  { version, options, optionsInForce, optionsAreHidden }: Catalog,
   names: Names,
   own: StoredOptions,
+  isJoining: boolean,
 ): Step {
-  const isKept = options !== null && differences(options, own).length === 0;
+  const isInForce = isJoining || optionsInForce === null;
+  const isKept = options !== null && differences(options, own).length === 0 && isInForce;
   const isSilent = version === VERSION && optionsAreHidden;
   return {
     summary: 'the options of this installation',
-    sql: isKept || isSilent ? [] : [storeOptions(names, own)],
+    sql: isKept || isSilent ? [] : [storeOptions(names, own, isJoining)],
   };
 }
