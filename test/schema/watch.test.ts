@@ -139,6 +139,38 @@ describe.for(['none', 'both'] as const)('with rows: %s', (rows) => {
     expect(await changes()).toEqual(['INSERT t 5', 'TRUNCATE t *', 'INSERT t 0', 'TRUNCATE t *']);
   });
 
+  test('the columns may have any names', async () => {
+    const names = 'x y n o r c body told compared seen match step op before after old_rows new_rows location';
+    const { database, changes } = await setupInstallation(
+      `CREATE TABLE t (id int PRIMARY KEY, ${names
+        .split(' ')
+        .map((name) => `${name} text`)
+        .join(', ')}); CREATE TABLE u (LIKE t)`,
+      {
+        rows,
+        watch: {
+          t: {
+            changed: names.split(' '),
+            when: "after.x = 'a' OR before.y = 'a' OR after.before = before.after",
+          },
+          u: { when: 'after.id > 0 OR before.id > 0' },
+        },
+      },
+    );
+    for (const table of ['t', 'u'])
+      await database.query(`
+        INSERT INTO ${table} (id, x) VALUES (1, 'a'), (2, 'b'); UPDATE ${table} SET y = 'a' WHERE id = 1;
+        INSERT INTO ${table} (id) SELECT generate_series(3, 100); UPDATE ${table} SET told = 'a' WHERE id < 3; DELETE FROM ${table} WHERE id < 3`);
+    const logged = await changes();
+    expect(logged.filter((change) => change.includes(' t '))).toEqual([
+      'INSERT t 1',
+      'UPDATE t 1',
+      'UPDATE t 1',
+      'DELETE t 1',
+    ]);
+    expect(logged.filter((change) => change.includes(' u '))).toHaveLength(105);
+  });
+
   test('skipUnchanged: an update that changes nothing of the columns is no event', async () => {
     const { database, changes } = await setupInstallation(`${T}; INSERT INTO t VALUES (1, 'a')`, {
       rows,
