@@ -3,6 +3,7 @@ import type { Session, Statement } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 import { type Hold, leaseLost } from './acknowledgements.ts';
 import { type BackfillSql, backfillSql } from './backfill-sql.ts';
+import { stored } from './failures.ts';
 
 /** The backfill of one table. */
 export interface Job {
@@ -74,9 +75,9 @@ export class BackfillStore {
     ]);
   }
 
-  /** `values`: those of the statement, without holder and token. */
-  async park(values: readonly unknown[]): Promise<void> {
-    await this.#write(this.#sql.park, values);
+  /** `values`: those of the statement, without holder, token and error. */
+  async park(values: readonly unknown[], error: string): Promise<void> {
+    await this.#write(this.#sql.park, [...values, stored(error, this.#session.encoding)]);
   }
 
   #writeJob(statement: Statement, job: Job, values: readonly unknown[]): Promise<void> {

@@ -113,7 +113,7 @@ export class FailureTable implements Failures {
       [...rowsThatHold([sequence])],
       nameOf(change),
       attempts,
-      stored(error),
+      stored(error, this.#session.encoding),
     ]);
     this.#onParked(sequence);
   }
@@ -144,7 +144,7 @@ export class FailureTable implements Failures {
         last.map(({ change }) => nameOf(change)),
         last.map(({ change }) => numberOf(change.sequence)),
         last.map(({ failure }) => failure.attempts),
-        last.map(({ failure }) => stored(failure.error)),
+        last.map(({ failure }) => stored(failure.error, this.#session.encoding)),
         last.map(({ failure }) => failure.delay),
       ]);
       for (const { resolve } of noted) resolve();
@@ -174,8 +174,15 @@ function changeNamed(name: string, seq: string): LoggedChange {
   return seq === redriven(numberOf(name)) ? { sequence: seq, stamp: name } : { sequence: name, stamp: '' };
 }
 
-/** The text of an error as the tables keep it: PostgreSQL's text has no NUL. */
-export const stored = (error: string): string => error.replaceAll('\0', '\uFFFD').slice(0, MAX_ERROR);
+/** The text of an error as the tables keep it: PostgreSQL's text has no NUL, and that of a database in LATIN1, for instance, not all characters. */
+export function stored(error: string, encoding: string): string {
+  const text = error.replaceAll('\0', '\uFFFD').slice(0, MAX_ERROR);
+  if (encoding === 'UTF8') return text;
+  return text.replaceAll(
+    /[^\0-\x7F]/g,
+    (unit) => String.raw`\u` + unit.charCodeAt(0).toString(16).padStart(4, '0'),
+  );
+}
 
 /** @throws {PostgresInputError} ERR_INSTALL where the tables or the rights on them are missing */
 export async function refusedClearly<Result>(

@@ -26,7 +26,7 @@ Nodes then run with the option install: false, as a role with the rights that --
   async run(call) {
     const { values, io } = call;
     return onInput(givenInput(call), async ({ session, settings, names }) => {
-      const { version, steps, barredSteps, watched, read, remarks } = await planSteps(
+      const { version, steps, barredSteps, isInterim, watched, read, remarks } = await planSteps(
         session,
         settings,
         names,
@@ -46,10 +46,13 @@ Nodes then run with the option install: false, as a role with the rights that --
           to: VERSION,
           watched,
           ...remarks,
+          ...(isInterim && { isInterim }),
           steps: told,
         });
       } else {
-        const warnings = warningsOf(remarks).map((warning) => `warning: ${warning}`);
+        const warnings = [...warningsOf(remarks), ...(isInterim ? [INTERIM] : [])].map(
+          (warning) => `warning: ${warning}`,
+        );
         io.stdout.write(warnings.map(comment).join('') + script(all, version, settings));
         // psql does not show the comments of a script.
         for (const warning of warnings) io.stderr.write(`dapper-postgres-input: ${printable(warning)}\n`);
@@ -65,6 +68,9 @@ const inOrder = (steps: readonly Step[], barredSteps: readonly Step[]): Step[] =
   ...barredSteps,
   ...steps.filter(({ essential }) => !essential),
 ];
+
+const INTERIM =
+  'the log has no columns for rows yet: run this plan, then another plan, which lets the functions log rows';
 
 /** By default psql goes on after a step that failed, and ends with exit code 0. */
 const STOP_AT_ERROR = '\\set ON_ERROR_STOP on';

@@ -130,11 +130,9 @@ export class Discovery {
     const fingerprint = await this.#takeFingerprint(session, session.timeout);
     if (fingerprint !== this.#fingerprint) return false;
     // The options of a node that joined and ended again do not show in the catalog.
-    return (
-      planner !== 'claiming' ||
-      !this.#settings.install ||
-      isDeepStrictEqual(await readOptions(session, this.#names), optionsOf(this.#settings))
-    );
+    if (planner !== 'claiming' || !this.#settings.install) return true;
+    const own = { installed: optionsOf(this.#settings), inForce: null };
+    return isDeepStrictEqual(await readOptions(session, this.#names), own);
   }
 
   async #look(session: Session, planner: Planner, signal: AbortSignal): Promise<void> {

@@ -35,7 +35,8 @@ export interface SessionOptions {
   readonly pooling?: 'refuse' | 'accept' | 'assume';
 }
 
-const GREETING = 'SELECT pg_catalog.pg_is_in_recovery() AS standby, pg_catalog.pg_backend_pid() AS pid';
+const GREETING = `SELECT pg_catalog.pg_is_in_recovery() AS standby, pg_catalog.pg_backend_pid() AS pid,
+  pg_catalog.getdatabaseencoding() AS encoding`;
 
 /** Turns a time as the session prints it, `2026-01-31 12:00:00.123456+00`, into ISO 8601. */
 export const isoOf = (printed: string): string => `${printed.slice(0, 10)}T${printed.slice(11, -3)}Z`;
@@ -49,6 +50,7 @@ export class Session {
   readonly timeout: number;
   #backend: Backend;
   #turn: Promise<unknown> = Promise.resolve();
+  #encoding = 'UTF8';
   #lost: PostgresInputError | undefined;
   #closed = false;
   /** Called once, when the connection is lost before `close`. */
@@ -106,7 +108,8 @@ export class Session {
       const timed = { text, values, query_timeout: left() };
       return (await this.#client.query(timed)).rows;
     };
-    const [{ standby, pid }] = await query(GREETING);
+    const [{ standby, pid, encoding }] = await query(GREETING);
+    this.#encoding = encoding;
     if (standby) {
       throw new PostgresInputError(
         'ERR_CONNECT',
@@ -128,6 +131,11 @@ export class Session {
       if (pooling === 'refuse' || !(error instanceof PostgresInputError)) throw error;
       await query('SELECT');
     }
+  }
+
+  /** What the database's texts are encoded in, as the server names it. */
+  get encoding(): string {
+    return this.#encoding;
   }
 
   /** Whether a pooler may give the backend to somebody else after each transaction. */

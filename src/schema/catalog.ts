@@ -3,10 +3,10 @@ import type { Session, Statement } from '../postgres/session.ts';
 import { inputOf } from './create-function.ts';
 import { ADDED_COLUMNS } from './log-layout.ts';
 import { VERSION_LINE } from './migrations.ts';
-import { LEASE_RESOURCE, type Names, RECORD_FUNCTIONS, TRIGGER_EVENTS } from './names.ts';
+import { LEASE_RESOURCE, type Names, RECORD_FUNCTIONS, TRIGGER_EVENTS, type TriggerEvent } from './names.ts';
 import { rowDataFunctionNames } from './row-data.ts';
 import { sharedFunctionNames } from './shared-functions.ts';
-import { type StoredOptions, fromDatabase } from './stored-options.ts';
+import { type KeptOptions, type StoredOptions, fromDatabase } from './stored-options.ts';
 
 export interface ExistingTrigger {
   readonly schema: string;
@@ -14,6 +14,10 @@ export interface ExistingTrigger {
   readonly trigger: string;
   readonly functionSchema: string;
   readonly function: string;
+  /** Null if it fires on several events. */
+  readonly event: TriggerEvent | null;
+  /** Whether it fires before the event. */
+  readonly isBefore: boolean;
   readonly owner: string;
   /** Whether the role in use may drop it. */
   readonly owned: boolean;
@@ -48,6 +52,8 @@ export interface Catalog {
   readonly version: number | null;
   /** Under which options a node installed last; null where that is not kept. */
   readonly options: StoredOptions | null;
+  /** Those of the node whose term began last, if another node has joined since; else null. */
+  readonly optionsInForce: StoredOptions | null;
   /** Whether the role in use may not read them. */
   readonly optionsAreHidden: boolean;
   /** Those of the internal tables that exist. */
@@ -119,6 +125,8 @@ SELECT
    FROM ours) AS functions,
   (SELECT coalesce(json_agg(json_build_object('schema', n.nspname, 'table', c.relname,
      'trigger', t.tgname, 'functionSchema', pn.nspname, 'function', p.proname,
+     'event', CASE t.tgtype & 60 WHEN 4 THEN 'insert' WHEN 8 THEN 'delete' WHEN 16 THEN 'update' WHEN 32 THEN 'truncate' END,
+     'isBefore', t.tgtype & 2 <> 0,
      'certain', coalesce(ours.certain, true),
      'owner', pg_get_userbyid(c.relowner), 'owned', pg_has_role(c.relowner, 'USAGE'))), '[]')
    FROM pg_trigger t
@@ -144,7 +152,10 @@ export const COMPARISON_TIMEOUT = 60_000;
 
 /** `certain`: the function itself says that it is this input's, and its table need not be known. */
 type Certain<Object> = Object & { readonly certain: boolean };
-interface Found extends Omit<Catalog, 'version' | 'options' | 'optionsAreHidden' | 'emptied' | 'shapes'> {
+interface Found extends Omit<
+  Catalog,
+  'version' | 'options' | 'optionsInForce' | 'optionsAreHidden' | 'emptied' | 'shapes'
+> {
   /** The default of the lock table's column `version`. */
   readonly lockVersion: number | null;
   readonly isOld: boolean;
@@ -188,6 +199,7 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
       TRIGGER_EVENTS.some((event) => names.recordFunction(schema, table, event).name === t.function),
   );
   const used = new Set(triggers.map((trigger) => trigger.function));
+  const kept = found.tellsOptions ? await readOptions(session, names) : null;
   return {
     ...found,
     emptied: await readEmptied(session, names, found.readable),
@@ -197,7 +209,8 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
         ? await readShapes(session, names)
         : null,
     version: found.tables.length === 0 ? null : found.isOld ? 0 : (found.lockVersion ?? 1),
-    options: found.tellsOptions ? await readOptions(session, names) : null,
+    options: kept?.installed ?? null,
+    optionsInForce: kept?.inForce ?? null,
     optionsAreHidden: !found.tellsOptions,
     triggers,
     functions: found.functions.filter(({ certain, name }) => certain || used.has(name)),
@@ -225,15 +238,15 @@ async function readShapes(session: Session, { shapeTable }: Names): Promise<stri
   return rows.map(({ name }) => name);
 }
 
-/** Under which options a node installed last. */
 export async function readOptions(
   session: Session,
   { lockTable }: Pick<Names, 'lockTable'>,
-): Promise<StoredOptions | null> {
-  const [row] = await session.query<{ options: StoredOptions | null }>(
-    `SELECT options FROM ${lockTable.sql} WHERE resource = ${LEASE_RESOURCE}`,
+): Promise<KeptOptions> {
+  const [row] = await session.query<KeptOptions>(
+    `SELECT options - 'inForce' AS installed, options -> 'inForce' AS "inForce"
+     FROM ${lockTable.sql} WHERE resource = ${LEASE_RESOURCE}`,
   );
-  return fromDatabase(row?.options ?? null);
+  return { installed: fromDatabase(row?.installed ?? null), inForce: fromDatabase(row?.inForce ?? null) };
 }
 
 // A changed row has a greater xmin than before, so every change of a row changes the sum of all xmin or their count.

@@ -46,8 +46,9 @@ export async function installedInputs(session: Session): Promise<InstalledInput[
     const { schema, table, tellsOptions } = lockTable;
     const sql = qualify(schema, table);
     const options = tellsOptions ? await readOptions(session, { lockTable: { name: table, sql } }) : null;
-    const names = namesOf(idOf(lockTable, options?.name), schema);
-    inputs.push({ name: options?.name ?? names.id, names });
+    const name = options?.installed?.name;
+    const names = namesOf(idOf(lockTable, name), schema);
+    inputs.push({ name: name ?? names.id, names });
   }
   return inputs;
 }

@@ -9,14 +9,26 @@ const SCHEMA_COMMENT = 'Made by dapper-postgres-input; removed with its last inp
 
 export function createSchema(names: Names): string[] {
   const schema = quoteIdentifier(names.schema);
+  // Default privileges may have opened it to roles, and the tables in it too.
+  const closeToRoles = `
+DECLARE grantee name;
+BEGIN
+  FOR grantee IN
+    SELECT DISTINCT pg_get_userbyid(a.grantee) FROM pg_namespace n, aclexplode(n.nspacl) a
+    WHERE n.nspname = ${quoteLiteral(names.schema)} AND a.grantee NOT IN (0, n.nspowner)
+  LOOP
+    EXECUTE format('REVOKE ALL ON SCHEMA %I FROM %I', ${quoteLiteral(names.schema)}, grantee);
+  END LOOP;
+END`;
   return [
     `CREATE SCHEMA ${schema}`,
     `REVOKE ALL ON SCHEMA ${schema} FROM PUBLIC`,
+    `DO ${quoteLiteral(closeToRoles)}`,
     `COMMENT ON SCHEMA ${schema} IS ${quoteLiteral(SCHEMA_COMMENT)}`,
   ];
 }
 
-/** Removes the schema if it is ours and nothing is left in it. */
+/** Removes the schema if it is ours and nothing is left in it. It stays where another role has made it, or has put something else into it. */
 export function dropSchema(names: Names): string {
   const schema = quoteLiteral(quoteIdentifier(names.schema));
   const body = `
@@ -26,6 +38,7 @@ BEGIN
      AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = ${schema}::regnamespace) THEN
     DROP SCHEMA ${quoteIdentifier(names.schema)};
   END IF;
+EXCEPTION WHEN insufficient_privilege OR dependent_objects_still_exist THEN NULL;
 END`;
   return `DO ${quoteLiteral(body)}`;
 }

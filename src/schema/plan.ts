@@ -1,9 +1,9 @@
 import { setImmediate } from 'node:timers/promises';
 import type { OptionDifference, Remarks, UnwatchableTable } from '../api/installation.ts';
 import type { Settings } from '../config/settings.ts';
-import { qualify } from '../postgres/quoting.ts';
+import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 import type { Session } from '../postgres/session.ts';
-import { COMPARISON_TIMEOUT, type Catalog, readCatalog } from './catalog.ts';
+import { COMPARISON_TIMEOUT, type Catalog, type ExistingFunction, readCatalog } from './catalog.ts';
 import { type Existing, indexed } from './existing.ts';
 import { createSchema, createTables, refuseForeignSchema } from './internal-tables.ts';
 import type { Wanted } from './logging-statements.ts';
@@ -24,7 +24,13 @@ import { removeShapes, rowDataFunctionNames, rowDataFunctions, unnamedShapes } f
 import { checkConditions } from './row-filter-check.ts';
 import { sharedFunctionNames, sharedFunctions } from './shared-functions.ts';
 import { type Step, dropFunction, dropSteps } from './steps.ts';
-import { type StoredOptions, differences, optionsOf, storeOptions } from './stored-options.ts';
+import {
+  type StoredOptions,
+  differences,
+  optionsOf,
+  storeOptions,
+  withStoredOptions,
+} from './stored-options.ts';
 import { wantsColumns, wantsRows } from './table-options.ts';
 /**
  * What has to be done to bring the database to the wanted state, or back: the catalog is compared with what is wanted,
@@ -36,7 +42,7 @@ import { wantsColumns, wantsRows } from './table-options.ts';
  *
  * Nodes of one input may want different things for a while, as in a rolling deployment that adds a table. The one that
  * joined last has the say: its options are kept in the database (stored-options.ts). A node that joins does not yet remove what
- * it does not want, since an active node may want that. If the active node may be one of version 0.1.0, a node that joins migrates the tables
+ * it does not want, since an active node may want that: neither triggers nor what the functions log of a row. If the active node may be one of version 0.1.0, a node that joins migrates the tables
  * and leaves functions and triggers to its first term: the old node would hand out what newer functions log, under sequences that are
  * not the ones under which the same changes come again later. A node that finds the options of another node adds what is missing
  * and leaves the rest as it is.
@@ -98,6 +104,10 @@ export async function plan(
   if (existing.version === null && (planner === 'rejoining' || planner === 'holding'))
     throw new RemovedError(names);
   const own = optionsOf(settings);
+  // What a node wants that may be active goes on being logged while others join.
+  const kept = isJoining ? (existing.optionsInForce ?? existing.options) : null;
+  const inForce = kept && withStoredOptions(settings, kept, new Set());
+  const all = [settings, ...(inForce ? [inForce] : [])];
   const differing = differences(existing.options, own);
   const scope = isJoining
     ? 'joining'
@@ -106,7 +116,7 @@ export async function plan(
       : 'everything';
   const candidates = await session.query<CandidateTable>(
     candidateTables,
-    [settings.schemas, wantsColumns(settings)],
+    [settings.schemas, all.some(wantsColumns)],
     COMPARISON_TIMEOUT,
   );
   const chosen = chooseTables(candidates, settings);
@@ -117,14 +127,21 @@ export async function plan(
   const left = [...chosen.left, ...conditions.left];
   // As long as the log lacks the columns for rows, functions log none.
   const isInterim =
-    wantsRows(settings) && existing.tables.includes(names.logTable.name) && !existing.hasLogColumns;
-  const wantedFrom = (table: Table): Wanted => {
-    const wanted = wantedOf(settings, table);
+    all.some(wantsRows) && existing.tables.includes(names.logTable.name) && !existing.hasLogColumns;
+  const wantedFrom = (table: Table, by = settings): Wanted => {
+    const wanted = wantedOf(by, table);
     return isInterim ? { ...wanted, rows: 'none' } : wanted;
   };
+  const wantedInForce = new Map(
+    (inForce ? chooseTables(candidates, inForce).tables : []).map((table) => [
+      qualify(table.schema, table.name),
+      wantedFrom(table, inForce!),
+    ]),
+  );
   const tableSteps: TableStep[] = [];
   for (const table of tables) {
-    tableSteps.push(tableStep(existing, names, table, wantedFrom(table), scope));
+    const others = wantedInForce.get(qualify(table.schema, table.name));
+    tableSteps.push(tableStep(existing, names, table, wantedFrom(table), scope, others));
     // There may be thousands, and the node has events to hand out meanwhile.
     if (tableSteps.length % TABLES_AT_ONCE === 0) await setImmediate();
   }
@@ -163,19 +180,19 @@ export async function plan(
     ...(planner === 'claiming' && triggerSteps.length === 0
       ? [await shapesStep(session, existing, names, tableSteps)]
       : []),
-    ...(scope === 'additions' ? [] : [optionsStep(existing, names, own)]),
+    ...(scope === 'additions' ? [] : [optionsStep(existing, names, own, isJoining)]),
   ].filter(({ sql }) => sql.length > 0);
   const isLeaving = async (): Promise<boolean> => {
     const claiming = tables.map((table) =>
       tableStep(existing, names, table, wantedFrom(table), 'everything'),
     );
-    const all: Step[] = [
+    const steps: Step[] = [
       ...claiming.filter((step) => step.barred === undefined && isFree(step)).map(withFunctions),
       ...leftoverTriggerSteps(existing, [...tables, ...left]),
       ...leftoverFunctions(),
     ];
     return (
-      all.some(({ sql }) => sql.length > 0) ||
+      steps.some(({ sql }) => sql.length > 0) ||
       (await shapesStep(session, existing, names, claiming)).sql.length > 0
     );
   };
@@ -285,28 +302,71 @@ function leftoverFunctionSteps(
     ...existing.triggers.filter(({ owned }) => !owned).map((trigger) => trigger.function),
   ]);
   const original = existing.originalFunction && !kept.has(names.originalFunction);
-  return dropSteps(
-    [
-      ...existing.functions.filter(({ name }) => !kept.has(name)).map((f) => dropFunction(names, f)),
-      ...(original ? [`DROP FUNCTION ${qualify('public', names.originalFunction)}()`] : []),
-    ],
-    { summary: 'functions that are left over' },
-  );
+  const summary = 'functions that are left over';
+  const leftover = existing.functions.filter(({ name }) => !kept.has(name));
+  const [triggered, conditions] = [true, false].map((isTriggered) =>
+    leftover.filter(({ returns }) => (returns === 'trigger') === isTriggered),
+  ) as [typeof leftover, typeof leftover];
+  // A trigger that the role in use may not drop may call any of them.
+  const areNeeded = existing.triggers.some(({ owned }) => !owned);
+  return [
+    ...dropSteps(
+      [
+        ...triggered.map((f) => dropFunction(names, f)),
+        ...(original ? [`DROP FUNCTION ${qualify('public', names.originalFunction)}()`] : []),
+      ],
+      { summary },
+    ),
+    ...(conditions.length === 0 || areNeeded ? [] : [dropConditions(names, conditions, summary)]),
+  ];
 }
 
 /**
- * Removes shapes that neither a function nor a row of the log names, once everything is in place: as long as a function remains that has not
+ * No catalog says which functions call a condition. A statement that runs its table's trigger function may still call the condition after the function
+ * was replaced by one that does not: the step waits, within the lock timeout, for the transactions that write to watched tables.
+ */
+function dropConditions(names: Names, conditions: readonly ExistingFunction[], summary: string): Step {
+  const ofOurs = `pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE p.pronamespace = ${quoteLiteral(quoteIdentifier(names.schema))}::regnamespace`;
+  const isCalled = conditions
+    .map(({ name }) => `strpos(p.prosrc, ${quoteLiteral(qualify(names.schema, name))}) > 0`)
+    .join(' OR ');
+  const writing = `FROM pg_locks WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND pid <> pg_backend_pid()
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`;
+  const body = `
+DECLARE
+  deadline timestamptz := clock_timestamp() + (SELECT setting::int FROM pg_settings WHERE name = 'lock_timeout') * interval '1 millisecond';
+  writers text[] := ARRAY(SELECT virtualtransaction ${writing} AND relation IN (SELECT t.tgrelid FROM ${ofOurs}));
+BEGIN
+  IF EXISTS (SELECT FROM ${ofOurs} AND (${isCalled})) THEN
+    RAISE lock_not_available USING MESSAGE = 'a trigger still needs a condition';
+  END IF;
+  WHILE EXISTS (SELECT ${writing} AND virtualtransaction = ANY (writers)) LOOP
+    IF clock_timestamp() > deadline THEN
+      RAISE lock_not_available USING MESSAGE = 'a statement may still need a condition';
+    END IF;
+    PERFORM pg_sleep(0.005);
+  END LOOP;
+END`;
+  return {
+    summary,
+    sql: [`DO ${quoteLiteral(body)}`, ...conditions.map((f) => dropFunction(names, f))],
+  };
+}
+
+/**
+ * Removes shapes that neither a function nor a logged or parked change names, once everything is in place: as long as a function remains that has not
  * been replaced, or a trigger that has not been dropped, its shape is needed.
  */
 async function shapesStep(
   session: Session,
-  { shapes }: Catalog,
+  { shapes, tables }: Catalog,
   names: Names,
   tableSteps: readonly TableStep[],
 ): Promise<Step> {
   const used = new Set(tableSteps.flatMap((step) => step.shapes));
   const unused = (shapes ?? []).filter((shape) => !used.has(shape));
-  const removable = unused.length === 0 ? [] : await unnamedShapes(session, names, unused);
+  const isKnown = unused.length > 0 && tables.includes(names.parkedTable.name);
+  const removable = isKnown ? await unnamedShapes(session, names, unused) : [];
   return {
     summary: 'shapes of rows that are left over',
     sql: removable.length === 0 ? [] : [removeShapes(names, removable)],
@@ -315,14 +375,16 @@ async function shapesStep(
 
 /** A role that may not read the options leaves them alone. */
 function optionsStep(
-  { version, options, optionsAreHidden }: Catalog,
+  { version, options, optionsInForce, optionsAreHidden }: Catalog,
   names: Names,
   own: StoredOptions,
+  isJoining: boolean,
 ): Step {
-  const isKept = options !== null && differences(options, own).length === 0;
+  const isInForce = isJoining || optionsInForce === null;
+  const isKept = options !== null && differences(options, own).length === 0 && isInForce;
   const isSilent = version === VERSION && optionsAreHidden;
   return {
     summary: 'the options of this installation',
-    sql: isKept || isSilent ? [] : [storeOptions(names, own)],
+    sql: isKept || isSilent ? [] : [storeOptions(names, own, isJoining)],
   };
 }

@@ -424,32 +424,35 @@ END`,
 export const insertShape = ({ shapeTable }: Names, { name, columns }: Shape): string =>
   `INSERT INTO ${shapeTable.sql} (name, columns) VALUES (${quoteLiteral(name)}, ${quoteLiteral(columns)}) ON CONFLICT DO NOTHING`;
 
-/** Those of the shapes that no row of the log names; none where the role in use may not read the log. */
+/** Those of the shapes that no change names, logged or parked; none where the role in use may not read them all. */
 export async function unnamedShapes(
   session: Session,
-  { logTable }: Names,
+  names: Names,
   shapes: readonly string[],
 ): Promise<string[]> {
-  const [log] = await session.query<{ readable: boolean }>(
-    `SELECT has_table_privilege(${quoteLiteral(logTable.sql)}, 'SELECT') AS readable`,
+  const [found] = await session.query<{ readable: boolean }>(
+    `SELECT bool_and(has_table_privilege(name, 'SELECT')) AS readable FROM unnest($1::text[]) name`,
+    [[names.logTable.sql, names.parkedTable.sql]],
   );
-  if (!log!.readable) return [];
+  if (!found!.readable) return [];
   const unnamed = await session.query<{ name: string }>(
-    `SELECT name FROM unnest($1::text[]) name WHERE ${isUnnamed(logTable)}`,
+    `SELECT name FROM unnest($1::text[]) name WHERE ${isUnnamed(names)}`,
     [shapes],
   );
   return unnamed.map(({ name }) => name);
 }
 
-const isUnnamed = (logTable: ObjectName): string =>
-  `NOT EXISTS (SELECT FROM ${logTable.sql} l WHERE l.shape = name)`;
+const isUnnamed = ({ logTable, parkedTable }: Names): string =>
+  [logTable, parkedTable]
+    .map(({ sql }) => `NOT EXISTS (SELECT FROM ${sql} c WHERE c.shape = name)`)
+    .join(' AND ');
 
 /**
- * Removes those of the shapes that no row of the log names. No function names them any more. A transaction that has logged such a row and
+ * Removes those of the shapes that no change names. No function names them any more. A transaction that has logged such a row and
  * not committed, or is about to log one, has written to a table before: as long as any transaction writes, all shapes stay, until a
  * later installation. The locks are looked at before the DELETE takes its snapshot.
  */
-export const removeShapes = ({ shapeTable, logTable }: Names, shapes: readonly string[]): string => {
+export const removeShapes = (names: Names, shapes: readonly string[]): string => {
   const body = `
 BEGIN
   IF NOT EXISTS (
@@ -457,7 +460,7 @@ BEGIN
     WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND pid IS DISTINCT FROM pg_backend_pid()
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
   ) THEN
-    DELETE FROM ${shapeTable.sql} WHERE name IN (${list(shapes.map(quoteLiteral))}) AND ${isUnnamed(logTable)};
+    DELETE FROM ${names.shapeTable.sql} WHERE name IN (${list(shapes.map(quoteLiteral))}) AND ${isUnnamed(names)};
   END IF;
 END`;
   return `DO ${quoteLiteral(body)}`;

@@ -91,12 +91,13 @@ export function rowFilterOf(
         ` AND coalesce(pg_column_size(${columnOf(column)}), 0) <= ${PRINTABLE} AND pg_column_compression(${columnOf(column)}) IS NULL`,
     );
   const told = `${fits}${wide.length === 0 ? '' : ` AND ${size} <= ${COMPARABLE}`}${printed.join('')}`;
-  const record = `(SELECT x FROM (SELECT ${list(seen.map(seenAs))}) x)`;
+  // `x` alone would be a column of that name, if the table has one.
+  const record = `(SELECT x.*::record FROM (SELECT ${list(seen.map(seenAs))}) x)`;
   const whenFunction = names.whenFunction(schema, table);
   const holds = (before: string, after: string) => `${whenFunction.sql}(${before}, ${after})`;
   // A row of NULLs, each of its column's type.
   const absent = (rows: string) =>
-    `(SELECT y FROM (SELECT ${list(seen.map(({ name }) => `x.${quoteIdentifier(name)}`))} FROM (SELECT) o LEFT JOIN (SELECT ${list(seen.map(seenAs))} FROM ${rows} r WHERE false) x ON true) y)`;
+    `(SELECT y.*::record FROM (SELECT ${list(seen.map(({ name }) => `x.${quoteIdentifier(name)}`))} FROM (SELECT) o LEFT JOIN (SELECT ${list(seen.map(seenAs))} FROM ${rows} r WHERE false) x ON true) y)`;
   const single = (condition: string) =>
     when === null ? 'true' : `CASE WHEN ${told} THEN ${condition} ELSE true END`;
   return {

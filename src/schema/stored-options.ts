@@ -25,6 +25,14 @@ export interface StoredOptions {
   readonly ignoreOrigins: readonly string[];
 }
 
+/** What the lock table keeps. */
+export interface KeptOptions {
+  /** Those of the node that installed last; null where nothing is kept. */
+  readonly installed: StoredOptions | null;
+  /** Those of the node whose term began last, if another node has joined since; else null. */
+  readonly inForce: StoredOptions | null;
+}
+
 /** The values that are not kept. They are the defaults of options that earlier versions do not know. */
 const NOT_KEPT: Partial<StoredOptions> = {
   notifications: 'changes',
@@ -113,8 +121,15 @@ export const keptOptions = (options: StoredOptions): Partial<StoredOptions> =>
     ),
   );
 
-export const storeOptions = ({ lockTable }: Names, options: StoredOptions): string =>
-  `UPDATE ${lockTable.sql} SET options = ${quoteLiteral(JSON.stringify(keptOptions(options)))}::jsonb`;
+/**
+ * A node that joins keeps its options beside those in force, which are those of the node whose term began last: that one may be active, and what
+ * it wants is logged until a term begins under other options.
+ */
+export function storeOptions({ lockTable }: Names, options: StoredOptions, isJoining: boolean): string {
+  const own = `${quoteLiteral(JSON.stringify(keptOptions(options)))}::jsonb`;
+  const inForce = `CASE WHEN options IS NULL THEN '{}' ELSE jsonb_build_object('inForce', coalesce(options -> 'inForce', options)) END`;
+  return `UPDATE ${lockTable.sql} SET options = ${own}${isJoining ? ` || ${inForce}` : ''}`;
+}
 
 /** In which options the installed ones are not the wanted ones. None where nothing has been kept. */
 export function differences(installed: StoredOptions | null, wanted: StoredOptions): OptionDifference[] {

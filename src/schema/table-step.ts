@@ -14,7 +14,7 @@ import { whenFunction } from './row-filter.ts';
 import { type Step, dropFunction, dropTrigger, isOriginal } from './steps.ts';
 import { loggedColumns } from './table-options.ts';
 import type { Table } from './tables.ts';
-import { createTrigger, recordFunction } from './trigger-function.ts';
+import { createTrigger, firesBefore, recordFunction } from './trigger-function.ts';
 /**
  * What a step may do to what is there already and differs. `everything`: replace and remove it. `joining`: replace it, and remove
  * nothing but the original's triggers. `additions`: leave it.
@@ -69,21 +69,50 @@ export function wantedOf(
   };
 }
 
-/** `scope` says what may become of what is there already. */
+/** What a function logs that is to serve two inputs' options. The filter is the first one's. */
+const together = (one: WantedOfTable, other: Wanted | null): Wanted =>
+  other === null
+    ? one
+    : {
+        ...one,
+        events: new Set([...one.events, ...other.events]),
+        rows: ROWS[Math.max(ROWS.indexOf(one.rows), ROWS.indexOf(other.rows))]!,
+        columns: one.columns && other.columns && [...new Set([...one.columns, ...other.columns])],
+        maxRowBytes: Math.max(one.maxRowBytes, other.maxRowBytes),
+      };
+/** The more an input wants, the later. */
+const ROWS: readonly Wanted['rows'][] = ['none', 'after', 'both'];
+
+/**
+ * `scope` says what may become of what is there already. `inForce`: what a node wants of the table that may be active, where that is not the
+ * one that plans.
+ */
 export function tableStep(
   existing: Existing,
   names: Names,
   table: Table,
   wanted: WantedOfTable,
   scope: Scope,
+  inForce: Wanted | null = null,
 ): TableStep {
+  const logged = together(wanted, inForce);
   const here = existing.triggersOf.get(qualify(table.schema, table.name)) ?? [];
-  const events = [...wanted.events].map((event) => {
-    const { shape, ...wantedFunction } = recordFunction(names, table, event, wanted);
+  const isOurs = (t: ExistingTrigger) => t.functionSchema === names.schema;
+  const all = [...wanted.events].map((event) => {
+    const { shape, ...wantedFunction } = recordFunction(names, table, event, logged);
+    // Version 1 has all its triggers fire after the event.
     const isServedBy = (t: ExistingTrigger) =>
-      t.functionSchema === names.schema && t.function === wantedFunction.name;
+      isOurs(t) && t.function === wantedFunction.name && t.isBefore === firesBefore(table, event);
     return { event, wantedFunction, shape, isServedBy };
   });
+  // The triggers of a table that was renamed call functions of its old name. Where they stay, a second trigger would log each change twice.
+  const events =
+    scope === 'everything'
+      ? all
+      : all.filter(
+          ({ event, isServedBy }) =>
+            here.some(isServedBy) || !here.some((t) => isOurs(t) && t.event === event),
+        );
   // A node that joins leaves functions alone that it would make log less: the active node may want what they log.
   const isFiltered =
     wanted.filter.changed !== null || wanted.filter.when !== null || wanted.ignoredOrigins.length > 0;
@@ -110,17 +139,17 @@ export function tableStep(
   const absent = events.filter(({ isServedBy }) => !here.some(isServedBy));
   const dropped = here.filter(
     (trigger) =>
-      !events.some(({ isServedBy }) => isServedBy(trigger)) &&
+      !all.some(({ isServedBy }) => isServedBy(trigger)) &&
       (scope === 'everything' || isOriginal(trigger, names)),
   );
-  const isNew = absent.length > 0 && !here.some((t) => t.functionSchema === names.schema);
+  const isNew = absent.length > 0 && !here.some(isOurs);
   const changesFunctions = outdated.some(({ sql }) => sql.length > 0);
   return {
     table: locationOf(table.schema, table.name),
     created: absent
       .map(({ event }) => names.trigger(table.name, event))
       .filter((name) => !here.some(({ trigger }) => trigger === name)),
-    shapes: events.flatMap(({ shape }) => shape?.name ?? []),
+    shapes: all.flatMap(({ shape }) => shape?.name ?? []),
     replaced: outdated.filter(({ isThere }) => isThere).flatMap(({ sql }) => sql),
     sql: [
       ...outdated.filter(({ isThere }) => !isThere).flatMap(({ sql }) => sql),

@@ -35,13 +35,13 @@ const TRANSITION_TABLES: Readonly<Record<TriggerEvent, string>> = {
   truncate: '',
 };
 
-// A partitioned table's TRUNCATE trigger fires before those of its partitions, in whatever order the statement names them.
-const timing = (table: Table, event: TriggerEvent): string =>
-  event === 'truncate' && table.isPartitioned ? 'BEFORE' : 'AFTER';
+/** A partitioned table's TRUNCATE trigger fires before those of its partitions, in whatever order the statement names them. */
+export const firesBefore = ({ isPartitioned }: Pick<Table, 'isPartitioned'>, event: TriggerEvent): boolean =>
+  event === 'truncate' && isPartitioned;
 
 export const createTrigger = (names: Names, table: Table, event: TriggerEvent): string =>
   `CREATE TRIGGER ${quoteIdentifier(names.trigger(table.name, event))}
-${timing(table, event)} ${event.toUpperCase()} ON ${qualify(table.schema, table.name)}
+${firesBefore(table, event) ? 'BEFORE' : 'AFTER'} ${event.toUpperCase()} ON ${qualify(table.schema, table.name)}
 ${TRANSITION_TABLES[event]} FOR EACH STATEMENT
 EXECUTE FUNCTION ${names.recordFunction(table.schema, table.name, event).sql}()`;
 

@@ -71,6 +71,23 @@ describe('plan', () => {
     expect(await runJson('install', '--name', 'x')).not.toHaveProperty('publishedBy');
   });
 
+  it('says that an upgrade from 0.1.0 to rows takes a second plan', async () => {
+    const { database, run, runJson, installOld } = await setupCommands();
+    await installOld('x');
+    expect(await runJson('plan', '--name', 'x', '--rows', 'both')).toMatchObject({ isInterim: true });
+    const { out, err } = await run(['plan', '--name', 'x', '--rows', 'both']);
+    expect(err).toContain('run this plan, then another plan, which lets the functions log rows');
+    await database.query(sqlOf(out));
+    const second = await run(['plan', '--name', 'x']);
+    expect(second.err).toBe('');
+    await database.query(sqlOf(second.out));
+    expect((await run(['plan', '--name', 'x'])).out).toMatch(/^-- .* nothing to do\.\n$/);
+    await database.query('INSERT INTO orders VALUES (1)');
+    expect(await database.query('SELECT after FROM postgres_input.log_postgres_input_x')).toEqual([
+      { after: '(1)' },
+    ]);
+  });
+
   it('tells of patterns that match no table, and so do install and doctor', async () => {
     const { run, runJson } = await setupCommands();
     const args = ['--name', 'x', '--include', 'orders,order', '--exclude', 'old_*'];

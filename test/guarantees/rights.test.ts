@@ -222,6 +222,19 @@ describe('internal objects', () => {
     }
   });
 
+  test('are behind a schema that default privileges open to nobody, such as a role that may read all tables', async () => {
+    const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
+    const { role, url } = await createRole(database);
+    for (const kind of ['TABLES', 'SEQUENCES', 'FUNCTIONS', 'SCHEMAS'])
+      await database.query(`ALTER DEFAULT PRIVILEGES GRANT ALL ON ${kind} TO ${role}`);
+    const { install, names } = installationOf(database);
+    await install();
+    const reader = await database.client({ connectionString: url });
+    const refused = { message: 'permission denied for schema postgres_input' };
+    await expect(reader.query(`SELECT FROM ${names.secretTable.sql}`)).rejects.toMatchObject(refused);
+    await expect(reader.query(`SELECT ${names.notifyFunction.sql}('')`)).rejects.toMatchObject(refused);
+  });
+
   test('are functions that run as their owner, under a search_path of their own', async () => {
     const { database } = await setupInstallation(
       'CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id timestamptz PRIMARY KEY)',

@@ -233,6 +233,22 @@ describe('statements go on working, and discovery repairs their logging, when', 
   );
 });
 
+test.each(['joining', 'holding'] as const)(
+  'no change of a renamed table is logged twice by a node that is %s while another one has other options',
+  async (planner) => {
+    const { database, changes } = await setupInstallation(T);
+    await database.query('ALTER TABLE t RENAME TO u');
+    const other = installationOf(database, { tables: { exclude: ['nothing'] } });
+    const logs = ['INSERT u 1', 'UPDATE u 1', 'DELETE u 1', 'TRUNCATE u *'];
+    for (const each of [planner, 'claiming'] as const) {
+      expect(await other.install(each)).toMatchObject({ watched: ['u'], unwatchable: [], pending: [] });
+      await database.query('INSERT INTO u VALUES (1); UPDATE u SET n = 3; DELETE FROM u; TRUNCATE u');
+      expect(await changes()).toEqual(logs);
+    }
+    expect((await other.plan()).steps).toEqual([]);
+  },
+);
+
 test('an active input finds a new table, and a changed one, within its discovery interval', async () => {
   const database = await setupApplication(U);
   await using watcher = await newPostgresInput(

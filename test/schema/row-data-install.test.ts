@@ -1,7 +1,7 @@
 /** What an input that asks for rows has in the database beside the others, and how it comes and goes. */
 import { describe, expect, test } from 'vitest';
 import { grantTo, runtimeGrants } from '../../src/schema/grants.ts';
-import { ADDED_COLUMNS } from '../../src/schema/log-layout.ts';
+import { ADDED_COLUMNS, SINGLE_COLUMNS } from '../../src/schema/log-layout.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { installationOf, setupApplication, setupInstallation } from '../support/setup-installation.ts';
 
@@ -162,6 +162,21 @@ describe('shapes', () => {
       ],
       [['n', 23]],
     ]);
+  });
+
+  test('stay as long as a parked change names them', async () => {
+    const fixture = await changed();
+    const { database, names } = fixture;
+    await database.query(`
+      WITH gone AS (DELETE FROM ${names.logTable.sql} RETURNING *)
+      INSERT INTO ${names.parkedTable.sql} (sequence, ${SINGLE_COLUMNS}, attempts, error)
+      SELECT seq, ${SINGLE_COLUMNS}, 1, 'refused' FROM gone`);
+    await fixture.install();
+    expect((await shapes(database)).length).toBe(3);
+    expect((await fixture.plan()).steps).toEqual([]);
+    await database.query(`DELETE FROM ${names.parkedTable.sql}`);
+    await fixture.install();
+    expect((await shapes(database)).length).toBe(2);
   });
 
   test('stay as long as a transaction may have logged them', async () => {

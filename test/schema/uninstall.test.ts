@@ -120,6 +120,27 @@ describe('uninstalling', () => {
     expect(await database.query('SELECT postgres_input.mine() AS mine')).toEqual([{ mine: 1 }]);
   });
 
+  test('of the last input leaves a schema that another role made, or that holds something else than tables', async () => {
+    const database = await setupApplication(
+      'CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY)',
+    );
+    const { role, url } = await createRole(database);
+    const first = installationOf(database, { tables: { include: ['t'] } });
+    await first.install();
+    await database.query(`
+      GRANT CREATE, USAGE ON SCHEMA postgres_input TO ${role}; ALTER TABLE u OWNER TO ${role};
+      CREATE TYPE postgres_input.mine AS ENUM ()`);
+    const second = installationOf(database, { name: 'second', tables: { include: ['u'] } }, url);
+    await second.install();
+    await first.uninstall();
+    await second.uninstall();
+    const internal = `SELECT relname FROM pg_class WHERE relnamespace = 'postgres_input'::regnamespace`;
+    expect(await database.query(internal)).toEqual([]);
+    await first.install();
+    await first.uninstall();
+    expect(await database.query(internal)).toEqual([]);
+  });
+
   test('does not bring the original back, nor touch one of another id', async () => {
     const database = await setupApplication(`
       CREATE TABLE t (id int PRIMARY KEY);

@@ -1,6 +1,13 @@
 /** What the option `watch` leaves out of the log, and that a filter which cannot tell leaves out nothing. */
 import { describe, expect, test } from 'vitest';
-import { installationOf, setupApplication, setupInstallation } from '../support/setup-installation.ts';
+import { createRole } from '../support/database.ts';
+import {
+  type WatchOptions,
+  installationOf,
+  setupApplication,
+  setupInstallation,
+} from '../support/setup-installation.ts';
+import { until } from '../support/until.ts';
 
 const T = 'CREATE TABLE t (id int PRIMARY KEY, status text, n int, doc json, place point)';
 
@@ -132,6 +139,38 @@ describe.for(['none', 'both'] as const)('with rows: %s', (rows) => {
     expect(await changes()).toEqual(['INSERT t 5', 'TRUNCATE t *', 'INSERT t 0', 'TRUNCATE t *']);
   });
 
+  test('the columns may have any names', async () => {
+    const names = 'x y n o r c body told compared seen match step op before after old_rows new_rows location';
+    const { database, changes } = await setupInstallation(
+      `CREATE TABLE t (id int PRIMARY KEY, ${names
+        .split(' ')
+        .map((name) => `${name} text`)
+        .join(', ')}); CREATE TABLE u (LIKE t)`,
+      {
+        rows,
+        watch: {
+          t: {
+            changed: names.split(' '),
+            when: "after.x = 'a' OR before.y = 'a' OR after.before = before.after",
+          },
+          u: { when: 'after.id > 0 OR before.id > 0' },
+        },
+      },
+    );
+    for (const table of ['t', 'u'])
+      await database.query(`
+        INSERT INTO ${table} (id, x) VALUES (1, 'a'), (2, 'b'); UPDATE ${table} SET y = 'a' WHERE id = 1;
+        INSERT INTO ${table} (id) SELECT generate_series(3, 100); UPDATE ${table} SET told = 'a' WHERE id < 3; DELETE FROM ${table} WHERE id < 3`);
+    const logged = await changes();
+    expect(logged.filter((change) => change.includes(' t '))).toEqual([
+      'INSERT t 1',
+      'UPDATE t 1',
+      'UPDATE t 1',
+      'DELETE t 1',
+    ]);
+    expect(logged.filter((change) => change.includes(' u '))).toHaveLength(105);
+  });
+
   test('skipUnchanged: an update that changes nothing of the columns is no event', async () => {
     const { database, changes } = await setupInstallation(`${T}; INSERT INTO t VALUES (1, 'a')`, {
       rows,
@@ -227,4 +266,88 @@ test('a node that joins does not filter what the active node wants; one that cla
   await installationOf(database).install('joining');
   await database.query('UPDATE t SET n = 3');
   expect(await changes()).toEqual(['UPDATE t 1']);
+});
+
+test.for([
+  { rows: 'none' },
+  { rows: 'after' },
+  { rows: 'both', maxRowBytes: 1 },
+  { rows: 'both', watch: { t: { columns: ['id'] } } },
+  { rows: 'both', operations: ['update'] },
+] as const)(
+  'nodes that join with %j take nothing away from what the active node logs; one that claims the lease does',
+  async (options) => {
+    const { database, rows } = await setupInstallation(`${T}; INSERT INTO t VALUES (1, 'a')`, {
+      rows: 'both',
+    });
+    const less = installationOf(database, options as WatchOptions);
+    const write = async () => {
+      await database.query(`UPDATE t SET status = 'b'; UPDATE t SET id = 2`);
+      const logged = await rows();
+      await database.query(`UPDATE t SET id = 1, status = 'a'`);
+      await rows();
+      return logged.map(({ op, id, before, after }) => [op, id, before, after]);
+    };
+    const all = [
+      ['UPDATE', '1', '(1,a,,,)', '(1,b,,,)'],
+      ['DELETE', '1', '(1,b,,,)', null],
+      ['INSERT', '2', null, '(2,b,,,)'],
+    ];
+    for (let node = 1; node <= 3; node++) {
+      await less.install('joining');
+      expect(await write()).toEqual(all);
+    }
+    await less.install('claiming');
+    const logged = await write();
+    expect(logged).not.toEqual(all);
+    await less.install('joining');
+    expect(await write()).toEqual(logged);
+  },
+);
+
+test('a statement that is evaluating a condition goes on when the condition is taken away', async () => {
+  const { database, changes } = await setupInstallation(
+    `CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE wanted (id int);
+     CREATE FUNCTION is_wanted(int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+       PERFORM pg_advisory_xact_lock_shared(1);
+       RETURN EXISTS (SELECT FROM public.wanted WHERE id = $1);
+     END $$;
+     INSERT INTO wanted VALUES (1), (3)`,
+    { watch: { t: { when: 'public.is_wanted(after.id)' } } },
+  );
+  const holder = await database.client();
+  await holder.query('SELECT pg_advisory_lock(1)');
+  const writer = await database.client();
+  const written = writer.query('INSERT INTO t VALUES (1), (2), (3)');
+  await until(
+    async () =>
+      (
+        await database.query(
+          `SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+        )
+      ).length > 0,
+  );
+  const next = installationOf(database, { watch: { t: {} } });
+  await next.install();
+  await holder.query('SELECT pg_advisory_unlock(1)');
+  await written;
+  expect(await changes()).toEqual(['INSERT t 1', 'INSERT t 3']);
+  await next.install();
+  expect((await next.plan()).steps).toEqual([]);
+  expect(await database.query(`SELECT FROM pg_proc WHERE proname ~ '_when'`)).toEqual([]);
+});
+
+test('a condition stays as long as a trigger may need it that the role in use may not drop', async () => {
+  const database = await setupApplication(
+    'CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE u (id int PRIMARY KEY)',
+  );
+  const { role, url } = await createRole(database);
+  await database.query(`
+    GRANT CREATE ON DATABASE ${database.name} TO ${role}; GRANT TRIGGER ON t TO ${role}; ALTER TABLE u OWNER TO ${role}`);
+  await installationOf(database, { watch: { t: { when: 'after.n > 1' } } }, url).install();
+  const next = installationOf(database, { watch: { u: {} } }, url);
+  expect(await next.install()).toMatchObject({ unwatchable: [{ table: 't' }] });
+  await database.query('INSERT INTO t VALUES (1, 1), (2, 2)');
+  expect(await installationOf(database).changes()).toEqual(['INSERT t 2']);
 });

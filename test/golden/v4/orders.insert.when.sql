@@ -18,7 +18,7 @@ BEGIN
     IF asleep THEN
       WITH change AS (
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
-      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || CASE WHEN current_setting('postgres_input.failed_condition_7725e9b12d', true) = 'failed' THEN '  ' ELSE ' ' END FROM (SELECT pg_catalog.concat(r.id) AS id, 'INSERT' AS op, '"id"'::pg_catalog.text AS key FROM new_rows r WHERE CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN "postgres_input"."process_record_golden_orders_when_f7ae2fad5a"((SELECT y FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM new_rows r WHERE false) x ON true) y), (SELECT x FROM (SELECT r."note" AS "note") x)) ELSE true END) c
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || CASE WHEN current_setting('postgres_input.failed_condition_7725e9b12d', true) = 'failed' THEN '  ' ELSE ' ' END FROM (SELECT pg_catalog.concat(r.id) AS id, 'INSERT' AS op, '"id"'::pg_catalog.text AS key FROM new_rows r WHERE CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN "postgres_input"."process_record_golden_orders_when_f7ae2fad5a"((SELECT y.*::record FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM new_rows r WHERE false) x ON true) y), (SELECT x.*::record FROM (SELECT r."note" AS "note") x)) ELSE true END) c
       WHERE NOT EXISTS (SELECT FROM new_rows OFFSET 50)
       
       RETURNING *
@@ -31,7 +31,7 @@ BEGIN
     HAVING count(*) > 0 INTO body;
     ELSE
       INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key)
-      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || CASE WHEN current_setting('postgres_input.failed_condition_7725e9b12d', true) = 'failed' THEN '  ' ELSE ' ' END FROM (SELECT pg_catalog.concat(r.id) AS id, 'INSERT' AS op, '"id"'::pg_catalog.text AS key FROM new_rows r WHERE CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN "postgres_input"."process_record_golden_orders_when_f7ae2fad5a"((SELECT y FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM new_rows r WHERE false) x ON true) y), (SELECT x FROM (SELECT r."note" AS "note") x)) ELSE true END) c
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || CASE WHEN current_setting('postgres_input.failed_condition_7725e9b12d', true) = 'failed' THEN '  ' ELSE ' ' END FROM (SELECT pg_catalog.concat(r.id) AS id, 'INSERT' AS op, '"id"'::pg_catalog.text AS key FROM new_rows r WHERE CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN "postgres_input"."process_record_golden_orders_when_f7ae2fad5a"((SELECT y.*::record FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM new_rows r WHERE false) x ON true) y), (SELECT x.*::record FROM (SELECT r."note" AS "note") x)) ELSE true END) c
       WHERE NOT EXISTS (SELECT FROM new_rows OFFSET 50)
       ;
     END IF;
@@ -46,7 +46,7 @@ BEGIN
         SELECT c.*, (row_number() OVER () - 1) / 100 AS pack,
           CASE WHEN left(c.key, 1) = '"' THEN c.key END AS shared,
           CASE WHEN octet_length(id) + coalesce(octet_length(key), 0) >= 7900 THEN row_number() OVER () END AS long
-        FROM (SELECT pg_catalog.concat(r.id) AS id, 'INSERT' AS op, '"id"'::pg_catalog.text AS key FROM new_rows r WHERE CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN "postgres_input"."process_record_golden_orders_when_f7ae2fad5a"((SELECT y FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM new_rows r WHERE false) x ON true) y), (SELECT x FROM (SELECT r."note" AS "note") x)) ELSE true END) c
+        FROM (SELECT pg_catalog.concat(r.id) AS id, 'INSERT' AS op, '"id"'::pg_catalog.text AS key FROM new_rows r WHERE CASE WHEN "postgres_input"."shape_of_postgres_input_golden"(ARRAY['note']::text[], ROW(CASE WHEN false THEN r."note" END)) = '[["note",25]]'::jsonb AND coalesce(pg_column_size(r."note"), 0)::int8 <= 250000000 THEN "postgres_input"."process_record_golden_orders_when_f7ae2fad5a"((SELECT y.*::record FROM (SELECT x."note" FROM (SELECT) o LEFT JOIN (SELECT r."note" AS "note" FROM new_rows r WHERE false) x ON true) y), (SELECT x.*::record FROM (SELECT r."note" AS "note") x)) ELSE true END) c
       ) c
       GROUP BY c.pack, c.op, c.shared, c.long
       ORDER BY c.op <> 'DELETE', c.pack;

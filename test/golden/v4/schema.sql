@@ -2,6 +2,17 @@ CREATE SCHEMA "postgres_input";
 
 REVOKE ALL ON SCHEMA "postgres_input" FROM PUBLIC;
 
+DO '
+DECLARE grantee name;
+BEGIN
+  FOR grantee IN
+    SELECT DISTINCT pg_get_userbyid(a.grantee) FROM pg_namespace n, aclexplode(n.nspacl) a
+    WHERE n.nspname = ''postgres_input'' AND a.grantee NOT IN (0, n.nspowner)
+  LOOP
+    EXECUTE format(''REVOKE ALL ON SCHEMA %I FROM %I'', ''postgres_input'', grantee);
+  END LOOP;
+END';
+
 COMMENT ON SCHEMA "postgres_input" IS 'Made by dapper-postgres-input; removed with its last input.';
 
 DO '
@@ -27,4 +38,5 @@ BEGIN
      AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = ''"postgres_input"''::regnamespace) THEN
     DROP SCHEMA "postgres_input";
   END IF;
+EXCEPTION WHEN insufficient_privilege OR dependent_objects_still_exist THEN NULL;
 END';
