@@ -11,7 +11,7 @@ import type { Acknowledger } from './acknowledger.ts';
 import type { Read } from './backfill-chunk.ts';
 import type { BackfillStore, Job } from './backfill-store.ts';
 import type { Change } from './change.ts';
-import { stored } from './failures.ts';
+import { storing } from './failures.ts';
 
 /** A table that is being read in this term. */
 export interface Reading {
@@ -164,19 +164,21 @@ export class BackfillAcknowledgements implements Acknowledger {
     const change = chunk?.open.get(sequence);
     if (!chunk || !change) return;
     const { occurredAt, location, id, key, details } = change;
-    await this.#options.store.park([
-      sequence,
-      chunk.reading.job.backfill,
-      numberOf(sequence),
-      occurredAt,
-      location,
-      id,
-      JSON.stringify(key),
-      details?.after ?? null,
-      details?.shape ?? null,
-      attempts,
-      stored(error),
-    ]);
+    await storing((text) =>
+      this.#options.store.park([
+        sequence,
+        chunk.reading.job.backfill,
+        numberOf(sequence),
+        occurredAt,
+        location,
+        id,
+        JSON.stringify(key),
+        details?.after ?? null,
+        details?.shape ?? null,
+        attempts,
+        text(error),
+      ]),
+    );
     // The parking has acknowledged it by a row of its own.
     this.#take(sequence)?.acknowledgedByRow.push(sequence);
   }

@@ -12,7 +12,7 @@
  */
 import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
-import { isMissing, isPrivilegeError } from '../postgres/sqlstates.ts';
+import { isMissing, isPrivilegeError, isUntranslatable } from '../postgres/sqlstates.ts';
 import { isReadSequence, numberOf, original, publicSequence, redriven } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type Hold, leaseLost, rowsThatHold } from './acknowledgements.ts';
@@ -108,13 +108,15 @@ export class FailureTable implements Failures {
 
   async park(change: LoggedChange, { error, attempts }: { error: string; attempts: number }): Promise<void> {
     const { sequence } = change;
-    await this.#write(this.#sql.park, [
-      [sequence],
-      [...rowsThatHold([sequence])],
-      nameOf(change),
-      attempts,
-      stored(error),
-    ]);
+    await storing((text) =>
+      this.#write(this.#sql.park, [
+        [sequence],
+        [...rowsThatHold([sequence])],
+        nameOf(change),
+        attempts,
+        text(error),
+      ]),
+    );
     this.#onParked(sequence);
   }
 
@@ -140,13 +142,15 @@ export class FailureTable implements Failures {
     // On a busy machine a change may fail twice within a turn. The statement can write a row only once, and the last failure counts.
     const last = [...new Map(noted.map((one) => [nameOf(one.change), one])).values()];
     try {
-      await this.#write(this.#sql.fail, [
-        last.map(({ change }) => nameOf(change)),
-        last.map(({ change }) => numberOf(change.sequence)),
-        last.map(({ failure }) => failure.attempts),
-        last.map(({ failure }) => stored(failure.error)),
-        last.map(({ failure }) => failure.delay),
-      ]);
+      await storing((text) =>
+        this.#write(this.#sql.fail, [
+          last.map(({ change }) => nameOf(change)),
+          last.map(({ change }) => numberOf(change.sequence)),
+          last.map(({ failure }) => failure.attempts),
+          last.map(({ failure }) => text(failure.error)),
+          last.map(({ failure }) => failure.delay),
+        ]),
+      );
       for (const { resolve } of noted) resolve();
     } catch (error) {
       for (const { reject } of noted) reject(error);
@@ -174,8 +178,19 @@ function changeNamed(name: string, seq: string): LoggedChange {
   return seq === redriven(numberOf(name)) ? { sequence: seq, stamp: name } : { sequence: name, stamp: '' };
 }
 
-/** The text of an error as the tables keep it: PostgreSQL's text has no NUL. */
-export const stored = (error: string): string => error.replaceAll('\0', '\uFFFD').slice(0, MAX_ERROR);
+/**
+ * Writes texts of errors as the tables keep them: PostgreSQL's text has no NUL. In a database whose encoding lacks a character, the texts are written once more, in
+ * ASCII.
+ */
+export async function storing(write: (text: (error: string) => string) => Promise<void>): Promise<void> {
+  const text = (error: string): string => error.slice(0, MAX_ERROR).replaceAll('\0', '\uFFFD');
+  try {
+    await write(text);
+  } catch (error) {
+    if (!isUntranslatable(error)) throw error;
+    await write((each) => text(each).replaceAll(/[^\0-\x7f]/g, '?'));
+  }
+}
 
 /** @throws {PostgresInputError} ERR_INSTALL where the tables or the rights on them are missing */
 export async function refusedClearly<Result>(

@@ -320,8 +320,14 @@ export class LaneDelivery implements Sink {
 const loggedOf = ({ sequence, stamp }: Change): LoggedChange | null =>
   sequence === null ? null : { sequence, stamp };
 
-const textOf = (error: unknown): string => {
+/** Whatever a handler may throw: also errors whose stack is no text, and objects that throw when they are looked at. */
+function textOf(error: unknown): string {
   if (error === undefined) return 'no reason was given';
   if (typeof error === 'string') return error;
-  return error instanceof Error ? (error.stack ?? error.message) : inspect(error);
-};
+  try {
+    const text: unknown = error instanceof Error ? (error.stack ?? error.message) : error;
+    return typeof text === 'string' ? text : inspect(text);
+  } catch {
+    return 'the error can not be printed';
+  }
+}

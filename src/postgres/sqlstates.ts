@@ -45,6 +45,9 @@ export function isConnectionError(error: unknown): boolean {
 /** The SQLSTATE of a login whose password is wrong or missing. */
 export const INVALID_PASSWORD = '28P01';
 
+/** The SQLSTATE of a text that has a character which the database's encoding lacks. */
+const UNTRANSLATABLE = '22P05';
+
 /** The SQLSTATE of a statement that would have had to wait for a lock. */
 export const LOCKED = '55P03';
 
@@ -96,6 +99,8 @@ const sqlstateOf = (error: unknown): string => (error as { code?: string } | nul
 export const isBusy = (error: unknown): boolean => BUSY.has(sqlstateOf(error));
 
 export const isPrivilegeError = (error: unknown): boolean => sqlstateOf(error) === INSUFFICIENT_PRIVILEGE;
+
+export const isUntranslatable = (error: unknown): boolean => sqlstateOf(error) === UNTRANSLATABLE;
 
 export const isQueueFull = (error: unknown): boolean => sqlstateOf(error) === QUEUE_FULL;
 

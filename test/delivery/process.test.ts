@@ -13,8 +13,8 @@ import { until } from '../support/until.ts';
 
 const FAST = { minDelay: 20, maxDelay: 20 };
 
-async function setup(options: PostgresInputOptions = {}) {
-  const database = await createDatabase();
+async function setup(options: PostgresInputOptions = {}, template = 'template1') {
+  const database = await createDatabase(undefined, template);
   await database.query('CREATE TABLE items (id int PRIMARY KEY, n int)');
   const make = async () => {
     const input = await newPostgresInput(
@@ -149,6 +149,25 @@ test('parks an event whose attempts are exhausted, and its key goes on', async (
   expect(await input.parked()).toMatchObject([{ id: '1', operation: 'create', attempts: 2 }]);
   await input.close();
   expect(await backlog()).toBe(0);
+});
+
+test("parks an event whose error has characters that the database's encoding lacks", async () => {
+  const { database, make } = await setup({}, "template0 ENCODING 'LATIN1' LOCALE 'C'");
+  const input = await make();
+  const isActive = active(input);
+  const { done } = record(
+    input,
+    (event) => {
+      if (event.id === '1') throw new Error('✖ Größe fehlt');
+    },
+    { retry: { ...FAST, attempts: 2 } },
+  );
+  await isActive;
+  await database.query('INSERT INTO items VALUES (1, 0)');
+  await until(async () => (await input.parked()).length === 1);
+  expect((await input.parked())[0]!.error).toContain('? Gr??e fehlt');
+  await database.query('INSERT INTO items VALUES (2, 0)');
+  await until(() => done.length === 1);
 });
 
 test("stops with the handler's error when that is asked for, and keeps the event", async () => {

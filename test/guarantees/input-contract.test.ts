@@ -314,6 +314,57 @@ describe.each(HARNESSES)('an input $kind', ({ setup }) => {
     });
   });
 
+  test("processing stops with the handler's error, also if that is undefined", async () => {
+    const harness = await start();
+    const nothing: unknown = undefined;
+    const { ended } = process(
+      harness,
+      () => {
+        throw nothing;
+      },
+      { retry: { ...FAST, attempts: 1 }, exhausted: 'stop' },
+    );
+    await harness.create(1);
+    await expect(ended).rejects.toBeUndefined();
+  });
+
+  test.each<[string, unknown, string]>([
+    ['nothing', undefined, 'no reason was given'],
+    ['null', null, 'null'],
+    ['a symbol', Symbol('odd'), 'Symbol(odd)'],
+    ['an error whose stack is no text', Object.assign(new Error('odd'), { stack: ['one', 'two'] }), 'two'],
+    ['text without end', 'x'.repeat(10_000_000), 'xxx'],
+    ['text with half a character', '\uD83D', ''],
+    [
+      'an error that throws when it is looked at',
+      Object.defineProperty(new Error('odd'), 'stack', {
+        get() {
+          throw new Error('even odder');
+        },
+      }),
+      'can not be printed',
+    ],
+  ])('an event is tried again and parked also if its handler throws %s', async (_, thrown, kept) => {
+    const harness = await start();
+    const handled = process(
+      harness,
+      ({ id }) => {
+        if (id === '1') throw thrown;
+      },
+      { retry: { ...FAST, attempts: 2 } },
+    );
+    await harness.create(1);
+    await eventually(harness, async () => (await harness.input.parked()).length === 1);
+    expect((await harness.input.parked())[0]!.error).toContain(kept);
+    await harness.create(2);
+    await eventually(harness, () => handled.done.length === 1);
+    expect(handled.begun.map(told)).toEqual([
+      'create 1, attempt 1',
+      'create 1, attempt 2',
+      'create 2, attempt 1',
+    ]);
+  });
+
   test('close() lets handlers finish, and begins no other', async () => {
     const harness = await start();
     const { open, opened } = gate();
