@@ -82,9 +82,9 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
   }
 
   /** Ends the iteration: with an error, thrown once, or without. */
-  end(error?: unknown): void {
+  end(failure?: { readonly error: unknown }): void {
     if (this.#end) return;
-    this.#end = error === undefined ? {} : { error };
+    this.#end = failure ?? {};
     this.serve();
   }
 

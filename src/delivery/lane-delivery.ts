@@ -52,6 +52,8 @@ export interface Held {
   readonly since: number;
   /** Whether its acknowledgement is under way: by `ack`, or in a transaction of the consumer's. */
   settledBy: null | 'acknowledgement' | 'transaction' | 'parking';
+  /** Resolves when its parking is written. */
+  parking: Promise<void> | null;
 }
 
 export class LaneDelivery implements Sink {
@@ -175,7 +177,7 @@ export class LaneDelivery implements Sink {
   #hold(ticket: Ticket, attempt: number): Held {
     const { trigger, fencingToken, decoder, clock } = this.#options;
     const event = eventOf(ticket.change, trigger, fencingToken, decoder, attempt);
-    return { ticket, event, since: clock.now(), settledBy: null };
+    return { ticket, event, since: clock.now(), settledBy: null, parking: null };
   }
 
   /** The consumer acknowledges this event. Returns whether it was in hand. With `process()` it stays there until its handler ends. */
@@ -251,7 +253,8 @@ export class LaneDelivery implements Sink {
     held.settledBy = 'parking';
     const logged = loggedOf(held.ticket.change);
     try {
-      if (logged) await this.#options.failures().park(logged, { error: textOf(error), attempts });
+      held.parking = logged && this.#options.failures().park(logged, { error: textOf(error), attempts });
+      await held.parking;
     } catch (cause) {
       held.settledBy = null;
       throw cause;
@@ -287,6 +290,16 @@ export class LaneDelivery implements Sink {
 
   /** Tells handlers to end. */
   abort(): void {
+  /** Resolves when the parking that is under way has ended: null, or why it was refused. */
+  async parkingOf({ parking }: Held): Promise<{ readonly error: unknown } | null> {
+    try {
+      await parking;
+      return null;
+    } catch (error) {
+      return { error };
+    }
+  }
+
     this.#handling.abort();
   }
 

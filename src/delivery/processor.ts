@@ -113,10 +113,10 @@ export class Processor implements Consumer {
     }
   }
 
-  end(error?: unknown): void {
+  end(failure?: { readonly error: unknown }): void {
     this.#isEnded = true;
-    if (error === undefined) this.#ending.resolve();
-    else this.#ending.reject(error);
+    if (failure) this.#ending.reject(failure.error);
+    else this.#ending.resolve();
   }
 
   async #run(delivery: LaneDelivery, term: ServedTerm): Promise<void> {
@@ -160,7 +160,10 @@ export class Processor implements Consumer {
         else await this.#fail(delivery, held, failure ? failure.error : rolledBack());
         return;
       }
-      case 'parking':
+      case 'parking': {
+        const refusal = await delivery.parkingOf(held);
+        if (refusal && delivery.has(held)) await this.#fail(delivery, held, (failure ?? refusal).error);
+      }
     }
   }
 
