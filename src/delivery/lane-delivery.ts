@@ -242,10 +242,11 @@ export class LaneDelivery implements Sink {
 
   #putBack(held: Held, delay: number, attempts: number): LoggedChange | null {
     this.#release(held);
-    const logged = loggedOf(held.ticket.change);
-    if (logged) this.#known.comesAgain(logged, attempts, delay);
-    this.#waiting.defer(held.ticket, delay);
-    return logged;
+    const { change } = held.ticket;
+    this.#known.comesAgain(change, attempts, delay);
+    const isKept = this.#waiting.defer(held.ticket, delay);
+    if (isKept && change.sequence !== null) this.#settledSince?.add(change.sequence);
+    return loggedOf(change);
   }
 
   /** Moves the event out of the log. Resolves when it is parked. An event that was announced by hand is in no log, and is dropped. */

@@ -90,7 +90,7 @@ export class Processor implements Consumer {
     return this.#delivery;
   }
 
-  /** A key that can't be told ends the processing: without it there is no order. */
+  /** A key that can't be told ends the processing: without it there is no order. Anybody can announce anything by hand, and that has no order anyway. */
   #keyOf(key: (event: ChangeEvent) => string, event: ChangeEvent): string {
     try {
       const told: unknown = key(event);
@@ -100,6 +100,7 @@ export class Processor implements Consumer {
         `key() must return a string, and not ${typeof told}`,
       );
     } catch (error) {
+      if (event.sequence === null) return `${event.location}\0${event.id}`;
       this.#options.stop(error);
       return '';
     }
