@@ -62,6 +62,8 @@ export class LaneDelivery implements Sink {
   readonly #inHand: InHand<string | Held, Held>;
   readonly #known: KnownFailures;
   readonly #slow: SlowWatch;
+  /** What is in hand and was told to be slow. */
+  readonly #outlasted = new Set<Held>();
   readonly #handling = new AbortController();
   readonly #order: TurnOrder;
   /** What is to be handed out next. */
@@ -73,7 +75,7 @@ export class LaneDelivery implements Sink {
     const { clock, decoder, key, trigger, fencingToken } = options;
     this.#inHand = new InHand(clock);
     this.#known = new KnownFailures(options);
-    this.#slow = new SlowWatch(clock, options.slowAfter, options.notify);
+    this.#slow = new SlowWatch(clock, options.slowAfter, (held, duration) => this.#onSlow(held, duration));
     this.#waiting = new LaneBuffer({
       ...options,
       keyOf: key ? (change) => key(eventOf(change, trigger, fencingToken, decoder)) : rowOf,
@@ -86,7 +88,7 @@ export class LaneDelivery implements Sink {
       clock,
       waiting: this.#waiting,
       known: this.#known,
-      isInHand: () => this.#inHand.size > 0,
+      isInHand: () => this.#inHand.size > this.#outlasted.size,
       condemn: options.exclusive ? (ticket, known) => void this.#condemn(ticket, known) : null,
     });
   }
@@ -308,7 +310,19 @@ export class LaneDelivery implements Sink {
   async acquit(): Promise<void> {
     await this.#known.writeNotes();
     const { counted } = this.#order;
+  /** A handler that takes long has killed nobody so far: it is suspected no more, and what waits until nothing suspicious is in hand goes on. */
+  #onSlow(held: Held, duration: number): void {
+    const { ticket, event } = held;
+    const { sequence, location, id } = event;
+    this.#options.notify('slow', { sequence, location, id, duration });
+    this.#outlasted.add(held);
+    const logged = loggedOf(ticket.change);
+    if (this.#order.acquit(ticket) && logged) this.#known.clear(logged);
+    this.#options.ready();
+  }
+
     if (counted.length > 0) await this.#options.failures().clear(counted);
+    this.#outlasted.delete(held);
   }
 
   /** Hands out nothing more. */
