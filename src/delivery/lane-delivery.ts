@@ -17,8 +17,8 @@ import type { DeliveryOptions } from './delivery.ts';
 import { eventOf } from './event.ts';
 import { InHand } from './in-hand.ts';
 import { type KnownFailure, KnownFailures } from './known-failures.ts';
-import { LaneBuffer } from './lane-buffer.ts';
-import { type Ticket, rowOf } from './line.ts';
+import { LaneBuffer, type Taking } from './lane-buffer.ts';
+import { type Ticket, isTruncation, rowOf } from './line.ts';
 import { SlowWatch } from './slow-watch.ts';
 import { TurnOrder } from './turn-order.ts';
 
@@ -66,6 +66,8 @@ export class LaneDelivery implements Sink {
   readonly #outlasted = new Set<Held>();
   readonly #handling = new AbortController();
   readonly #order: TurnOrder;
+  /** While the log is read again: what is over since that began, or waits for its time in memory. */
+  #settledSince: Set<string> | null = null;
   /** What is to be handed out next. */
   #next: Ticket | null = null;
   #isStopped = false;
@@ -78,11 +80,10 @@ export class LaneDelivery implements Sink {
     this.#slow = new SlowWatch(clock, options.slowAfter, (held, duration) => this.#onSlow(held, duration));
     this.#waiting = new LaneBuffer({
       ...options,
-      keyOf: key ? (change) => key(eventOf(change, trigger, fencingToken, decoder)) : rowOf,
-      beginTaking: () => {
-        const acknowledged = options.pending();
-        return (sequence) => acknowledged.has(sequence) || this.#inHand.has(sequence);
-      },
+      // A truncation is of no row, of which a key could be told.
+      keyOf: (change) =>
+        key && !isTruncation(change) ? key(eventOf(change, trigger, fencingToken, decoder)) : rowOf(change),
+      beginTaking: () => this.#beginTaking(),
     });
     this.#order = new TurnOrder({
       clock,
@@ -114,8 +115,23 @@ export class LaneDelivery implements Sink {
     });
   }
 
+  /** The log is about to be read again. What it has of events that were in hand then is not wanted, unless they have been dropped since. */
+  #beginTaking(): Taking {
+    const acknowledged = this.#options.pending();
+    const settled = new Set<string>();
+    this.#settledSince = settled;
+    return {
+      isHeld: (sequence) => acknowledged.has(sequence) || settled.has(sequence) || this.#inHand.has(sequence),
+      end: () => (this.#settledSince = null),
+    };
+  }
+
   get room(): number {
     return this.#waiting.room;
+  }
+
+  get roomApart(): number {
+    return this.#waiting.roomApart;
   }
 
   /** How many events the consumer has in hand. */
@@ -215,6 +231,7 @@ export class LaneDelivery implements Sink {
     const wasSuspected = this.#order.acquit(ticket);
     const logged = loggedOf(ticket.change);
     if (logged) this.#known.forget(logged, wasSuspected);
+    if (event.sequence !== null) this.#settledSince?.add(ticket.change.sequence!);
     this.#waiting.finish(ticket);
     this.#options.ready();
   }
@@ -268,8 +285,19 @@ export class LaneDelivery implements Sink {
     this.#release(held);
     if (logged) this.#known.drop(logged);
     this.#order.acquit(held.ticket);
+    if (logged) this.#settledSince?.add(logged.sequence);
     this.#waiting.finish(held.ticket);
     this.#options.ready();
+  }
+
+  /** Resolves when the parking that is under way has ended: null, or why it was refused. */
+  async parkingOf({ parking }: Held): Promise<{ readonly error: unknown } | null> {
+    try {
+      await parking;
+      return null;
+    } catch (error) {
+      return { error };
+    }
   }
 
   /** The handler of this one has killed its process each time. */
@@ -282,34 +310,6 @@ export class LaneDelivery implements Sink {
     await this.park(held, error, attempts).catch((cause: unknown) => this.#known.failed(cause));
   }
 
-  #release(held: Held): void {
-    this.#inHand.remove(held.ticket.change.sequence ?? held);
-  }
-
-  /** Resolves when nothing is in hand, after `limit` milliseconds, or when `signal` aborts. */
-  settled(limit: number, signal: AbortSignal): Promise<void> {
-    return this.#inHand.empty(limit, signal);
-  }
-
-  /** Tells handlers to end. */
-  abort(): void {
-  /** Resolves when the parking that is under way has ended: null, or why it was refused. */
-  async parkingOf({ parking }: Held): Promise<{ readonly error: unknown } | null> {
-    try {
-      await parking;
-      return null;
-    } catch (error) {
-      return { error };
-    }
-  }
-
-    this.#handling.abort();
-  }
-
-  /** Takes back the deaths that are counted: this process lives. */
-  async acquit(): Promise<void> {
-    await this.#known.writeNotes();
-    const { counted } = this.#order;
   /** A handler that takes long has killed nobody so far: it is suspected no more, and what waits until nothing suspicious is in hand goes on. */
   #onSlow(held: Held, duration: number): void {
     const { ticket, event } = held;
@@ -321,8 +321,26 @@ export class LaneDelivery implements Sink {
     this.#options.ready();
   }
 
-    if (counted.length > 0) await this.#options.failures().clear(counted);
+  #release(held: Held): void {
     this.#outlasted.delete(held);
+    this.#inHand.remove(held.ticket.change.sequence ?? held);
+  }
+
+  /** Resolves when nothing is in hand, after `limit` milliseconds, or when `signal` aborts. */
+  settled(limit: number, signal: AbortSignal): Promise<void> {
+    return this.#inHand.empty(limit, signal);
+  }
+
+  /** Tells handlers to end. */
+  abort(): void {
+    this.#handling.abort();
+  }
+
+  /** Takes back the deaths that are counted: this process lives. */
+  async acquit(): Promise<void> {
+    await this.#known.writeNotes();
+    const { counted } = this.#order;
+    if (counted.length > 0) await this.#options.failures().clear(counted);
   }
 
   /** Hands out nothing more. */

@@ -228,6 +228,25 @@ describe.each(HARNESSES)('an input $kind', ({ setup }) => {
     expect(handled.begun.map(({ id }) => id)).toEqual(['1', '2', '*', '3']);
   });
 
+  test('a TRUNCATE that is redriven needs no key', async () => {
+    const harness = await start();
+    let isRefused = true;
+    const handled = process(
+      harness,
+      ({ id }) => {
+        if (id === '*' && isRefused) throw new Error('not now');
+      },
+      { key: ({ before, after }) => String((after ?? before)!.n), retry: { ...FAST, attempts: 1 } },
+    );
+    await harness.create(1);
+    await harness.truncate();
+    await eventually(harness, async () => (await harness.input.parked()).length === 1);
+    isRefused = false;
+    await harness.input.redrive('all');
+    await eventually(harness, () => handled.done.length === 2);
+    expect(handled.done.map(({ id }) => id)).toEqual(['1', '*']);
+  });
+
   test('a failing event comes again as the next attempt, and only its row waits', async () => {
     const harness = await start();
     const retrying: unknown[] = [];
@@ -295,25 +314,6 @@ describe.each(HARNESSES)('an input $kind', ({ setup }) => {
     expect(await harness.isEmpty()).toBe(false);
   });
 
-  test('an event that its handler has acknowledged does not come again, however the handler ends', async () => {
-    const harness = await start();
-    const handled = process(harness, async (event) => {
-      if (event.id === '1') await harness.transaction((client) => harness.input.ack(event, client));
-      else await harness.input.ack(event);
-      throw new Error('too late');
-    });
-    await harness.create(1);
-    await harness.create(2);
-    await harness.create(3);
-    await eventually(harness, () => handled.begun.length >= 3);
-    await eventually(harness, () => harness.isEmpty());
-    expect(handled.begun.map(told)).toEqual([1, 2, 3].map((id) => `create ${id}, attempt 1`));
-    const [first] = handled.begun;
-    await expect(harness.transaction((client) => harness.input.ack(first!, client))).rejects.toMatchObject({
-      code: 'ERR_LEASE_LOST',
-    });
-  });
-
   test("processing stops with the handler's error, also if that is undefined", async () => {
     const harness = await start();
     const nothing: unknown = undefined;
@@ -363,6 +363,25 @@ describe.each(HARNESSES)('an input $kind', ({ setup }) => {
       'create 1, attempt 2',
       'create 2, attempt 1',
     ]);
+  });
+
+  test('an event that its handler has acknowledged does not come again, however the handler ends', async () => {
+    const harness = await start();
+    const handled = process(harness, async (event) => {
+      if (event.id === '1') await harness.transaction((client) => harness.input.ack(event, client));
+      else await harness.input.ack(event);
+      throw new Error('too late');
+    });
+    await harness.create(1);
+    await harness.create(2);
+    await harness.create(3);
+    await eventually(harness, () => handled.begun.length >= 3);
+    await eventually(harness, () => harness.isEmpty());
+    expect(handled.begun.map(told)).toEqual([1, 2, 3].map((id) => `create ${id}, attempt 1`));
+    const [first] = handled.begun;
+    await expect(harness.transaction((client) => harness.input.ack(first!, client))).rejects.toMatchObject({
+      code: 'ERR_LEASE_LOST',
+    });
   });
 
   test('close() lets handlers finish, and begins no other', async () => {
