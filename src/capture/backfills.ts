@@ -168,7 +168,8 @@ export class Backfills {
     this.acknowledgements.add(reading, read);
     const { sink } = this.#options;
     sink.push(read.changes);
-    if (hasTime && sink.room >= PAGE && this.#isNext(reading)) this.#ahead = this.#read(reading);
+    if (hasTime && sink.room >= PAGE && sink.roomApart >= PAGE && this.#isNext(reading))
+      this.#ahead = this.#read(reading);
     return true;
   }
 
