@@ -31,12 +31,14 @@
  * - The fence itself: lease.pml.
  *
  * What is searched: three changes with two failures, a redriven change and a takeover; four with one failure. Each with lanes of one row and
- * with joined ones. Before these, one change that is redriven twice.
+ * with joined ones; with joined ones also two statements that change keys. Before these, one change that is redriven twice.
  * run: -DCHANGES=1 -DFAILURES=4 -DREDRIVES=2
  * run: -DCHANGES=3
  * run: -DCHANGES=3 -DJOINED
  * run: -DCHANGES=4 -DFAILURES=1 -DTERMS=1 -DREDRIVES=0
  * run: -DCHANGES=4 -DFAILURES=1 -DTERMS=1 -DREDRIVES=0 -DJOINED
+ * run: -DCHANGES=4 -DFAILURES=1 -DTERMS=1 -DREDRIVES=0 -DJOINED -DKEY_CHANGES=2 -DTRUNCATIONS=0
+ * broken: TWO_WAIT_FOR_EACH_OTHER -DCHANGES=4 -DFAILURES=1 -DTERMS=1 -DREDRIVES=0 -DJOINED -DKEY_CHANGES=2 -DTRUNCATIONS=0 : nothing_lost
  * broken: RETRY_HOLDS_NOTHING -DTERMS=1 -DONLY_KEPT : in_order
  * broken: DROPPED_OVERTAKEN : in_order
  * broken: NEVER_HUNGRY : nothing_lost
@@ -83,6 +85,7 @@ hidden byte in_order, table_in_order, key_in_order, nothing_twice, nothing_lost,
 mtype kind[CHANGES];
 byte lane[CHANGES];
 byte waits_for[CHANGES];        /* the DELETEs of its statement */
+byte statement[CHANGES];        /* of those that change keys */
 bool chosen;
 
 /* The database. Sets of changes are bits. */
@@ -102,7 +105,9 @@ byte minus_read;
 byte pending;           /* acknowledged, and not deleted from the log */
 byte tried;             /* failed once */
 byte unwritten;         /* failed, and not noted */
-byte ready, in_hand, parking, park_written, timed, held_up;
+byte ready, in_hand, parking, park_written, timed;
+byte held_up;           /* wait for the DELETEs of their statement */
+byte held_out;          /* the same, and are dropped */
 byte pausing;           /* dropped, and their lane waits for their time */
 
 /* The lines. */
@@ -117,12 +122,13 @@ bool is_reading, is_full;
 /* The log is read again. */
 bool again;
 byte lines, seen, read_from;
+byte since;             /* the lines that have dropped something since */
 
 /* What happened. */
 byte over, acknowledged, handed, failed_once, failed_twice;
 byte failures, redrives;
 
-byte x, y, l, n, lowest, length, no_room, upto, free;    /* within a step, 0 between steps */
+byte x, y, z, l, n, m, k, held, lowest, length, no_room, upto, free;    /* within a step, 0 between steps */
 
 #define bit(x) (1 << (x))
 #define ALL (bit(CHANGES) - 1)
@@ -157,7 +163,51 @@ inline settle(l) {
 inline drop_from(l, x) {
   printf("line %d drops from %d\n", l, x);
   from[l] = x;
+  add(since, l);
   is_reading = is_reading && l != TABLE
+}
+
+/* Drops what waits in the line, and all from the sequence of x on. */
+inline drop_all(l, x) {
+  lowest = MIN(from[l], x);
+  length = len(line[l]);
+  for (m : 1 .. length) {
+    line[l]?z;
+    if
+    :: HAS(minus, z) -> line[l]!z
+    :: else -> lowest = MIN(lowest, z)
+    fi
+  }
+  drop_from(l, lowest);
+  lowest = 0; length = 0; m = 0; z = 0
+}
+
+/* An earlier change of the lane waits behind the one that is held up, or was dropped: it goes first. */
+inline give_way(l) {
+  held = NONE;
+  for (k : 0 .. CHANGES - 1) { held = (HAS(held_up | held_out, k) && lane[k] == l -> k : held) }
+  k = held != NONE && from[l] < held;
+  length = len(line[l]);
+  for (m : 1 .. length) {
+    line[l]?z; line[l]!z;
+    k = k || (held != NONE && !HAS(minus, z) && z < held)
+  }
+  length = 0; m = 0; z = 0;
+  if
+#ifndef BROKEN_TWO_WAIT_FOR_EACH_OTHER
+  :: k -> printf("%d gives way\n", held);
+    remove(held_up, held); remove(held_out, held);
+    drop_all(l, held);
+    remove(busy, l);
+    if
+    :: len(line[l]) > 0 -> line[l]?z; add(busy, l); add(ready, z); z = 0     /* It is redriven. */
+    :: else
+    fi;
+    settle(l)
+#endif
+  :: else
+  fi;
+  k = 0; held = 0
 }
 
 inline join(l, x) {
@@ -173,6 +223,10 @@ inline join(l, x) {
     :: x < from[l] -> drop_from(l, x)
     :: else
     fi
+  fi;
+  if
+  :: l != TABLE && !HAS(minus, x) -> give_way(l)
+  :: else
   fi
 }
 
@@ -187,6 +241,9 @@ inline begin(l, x) {
   :: waits_for[x] & deletes -> add(held_up, x)
 #else
   :: (waits_for[x] & deletes) && !HAS(minus, x) -> add(held_up, x)
+#ifndef ONLY_KEPT
+  :: (waits_for[x] & deletes) && !HAS(minus, x) -> add(held_out, x); drop_all(l, x)     /* There is no room. */
+#endif
 #endif
 #endif
   :: else -> add(ready, x)
@@ -239,25 +296,10 @@ inline admit(x) {
   fi
 }
 
-/* Drops what waits in the line, and all from the sequence of x on. */
-inline drop_all(l, x) {
-  lowest = MIN(from[l], x);
-  length = len(line[l]);
-  for (n : 1 .. length) {
-    line[l]?y;
-    if
-    :: HAS(minus, y) -> line[l]!y
-    :: else -> lowest = MIN(lowest, y)
-    fi
-  }
-  drop_from(l, lowest);
-  lowest = 0; length = 0; n = 0; y = 0
-}
-
 inline advance(l) {
   remove(busy, l);
   if
-  :: len(line[l]) > 0 -> line[l]?y; begin(l, y); y = 0
+  :: len(line[l]) > 0 -> line[l]?y; begin(l, y); y = 0; give_way(l)
   :: else
   fi;
   settle(l)
@@ -285,6 +327,7 @@ inline finish(x) {
     for (n : 0 .. CHANGES - 1) {
       if
       :: HAS(held_up, n) && !(waits_for[n] & deletes) -> remove(held_up, n); add(ready, n)
+      :: HAS(held_out, n) && !(waits_for[n] & deletes) -> remove(held_out, n); l = lane[n]; advance(l); l = 0
       :: else
       fi
     }
@@ -347,7 +390,7 @@ inline new_term() {
   printf("a new term\n");
   term++;
   arrived = 0; minus = 0; told = true; minus_read = 0; pending = 0; unwritten = 0;
-  ready = 0; in_hand = 0; timed = 0; held_up = 0; pausing = 0;
+  ready = 0; in_hand = 0; timed = 0; held_up = 0; held_out = 0; pausing = 0;
 #ifndef BROKEN_PARKED_BY_AN_OLD_TERM
   parking = 0; park_written = 0;
 #endif
@@ -360,7 +403,7 @@ inline new_term() {
   }
   n = 0;
   busy = 0; hungry = 0; truncating = NONE; under_way = 0; deletes = 0; is_reading = false; is_full = false;
-  again = false; lines = 0; seen = 0; read_from = 0;
+  again = false; lines = 0; seen = 0; read_from = 0; since = 0;
   handed = 0;
   later = later & noted_later;
   /* What was acknowledged or failed, and not written, counts for nothing. */
@@ -379,7 +422,7 @@ inline new_term() {
 #else
 #define SAME_ROW(n, x) (lane[n] == lane[x])
 #endif
-#define IS_FREE_OF(n, x) (!SAME_ROW(n, x) && kind[n] != truncation && kind[x] != truncation && !HAS(waits_for[x], n) && !(kind[n] == key_delete && kind[x] == key_delete))
+#define IS_FREE_OF(n, x) (!SAME_ROW(n, x) && kind[n] != truncation && kind[x] != truncation && !HAS(waits_for[x], n) && !(kind[n] == key_delete && kind[x] == key_delete && statement[n] == statement[x]))
 
 inline leaves_log(x) {
   remove(log, x); remove(minus_log, x); remove(unwritten, x); remove(noted, x); remove(noted_later, x)
@@ -393,7 +436,7 @@ active proctype database() {
       if
       :: kind[x] = row_change
       :: open == 0 && truncations < TRUNCATIONS -> kind[x] = truncation; truncations++
-      :: x < CHANGES - 1 && key_changes < KEY_CHANGES -> kind[x] = key_delete; add(open, x)
+      :: x < CHANGES - 1 && key_changes < KEY_CHANGES -> kind[x] = key_delete; add(open, x); statement[x] = key_changes
       fi;
       if
       :: x > 0 && kind[x] != truncation -> lane[x] = 1
@@ -448,7 +491,11 @@ inline retake() {
     :: truncating == NONE -> is_reading = true; pass(x)
     :: truncating != NONE || under_way > 0 -> add(no_room, TABLE); from[TABLE] = x
     fi
-  :: l != TABLE && IS_IDLE(l) -> begin(l, x)
+  :: l != TABLE && IS_IDLE(l) -> begin(l, x);
+    if
+    :: HAS(held_out, x) -> add(no_room, l); from[l] = x
+    :: else
+    fi
   :: l != TABLE && !IS_IDLE(l) -> line[l]!x
   :: l != TABLE && !IS_IDLE(l) -> add(no_room, l); from[l] = x
   fi
@@ -466,10 +513,9 @@ inline take_again() {
   printf("reads again from %d for lines %d\n", read_from, lines);
   hungry = hungry & ~lines;
 #ifndef BROKEN_LATER_DROP_FORGOTTEN
-  /* Something below has been dropped since. */
   for (l : 0 .. LANES) {
     if
-    :: HAS(lines, l) && from[l] < read_from -> remove(lines, l); settle(l)
+    :: HAS(lines, l) && HAS(since, l) -> remove(lines, l); settle(l)
     :: else
     fi
   }
@@ -538,8 +584,9 @@ end:
       read_from = NONE;
       for (l : 0 .. LANES) { read_from = (HAS(lines, l) -> MIN(read_from, from[l]) : read_from) }
       l = 0;
+      since = 0;
       seen = log & ~pending }
-  :: atomic { again -> take_again(); again = false; lines = 0; seen = 0; read_from = 0 }
+  :: atomic { again -> take_again(); again = false; lines = 0; seen = 0; read_from = 0; since = 0 }
   od
 }
 

@@ -43,6 +43,7 @@ import { BackfillAcknowledgements, type Reading } from './backfill-acknowledgeme
 import { ChunkReader, type Read } from './backfill-chunk.ts';
 import { BackfillStore, type Job, keyOf } from './backfill-store.ts';
 import type { RowSettings } from './backfill-table.ts';
+import { PAGE } from './passes.ts';
 import { MAX_READS_OUT, type Sink } from './sink.ts';
 
 export interface BackfillsOptions {
@@ -172,14 +173,17 @@ export class Backfills {
     // Meanwhile the consumer may have had no room for an event before the chunk.
     if (signal.aborted || own.after !== read.after) return true;
     this.acknowledgements.add(reading, read);
-    this.#options.sink.push(read.changes);
-    if (this.#hasTime && this.#isNext(reading)) this.#ahead = next;
+    const { sink } = this.#options;
+    sink.push(read.changes);
+    if (this.#hasTime && sink.roomApart > -PAGE && this.#isNext(reading)) this.#ahead = next;
     return true;
   }
 
   #mayFollow(reading: Reading, { changes, last }: Read): boolean {
-    const isRoomFor = this.acknowledgements.outstanding + changes.length < MAX_READS_OUT;
-    return this.#hasTime && !last && isRoomFor && this.#isNext(reading);
+    const isRoom =
+      this.acknowledgements.outstanding + changes.length < MAX_READS_OUT &&
+      this.#options.sink.roomApart - changes.length > -PAGE;
+    return this.#hasTime && !last && isRoom && this.#isNext(reading);
   }
 
   #isNext({ job }: Reading): boolean {

@@ -176,7 +176,7 @@ function changeNamed(name: string, seq: string): LoggedChange {
 
 /** The text of an error as the tables keep it: PostgreSQL's text has no NUL, and that of a database in LATIN1, for instance, not all characters. */
 export function stored(error: string, encoding: string): string {
-  const text = error.replaceAll('\0', '\uFFFD').slice(0, MAX_ERROR);
+  const text = error.slice(0, MAX_ERROR).replaceAll('\0', '\uFFFD');
   if (encoding === 'UTF8') return text;
   return text.replaceAll(
     /[^\0-\x7F]/g,

@@ -40,6 +40,8 @@ import { WriteRate } from './write-rate.ts';
 
 /** How many events made by hand the sink may hold above its capacity. There is no log that could keep them. */
 const MAX_FOREIGN = 10_000;
+/** Until it looks again whether there is room for what was redriven, in milliseconds. */
+const ROOM_PAUSE = 50;
 /** How far apart two looks into the log are that forged notifications cause, in milliseconds. */
 const FORGERY_PAUSE = 1000;
 
@@ -70,8 +72,6 @@ export class Reader {
   readonly #sleeping: Rest;
   readonly #sequence: LogSequence;
   readonly redriven: Redriven;
-  /** Whether redriven changes may wait that this term has not read. */
-  #isRedriven = true;
   /** When a forged notification last made the reader look. */
   #forgeryLooked = -Infinity;
   /** The look that is put off because a forgery has just caused one. */
@@ -92,7 +92,7 @@ export class Reader {
     this.#sleeping = session.isPooled
       ? new Polling()
       : new Sleeping({
-          mayNotSleep: () => this.#isRedriven || (options.backfills?.isReady ?? false),
+          mayNotSleep: () => this.redriven.mayWait || (options.backfills?.isReady ?? false),
           session,
           names,
           passes,
@@ -108,10 +108,7 @@ export class Reader {
     let pause = 0;
     try {
       while (!signal.aborted) {
-        if (this.#isRedriven) {
-          this.#isRedriven = false;
-          await this.redriven.readAll(signal);
-        }
+        if (this.redriven.mayWait) await this.redriven.read(signal);
         const began = performance.now();
         const isAhead = this.#options.backfills?.keepAhead() ?? false;
         const found = isAhead ? 0 : await this.#passes.readAll(signal);
@@ -120,7 +117,8 @@ export class Reader {
         if (found < PAGE / 2 && (await this.#backfill(isAhead, signal))) continue;
         if (this.#writeRate.isQuiet && (await this.#sleeping.sleep(signal))) continue;
         if (found >= PAGE / 2) continue;
-        pause = found > 0 ? this.#writeRate.pause : Math.min(2 * pause + 2, this.#sleeping.longestPause);
+        const longest = this.redriven.mayWait ? ROOM_PAUSE : this.#sleeping.longestPause;
+        pause = found > 0 ? this.#writeRate.pause : Math.min(2 * pause + 2, longest);
         await this.#sleeping.pause(pause, signal);
       }
     } finally {
@@ -132,8 +130,8 @@ export class Reader {
 
   /** A chunk of a backfill, behind a pass that ends at the chunk's snapshot. Returns whether there was one. */
   async #backfill(isAhead: boolean, signal: AbortSignal): Promise<boolean> {
-    const { backfills } = this.#options;
-    if (!backfills || !(isAhead || this.#passes.hasRoom)) return false;
+    const { backfills, sink } = this.#options;
+    if (!backfills || !(isAhead || (this.#passes.hasRoom && sink.roomApart >= PAGE))) return false;
     const passUpTo = async (snapshot: string) => {
       const found = await this.#passes.readAll(signal, snapshot);
       this.#writeRate.add(found);
@@ -171,7 +169,7 @@ export class Reader {
 
   /** To be called when somebody may have redriven parked changes. */
   onRedriven(): void {
-    this.#isRedriven = true;
+    this.redriven.notice();
     this.rouse();
   }
 
@@ -204,7 +202,7 @@ export class Reader {
   #onForeign(change: Change): void {
     const { sink, foreignNotifications, notify } = this.#options;
     if (this.#isInternal(change)) return;
-    if (foreignNotifications === 'ignore' || sink.room <= -MAX_FOREIGN) notify('ignored');
+    if (foreignNotifications === 'ignore' || sink.roomApart <= -MAX_FOREIGN) notify('ignored');
     else sink.push([change]);
   }
 

@@ -18,6 +18,10 @@ export class Redriven {
   readonly #unpacker = new Unpacker(changeOf);
   /** The changes that were read in this term. One of them comes again only if it has been parked since. */
   readonly #read = new Set<string>();
+  /** Whether there may be changes that were redriven since the last reading began. */
+  #isTold = true;
+  /** The number after which a reading that had no more room goes on. */
+  #after: string | null = null;
 
   constructor(session: Session, names: Names, sink: Sink, shapes: RowShapes | null) {
     this.#shapes = shapes;
@@ -26,16 +30,27 @@ export class Redriven {
     this.#sink = sink;
   }
 
-  /** Brings the redriven changes to the sink that were not brought before. Returns their number. */
-  async readAll(signal: AbortSignal): Promise<number> {
+  /** Whether redriven changes may be there that were not brought. */
+  get mayWait(): boolean {
+    return this.#isTold || this.#after !== null;
+  }
+
+  /** To be called when somebody may have redriven changes. */
+  notice(): void {
+    this.#isTold = true;
+  }
+
+  /** Brings the redriven changes to the sink that were not brought before, as long as there is room: live changes do not wait for it. */
+  async read(signal: AbortSignal): Promise<void> {
     const { redriven: page } = changeLogSql(this.#names);
-    let found = 0;
-    for (let after = '0'; ;) {
-      await this.#sink.waitForRoom(PAGE, signal);
-      if (signal.aborted) return found;
+    while (this.#sink.roomApart >= PAGE && !signal.aborted) {
+      if (this.#after === null) {
+        this.#after = '0';
+        this.#isTold = false;
+      }
       const changes: Change[] = [];
       let weight = 0;
-      await this.#session.eachRow(page, [after, PAGE], (row: PageRow) => {
+      await this.#session.eachRow(page, [this.#after, PAGE], (row: PageRow) => {
         this.#unpacker.unpack(row, changes);
         weight += weightOf(row);
       });
@@ -43,9 +58,8 @@ export class Redriven {
       await this.#shapes?.resolve(fresh);
       for (const { sequence } of fresh) this.#read.add(sequence!);
       this.#sink.push(fresh);
-      found += fresh.length;
-      if (weight < PAGE) return found;
-      after = changes.at(-1)!.sequence!;
+      this.#after = weight < PAGE ? null : changes.at(-1)!.sequence!;
+      if (this.#after === null) return;
     }
   }
 

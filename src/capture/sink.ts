@@ -11,6 +11,8 @@ export interface Sink {
   push(changes: readonly Change[]): void;
   /** For changes of which weight there is room; negative if more were pushed. */
   readonly room: number;
+  /** The same for changes that no pass of the log brings: what was redriven, read by a backfill, or announced by hand. */
+  readonly roomApart: number;
   /** Resolves when there is room for changes of that weight, or when `signal` aborts. */
   waitForRoom(weight: number, signal: AbortSignal): Promise<void>;
   /** Set if the sink may drop changes, and has the log read again for them. */

@@ -48,6 +48,6 @@ export interface Consumer {
   open(term: ServedTerm): Delivery | LaneDelivery;
   /** Hands out what there is. To be called when `mayHandOut` may have changed its mind. */
   serve(): void;
-  /** The iteration has ended: with an error, or without. */
-  end(error?: unknown): void;
+  /** The iteration has ended: with an error, which may be undefined, or without. */
+  end(failure?: { readonly error: unknown }): void;
 }

@@ -53,6 +53,10 @@ export class Delivery implements Sink {
     return CAPACITY - this.#buffer.weight;
   }
 
+  get roomApart(): number {
+    return this.room;
+  }
+
   /** How many events the consumer has in hand. */
   get inHand(): number {
     return this.#inHand.size;

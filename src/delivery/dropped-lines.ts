@@ -21,8 +21,8 @@ export interface Retaker {
 export class DroppedLines {
   readonly #hungry = new Set<Line>();
   #count = 0;
-  /** From which sequence on the log was last read again. */
-  #readFrom: bigint | null = null;
+  /** The lines that have dropped something since the log was last read again. */
+  readonly #since = new Set<Line>();
 
   /** Whether any line has dropped something. */
   get any(): boolean {
@@ -38,6 +38,7 @@ export class DroppedLines {
   drop(line: Line, sequence: bigint): void {
     if (line.from === null) this.#count++;
     line.from = sequence;
+    this.#since.add(line);
     if (isTable(line)) line.isReading = false;
   }
 
@@ -74,7 +75,7 @@ export class DroppedLines {
     const lines = new Set(lanes.length > 0 ? lanes : this.#hungry);
     let from: bigint | null = null;
     for (const line of lines) if (from === null || line.from! < from) from = line.from;
-    this.#readFrom = from;
+    this.#since.clear();
     return from === null ? null : { lines, from };
   }
 
@@ -90,8 +91,8 @@ export class DroppedLines {
     isTaken: (change: Change) => boolean,
   ): void {
     const full = new Set<Line>();
-    // A line that has meanwhile dropped a change below what was read stays hungry.
-    const lines = new Set([...hungry].filter((line) => line.from! >= this.#readFrom!));
+    // A line that has meanwhile dropped a change stays hungry: the change may not be among those that were read, or may have been in hand.
+    const lines = new Set([...hungry].filter((line) => !this.#since.has(line)));
     for (const line of lines) this.#hungry.delete(line);
     for (const change of changes) {
       const sequence = BigInt(change.sequence!);
@@ -119,6 +120,7 @@ export class DroppedLines {
 
   clear(): void {
     this.#hungry.clear();
+    this.#since.clear();
     this.#count = 0;
   }
 }

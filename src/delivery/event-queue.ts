@@ -9,6 +9,7 @@
  * With 'manual' the events are acknowledged one by one, and no more than `maxInFlight` are in hand.
  */
 import type { ChangeEvent } from '../api/change-event.ts';
+import { MAX_MILLISECONDS } from '../config/settings.ts';
 import type { Traffic } from '../observe/traffic.ts';
 import type { Consumer, ServedTerm } from './consumer.ts';
 import { Delivery } from './delivery.ts';
@@ -75,16 +76,16 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
             ready,
             exclusive: false,
             key: null,
-            maxDelay: Infinity,
+            maxDelay: MAX_MILLISECONDS,
             slowAfter,
           });
     return this.#delivery;
   }
 
   /** Ends the iteration: with an error, thrown once, or without. */
-  end(error?: unknown): void {
+  end(failure?: { readonly error: unknown }): void {
     if (this.#end) return;
-    this.#end = error === undefined ? {} : { error };
+    this.#end = failure ?? {};
     this.serve();
   }
 

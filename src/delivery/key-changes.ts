@@ -3,7 +3,7 @@
  * statement, since the log does not say which of them is of the same row.
  */
 import type { Change } from '../capture/change.ts';
-import { type Deletes, type Ticket, statementOf } from './line.ts';
+import { type Deletes, type HeldUp, statementOf } from './line.ts';
 
 export class KeyChanges {
   readonly #statements = new Map<string, Deletes>();
@@ -12,7 +12,7 @@ export class KeyChanges {
   begin(change: Change): Deletes {
     const statement = statementOf(change);
     let deletes = this.#statements.get(statement);
-    if (!deletes) this.#statements.set(statement, (deletes = { statement, left: 0, waiting: [] }));
+    if (!deletes) this.#statements.set(statement, (deletes = { statement, left: 0, waiting: new Set() }));
     deletes.left++;
     return deletes;
   }
@@ -23,7 +23,7 @@ export class KeyChanges {
   }
 
   /** A DELETE is over. Returns what need not wait any more. */
-  finish(deletes: Deletes): readonly Ticket[] {
+  finish(deletes: Deletes): Iterable<HeldUp> {
     if (--deletes.left > 0) return [];
     this.#statements.delete(deletes.statement);
     return deletes.waiting;

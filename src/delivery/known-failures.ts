@@ -25,6 +25,8 @@ export interface KnownFailuresOptions {
 export class KnownFailures {
   readonly #options: KnownFailuresOptions;
   readonly #known = new Map<string, KnownFailure>();
+  /** Of changes that were announced by hand, and that no table knows. */
+  readonly #byHand = new WeakMap<Change, KnownFailure>();
   readonly #cleared: LoggedChange[] = [];
   readonly #forgotten: LoggedChange[] = [];
   #isWriting = false;
@@ -40,13 +42,15 @@ export class KnownFailures {
       this.#known.set(sequence, { attempts, deaths, due: now + Math.min(delay, maxDelay) });
   }
 
-  of({ sequence }: Change): KnownFailure | undefined {
-    return sequence === null ? undefined : this.#known.get(sequence);
+  of(change: Change): KnownFailure | undefined {
+    return change.sequence === null ? this.#byHand.get(change) : this.#known.get(change.sequence);
   }
 
   /** The change comes again after `delay` milliseconds; so many attempts have failed. */
-  comesAgain({ sequence }: LoggedChange, attempts: number, delay: number): void {
-    this.#known.set(sequence, { attempts, deaths: 0, due: this.#options.clock.now() + delay });
+  comesAgain(change: Change, attempts: number, delay: number): void {
+    const failure = { attempts, deaths: 0, due: this.#options.clock.now() + delay };
+    if (change.sequence === null) this.#byHand.set(change, failure);
+    else this.#known.set(change.sequence, failure);
   }
 
   /** The change is parked, which has removed what was written of it. */

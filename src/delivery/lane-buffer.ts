@@ -3,6 +3,9 @@
  *
  * The lanes have half of the capacity. The rest is a page of the reader's, so that a slow key does not keep it from reading on. What lanes
  * have dropped is read again in the log when they are hungry.
+ *
+ * What no pass of the log brings can't be dropped like that: redriven changes, rows that a backfill has read, and what was announced by hand. Its weight counts
+ * apart, so that it takes no room from the passes, however long its keys are held up.
  */
 import type { Change } from '../capture/change.ts';
 import type { DroppedChanges, Rereading, Sink } from '../capture/sink.ts';
@@ -14,15 +17,22 @@ import type { Ticket } from './line.ts';
 export interface LaneBufferOptions extends Omit<LanesOptions, 'capacity' | 'changed'> {
   /** Called when there may be something to hand out. */
   readonly ready: () => void;
-  /** Whether the consumer has the change of this sequence in hand, or its acknowledgement may still have to be written. */
-  readonly beginTaking: () => (sequence: string) => boolean;
+  /** Called when the log is about to be read again. */
+  readonly beginTaking: () => Taking;
   /** Called when changes were dropped, or are wanted again. */
   readonly readAgain: () => void;
 }
 
+/** What the consumer says of changes that are read again. */
+export interface Taking {
+  /** Whether the consumer has the change of this sequence in hand, or has been done with it since the reading began, or its acknowledgement may still have to be written. */
+  isHeld(sequence: string): boolean;
+  end(): void;
+}
+
 /** The weight of what may wait in lanes. */
 const LANES = CAPACITY / 2;
-/** How many changes may wait for their next attempt: when more fail, nothing new is begun. */
+/** How many changes may wait for their next attempt, or for the DELETEs of their statement: above that, nothing new is begun. */
 const MAX_DEFERRED = 10_000;
 
 export class LaneBuffer implements Sink {
@@ -63,6 +73,10 @@ export class LaneBuffer implements Sink {
     return CAPACITY - this.#buffer.weight - this.#lanes.weight;
   }
 
+  get roomApart(): number {
+    return CAPACITY - this.#buffer.weight - this.#lanes.apart;
+  }
+
   /** How many changes wait for their next attempt. */
   get deferred(): number {
     return this.#lanes.deferred;
@@ -81,10 +95,10 @@ export class LaneBuffer implements Sink {
   /** The next change whose lane is free. */
   take(): Ticket | null {
     let ticket = this.#lanes.takeReady();
-    while (!ticket && !this.#buffer.isEmpty && this.#lanes.deferred < MAX_DEFERRED)
+    while (!ticket && !this.#buffer.isEmpty && this.#lanes.deferred + this.#lanes.heldUp < MAX_DEFERRED)
       ticket = this.#lanes.admit(this.#buffer.take());
     this.#tellOfDropped();
-    if (this.#lanes.weight > 0 && this.room >= CAPACITY / 2) this.#buffer.roomMade.wake();
+    if (this.room >= CAPACITY / 2) this.#buffer.roomMade.wake();
     return ticket;
   }
 
@@ -93,9 +107,9 @@ export class LaneBuffer implements Sink {
     this.#lanes.finish(ticket);
   }
 
-  /** The change comes again after `delay` milliseconds. */
-  defer(ticket: Ticket, delay: number): void {
-    this.#lanes.defer(ticket, delay);
+  /** The change comes again after `delay` milliseconds. Returns whether it waits for that here, and not in the log alone. */
+  defer(ticket: Ticket, delay: number): boolean {
+    return this.#lanes.defer(ticket, delay);
   }
 
   #tellOfDropped(): void {
@@ -110,14 +124,15 @@ export class LaneBuffer implements Sink {
   #beginReading(): Rereading | null {
     const reading = this.#lanes.beginReading();
     if (!reading) return null;
-    const isHeld = this.#options.beginTaking();
+    const taking = this.#options.beginTaking();
     return {
       from: reading.from,
       take: (changes, upto) => {
         if (this.#isStopped) return;
         const buffered = this.#buffer.sequences();
-        const isTaken = ({ sequence }: Change) => buffered.has(sequence) || isHeld(sequence!);
+        const isTaken = ({ sequence }: Change) => buffered.has(sequence) || taking.isHeld(sequence!);
         this.#lanes.takeAgain(reading.lines, changes, upto, isTaken);
+        taking.end();
         this.#tellOfDropped();
         this.#options.ready();
       },

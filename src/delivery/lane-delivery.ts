@@ -17,8 +17,8 @@ import type { DeliveryOptions } from './delivery.ts';
 import { eventOf } from './event.ts';
 import { InHand } from './in-hand.ts';
 import { type KnownFailure, KnownFailures } from './known-failures.ts';
-import { LaneBuffer } from './lane-buffer.ts';
-import { type Ticket, rowOf } from './line.ts';
+import { LaneBuffer, type Taking } from './lane-buffer.ts';
+import { type Ticket, isTruncation, rowOf } from './line.ts';
 import { SlowWatch } from './slow-watch.ts';
 import { TurnOrder } from './turn-order.ts';
 
@@ -52,6 +52,8 @@ export interface Held {
   readonly since: number;
   /** Whether its acknowledgement is under way: by `ack`, or in a transaction of the consumer's. */
   settledBy: null | 'acknowledgement' | 'transaction' | 'parking';
+  /** Resolves when its parking is written. */
+  parking: Promise<void> | null;
 }
 
 export class LaneDelivery implements Sink {
@@ -60,8 +62,12 @@ export class LaneDelivery implements Sink {
   readonly #inHand: InHand<string | Held, Held>;
   readonly #known: KnownFailures;
   readonly #slow: SlowWatch;
+  /** What is in hand and was told to be slow. */
+  readonly #outlasted = new Set<Held>();
   readonly #handling = new AbortController();
   readonly #order: TurnOrder;
+  /** While the log is read again: what is over since that began, or waits for its time in memory. */
+  #settledSince: Set<string> | null = null;
   /** What is to be handed out next. */
   #next: Ticket | null = null;
   #isStopped = false;
@@ -71,20 +77,19 @@ export class LaneDelivery implements Sink {
     const { clock, decoder, key, trigger, fencingToken } = options;
     this.#inHand = new InHand(clock);
     this.#known = new KnownFailures(options);
-    this.#slow = new SlowWatch(clock, options.slowAfter, options.notify);
+    this.#slow = new SlowWatch(clock, options.slowAfter, (held, duration) => this.#onSlow(held, duration));
     this.#waiting = new LaneBuffer({
       ...options,
-      keyOf: key ? (change) => key(eventOf(change, trigger, fencingToken, decoder)) : rowOf,
-      beginTaking: () => {
-        const acknowledged = options.pending();
-        return (sequence) => acknowledged.has(sequence) || this.#inHand.has(sequence);
-      },
+      // A truncation is of no row, of which a key could be told.
+      keyOf: (change) =>
+        key && !isTruncation(change) ? key(eventOf(change, trigger, fencingToken, decoder)) : rowOf(change),
+      beginTaking: () => this.#beginTaking(),
     });
     this.#order = new TurnOrder({
       clock,
       waiting: this.#waiting,
       known: this.#known,
-      isInHand: () => this.#inHand.size > 0,
+      isInHand: () => this.#inHand.size > this.#outlasted.size,
       condemn: options.exclusive ? (ticket, known) => void this.#condemn(ticket, known) : null,
     });
   }
@@ -110,8 +115,23 @@ export class LaneDelivery implements Sink {
     });
   }
 
+  /** The log is about to be read again. What it has of events that were in hand then is not wanted, unless they have been dropped since. */
+  #beginTaking(): Taking {
+    const acknowledged = this.#options.pending();
+    const settled = new Set<string>();
+    this.#settledSince = settled;
+    return {
+      isHeld: (sequence) => acknowledged.has(sequence) || settled.has(sequence) || this.#inHand.has(sequence),
+      end: () => (this.#settledSince = null),
+    };
+  }
+
   get room(): number {
     return this.#waiting.room;
+  }
+
+  get roomApart(): number {
+    return this.#waiting.roomApart;
   }
 
   /** How many events the consumer has in hand. */
@@ -175,7 +195,7 @@ export class LaneDelivery implements Sink {
   #hold(ticket: Ticket, attempt: number): Held {
     const { trigger, fencingToken, decoder, clock } = this.#options;
     const event = eventOf(ticket.change, trigger, fencingToken, decoder, attempt);
-    return { ticket, event, since: clock.now(), settledBy: null };
+    return { ticket, event, since: clock.now(), settledBy: null, parking: null };
   }
 
   /** The consumer acknowledges this event. Returns whether it was in hand. With `process()` it stays there until its handler ends. */
@@ -211,6 +231,7 @@ export class LaneDelivery implements Sink {
     const wasSuspected = this.#order.acquit(ticket);
     const logged = loggedOf(ticket.change);
     if (logged) this.#known.forget(logged, wasSuspected);
+    if (event.sequence !== null) this.#settledSince?.add(ticket.change.sequence!);
     this.#waiting.finish(ticket);
     this.#options.ready();
   }
@@ -240,10 +261,11 @@ export class LaneDelivery implements Sink {
 
   #putBack(held: Held, delay: number, attempts: number): LoggedChange | null {
     this.#release(held);
-    const logged = loggedOf(held.ticket.change);
-    if (logged) this.#known.comesAgain(logged, attempts, delay);
-    this.#waiting.defer(held.ticket, delay);
-    return logged;
+    const { change } = held.ticket;
+    this.#known.comesAgain(change, attempts, delay);
+    const isKept = this.#waiting.defer(held.ticket, delay);
+    if (isKept && change.sequence !== null) this.#settledSince?.add(change.sequence);
+    return loggedOf(change);
   }
 
   /** Moves the event out of the log. Resolves when it is parked. An event that was announced by hand is in no log, and is dropped. */
@@ -251,7 +273,8 @@ export class LaneDelivery implements Sink {
     held.settledBy = 'parking';
     const logged = loggedOf(held.ticket.change);
     try {
-      if (logged) await this.#options.failures().park(logged, { error: textOf(error), attempts });
+      held.parking = logged && this.#options.failures().park(logged, { error: textOf(error), attempts });
+      await held.parking;
     } catch (cause) {
       held.settledBy = null;
       throw cause;
@@ -262,8 +285,19 @@ export class LaneDelivery implements Sink {
     this.#release(held);
     if (logged) this.#known.drop(logged);
     this.#order.acquit(held.ticket);
+    if (logged) this.#settledSince?.add(logged.sequence);
     this.#waiting.finish(held.ticket);
     this.#options.ready();
+  }
+
+  /** Resolves when the parking that is under way has ended: null, or why it was refused. */
+  async parkingOf({ parking }: Held): Promise<{ readonly error: unknown } | null> {
+    try {
+      await parking;
+      return null;
+    } catch (error) {
+      return { error };
+    }
   }
 
   /** The handler of this one has killed its process each time. */
@@ -276,7 +310,19 @@ export class LaneDelivery implements Sink {
     await this.park(held, error, attempts).catch((cause: unknown) => this.#known.failed(cause));
   }
 
+  /** A handler that takes long has killed nobody so far: it is suspected no more, and what waits until nothing suspicious is in hand goes on. */
+  #onSlow(held: Held, duration: number): void {
+    const { ticket, event } = held;
+    const { sequence, location, id } = event;
+    this.#options.notify('slow', { sequence, location, id, duration });
+    this.#outlasted.add(held);
+    const logged = loggedOf(ticket.change);
+    if (this.#order.acquit(ticket) && logged) this.#known.clear(logged);
+    this.#options.ready();
+  }
+
   #release(held: Held): void {
+    this.#outlasted.delete(held);
     this.#inHand.remove(held.ticket.change.sequence ?? held);
   }
 
@@ -320,8 +366,14 @@ export class LaneDelivery implements Sink {
 const loggedOf = ({ sequence, stamp }: Change): LoggedChange | null =>
   sequence === null ? null : { sequence, stamp };
 
-const textOf = (error: unknown): string => {
+/** Whatever a handler may throw: also errors whose stack is no text, and objects that throw when they are looked at. */
+function textOf(error: unknown): string {
   if (error === undefined) return 'no reason was given';
   if (typeof error === 'string') return error;
-  return error instanceof Error ? (error.stack ?? error.message) : inspect(error);
-};
+  try {
+    const text: unknown = error instanceof Error ? (error.stack ?? error.message) : error;
+    return typeof text === 'string' ? text : inspect(text);
+  } catch {
+    return 'the error can not be printed';
+  }
+}

@@ -9,7 +9,8 @@
  * kinds of changes wait for more than their lane:
  * - A truncation waits until nothing of its table is under way. All that comes after it in that table waits in the table's line.
  * - An UPDATE of keys is logged as DELETEs of the old keys, followed by the statement's other changes. These wait for all
- *   DELETEs of the statement, since the log does not say which of them is of the same row.
+ *   DELETEs of the statement, since the log does not say which of them is of the same row. A change waits for earlier ones alone, so that no two wait for
+ *   each other.
  *
  * All lines together are bounded by their weight. A line that is full drops a change and all that comes after it, and
  * remembers the lowest sequence that it dropped. When nothing else is left in the line, it is hungry: the log is read again from that sequence.
@@ -33,6 +34,7 @@ import {
   Ticket,
   isBefore,
   isIdle,
+  type HeldUp,
   isInOrder,
   isOutOfOrder,
   isLane,
@@ -65,15 +67,22 @@ export class Lanes {
   readonly #ready = new ReadyQueue();
   readonly #timers = new Set<Timer>();
   #weight = 0;
+  #apart = 0;
+  #heldUp = 0;
   #isStopped = false;
 
   constructor(options: LanesOptions) {
     this.#options = options;
   }
 
-  /** The weight of what waits: in line, for its time, or ready. */
+  /** The weight of what waits and can be read again in the log: in line, for its time, for DELETEs, or ready. */
   get weight(): number {
     return this.#weight;
+  }
+
+  /** The weight of all else that waits: what is redriven, was read by a backfill, or was announced by hand. */
+  get apart(): number {
+    return this.#apart;
   }
 
   /** How many keys have changes under way. */
@@ -84,6 +93,11 @@ export class Lanes {
   /** How many changes wait for their time. */
   get deferred(): number {
     return this.#timers.size;
+  }
+
+  /** How many changes wait for the DELETEs of their statement. */
+  get heldUp(): number {
+    return this.#heldUp;
   }
 
   /** Whether any line has dropped something. */
@@ -131,51 +145,96 @@ export class Lanes {
   /** Into the line, or dropped. */
   #join(line: Line, ticket: Ticket): null {
     const { change } = ticket;
-    const { weight } = change;
     if (isRead(change) && line.from !== null) {
       this.#dropRead(line, ticket);
-    } else if (
-      !isInOrder(change) ||
-      (line.from === null && this.#weight + weight <= this.#options.capacity)
-    ) {
+    } else if (!isInOrder(change) || (line.from === null && this.#hasRoomFor(change))) {
       line.waiting.push(ticket);
-      this.#weight += weight;
+      this.#add(change);
     } else {
       const dropped = BigInt(change.sequence!);
       if (line.from === null || dropped < line.from) this.#dropped.drop(line, dropped);
     }
+    if (isLane(line) && line.heldUp && isInOrder(change) && isBefore(change, line.heldUp.change))
+      this.#giveWay(line, line.heldUp);
     return null;
+  }
+
+  #hasRoomFor({ weight }: Change): boolean {
+    return this.#weight + weight <= this.#options.capacity;
+  }
+
+  #add(change: Change): void {
+    if (isInOrder(change)) this.#weight += change.weight;
+    else this.#apart += change.weight;
+  }
+
+  #subtract(change: Change): void {
+    if (isInOrder(change)) this.#weight -= change.weight;
+    else this.#apart -= change.weight;
   }
 
   /** The change is the next one of its lane. Returns its ticket if it may be handed out now. */
   #begin(lane: Lane, ticket: Ticket): Ticket | null {
     lane.isBusy = true;
+    const { change } = ticket;
     // A redriven change has lost its place: a DELETE of its statement that comes again may be behind it.
-    const isHeldUp = !ticket.deletes && !isOutOfOrder(ticket.change);
-    const deletes = isHeldUp ? this.#keyChanges.of(ticket.change) : null;
+    const deletes = !ticket.deletes && isInOrder(change) ? this.#keyChanges.of(change) : null;
     if (!deletes) return ticket;
-    deletes.waiting.push(ticket);
-    this.#weight += ticket.change.weight;
+    const isKept = this.#hasRoomFor(change);
+    const heldUp: HeldUp = { lane, change, deletes, ticket: isKept ? ticket : null };
+    lane.heldUp = heldUp;
+    deletes.waiting.add(heldUp);
+    this.#heldUp++;
+    if (isKept) this.#add(change);
+    else this.#dropAll(lane, BigInt(change.sequence!));
     return null;
+  }
+
+  /** The DELETEs of the change's statement are over. */
+  #release({ lane, ticket }: HeldUp): void {
+    lane.heldUp = null;
+    this.#heldUp--;
+    if (ticket) this.#ready.push(ticket);
+    else this.#advance(lane);
+  }
+
+  /**
+   * Where a key joins rows, an earlier change may come to a lane late, while a change waits there for its DELETEs. The earlier change goes first: all of the lane
+   * is dropped, and read again in the order of the sequences. So a change waits for earlier ones alone, and no two wait for each other.
+   */
+  #giveWay(lane: Lane, { change, deletes, ticket }: HeldUp): void {
+    deletes.waiting.delete(lane.heldUp!);
+    lane.heldUp = null;
+    this.#heldUp--;
+    if (ticket) this.#subtract(change);
+    this.#dropAll(lane, BigInt(change.sequence!));
+    this.#advance(lane);
+  }
+
+  /** Whether an earlier change of the lane waits behind this one, or was dropped. */
+  #isOvertaken(lane: Lane, { change }: HeldUp): boolean {
+    const isDropped = lane.from !== null && lane.from < BigInt(change.sequence!);
+    return (
+      isDropped || lane.waiting.some((other) => isInOrder(other.change) && isBefore(other.change, change))
+    );
   }
 
   /** The next change that had to wait and may be handed out now. */
   takeReady(): Ticket | null {
     const ticket = this.#ready.take();
-    if (!ticket) return null;
-    this.#weight -= ticket.change.weight;
+    if (ticket) this.#subtract(ticket.change);
     return ticket;
   }
 
   #makeReady(ticket: Ticket): void {
     this.#ready.push(ticket);
-    this.#weight += ticket.change.weight;
+    this.#add(ticket.change);
   }
 
   /** The change is over: acknowledged, or parked. */
   finish(ticket: Ticket): void {
     const { lane, table, deletes } = ticket;
-    if (deletes) for (const waiting of this.#keyChanges.finish(deletes)) this.#ready.push(waiting);
+    if (deletes) for (const heldUp of this.#keyChanges.finish(deletes)) this.#release(heldUp);
     if (lane) this.#advance(lane);
     if (!table) return;
     if (table.truncation === ticket) {
@@ -191,10 +250,10 @@ export class Lanes {
 
   /**
    * The change comes again after `delay` milliseconds, and its lane waits for that. If there is no room for it, it is dropped with all that
-   * waits behind it, and read again at that time.
+   * waits behind it, and read again at that time. Returns whether it is kept.
    */
-  defer(failed: Ticket, delay: number): void {
-    if (this.#isStopped) return;
+  defer(failed: Ticket, delay: number): boolean {
+    if (this.#isStopped) return false;
     const notBefore = this.#options.clock.now() + delay;
     if (this.#options.exclusive) return this.#wait(failed, failed.lane, notBefore);
     const lane = this.#laneOf(failed.change);
@@ -210,15 +269,15 @@ export class Lanes {
     }
     const place = lane.waiting.findIndex(({ change }) => isBefore(ticket.change, change));
     lane.waiting.splice(place < 0 ? lane.waiting.length : place, 0, ticket);
-    this.#weight += ticket.change.weight;
+    this.#add(ticket.change);
+    return true;
   }
 
-  #wait(ticket: Ticket, lane: Lane | null, notBefore: number): void {
+  #wait(ticket: Ticket, lane: Lane | null, notBefore: number): boolean {
     const { change } = ticket;
-    const { weight } = change;
-    const isKept = lane === null || !isInOrder(change) || this.#weight + weight <= this.#options.capacity;
+    const isKept = lane === null || !isInOrder(change) || this.#hasRoomFor(change);
     if (lane) lane.isBusy = true;
-    if (isKept) this.#weight += weight;
+    if (isKept) this.#add(change);
     else this.#dropAll(lane, BigInt(change.sequence!));
     const { clock, changed } = this.#options;
     const timer = clock.after(Math.max(notBefore - clock.now(), 0), () => {
@@ -230,6 +289,7 @@ export class Lanes {
     });
     this.#timers.add(timer);
     if (lane) lane.timed = isKept ? { ticket, timer } : null;
+    return isKept;
   }
 
   /** The lane's change is over. */
@@ -237,12 +297,13 @@ export class Lanes {
     lane.isBusy = false;
     while (!lane.isBusy && lane.waiting.length > 0) {
       const ticket = lane.waiting.shift()!;
-      this.#weight -= ticket.change.weight;
+      this.#subtract(ticket.change);
       if (ticket.notBefore > this.#options.clock.now()) this.#wait(ticket, lane, ticket.notBefore);
       else if (ticket.lane === null) this.#makeReady(ticket);
       else {
         const free = this.#begin(lane, ticket);
         if (free) this.#makeReady(free);
+        else if (lane.heldUp && this.#isOvertaken(lane, lane.heldUp)) this.#giveWay(lane, lane.heldUp);
       }
     }
     this.#settle(lane);
@@ -260,7 +321,7 @@ export class Lanes {
         table.waiting = waiting.slice(n);
         break;
       }
-      this.#weight -= change.weight;
+      this.#subtract(change);
       const free = this.#pass(change, table);
       if (free) this.#makeReady(free);
     }
@@ -285,7 +346,7 @@ export class Lanes {
   /** Drops what waits in the line. */
   #dropAll(line: Line, sequence: bigint): void {
     for (const ticket of this.#dropped.dropAll(line, sequence)) {
-      this.#weight -= ticket.change.weight;
+      this.#subtract(ticket.change);
       if (isRead(ticket.change)) this.#dropRead(line, ticket);
     }
   }
@@ -327,7 +388,7 @@ export class Lanes {
 
   /** Takes a dropped change again, unless there is no room. The first one of a lane needs none. */
   #retake(line: Line, change: Change): boolean {
-    const hasRoom = this.#weight + change.weight <= this.#options.capacity;
+    const hasRoom = this.#hasRoomFor(change);
     if (isTable(line)) {
       const mayPass = line.truncation === null && (hasRoom || line.underWay === 0);
       if (!mayPass) return false;
@@ -343,9 +404,10 @@ export class Lanes {
     if (isIdle(lane)) {
       const free = this.#begin(lane, ticket);
       if (free) this.#makeReady(free);
+      else return lane.heldUp!.ticket !== null;
     } else if (hasRoom) {
       lane.waiting.push(ticket);
-      this.#weight += change.weight;
+      this.#add(change);
     } else return false;
     return true;
   }
@@ -361,12 +423,18 @@ export class Lanes {
     this.#dropped.clear();
     this.#ready.clear();
     this.#weight = 0;
+    this.#apart = 0;
+    this.#heldUp = 0;
   }
 
   #laneOf(change: Change): Lane {
     const key = this.#options.keyOf(change);
     let lane = this.#lanes.get(key);
-    if (!lane) this.#lanes.set(key, (lane = { key, waiting: [], from: null, isBusy: false, timed: null }));
+    if (!lane)
+      this.#lanes.set(
+        key,
+        (lane = { key, waiting: [], from: null, isBusy: false, timed: null, heldUp: null }),
+      );
     return lane;
   }
 

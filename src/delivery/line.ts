@@ -33,6 +33,17 @@ export interface Lane extends Line {
   isBusy: boolean;
   /** Its change that waits for its time in memory. */
   timed: { readonly ticket: Ticket; readonly timer: Timer } | null;
+  /** Its change that waits for the DELETEs of its statement. */
+  heldUp: HeldUp | null;
+}
+
+/** A change that waits for the DELETEs of its statement. */
+export interface HeldUp {
+  readonly lane: Lane;
+  readonly change: Change;
+  readonly deletes: Deletes;
+  /** Null if there was no room for it: it was dropped, and is read again when the DELETEs are over. */
+  readonly ticket: Ticket | null;
 }
 
 export interface Table extends Line {
@@ -50,7 +61,7 @@ export interface Table extends Line {
 export interface Deletes {
   readonly statement: string;
   left: number;
-  readonly waiting: Ticket[];
+  readonly waiting: Set<HeldUp>;
 }
 
 /** By default, a lane has the changes of one row. */

@@ -90,7 +90,7 @@ export class Processor implements Consumer {
     return this.#delivery;
   }
 
-  /** A key that can't be told ends the processing: without it there is no order. */
+  /** A key that can't be told ends the processing: without it there is no order. Anybody can announce anything by hand, and that has no order anyway. */
   #keyOf(key: (event: ChangeEvent) => string, event: ChangeEvent): string {
     try {
       const told: unknown = key(event);
@@ -100,6 +100,7 @@ export class Processor implements Consumer {
         `key() must return a string, and not ${typeof told}`,
       );
     } catch (error) {
+      if (event.sequence === null) return `${event.location}\0${event.id}`;
       this.#options.stop(error);
       return '';
     }
@@ -113,10 +114,10 @@ export class Processor implements Consumer {
     }
   }
 
-  end(error?: unknown): void {
+  end(failure?: { readonly error: unknown }): void {
     this.#isEnded = true;
-    if (error === undefined) this.#ending.resolve();
-    else this.#ending.reject(error);
+    if (failure) this.#ending.reject(failure.error);
+    else this.#ending.resolve();
   }
 
   async #run(delivery: LaneDelivery, term: ServedTerm): Promise<void> {
@@ -160,7 +161,10 @@ export class Processor implements Consumer {
         else await this.#fail(delivery, held, failure ? failure.error : rolledBack());
         return;
       }
-      case 'parking':
+      case 'parking': {
+        const refusal = await delivery.parkingOf(held);
+        if (refusal && delivery.has(held)) await this.#fail(delivery, held, (failure ?? refusal).error);
+      }
     }
   }
 

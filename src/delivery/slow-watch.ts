@@ -1,20 +1,19 @@
 /** Tells of events that the consumer has had in hand for long, each once: forgotten acknowledgements, handlers that hang. */
-import type { Notify } from '../api/lifecycle-events.ts';
 import type { Clock, Timer } from './clock.ts';
 import type { InHand } from './in-hand.ts';
 import type { Held } from './lane-delivery.ts';
 
 export class SlowWatch {
   readonly #after: number;
-  readonly #notify: Notify;
+  readonly #tell: (held: Held, duration: number) => void;
   readonly #told = new WeakSet<Held>();
   readonly #clock: Clock;
   #timer: Timer | null = null;
 
-  constructor(clock: Clock, after: number, notify: Notify) {
+  constructor(clock: Clock, after: number, tell: (held: Held, duration: number) => void) {
     this.#clock = clock;
     this.#after = after;
-    this.#notify = notify;
+    this.#tell = tell;
   }
 
   /** Watches what is in hand, the oldest first. */
@@ -28,8 +27,7 @@ export class SlowWatch {
         const left = held.since + this.#after - now;
         if (left > 0) return this.watch(inHand, left);
         this.#told.add(held);
-        const { sequence, location, id } = held.event;
-        this.#notify('slow', { sequence, location, id, duration: now - held.since });
+        this.#tell(held, now - held.since);
       }
     });
   }

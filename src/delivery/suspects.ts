@@ -3,7 +3,7 @@
  *
  * The process leaves no word of what it had in hand. So after a term that ended without grace, the changes that come first are suspected: as many as
  * it can have had in hand, or have handled without having written that. A death is counted for suspects before they are handed out, all of a group in one statement, and taken back when their handler has
- * ended. Nothing else is in hand meanwhile. Whoever dies leaves the count, and the next term hands those with the most deaths out first, in
+ * ended, or takes so long that it is told to be slow. Nothing else is in hand meanwhile, but what is slow. Whoever dies leaves the count, and the next term hands those with the most deaths out first, in
  * smaller groups: from the fourth time on, one at a time. So the last two deaths are counted for the guilty change alone, and after five it is parked.
  */
 import type { Failures } from '../capture/failures.ts';

@@ -12,7 +12,7 @@ export interface TurnOrderOptions {
   readonly clock: Clock;
   readonly waiting: LaneBuffer;
   readonly known: KnownFailures;
-  /** Whether the consumer has anything in hand. */
+  /** Whether the consumer has anything in hand that may kill the process. */
   readonly isInHand: () => boolean;
   /** Called for a change that was in hand at too many deaths; null if nobody is suspected. */
   readonly condemn: ((ticket: Ticket, known: KnownFailure) => void) | null;

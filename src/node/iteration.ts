@@ -127,8 +127,7 @@ export class Iteration {
     if (signal?.aborted && aborted === 'dropped') this.#failure = { error: signal.reason };
     // First the listeners hear of it, then the consumer.
     this.#notify('idle');
-    if (this.#failure) this.consumer.end(this.#failure.error);
-    else this.consumer.end();
+    this.consumer.end(this.#failure ?? undefined);
   }
 
   /** One life after the other, until one ends well, or fails for good. */

@@ -217,6 +217,7 @@ describe('a pass', () => {
     const pushed: number[] = [];
     const sink = {
       room: 4000,
+      roomApart: 4000,
       waitForRoom: async () => {},
       push: (changes: readonly Change[]) => void pushed.push(changes.length),
     };

@@ -32,6 +32,7 @@ async function setup(ids: number) {
   const read: Change[] = [];
   const sink = {
     room: 1000,
+    roomApart: 1000,
     push: (more: readonly Change[]) => void read.push(...more),
     waitForRoom: async () => {},
   };
@@ -72,11 +73,41 @@ test('redriven changes come in pages of bounded text', async () => {
   const pages: string[][] = [];
   const sink = {
     room: 1000,
+    roomApart: 1000,
     push: (changes: readonly Change[]) => void pages.push(changes.map(({ id }) => id)),
     waitForRoom: async () => {},
   };
-  expect(await new Redriven(session, names, sink, null).readAll(never)).toBe(5);
+  await new Redriven(session, names, sink, null).read(never);
   expect(pages).toEqual([['1'], ['2'], ['3'], ['4', '5']]);
+});
+
+test('redriven changes for which there is no room come when there is', async () => {
+  await using bundle = await setup(1);
+  const { database, names, session } = bundle;
+  await database.query(`
+    INSERT INTO ${names.logTable.sql} (seq, at, tbl, id, op)
+    SELECT -n, now(), 'items', n::text, 'INSERT' FROM generate_series(1, 250) n`);
+  const ids: string[] = [];
+  const sink = {
+    room: 1000,
+    roomApart: 200,
+    push(changes: readonly Change[]) {
+      ids.push(...changes.map(({ id }) => id));
+      sink.roomApart -= changes.length;
+    },
+    waitForRoom: async () => {},
+  };
+  const redriven = new Redriven(session, names, sink, null);
+  await redriven.read(never);
+  expect([ids.length, redriven.mayWait]).toEqual([200, true]);
+  // One of those that were read is told of meanwhile.
+  redriven.notice();
+  sink.roomApart = 1000;
+  await redriven.read(never);
+  expect([ids.length, redriven.mayWait]).toEqual([250, true]);
+  await redriven.read(never);
+  expect([ids.length, redriven.mayWait]).toEqual([250, false]);
+  expect(new Set(ids).size).toBe(250);
 });
 
 describe('failures', () => {
@@ -183,12 +214,13 @@ describe.each([
     expect(await listParked(another, names, null, all)).toEqual([]);
     // No pass meets it.
     expect(await left()).toEqual(range(ids - 1));
-    await redriven.readAll(never);
+    await redriven.read(never);
     expect(read.map((each) => eventOf(each, 'test', null, null))).toEqual([
       eventOf(change, 'test', null, null),
     ]);
     // It is read once.
-    expect(await redriven.readAll(never)).toBe(0);
+    await redriven.read(never);
+    expect(read).toHaveLength(1);
 
     // It fails as any other, and is acknowledged as any other.
     const again = read[0]!;
@@ -197,7 +229,8 @@ describe.each([
     await failures.park(named(again), { error: 'again', attempts: 1 });
     expect(await listParked(another, names, null, all)).toMatchObject([{ change, error: 'again' }]);
     expect(await redriveParked(another, names, 'all')).toBe(1);
-    expect(await redriven.readAll(never)).toBe(1);
+    await redriven.read(never);
+    expect(read).toHaveLength(2);
     await acknowledgements.acknowledge(redriven.numberOf(change.sequence!));
     expect(await bundle.database.query(`SELECT FROM ${names.logTable.sql} WHERE seq < 0`)).toEqual([]);
     expect(await left()).toEqual(range(ids - 1));

@@ -263,6 +263,7 @@ test('waits longer after every empty pass, up to 50 ms', async () => {
     names: fixture.names,
     sink: {
       room: 4000,
+      roomApart: 4000,
       push: () => {},
       async waitForRoom() {
         passes.push(performance.now()); // it is asked before each page, and here each pass is one
@@ -287,6 +288,7 @@ test('makes no pass beyond the snapshot of a chunk that is read ahead, until the
     names: fixture.names,
     sink: {
       room: 4000,
+      roomApart: 4000,
       push(changes) {
         if (changes.length === 0) return;
         pushedAfter.push(steps);

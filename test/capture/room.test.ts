@@ -38,6 +38,9 @@ async function readIntoDelivery() {
       get room() {
         return delivery.room;
       },
+      get roomApart() {
+        return delivery.room;
+      },
       push(changes) {
         delivery.push(changes);
         seen.leastRoom = Math.min(seen.leastRoom, delivery.room);

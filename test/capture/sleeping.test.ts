@@ -74,6 +74,7 @@ test('the order of two changes of a row is kept when the second is notified befo
   }
   const passes = new GatedPasses(new ChangeLog(session, names), {
     room: 4000,
+    roomApart: 4000,
     push: (changes) => void operations.push(...changes.map(({ operation }) => operation)),
     waitForRoom: async () => {},
   });
@@ -129,6 +130,7 @@ test('a change that is announced while the reader looks into the log, asleep, co
   }
   const passes = new GatedPasses(new ChangeLog(session, names), {
     room: 4000,
+    roomApart: 4000,
     push: (changes) => void operations.push(...changes.map(({ operation }) => operation)),
     waitForRoom: async () => {},
   });

@@ -247,7 +247,7 @@ test('ends all waiting pulls, and all later ones', async () => {
   const { queue, delivery } = setup();
   const early = [queue.next(), queue.next()];
   queue.end();
-  queue.end(new Error('too late'));
+  queue.end({ error: new Error('too late') });
   delivery.push(changes(1));
   expect(await Promise.all([...early, queue.next()])).toEqual([DONE, DONE, DONE]);
 });
@@ -260,7 +260,7 @@ test.each([
   const error = new Error('the end');
   const pulls = early ? [queue.next(), queue.next()] : [];
   for (const pull of pulls) pull.catch(() => {});
-  queue.end(error);
+  queue.end({ error });
   if (!early) pulls.push(queue.next(), queue.next());
   await expect(pulls[0]).rejects.toBe(error);
   expect(await pulls[1]).toEqual(DONE);
@@ -278,7 +278,7 @@ test('ends on return, also while a pull waits', async () => {
 
 test('throws no error after return', async () => {
   const { queue } = setup();
-  queue.end(new Error('meanwhile'));
+  queue.end({ error: new Error('meanwhile') });
   expect(await queue.return()).toEqual(DONE);
   expect(await queue.next()).toEqual(DONE);
 });

@@ -293,3 +293,83 @@ test('a slow row does not stop others, however many of its events wait', async (
   await input.close();
   expect(await backlog()).toBe(0);
 }, 200_000);
+
+test('redriven events of a row that is held up do not stop others, however many there are', async () => {
+  const { database, make, backlog } = await setup();
+  const input = await make();
+  const isActive = active(input);
+  const { open, opened } = gate();
+  const { begun, done } = record(input, ({ id }) => (id === '1' ? opened : undefined), { concurrency: 4 });
+  await isActive;
+  // What park() does with many changes of a row.
+  await database.query(`
+    INSERT INTO postgres_input.parked_postgres_input_test (sequence, seq, xid, at, tbl, id, op, key, attempts, error)
+    SELECT n * 1000 || '1700000000000000', n * 1000, '1', to_timestamp(1700000000), 'items', '1', 'UPDATE', '"id" ', 1, 'no'
+    FROM generate_series(1, 5000) n`);
+  expect(await input.redrive('all')).toBe(5000);
+  await until(() => begun.length === 1);
+  await database.query('INSERT INTO items SELECT n, 0 FROM generate_series(2, 101) n');
+  await until(() => done.length === 100);
+  open();
+  await until(
+    () => done.length === 5100,
+    30_000,
+    () => `${done.length} done`,
+  );
+  await input.close();
+  expect(await backlog()).toBe(0);
+}, 60_000);
+
+test('an event that was announced by hand has as many attempts as others, and is dropped after the last', async () => {
+  const { database, make } = await setup();
+  const input = await make();
+  const isActive = active(input);
+  const dropped = new Promise((resolve) => void input.once('parked', resolve));
+  const { begun } = record(input, () => Promise.reject(new Error('no')), { retry: { ...FAST, attempts: 3 } });
+  await isActive;
+  await database.query(`SELECT pg_notify('test', '{"tbl":"theirs","id":"1","op":"INSERT"}')`);
+  expect(await dropped).toMatchObject({ location: 'theirs', id: '1', sequence: null, attempts: 3 });
+  expect(begun.map(({ attempt }) => attempt)).toEqual([1, 2, 3]);
+  expect(await input.parked()).toEqual([]);
+});
+
+test('an event that was announced by hand and has no key does not end the processing', async () => {
+  const { database, make } = await setup({ rows: 'after' });
+  const input = await make();
+  const isActive = active(input);
+  const { done } = record(input, () => {}, { key: ({ after }) => String(after!['n']) });
+  await isActive;
+  await database.query(`SELECT pg_notify('test', '{"tbl":"theirs","id":"1","op":"INSERT"}')`);
+  await until(() => done.length === 1);
+  await database.query('INSERT INTO items VALUES (1, 0)');
+  await until(() => done.length === 2);
+  expect(done.map(({ location }) => location)).toEqual(['theirs', 'items']);
+});
+
+test('a handler that hangs after a crash does not stop other rows', async () => {
+  const { database, make } = await setup();
+  const input = await make();
+  const isActive = active(input);
+  const { begun, done } = record(input, ({ id }) => (id === '1' ? new Promise(() => {}) : undefined), {
+    concurrency: 3,
+    slowAfter: 50,
+    reconnect: { minDelay: 1, maxDelay: 1 },
+  });
+  await isActive;
+  await database.query('INSERT INTO items VALUES (1, 0)');
+  await until(() => begun.length === 1);
+  // The lease is lost without grace, so that what comes first is suspected.
+  const again = active(input);
+  await database.query(
+    `UPDATE postgres_input.lock_postgres_input_test SET holder = 'another', token = token + 1, expires_at = clock_timestamp()`,
+  );
+  await again;
+  await until(() => begun.length === 2);
+  await database.query('INSERT INTO items VALUES (2, 0)');
+  await until(() => done.length === 1);
+  expect(done[0]!.id).toBe('2');
+  // It is suspected no more.
+  await until(
+    async () => (await database.query('SELECT FROM postgres_input.failed_postgres_input_test')).length === 0,
+  );
+});

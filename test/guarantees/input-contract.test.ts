@@ -228,6 +228,25 @@ describe.each(HARNESSES)('an input $kind', ({ setup }) => {
     expect(handled.begun.map(({ id }) => id)).toEqual(['1', '2', '*', '3']);
   });
 
+  test('a TRUNCATE that is redriven needs no key', async () => {
+    const harness = await start();
+    let isRefused = true;
+    const handled = process(
+      harness,
+      ({ id }) => {
+        if (id === '*' && isRefused) throw new Error('not now');
+      },
+      { key: ({ before, after }) => String((after ?? before)!.n), retry: { ...FAST, attempts: 1 } },
+    );
+    await harness.create(1);
+    await harness.truncate();
+    await eventually(harness, async () => (await harness.input.parked()).length === 1);
+    isRefused = false;
+    await harness.input.redrive('all');
+    await eventually(harness, () => handled.done.length === 2);
+    expect(handled.done.map(({ id }) => id)).toEqual(['1', '*']);
+  });
+
   test('a failing event comes again as the next attempt, and only its row waits', async () => {
     const harness = await start();
     const retrying: unknown[] = [];
@@ -293,6 +312,57 @@ describe.each(HARNESSES)('an input $kind', ({ setup }) => {
     expect(reason).toBe(bad);
     expect(harness.input.state).toBe('idle');
     expect(await harness.isEmpty()).toBe(false);
+  });
+
+  test("processing stops with the handler's error, also if that is undefined", async () => {
+    const harness = await start();
+    const nothing: unknown = undefined;
+    const { ended } = process(
+      harness,
+      () => {
+        throw nothing;
+      },
+      { retry: { ...FAST, attempts: 1 }, exhausted: 'stop' },
+    );
+    await harness.create(1);
+    await expect(ended).rejects.toBeUndefined();
+  });
+
+  test.each<[string, unknown, string]>([
+    ['nothing', undefined, 'no reason was given'],
+    ['null', null, 'null'],
+    ['a symbol', Symbol('odd'), 'Symbol(odd)'],
+    ['an error whose stack is no text', Object.assign(new Error('odd'), { stack: ['one', 'two'] }), 'two'],
+    ['text without end', 'x'.repeat(10_000_000), 'xxx'],
+    ['text with half a character', '\uD83D', ''],
+    [
+      'an error that throws when it is looked at',
+      Object.defineProperty(new Error('odd'), 'stack', {
+        get() {
+          throw new Error('even odder');
+        },
+      }),
+      'can not be printed',
+    ],
+  ])('an event is tried again and parked also if its handler throws %s', async (_, thrown, kept) => {
+    const harness = await start();
+    const handled = process(
+      harness,
+      ({ id }) => {
+        if (id === '1') throw thrown;
+      },
+      { retry: { ...FAST, attempts: 2 } },
+    );
+    await harness.create(1);
+    await eventually(harness, async () => (await harness.input.parked()).length === 1);
+    expect((await harness.input.parked())[0]!.error).toContain(kept);
+    await harness.create(2);
+    await eventually(harness, () => handled.done.length === 1);
+    expect(handled.begun.map(told)).toEqual([
+      'create 1, attempt 1',
+      'create 1, attempt 2',
+      'create 2, attempt 1',
+    ]);
   });
 
   test('an event that its handler has acknowledged does not come again, however the handler ends', async () => {

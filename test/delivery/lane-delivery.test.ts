@@ -1,0 +1,102 @@
+/** A delivery with an acknowledgement by hand: several events of a row are in hand, while what was refused is read again in the log. */
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { Change } from '../../src/capture/change.ts';
+import { EventQueue } from '../../src/delivery/event-queue.ts';
+import type { LaneDelivery } from '../../src/delivery/lane-delivery.ts';
+import { Traffic } from '../../src/observe/traffic.ts';
+import { servedTerm } from '../support/served-term.ts';
+
+/** `text`: of its row, in characters. */
+const change = (sequence: string, id = '1', text = 0) =>
+  new Change(sequence, 'items', 'update', id, 'id', '2026-01-31T12:00:00Z', '1', '', {
+    before: null,
+    after: 'x'.repeat(text),
+    shape: null,
+    origin: null,
+    context: null,
+  });
+/** It takes all the room that lanes have. */
+const FULL = 1999 * 512;
+
+function open(): LaneDelivery {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const queue = new EventQueue({
+    ack: 'manual',
+    maxInFlight: 1000,
+    slowAfter: 60_000,
+    traffic: new Traffic('test'),
+    leave: async () => {},
+  });
+  const delivery = queue.open(servedTerm()) as LaneDelivery;
+  delivery.begin([], null);
+  onTestFinished(() => delivery.stop());
+  return delivery;
+}
+
+/** All that can be handed out now. */
+function take(delivery: LaneDelivery): (string | null)[] {
+  const sequences: (string | null)[] = [];
+  while (delivery.canHandOut) sequences.push(delivery.handOutHeld().ticket.change.sequence);
+  return sequences;
+}
+
+/** Two events of a row, of which the first was refused, found no room to wait in, and is being read again. */
+function readAgain(text = 0) {
+  const delivery = open();
+  const [filler, first, second] = [change('500', '2', FULL), change('1000', '1'), change('2000', '1', text)];
+  delivery.push([filler, first, second]);
+  expect(take(delivery)).toEqual(['500', '1000', '2000']);
+  void delivery.retry(delivery.find('500')!, 'not now', 10);
+  void delivery.retry(delivery.find('1000')!, 'not now', 30);
+  vi.advanceTimersByTime(20);
+  expect(take(delivery)).toEqual(['500']);
+  delivery.settle('500');
+  vi.advanceTimersByTime(20);
+  return { delivery, log: [first, second], reading: delivery.dropped.begin()! };
+}
+
+test('an event that is acknowledged while the log is read again for another one of its row does not come again', () => {
+  const { delivery, log, reading } = readAgain();
+  delivery.settle('2000');
+  reading.take(log, null);
+  expect(take(delivery)).toEqual(['1000']);
+  delivery.settle('1000');
+  expect(take(delivery)).toEqual([]);
+});
+
+test.each([
+  ['and waits in memory', 0],
+  ['and is read again too', FULL + 1000],
+])(
+  'an event that is refused while the log is read again for another one of its row comes again once, %s',
+  (_, text) => {
+    const { delivery, log, reading } = readAgain(text);
+    void delivery.retry(delivery.find('2000')!, 'not now', 10);
+    reading.take(log, null);
+    const again = new Set<string | null>();
+    let count = 0;
+    for (let turn = 0; turn < 10; turn++) {
+      vi.advanceTimersByTime(11);
+      const left = log.filter(({ sequence }) => !again.has(sequence));
+      delivery.dropped.begin()?.take(left, null);
+      for (const sequence of take(delivery)) {
+        again.add(sequence);
+        count++;
+        delivery.settle(sequence!);
+      }
+    }
+    expect(again).toEqual(new Set(['1000', '2000']));
+    expect(count).toBe(2);
+  },
+);
+
+test('a delay that was fixed by a clock which was years ahead ends all the same', () => {
+  const delivery = open();
+  const one = change('1000');
+  delivery.begin([{ sequence: '1000', stamp: '', attempts: 1, deaths: 0, error: null, delay: 1e12 }], null);
+  delivery.push([one]);
+  expect(take(delivery)).toEqual([]);
+  vi.advanceTimersByTime(2 ** 31);
+  expect(take(delivery)).toEqual(['1000']);
+});

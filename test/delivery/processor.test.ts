@@ -1,0 +1,50 @@
+/** The consumer of `process()` alone. */
+import { setImmediate } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import { Change } from '../../src/capture/change.ts';
+import type { LaneDelivery } from '../../src/delivery/lane-delivery.ts';
+import { Processor, type ProcessorOptions } from '../../src/delivery/processor.ts';
+import { Traffic } from '../../src/observe/traffic.ts';
+import { FORGETFUL, servedTerm } from '../support/served-term.ts';
+
+const change = (n: number) =>
+  new Change(`${n}000`, 'items', 'create', String(n), 'id', '2026-01-31T12:00:00Z', '1', '', null);
+
+const processor = (options: Partial<ProcessorOptions>) =>
+  new Processor({
+    handler: () => {},
+    concurrency: 1,
+    key: null,
+    retry: { attempts: Infinity, minDelay: 1, maxDelay: 1 },
+    exhausted: 'park',
+    drainTimeout: null,
+    slowAfter: 60_000,
+    traffic: new Traffic('test'),
+    stop: (error) => {
+      throw error;
+    },
+    ...options,
+  });
+
+test('an event comes again if it could not be parked, although its handler did not wait for that', async () => {
+  const attempts: number[] = [];
+  let refuse = (_error: Error): void => {};
+  const again = new Promise<void>((resolve) => {
+    const consumer = processor({
+      handler: async ({ attempt }) => {
+        attempts.push(attempt);
+        if (attempt > 1) return resolve();
+        delivery.park(delivery.find('1000')!, 'bad row', attempt).catch(() => {});
+      },
+    });
+    const park = () => new Promise<void>((_resolve, reject) => (refuse = reject));
+    const delivery: LaneDelivery = consumer.open(servedTerm({ failures: () => ({ ...FORGETFUL, park }) }));
+    delivery.begin([], null);
+    delivery.push([change(1)]);
+  });
+  await setImmediate();
+  expect(attempts).toEqual([1]);
+  refuse(new Error('canceling statement due to statement timeout'));
+  await again;
+  expect(attempts).toEqual([1, 2]);
+});
