@@ -4,7 +4,7 @@ import type { ChangeEvent } from '../../src/index.ts';
 import { Consumer, once, reaches } from '../support/consumer.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { KEYS, TABLES_WITH_KEYS, keyTable } from '../support/keys.ts';
-import { setupInputs } from '../support/setup-inputs.ts';
+import { setupInputs, untilQueueIsFull } from '../support/setup-inputs.ts';
 import { until } from '../support/until.ts';
 
 /** Resolves when no backfill is under way. */
@@ -527,6 +527,38 @@ test('a row whose lane overflows is read anew, behind its changes', async () => 
   await processing;
 });
 
+test('rows of many chunks that wait behind an event which fails are all read, each once', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items SELECT n, 0 FROM generate_series(1, 3000) n');
+  const input = await fixture.input();
+  const gate = makeGate();
+  const read: number[] = [];
+  let isHeld = false;
+  const processing = input.process(
+    async ({ id, operation, attempt }) => {
+      if (operation === 'update' && attempt === 1) {
+        isHeld = true;
+        await gate.promise;
+        throw new Error('not at once');
+      }
+      if (operation === 'read') read.push(Number(id));
+    },
+    { key: () => 'all', concurrency: 2, retry: { minDelay: 1, maxDelay: 2 } },
+  );
+  await reaches(input, 'active');
+  await database.query('UPDATE items SET value = 1 WHERE id = 1');
+  await until(() => isHeld);
+  const backfill = await input.backfill({ chunk: 100 });
+  await untilQueueIsFull(database);
+  // There is no room for what fails, so that all that waits behind it is dropped.
+  gate.resolve();
+  await backfill.done;
+  expect(read.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 3000 }, (_, i) => i + 1));
+  await input.close();
+  await processing;
+});
+
 test.each([
   [
     'a partition that is attached, by its keys',
@@ -626,6 +658,40 @@ test('rows that were in hand when a table was written anew move no progress of i
   const next = new Consumer(await fixture.input(options));
   await backfill.done;
   expect(new Set(next.ids).size).toBe(2000);
+});
+
+test('rows that are out when their table is as it was before come once', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query(`
+    CREATE TABLE t (id int) PARTITION BY RANGE (id); CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (10000);
+    CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (10000) TO (20000);
+    INSERT INTO t SELECT generate_series(1, 3000); INSERT INTO t SELECT generate_series(10001, 10100)`);
+  const input = await fixture.input({ tables: { exclude: ['items', 't_2'] }, maxInFlight: 10_000 });
+  const consumer = new Consumer(input, { ack: 'manual' });
+  await reaches(input, 'active');
+  const backfill = await input.backfill({ tables: ['t'], chunk: 20 });
+  for (const change of [
+    'ALTER TABLE t DETACH PARTITION t_2',
+    'ALTER TABLE t ATTACH PARTITION t_2 FOR VALUES FROM (10000) TO (20000)',
+  ]) {
+    await consumer.count(consumer.events.length + 1);
+    const asleep = once(input, 'asleep');
+    await backfill.pause();
+    await asleep;
+    expect(await backfill.progress()).toMatchObject([{ state: 'paused' }]);
+    await database.query(change);
+    await backfill.resume();
+  }
+  let acknowledged = 0;
+  await until(async () => {
+    for (; acknowledged < consumer.events.length; acknowledged++)
+      await input.ack(consumer.events[acknowledged]!);
+    const [progress] = await backfill.progress();
+    return progress!.state === 'done';
+  });
+  expect(new Set(consumer.ids).size).toBe(3100);
+  expect(new Set(consumer.events.map(({ sequence }) => sequence)).size).toBe(consumer.events.length);
 });
 
 test.each([
