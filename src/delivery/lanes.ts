@@ -65,6 +65,7 @@ export class Lanes {
   readonly #ready = new ReadyQueue();
   readonly #timers = new Set<Timer>();
   #weight = 0;
+  #arrived = 0;
   #isStopped = false;
 
   constructor(options: LanesOptions) {
@@ -101,6 +102,7 @@ export class Lanes {
     if (!this.#options.exclusive) {
       const lane = this.#lanes.size > 0 ? this.#lanes.get(this.#options.keyOf(change)) : undefined;
       const ticket = new Ticket(change, null, null, null);
+      ticket.arrival = this.#arrived++;
       if (!lane || (isIdle(lane) && isOutOfOrder(change))) return ticket;
       return this.#join(lane, ticket);
     }
@@ -200,15 +202,16 @@ export class Lanes {
     const lane = this.#laneOf(failed.change);
     const ticket = new Ticket(failed.change, lane, null, null);
     ticket.notBefore = notBefore;
+    ticket.arrival = failed.arrival;
     if (!lane.isBusy || failed.lane === lane) return this.#wait(ticket, lane, notBefore);
     // The consumer had several changes of the key in hand, and another one has failed before. The earlier change comes first.
-    if (lane.timed && isBefore(ticket.change, lane.timed.ticket.change)) {
+    if (lane.timed && isBefore(ticket, lane.timed.ticket)) {
       lane.timed.timer.cancel();
       this.#timers.delete(lane.timed.timer);
       lane.waiting.unshift(lane.timed.ticket);
       return this.#wait(ticket, lane, notBefore);
     }
-    const place = lane.waiting.findIndex(({ change }) => isBefore(ticket.change, change));
+    const place = lane.waiting.findIndex((waiting) => isBefore(ticket, waiting));
     lane.waiting.splice(place < 0 ? lane.waiting.length : place, 0, ticket);
     this.#weight += ticket.change.weight;
   }
