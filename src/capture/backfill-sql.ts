@@ -33,12 +33,15 @@ export const backfillSql = (names: Names): BackfillSql => {
 SELECT bool_and(has_table_privilege(to_regclass(${quoteLiteral(table.sql)}), privilege)) AS take
 FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) privilege`,
     },
-    /** What is to be done. Forgets the events of backfills that are over. */
+    /**
+     * What is to be done. Forgets the events of backfills that are over, if the lease is held. $1: backfills of which events are out: one that is
+     * cancelled may need them. $2: holder. $3: token.
+     */
     load: {
       name: 'backfill_load',
       text: `
-WITH swept AS (
-  DELETE FROM ${table.sql} e WHERE relation = 0 AND NOT EXISTS (
+WITH ${held(lockTable)}, swept AS (
+  DELETE FROM ${table.sql} e WHERE relation = 0 AND backfill <> ALL ($1::bigint[]) AND EXISTS (SELECT FROM held) AND NOT EXISTS (
     SELECT FROM ${table.sql} b WHERE b.backfill = e.backfill AND b.sequence = '' AND b.state IN ('waiting', 'running', 'paused')
   )
 )

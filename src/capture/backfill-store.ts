@@ -32,11 +32,12 @@ export class BackfillStore {
 
   /**
    * What is to be read, in this order; null where this role has no part in backfills. Nobody can have asked for a backfill where the table is
-   * missing.
+   * missing. `out`: the backfills of which events are out.
    */
-  async load(): Promise<Job[] | null> {
+  async load(out: readonly string[]): Promise<Job[] | null> {
     const [may] = await this.#session.query<{ take: boolean | null }>(this.#sql.mayTakePart);
-    return may?.take ? this.#session.query<Job>(this.#sql.load) : null;
+    const { holder, token } = this.#hold;
+    return may?.take ? this.#session.query<Job>(this.#sql.load, [out, holder, token]) : null;
   }
 
   /** The events of a backfill that were acknowledged one by one. */

@@ -205,7 +205,8 @@ export class Backfills {
 
   async #load(): Promise<void> {
     this.#isStale = false;
-    const jobs = await this.#store.load();
+    const out = [...this.#readings.values()].map(({ job }) => job.backfill);
+    const jobs = await this.#store.load(out);
     if (!jobs) return;
     this.#jobs = jobs;
     const present = new Set(jobs.map(keyOf));

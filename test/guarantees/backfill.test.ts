@@ -1,6 +1,8 @@
 /** Rows that tables hold already, as `read` events: exact among the changes, complete, and each once. */
 import { expect, test } from 'vitest';
 import type { ChangeEvent } from '../../src/index.ts';
+import { tellOfBackfill } from '../../src/schema/initial-backfill.ts';
+import { namesOf } from '../../src/schema/names.ts';
 import { Consumer, once, reaches } from '../support/consumer.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { KEYS, TABLES_WITH_KEYS, keyTable } from '../support/keys.ts';
@@ -306,6 +308,43 @@ test("acknowledges in the caller's transaction exactly once, and comes again whe
     );
     return left.length === 0;
   });
+});
+
+test('a row that a transaction has acknowledged when its backfill is cancelled is handled once', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('CREATE TABLE done (sequence text); INSERT INTO items VALUES (1, 1)');
+  const input = await fixture.input({ tables: { include: ['items'] } });
+  const names = namesOf(input.id, 'postgres_input');
+  const handled: string[] = [];
+  const processing = input.process(
+    async (event) => {
+      handled.push(`${event.operation}, attempt ${event.attempt}`);
+      if (event.operation !== 'read') return;
+      const client = await database.client();
+      await client.query('BEGIN');
+      await client.query('INSERT INTO done VALUES ($1)', [event.sequence]);
+      await input.ack(event, client);
+      await client.query(`UPDATE ${names.backfillTable.sql} SET state = 'cancelled' WHERE sequence = ''`);
+      await client.query(`SELECT ${tellOfBackfill(names)}`);
+      await client.query('COMMIT');
+      if (event.attempt > 1) return;
+      await until(async () => {
+        const kept = await client.query(`SELECT FROM ${names.backfillTable.sql} WHERE sequence <> ''`);
+        return kept.rows.length === 0;
+      });
+    },
+    { retry: { minDelay: 1, maxDelay: 2 } },
+  );
+  await reaches(input, 'active');
+  await input.backfill();
+  await until(() => handled.length > 0);
+  await database.query('UPDATE items SET value = 2');
+  await until(() => handled.at(-1) === 'update, attempt 1');
+  expect(handled).toEqual(['read, attempt 1', 'update, attempt 1']);
+  expect(await database.query('SELECT FROM done')).toHaveLength(1);
+  await input.close();
+  await processing;
 });
 
 test('what process() fails to handle is tried again and parked, as any event', async () => {
