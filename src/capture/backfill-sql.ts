@@ -58,8 +58,8 @@ FROM ${table.sql} WHERE sequence = '' AND state IN ('waiting', 'running', 'pause
       name: 'backfill_begin',
       text: `
 WITH ${held(lockTable)}, begun AS (
-  UPDATE ${table.sql} SET state = 'running', key_columns = $5, after = NULL, changed_at = clock_timestamp()
-  WHERE ${one} AND state IN ('waiting', 'running') AND EXISTS (SELECT FROM held)
+  UPDATE ${table.sql} SET state = CASE state WHEN 'waiting' THEN 'running' ELSE state END, key_columns = $5, after = NULL, changed_at = clock_timestamp()
+  WHERE ${one} AND state <> 'done' AND EXISTS (SELECT FROM held)
 )
 SELECT FROM held`,
     },

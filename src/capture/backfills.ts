@@ -234,11 +234,11 @@ export class Backfills {
     if (reading) this.acknowledgements.restart(reading);
     job.keyColumns = keyColumns;
     job.after = [];
-    await this.#store.begin(job, keyColumns);
     job.state = 'running';
   }
 
   /**
+    await this.#store.begin(job, keyColumns);
    * An error of the table ends its backfill, and so does a row of which nothing can be read. A chunk that failed for another reason is tried
    * again. When the lease is lost, nothing more is read: the end of the term is on its way.
    */

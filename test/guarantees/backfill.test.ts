@@ -24,6 +24,15 @@ function makeGate() {
   return { promise, resolve };
 }
 
+/** Resolves when so many sessions wait for a lock. */
+const untilLocked = (database: TestDatabase, count = 1): Promise<void> =>
+  until(async () => {
+    const waiting = await database.query(
+      "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    );
+    return waiting.length >= count;
+  });
+
 const reads = (events: readonly ChangeEvent[]) => events.filter(({ operation }) => operation === 'read');
 
 test('every row comes once, with its data, also to a node that is asleep', async () => {
@@ -479,6 +488,39 @@ test('pauses, resumes and cancels, from any node; several queue up', async () =>
   await third.cancel();
   await third.done;
   expect(await third.progress()).toMatchObject([{ state: 'cancelled', error: null }]);
+});
+
+test('what was acknowledged of a backfill that was paused as it began does not come again', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items SELECT n, n FROM generate_series(1, 40) n');
+  const idle = await fixture.input();
+  const installing = await fixture.input();
+  const installed = new Consumer(installing);
+  await reaches(installing, 'active');
+  await installing.close();
+  await installed.ended;
+  const backfill = await idle.backfill({ chunk: 5 });
+  // The first one of the two that wait for this lock pauses the backfill, and the second one begins it.
+  const client = await database.client();
+  await client.query('BEGIN');
+  await client.query('SELECT FROM postgres_input.backfill_postgres_input_test_input FOR UPDATE');
+  const pausing = backfill.pause();
+  await untilLocked(database);
+  const first = await fixture.input();
+  const consumer = new Consumer(first);
+  const asleep = once(first, 'asleep');
+  await untilLocked(database, 2);
+  await client.query('COMMIT');
+  await pausing;
+  await asleep;
+  await until(async () => (await backfill.progress())[0]!.done === consumer.events.length);
+  expect(consumer.events.length).toBeLessThan(40);
+  await first.close();
+  const next = new Consumer(await fixture.input());
+  await backfill.resume();
+  await backfill.done;
+  expect([...consumer.ids, ...next.ids]).toEqual(Array.from({ length: 40 }, (_, i) => String(i + 1)));
 });
 
 test('a table that is altered, truncated or dropped meanwhile ends its backfill and nothing else', async () => {
