@@ -356,6 +356,41 @@ test('a row that a transaction has acknowledged when its backfill is cancelled i
   await processing;
 });
 
+test('a row whose transaction commits after it was waited for does not hold up its changes', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items VALUES (1, 1)');
+  const input = await fixture.input();
+  const [slow, quick] = [await database.client(), await database.client()];
+  const handled: string[] = [];
+  const processing = input.process(
+    async (event) => {
+      handled.push(`${event.operation}, attempt ${event.attempt}`);
+      if (event.operation !== 'read') return;
+      const client = event.attempt === 1 ? slow : quick;
+      await client.query('BEGIN');
+      try {
+        await input.ack(event, client);
+        if (client === slow) throw new Error('no answer to COMMIT');
+        await client.query('COMMIT');
+      } finally {
+        if (client === quick) await client.query('ROLLBACK');
+      }
+    },
+    { retry: { minDelay: 1, maxDelay: 2 } },
+  );
+  await reaches(input, 'active');
+  const backfill = await input.backfill();
+  await untilLocked(database);
+  await slow.query('COMMIT');
+  await backfill.done;
+  await database.query('UPDATE items SET value = 2');
+  await until(() => handled.at(-1) === 'update, attempt 1');
+  expect(handled).toEqual(['read, attempt 1', 'read, attempt 2', 'update, attempt 1']);
+  await input.close();
+  await processing;
+});
+
 test('what process() fails to handle is tried again and parked, as any event', async () => {
   await using fixture = await setupInputs();
   const { database } = fixture;
