@@ -14,6 +14,7 @@ export interface BackfillSql {
   readonly finish: Statement;
   readonly fail: Statement;
   readonly keep: Statement;
+  readonly held: Statement;
   readonly acknowledgeInTransaction: string;
   readonly park: Statement;
   readonly request: Statement;
@@ -97,16 +98,22 @@ WITH ${held(lockTable)}, kept AS (
 )
 SELECT FROM held`,
     },
+    /** $1: holder. $2: token. Returns a row if the lease is held. */
+    held: {
+      name: 'backfill_held',
+      text: `SELECT FROM ${lockTable.sql} WHERE resource = ${LEASE_RESOURCE} AND holder = $1 AND token = $2`,
+    },
     /**
      * Runs in the caller's transaction, under the caller's search_path. $1: the backfill. $2: the event. $3: the token under which it was handed
-     * out. A transaction that acknowledges the same event waits for the first one to end.
+     * out. A transaction that acknowledges the same event waits for the first one to end. The lease is as the transaction's snapshot shows it.
      */
     acknowledgeInTransaction: `
 INSERT INTO ${table.sql} (backfill, relation, sequence)
 SELECT $1::pg_catalog.int8, 0, $2::pg_catalog.text WHERE EXISTS (
   SELECT FROM ${lockTable.sql} WHERE resource OPERATOR(pg_catalog.=) ${LEASE_RESOURCE} AND token OPERATOR(pg_catalog.=) $3::pg_catalog.int8
 )
-ON CONFLICT DO NOTHING`,
+ON CONFLICT DO NOTHING
+RETURNING pg_catalog.current_setting('transaction_isolation') AS isolation`,
     /**
      * Parks the event of a row that was read, and acknowledges it beside the progress. $1: the event. $2: holder. $3: token. $4: the backfill.
      * $5: the event's number. $6 to $10: time, location, id, key, row. $11: shape. $12: attempts. $13: error.

@@ -75,6 +75,11 @@ export class BackfillStore {
     ]);
   }
 
+  async isLeaseHeld(): Promise<boolean> {
+    const { holder, token } = this.#hold;
+    return (await this.#session.query(this.#sql.held, [holder, token])).length > 0;
+  }
+
   /** `values`: those of the statement, without holder and token. */
   async park(values: readonly unknown[]): Promise<void> {
     await this.#write(this.#sql.park, values);

@@ -197,6 +197,11 @@ export class Backfills {
 
   /** The term is over: nothing is read any more. */
   async end(): Promise<void> {
+  /** Whether the term has the lease, as the database says now. */
+  isLeaseHeld(): Promise<boolean> {
+    return this.#store.isLeaseHeld();
+  }
+
     this.#isOver = true;
     clearTimeout(this.#retrying);
     this.acknowledgements.end();

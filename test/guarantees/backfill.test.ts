@@ -356,6 +356,31 @@ test('a row that a transaction has acknowledged when its backfill is cancelled i
   await processing;
 });
 
+test('a transaction whose snapshot is older than a takeover acknowledges nothing', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items VALUES (1, 1), (2, 2)');
+  // The renewals are far apart: the acknowledgement is the first to notice.
+  const lease = { duration: 60_000, renewInterval: 10_000, margin: 1000, pollInterval: 50 };
+  const input = await fixture.input({ lease });
+  const consumer = new Consumer(input, { ack: 'manual' });
+  await reaches(input, 'active');
+  await input.backfill();
+  await consumer.count(2);
+  const client = await database.client();
+  const begin = async () => {
+    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+    await client.query('SELECT FROM items');
+  };
+  await begin();
+  await input.ack(consumer.events[0]!, client);
+  await client.query('COMMIT');
+  await begin();
+  await database.query('UPDATE postgres_input.lock_postgres_input_test_input SET token = token + 1');
+  await expect(input.ack(consumer.events[1]!, client)).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+  await input[Symbol.asyncDispose]();
+});
+
 test('a row whose transaction commits after it was waited for does not hold up its changes', async () => {
   await using fixture = await setupInputs();
   const { database } = fixture;
