@@ -65,8 +65,10 @@ const MAX_CHUNK = 2000;
 /** Before a chunk is tried again, in milliseconds. */
 const RETRY = 1000;
 
-/** The SQLSTATE of a statement that has reached its time limit. One row alone has no smaller chunk. */
-const TOO_LONG = '57014';
+/** The SQLSTATEs of a statement that has reached its time limit, or another limit of the server. One row alone has no smaller chunk. */
+const TOO_MUCH = /^(54|57014)/;
+/** The SQLSTATEs of a server that is short of something, which says nothing against a row. */
+const SHORTAGE = /^53/;
 /**
  * The SQLSTATEs of a chunk that a smaller one may not have: those of values, of resources and limits, of a statement that took too long, of
  * functions (the condition's, or an output function), and of damaged rows.
@@ -195,13 +197,13 @@ export class Backfills {
     return this.acknowledgements.noteRead(sequence);
   }
 
-  /** The term is over: nothing is read any more. */
-  async end(): Promise<void> {
   /** Whether the term has the lease, as the database says now. */
   isLeaseHeld(): Promise<boolean> {
     return this.#store.isLeaseHeld();
   }
 
+  /** The term is over: nothing is read any more. */
+  async end(): Promise<void> {
     this.#isOver = true;
     clearTimeout(this.#retrying);
     this.acknowledgements.end();
@@ -237,13 +239,13 @@ export class Backfills {
   async #restart(job: Job, keyColumns: string): Promise<void> {
     const reading = this.#readings.get(keyOf(job));
     if (reading) this.acknowledgements.restart(reading);
+    await this.#store.begin(job, keyColumns);
     job.keyColumns = keyColumns;
     job.after = [];
     job.state = 'running';
   }
 
   /**
-    await this.#store.begin(job, keyColumns);
    * An error of the table ends its backfill, and so does a row of which nothing can be read. A chunk that failed for another reason is tried
    * again. When the lease is lost, nothing more is read: the end of the term is on its way.
    */
@@ -259,11 +261,12 @@ export class Backfills {
       return this.#retryLater();
     }
     // A chunk may be too much at once, or have a row that can't be printed: that one, read alone, comes without data.
-    if (ROW_OR_CHUNK.test(code) && reading.limit > 0) {
-      reading.limit = Math.floor(reading.limit / 4);
+    const least = SHORTAGE.test(code) ? 1 : 0;
+    if (ROW_OR_CHUNK.test(code) && reading.limit > least) {
+      reading.limit = Math.max(Math.floor(reading.limit / 4), least);
       return;
     }
-    if (TRANSIENT.test(code) && code !== TOO_LONG) return this.#retryLater();
+    if (TRANSIENT.test(code) && !TOO_MUCH.test(code)) return this.#retryLater();
     this.#stop(reading);
     try {
       await this.#store.fail(reading.job, (error as Error).message);

@@ -850,6 +850,13 @@ test.each([
     () => 'SELECT',
     /division by zero/,
   ],
+  [
+    'the condition is too much for the server in one row',
+    'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 2000)',
+    "length(repeat('x', CASE id WHEN 1990 THEN 1073741824 ELSE 1 END)) > 0",
+    () => 'SELECT',
+    /requested length too large/,
+  ],
 ])('a backfill ends, and says why, when %s', async (_, schema, where, change, message) => {
   await using fixture = await setupInputs();
   const { database } = fixture;
@@ -903,6 +910,33 @@ test('a row that is too large comes without data; a function of the condition th
   ]);
   await expect((await input.backfill({ tables: ['t'], where: 'shy(x) > 0' })).done).rejects.toThrow(
     'not for you',
+  );
+});
+
+test('rows have their data although the server has run short of resources meanwhile', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query(`
+    CREATE TABLE shortage (); INSERT INTO shortage DEFAULT VALUES;
+    CREATE FUNCTION fits(int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+      IF EXISTS (SELECT FROM public.shortage) THEN RAISE 'out of shared memory' USING ERRCODE = '53200'; END IF; RETURN true; END $$;
+    INSERT INTO items SELECT n, n FROM generate_series(1, 20) n`);
+  const input = await fixture.input({ rows: 'after', tables: { include: ['items'] } });
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  const backfill = await input.backfill({ where: 'public.fits(id)' });
+  // It waits before it is tried again: the chunk can't be any smaller.
+  await until(async () => {
+    const waiting = await database.query(
+      `SELECT FROM pg_stat_activity WHERE datname = current_database() AND query = 'ROLLBACK' AND state = 'idle'
+       AND clock_timestamp() - state_change > interval '300 ms'`,
+    );
+    return waiting.length > 0;
+  });
+  await database.query('DELETE FROM shortage');
+  await backfill.done;
+  expect(consumer.events.map(({ after }) => after)).toEqual(
+    Array.from({ length: 20 }, (_, i) => ({ id: i + 1, value: i + 1 })),
   );
 });
 
