@@ -194,13 +194,14 @@ export class BackfillTable {
    */
   chunk(after: readonly string[], limit: number, condition: string | null, withData = true): Required<Part> {
     const { identity, isPartitioned, columns, schema, name } = this.#description;
-    const values = [String(limit), ...after];
+    // No value but these has a parameter: a condition with one is refused when it is tested, without any.
+    const values = [...after];
     const order = this.#key.map(({ column }) => column).join(', ');
     const conditions = after.length > 0 ? [this.#isAfter()] : [];
     if (this.isByPlace) {
-      values.push(`(${blockOf(after)},0)`, `(${this.endOf(after, limit)},0)`);
+      const [from, end] = [blockOf(after), this.endOf(after, limit)];
       conditions.push(
-        `r.ctid OPERATOR(pg_catalog.>=) $${values.length - 1}::tid AND r.ctid OPERATOR(pg_catalog.<) $${values.length}::tid`,
+        `r.ctid OPERATOR(pg_catalog.>=) '(${from},0)'::tid AND r.ctid OPERATOR(pg_catalog.<) '(${end},0)'::tid`,
       );
     }
     const wide = columns.filter(({ isShort }) => !isShort);
@@ -237,7 +238,7 @@ FROM (
     FROM (
       SELECT r.*${place} FROM ${isPartitioned ? '' : 'ONLY '}${qualify(schema, name)} r
       ${conditions.length > 0 ? `WHERE ${conditions.join(' AND ')}` : ''}
-      ORDER BY ${order} LIMIT $1
+      ORDER BY ${order} LIMIT ${limit}
     ) r
     OFFSET 0
   ) r, ${test}
@@ -249,7 +250,7 @@ FROM (
 
   /** A comparison of whole keys walks the index. It needs one operator for all columns. */
   #isAfter(): string {
-    const value = (i: number) => `$${i + 2}::${this.#key[i]!.type}`;
+    const value = (i: number) => `$${i + 1}::${this.#key[i]!.type}`;
     const [{ greater }] = this.#key as [KeyColumn];
     if (this.#key.every((column) => column.greater === greater)) {
       if (this.#key.length === 1) return `${this.#key[0]!.column} ${greater} ${value(0)}`;

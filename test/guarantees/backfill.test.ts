@@ -940,6 +940,39 @@ test('rows have their data although the server has run short of resources meanwh
   );
 });
 
+test.each([
+  ['a parameter', 'id = $1', /where: items: it has a parameter/],
+  [
+    'several statements',
+    `true), false) AS wanted FROM (SELECT r.*) items) w) read; COMMIT; DELETE FROM items; SELECT FROM (
+      SELECT FROM (SELECT 0 AS "postgres_input before") r, LATERAL (SELECT coalesce((true`,
+    /where: items: cannot insert multiple commands/,
+  ],
+  ['an open comment', 'true /*', /where: items: unterminated/],
+])('refuses a condition with %s', async (_, where, message) => {
+  await using fixture = await setupInputs();
+  const input = await fixture.input();
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  await expect(input.backfill({ where })).rejects.toMatchObject({
+    code: 'ERR_CONFIG_INVALID',
+    message: expect.stringMatching(message),
+  });
+  expect(consumer.events).toEqual([]);
+});
+
+test('the error names the table in which a condition fails', async () => {
+  await using fixture = await setupInputs();
+  await fixture.database.query('CREATE TABLE t (id int PRIMARY KEY)');
+  const input = await fixture.input();
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  await expect(input.backfill({ tables: ['items', 'items', 't'], where: 'value > 0' })).rejects.toThrow(
+    /where: t: column "value" does not exist/,
+  );
+  expect(consumer.events).toEqual([]);
+});
+
 test('a condition that is slow for many rows holds up neither the changes nor, in the end, the backfill', async () => {
   await using fixture = await setupInputs();
   const { database } = fixture;
