@@ -19,7 +19,7 @@ import { type RowIdentity, identityQuery } from '../schema/row-identity.ts';
 import { loggedColumns, optionsFor, wantsRows } from '../schema/table-options.ts';
 import type { RowShape } from './row-shapes.ts';
 
-/** A column of the key: its SQL over a row `r`, its type, and the operators of the index. */
+/** A column of the key: its SQL over a row `r`, its type with the collation, and the operators of the index. */
 interface KeyColumn {
   readonly column: string;
   readonly type: string;
@@ -39,6 +39,15 @@ interface Description {
   readonly identity: RowIdentity;
   readonly key: readonly (Omit<KeyColumn, 'column'> & { readonly name: string })[] | null;
 }
+
+/** SQL: the type of a key column, and its collation unless that is the type's own. The order of the rows depends on both. */
+const type = `format_type(a.atttypid, a.atttypmod) || coalesce((
+    SELECT format(' COLLATE %I.%I', n.nspname, c.collname)
+    FROM pg_type t
+    JOIN pg_collation c ON c.oid = a.attcollation AND c.oid <> t.typcollation
+    JOIN pg_namespace n ON n.oid = c.collnamespace
+    WHERE t.oid = a.atttypid
+  ), '')`;
 
 /** SQL: the operator of a key column's operator class that has this strategy, qualified. */
 const operator = (strategy: number): string => `(
@@ -64,7 +73,7 @@ SELECT n.nspname AS schema, candidate.relname AS name, candidate.relkind = 'p' A
   ) AS files,
   CASE WHEN $2 THEN ${columnsOf('candidate.oid')} ELSE '[]' END AS columns, row_to_json(identity) AS identity,
   (
-    SELECT json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
+    SELECT json_agg(json_build_object('name', a.attname, 'type', ${type},
       'greater', ${operator(5)}, 'equal', ${operator(3)}) ORDER BY k.position)
     FROM pg_index x
     CROSS JOIN LATERAL unnest(x.indkey::int2[], x.indclass::oid[]) WITH ORDINALITY k (attnum, opclass, position)

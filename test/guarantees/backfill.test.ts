@@ -214,6 +214,7 @@ test.each([
      INSERT INTO t SELECT generate_series(1, 300); INSERT INTO child SELECT generate_series(301, 400)`,
     300,
   ],
+  ['a table without columns', 'CREATE TABLE t (); INSERT INTO t DEFAULT VALUES', 1],
   [
     'generated columns, quotes in names, and long rows',
     `CREATE TABLE t (id int, "it's ""x""" int GENERATED ALWAYS AS (id * 2) STORED, big text, PRIMARY KEY (id));
@@ -734,6 +735,12 @@ test.each([
     'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 2000)',
     'ALTER TABLE t RENAME TO renamed',
     { state: 'done', done: 2000 },
+  ],
+  [
+    'a table whose key gets another collation, from the beginning',
+    `CREATE TABLE t (id text COLLATE "C" PRIMARY KEY); INSERT INTO t SELECT letter || n FROM generate_series(1000, 1999) n, unnest('{A,a}'::text[]) letter`,
+    'ALTER TABLE t ALTER id TYPE text COLLATE "und-x-icu"',
+    { state: 'done' },
   ],
   [
     'a table whose key is renamed and gets another type, from the beginning',
