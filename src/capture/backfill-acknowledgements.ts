@@ -115,7 +115,10 @@ export class BackfillAcknowledgements implements Acknowledger {
   /** The consumer is done with an event. An event that is not out was acknowledged before. @throws {PostgresInputError} ERR_LEASE_LOST */
   async acknowledge(sequence: string): Promise<void> {
     if (this.#options.hold.token === null) throw leaseLost();
-    this.#take(sequence)?.acknowledged.push(sequence);
+    const chunk = this.#take(sequence);
+    chunk?.acknowledged.push(sequence);
+    // The last flush may be over.
+    if (chunk && this.#isOver) await this.#options.store.keep([[chunk.reading.job.backfill, sequence]]);
   }
 
   /** The same, where nobody waits. After the lease is lost, the event comes again. */
@@ -195,7 +198,7 @@ export class BackfillAcknowledgements implements Acknowledger {
     await this.#isFinishing;
   }
 
-  /** The term is over. */
+  /** The term is ending. */
   end(): void {
     this.#isOver = true;
     if (this.#callersLook) clearTimeout(this.#callersLook);

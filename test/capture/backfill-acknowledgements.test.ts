@@ -73,6 +73,15 @@ test('rows of several chunks that have to be read again are all read again, and 
   expect(written.cursor).toEqual(['5']);
 });
 
+test('what is acknowledged while the term ends is kept at once', async () => {
+  const { acknowledgements, read, written } = setup();
+  read(1, 2);
+  acknowledgements.end();
+  await acknowledgements.flush();
+  await acknowledgements.acknowledge(sequenceOf(1));
+  expect(written.kept).toEqual([sequenceOf(1)]);
+});
+
 test('what was acknowledged in a chunk that is read again is kept until the progress is over it', async () => {
   const { acknowledgements, read, acknowledge, written } = setup();
   read(1, 2);
