@@ -205,7 +205,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     if (event.sequence === null) return;
     const named = namedBy(event);
     if (client) {
-      await this.#engine.acknowledgeIn(client, named, () => this.#iteration?.noteRead(named) ?? false);
+      await this.#engine.acknowledgeIn(client, named, this.#iteration?.readsOf(named));
       this.#iteration?.settle(named);
     } else if (this.#iteration) {
       await this.#iteration.acknowledge(named);

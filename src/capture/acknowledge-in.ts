@@ -22,6 +22,16 @@ export interface NamedEvent extends NamedChange {
   readonly token: string;
 }
 
+/** What this node's present term knows of the event of a row that a backfill has read. */
+export interface TermReads {
+  /** Whether it is out in this term, and not acknowledged. */
+  noteRead(): boolean;
+  /** Whether the term has the lease, as the database says now. */
+  isLeaseHeld(): Promise<boolean>;
+}
+
+const NO_READS: TermReads = { noteRead: () => false, isLeaseHeld: async () => false };
+
 /**
  * What the event says of its change. Events may have been stored and read again, by means that round long numbers.
  * @throws {PostgresInputError} ERR_CONFIG_INVALID
@@ -45,8 +55,7 @@ export function namedBy({ sequence, fencingToken, occurredAt }: ChangeEvent): Na
 
 /**
  * Acknowledges the event in the caller's transaction, so that it is gone if and only if that transaction commits. `unpack` replaces a packed
- * row of the log by single ones, outside that transaction. `noteRead`: whether the event is a row that a backfill has read in this node's
- * present term, and that is not acknowledged.
+ * row of the log by single ones, outside that transaction.
  * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECT
  */
 export async function acknowledgeIn(
@@ -54,13 +63,15 @@ export async function acknowledgeIn(
   names: Names,
   event: NamedEvent,
   unpack: (row: string) => Promise<void>,
-  noteRead: () => boolean = () => false,
+  reads: TermReads = NO_READS,
 ): Promise<void> {
   if (!isReadSequence(event.seq)) await deleteChange(client, names, event, unpack);
-  else if (noteRead()) {
-    await insertRead(client, names, event);
+  else if (reads.noteRead()) {
+    const isolation = await insertRead(client, names, event);
+    // After a takeover, the row of another transaction may have been inserted, and deleted with its chunk, since this one's snapshot.
+    if (isolation !== 'read committed' && !(await reads.isLeaseHeld())) throw leaseLost();
     // An earlier transaction of the caller's may have committed unnoticed, and its row may have been deleted with the chunk since.
-    if (!noteRead()) throw leaseLost();
+    if (!reads.noteRead()) throw leaseLost();
   }
   // It may have been parked and redriven: then the log has it.
   else if (!(await deleteRows(client, names, event, redriven(numberOf(event.seq))))) throw leaseLost();
@@ -94,13 +105,11 @@ async function deleteRows(
   return (await client.query(text, [array(rows), token, at])).rowCount !== 0;
 }
 
-/** Notes that the row's event is acknowledged, beside the progress of its backfill. */
-async function insertRead(client: pg.ClientBase, names: Names, { seq, token }: NamedEvent): Promise<void> {
+/** Notes that the row's event is acknowledged, beside the progress of its backfill. Returns the transaction's isolation. */
+async function insertRead(client: pg.ClientBase, names: Names, { seq, token }: NamedEvent): Promise<string> {
   const { acknowledgeInTransaction } = backfillSql(names);
-  const { rowCount } = await client.query(acknowledgeInTransaction, [
-    seq.slice(0, BACKFILL_DIGITS),
-    seq,
-    token,
-  ]);
-  if (rowCount === 0) throw leaseLost();
+  const values = [seq.slice(0, BACKFILL_DIGITS), seq, token];
+  const [row] = (await client.query<{ isolation: string }>(acknowledgeInTransaction, values)).rows;
+  if (!row) throw leaseLost();
+  return row.isolation;
 }

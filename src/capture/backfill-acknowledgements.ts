@@ -41,7 +41,7 @@ interface Chunk {
   readonly acknowledged: string[];
   /** The events that were acknowledged by rows of their own: those that were parked, and those of callers' transactions that are committed. */
   readonly acknowledgedByRow: string[];
-  /** Whether these rows stay, since the chunk is read again. */
+  /** Whether the chunk is read again. These rows stay, and the other events that were acknowledged get such rows when the chunk is over. */
   isRewound: boolean;
 }
 
@@ -114,7 +114,10 @@ export class BackfillAcknowledgements implements Acknowledger {
   /** The consumer is done with an event. An event that is not out was acknowledged before. @throws {PostgresInputError} ERR_LEASE_LOST */
   async acknowledge(sequence: string): Promise<void> {
     if (this.#options.hold.token === null) throw leaseLost();
-    this.#take(sequence)?.acknowledged.push(sequence);
+    const chunk = this.#take(sequence);
+    chunk?.acknowledged.push(sequence);
+    // The last flush may be over.
+    if (chunk && this.#isOver) await this.#options.store.keep([[chunk.reading.job.backfill, sequence]]);
   }
 
   /** The same, where nobody waits. After the lease is lost, the event comes again. */
@@ -141,20 +144,16 @@ export class BackfillAcknowledgements implements Acknowledger {
     chunk.rows--;
     this.#outstanding--;
     const { chunks, job } = reading;
-    for (const later of chunks.slice(chunks.indexOf(chunk))) {
-      for (const other of [...later.open.keys(), ...later.acknowledged, ...later.acknowledgedByRow])
-        reading.skipped.add(other);
-      Object.assign(later, { cursor: from, last: false, isRewound: true });
-    }
+    for (const later of chunks.slice(chunks.indexOf(chunk))) rewind(later, from, from);
     reading.skipped.delete(sequence);
     reading.isRead = reading.isCancelled;
     job.after = [...from];
-    this.#finishSoon();
+    if (chunk.open.size === 0) this.#finishSoon();
   }
 
   /** The table is read from its beginning, in another order. What is out has no place in that order, and moves no progress. */
   restart({ chunks }: Reading): void {
-    for (const chunk of chunks) Object.assign(chunk, { from: [], cursor: null, last: false });
+    for (const chunk of chunks) rewind(chunk, [], null);
   }
 
   /** Takes an event out of the way. Resolves when that is kept. @throws {PostgresInputError} ERR_LEASE_LOST, ERR_INSTALL */
@@ -200,7 +199,7 @@ export class BackfillAcknowledgements implements Acknowledger {
     await this.#isFinishing;
   }
 
-  /** The term is over. */
+  /** The term is ending. */
   end(): void {
     this.#isOver = true;
     if (this.#callersLook) clearTimeout(this.#callersLook);
@@ -230,6 +229,10 @@ export class BackfillAcknowledgements implements Acknowledger {
       if (over === -1) over = chunks.length;
       if (over === 0) continue;
       const finished = chunks.slice(0, over);
+      // The progress does not tell of these.
+      const kept = finished.flatMap(({ isRewound, acknowledged }) => (isRewound ? acknowledged : []));
+      if (kept.length > 0)
+        await this.#options.store.keep(kept.map((sequence) => [job.backfill, sequence] as const));
       const rows = finished.reduce((sum, chunk) => sum + chunk.rows, 0);
       const { cursor, last } = finished.at(-1)!;
       const rowsOver = finished.flatMap((chunk) => (chunk.isRewound ? [] : chunk.acknowledgedByRow));
@@ -263,4 +266,16 @@ export class BackfillAcknowledgements implements Acknowledger {
         this.#take(sequence)?.acknowledgedByRow.push(sequence);
     }
   }
+}
+
+/**
+ * All rows after `from` are read again, without those of this chunk, which are out or acknowledged. A chunk that was read later goes back to the
+ * place of an earlier one: the rows that are read again of the earlier one come before its own.
+ */
+function rewind(chunk: Chunk, from: readonly string[], cursor: readonly string[] | null): void {
+  const { reading, open, acknowledged, acknowledgedByRow, isRewound } = chunk;
+  if (!isRewound)
+    for (const sequence of [...open.keys(), ...acknowledged, ...acknowledgedByRow])
+      reading.skipped.add(sequence);
+  Object.assign(chunk, { from, cursor, last: false, isRewound: true });
 }

@@ -4,7 +4,7 @@ import { PostgresInputError } from '../api/errors.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
-import { isConnectionError } from '../postgres/sqlstates.ts';
+import { isConnectionError, lacksValue } from '../postgres/sqlstates.ts';
 import { readCatalog } from '../schema/catalog.ts';
 import type { Names } from '../schema/names.ts';
 import { type CandidateTable, candidateTables, chooseTables } from '../schema/tables.ts';
@@ -47,13 +47,14 @@ export async function requestBackfill(
     );
   if (problems.length === 0 && chosen.length === 0) problems.push('tables: no table is watched');
   if (problems.length > 0) throw invalid(problems);
-  const relations = [...new Set(chosen)].map((table) => watched.get(table)!);
+  const locations = [...new Set(chosen)];
+  const relations = locations.map((table) => watched.get(table)!);
   for (const [i, relation] of relations.entries()) {
     const problem = await conditionProblem(session, settings, relation, where);
-    if (problem !== null) problems.push(`where: ${chosen[i]}: ${problem}`);
+    if (problem !== null) problems.push(`where: ${locations[i]}: ${problem}`);
   }
   if (problems.length > 0) throw invalid(problems);
-  const values = [relations, [...new Set(chosen)], where, chunk];
+  const values = [relations, locations, where, chunk];
   const [asked] = await clearly(() => session.query<{ id: string }>(backfillSql(names).request, values));
   return asked!.id;
 }
@@ -87,13 +88,12 @@ async function conditionProblem(
   const table = await BackfillTable.find(session, relation, settings);
   if (!table) return 'the table is gone';
   try {
-    const { text, values } = table.chunk([], 0, where);
     const begin = [...beginChunk, ...(where === null ? [] : [searchBeside(table.schema)])];
-    await session.transaction(begin, () => session.query(text, [...values]));
+    await session.batch([...begin.map((text) => ({ text })), table.chunk([], 0, where)], () => {});
     return null;
   } catch (error) {
     if (isConnectionError(error)) throw error;
-    return (error as Error).message;
+    return lacksValue(error) ? 'it has a parameter: write the value in its place' : (error as Error).message;
   }
 }
 

@@ -14,6 +14,7 @@ export interface BackfillSql {
   readonly finish: Statement;
   readonly fail: Statement;
   readonly keep: Statement;
+  readonly held: Statement;
   readonly acknowledgeInTransaction: string;
   readonly park: Statement;
   readonly request: Statement;
@@ -33,12 +34,15 @@ export const backfillSql = (names: Names): BackfillSql => {
 SELECT bool_and(has_table_privilege(to_regclass(${quoteLiteral(table.sql)}), privilege)) AS take
 FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) privilege`,
     },
-    /** What is to be done. Forgets the events of backfills that are over. */
+    /**
+     * What is to be done. Forgets the events of backfills that are over, if the lease is held. $1: backfills of which events are out: one that is
+     * cancelled may need them. $2: holder. $3: token.
+     */
     load: {
       name: 'backfill_load',
       text: `
-WITH swept AS (
-  DELETE FROM ${table.sql} e WHERE relation = 0 AND NOT EXISTS (
+WITH ${held(lockTable)}, swept AS (
+  DELETE FROM ${table.sql} e WHERE relation = 0 AND backfill <> ALL ($1::bigint[]) AND EXISTS (SELECT FROM held) AND NOT EXISTS (
     SELECT FROM ${table.sql} b WHERE b.backfill = e.backfill AND b.sequence = '' AND b.state IN ('waiting', 'running', 'paused')
   )
 )
@@ -55,8 +59,8 @@ FROM ${table.sql} WHERE sequence = '' AND state IN ('waiting', 'running', 'pause
       name: 'backfill_begin',
       text: `
 WITH ${held(lockTable)}, begun AS (
-  UPDATE ${table.sql} SET state = 'running', key_columns = $5, after = NULL, changed_at = clock_timestamp()
-  WHERE ${one} AND state IN ('waiting', 'running') AND EXISTS (SELECT FROM held)
+  UPDATE ${table.sql} SET state = CASE state WHEN 'waiting' THEN 'running' ELSE state END, key_columns = $5, after = NULL, changed_at = clock_timestamp()
+  WHERE ${one} AND state <> 'done' AND EXISTS (SELECT FROM held)
 )
 SELECT FROM held`,
     },
@@ -94,16 +98,22 @@ WITH ${held(lockTable)}, kept AS (
 )
 SELECT FROM held`,
     },
+    /** $1: holder. $2: token. Returns a row if the lease is held. */
+    held: {
+      name: 'backfill_held',
+      text: `SELECT FROM ${lockTable.sql} WHERE resource = ${LEASE_RESOURCE} AND holder = $1 AND token = $2`,
+    },
     /**
      * Runs in the caller's transaction, under the caller's search_path. $1: the backfill. $2: the event. $3: the token under which it was handed
-     * out. A transaction that acknowledges the same event waits for the first one to end.
+     * out. A transaction that acknowledges the same event waits for the first one to end. The lease is as the transaction's snapshot shows it.
      */
     acknowledgeInTransaction: `
 INSERT INTO ${table.sql} (backfill, relation, sequence)
 SELECT $1::pg_catalog.int8, 0, $2::pg_catalog.text WHERE EXISTS (
   SELECT FROM ${lockTable.sql} WHERE resource OPERATOR(pg_catalog.=) ${LEASE_RESOURCE} AND token OPERATOR(pg_catalog.=) $3::pg_catalog.int8
 )
-ON CONFLICT DO NOTHING`,
+ON CONFLICT DO NOTHING
+RETURNING pg_catalog.current_setting('transaction_isolation') AS isolation`,
     /**
      * Parks the event of a row that was read, and acknowledges it beside the progress. $1: the event. $2: holder. $3: token. $4: the backfill.
      * $5: the event's number. $6 to $10: time, location, id, key, row. $11: shape. $12: attempts. $13: error.

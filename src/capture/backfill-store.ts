@@ -33,11 +33,12 @@ export class BackfillStore {
 
   /**
    * What is to be read, in this order; null where this role has no part in backfills. Nobody can have asked for a backfill where the table is
-   * missing.
+   * missing. `out`: the backfills of which events are out.
    */
-  async load(): Promise<Job[] | null> {
+  async load(out: readonly string[]): Promise<Job[] | null> {
     const [may] = await this.#session.query<{ take: boolean | null }>(this.#sql.mayTakePart);
-    return may?.take ? this.#session.query<Job>(this.#sql.load) : null;
+    const { holder, token } = this.#hold;
+    return may?.take ? this.#session.query<Job>(this.#sql.load, [out, holder, token]) : null;
   }
 
   /** The events of a backfill that were acknowledged one by one. */
@@ -73,6 +74,11 @@ export class BackfillStore {
       events.map(([backfill]) => backfill),
       events.map(([, sequence]) => sequence),
     ]);
+  }
+
+  async isLeaseHeld(): Promise<boolean> {
+    const { holder, token } = this.#hold;
+    return (await this.#session.query(this.#sql.held, [holder, token])).length > 0;
   }
 
   /** `values`: those of the statement, without holder, token and error. */

@@ -19,7 +19,7 @@ import { type RowIdentity, identityQuery } from '../schema/row-identity.ts';
 import { loggedColumns, optionsFor, wantsRows } from '../schema/table-options.ts';
 import type { RowShape } from './row-shapes.ts';
 
-/** A column of the key: its SQL over a row `r`, its type, and the operators of the index. */
+/** A column of the key: its SQL over a row `r`, its type with the collation, and the operators of the index. */
 interface KeyColumn {
   readonly column: string;
   readonly type: string;
@@ -39,6 +39,15 @@ interface Description {
   readonly identity: RowIdentity;
   readonly key: readonly (Omit<KeyColumn, 'column'> & { readonly name: string })[] | null;
 }
+
+/** SQL: the type of a key column, and its collation unless that is the type's own. The order of the rows depends on both. */
+const type = `format_type(a.atttypid, a.atttypmod) || coalesce((
+    SELECT format(' COLLATE %I.%I', n.nspname, c.collname)
+    FROM pg_type t
+    JOIN pg_collation c ON c.oid = a.attcollation AND c.oid <> t.typcollation
+    JOIN pg_namespace n ON n.oid = c.collnamespace
+    WHERE t.oid = a.atttypid
+  ), '')`;
 
 /** SQL: the operator of a key column's operator class that has this strategy, qualified. */
 const operator = (strategy: number): string => `(
@@ -64,7 +73,7 @@ SELECT n.nspname AS schema, candidate.relname AS name, candidate.relkind = 'p' A
   ) AS files,
   CASE WHEN $2 THEN ${columnsOf('candidate.oid')} ELSE '[]' END AS columns, row_to_json(identity) AS identity,
   (
-    SELECT json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
+    SELECT json_agg(json_build_object('name', a.attname, 'type', ${type},
       'greater', ${operator(5)}, 'equal', ${operator(3)}) ORDER BY k.position)
     FROM pg_index x
     CROSS JOIN LATERAL unnest(x.indkey::int2[], x.indclass::oid[]) WITH ORDINALITY k (attnum, opclass, position)
@@ -201,13 +210,14 @@ export class BackfillTable {
     withData = true,
   ): Required<Omit<Part, 'name'>> {
     const { identity, isPartitioned, columns, schema, name } = this.#description;
-    const values = [String(limit), ...after];
+    // No value but these has a parameter: a condition with one is refused when it is tested, without any.
+    const values = [...after];
     const order = this.#key.map(({ column }) => column).join(', ');
     const conditions = after.length > 0 ? [this.#isAfter()] : [];
     if (this.isByPlace) {
-      values.push(`(${blockOf(after)},0)`, `(${this.endOf(after, limit)},0)`);
+      const [from, end] = [blockOf(after), this.endOf(after, limit)];
       conditions.push(
-        `r.ctid OPERATOR(pg_catalog.>=) $${values.length - 1}::tid AND r.ctid OPERATOR(pg_catalog.<) $${values.length}::tid`,
+        `r.ctid OPERATOR(pg_catalog.>=) '(${from},0)'::tid AND r.ctid OPERATOR(pg_catalog.<) '(${end},0)'::tid`,
       );
     }
     const wide = columns.filter(({ isShort }) => !isShort);
@@ -244,7 +254,7 @@ FROM (
     FROM (
       SELECT r.*${place} FROM ${isPartitioned ? '' : 'ONLY '}${qualify(schema, name)} r
       ${conditions.length > 0 ? `WHERE ${conditions.join(' AND ')}` : ''}
-      ORDER BY ${order} LIMIT $1
+      ORDER BY ${order} LIMIT ${limit}
     ) r
     OFFSET 0
   ) r, ${test}
@@ -256,7 +266,7 @@ FROM (
 
   /** A comparison of whole keys walks the index. It needs one operator for all columns. */
   #isAfter(): string {
-    const value = (i: number) => `$${i + 2}::${this.#key[i]!.type}`;
+    const value = (i: number) => `$${i + 1}::${this.#key[i]!.type}`;
     const [{ greater }] = this.#key as [KeyColumn];
     if (this.#key.every((column) => column.greater === greater)) {
       if (this.#key.length === 1) return `${this.#key[0]!.column} ${greater} ${value(0)}`;

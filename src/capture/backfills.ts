@@ -67,8 +67,10 @@ const MAX_CHUNK = 2000;
 /** Before a chunk is tried again, in milliseconds. */
 const RETRY = 1000;
 
-/** The SQLSTATE of a statement that has reached its time limit. One row alone has no smaller chunk. */
-const TOO_LONG = '57014';
+/** The SQLSTATEs of a statement that has reached its time limit, or another limit of the server. One row alone has no smaller chunk. */
+const TOO_MUCH = /^(54|57014)/;
+/** The SQLSTATEs of a server that is short of something, which says nothing against a row. */
+const SHORTAGE = /^53/;
 /**
  * The SQLSTATEs of a chunk that a smaller one may not have: those of values, of resources and limits, of a statement that took too long, of
  * functions (the condition's, or an output function), and of damaged rows.
@@ -209,6 +211,11 @@ export class Backfills {
     return this.acknowledgements.noteRead(sequence);
   }
 
+  /** Whether the term has the lease, as the database says now. */
+  isLeaseHeld(): Promise<boolean> {
+    return this.#store.isLeaseHeld();
+  }
+
   /** The term is over: nothing is read any more. */
   async end(): Promise<void> {
     this.#isOver = true;
@@ -219,7 +226,8 @@ export class Backfills {
 
   async #load(): Promise<void> {
     this.#isStale = false;
-    const jobs = await this.#store.load();
+    const out = [...this.#readings.values()].map(({ job }) => job.backfill);
+    const jobs = await this.#store.load(out);
     if (!jobs) return;
     this.#jobs = jobs;
     const present = new Set(jobs.map(keyOf));
@@ -245,9 +253,10 @@ export class Backfills {
   async #restart(job: Job, keyColumns: string): Promise<void> {
     const reading = this.#readings.get(keyOf(job));
     if (reading) this.acknowledgements.restart(reading);
-    job.keyColumns = keyColumns;
+    // At once: a chunk that was read in the old order may be on its way.
     job.after = [];
     await this.#store.begin(job, keyColumns);
+    job.keyColumns = keyColumns;
     job.state = 'running';
   }
 
@@ -267,11 +276,12 @@ export class Backfills {
       return this.#retryLater();
     }
     // A chunk may be too much at once, or have a row that can't be printed: that one, read alone, comes without data.
-    if (ROW_OR_CHUNK.test(code) && reading.limit > 0) {
-      reading.limit = Math.floor(reading.limit / 4);
+    const least = SHORTAGE.test(code) ? 1 : 0;
+    if (ROW_OR_CHUNK.test(code) && reading.limit > least) {
+      reading.limit = Math.max(Math.floor(reading.limit / 4), least);
       return;
     }
-    if (TRANSIENT.test(code) && code !== TOO_LONG) return this.#retryLater();
+    if (TRANSIENT.test(code) && !TOO_MUCH.test(code)) return this.#retryLater();
     this.#stop(reading);
     try {
       await this.#store.fail(reading.job, (error as Error).message);

@@ -9,6 +9,8 @@ export interface Store {
     readAgain(sequence: string): void;
     /** To be called before a caller's transaction acknowledges such a row. Returns whether the row is out in this term. */
     noteRead(sequence: string): boolean;
+    /** Whether the term has the lease at this moment. */
+    isLeaseHeld(): Promise<boolean>;
   };
   /** To be called when changes were dropped, or are wanted again. */
   readAgain(): void;

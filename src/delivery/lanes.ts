@@ -33,6 +33,7 @@ import {
   type Table,
   Ticket,
   isBefore,
+  isLower,
   isIdle,
   type HeldUp,
   isInOrder,
@@ -69,6 +70,7 @@ export class Lanes {
   #weight = 0;
   #apart = 0;
   #heldUp = 0;
+  #arrived = 0;
   #isStopped = false;
 
   constructor(options: LanesOptions) {
@@ -115,6 +117,7 @@ export class Lanes {
     if (!this.#options.exclusive) {
       const lane = this.#lanes.size > 0 ? this.#lanes.get(this.#options.keyOf(change)) : undefined;
       const ticket = new Ticket(change, null, null, null);
+      ticket.arrival = this.#arrived++;
       if (!lane || (isIdle(lane) && isOutOfOrder(change))) return ticket;
       return this.#join(lane, ticket);
     }
@@ -154,7 +157,7 @@ export class Lanes {
       const dropped = BigInt(change.sequence!);
       if (line.from === null || dropped < line.from) this.#dropped.drop(line, dropped);
     }
-    if (isLane(line) && line.heldUp && isInOrder(change) && isBefore(change, line.heldUp.change))
+    if (isLane(line) && line.heldUp && isInOrder(change) && isLower(change, line.heldUp.change))
       this.#giveWay(line, line.heldUp);
     return null;
   }
@@ -215,7 +218,7 @@ export class Lanes {
   #isOvertaken(lane: Lane, { change }: HeldUp): boolean {
     const isDropped = lane.from !== null && lane.from < BigInt(change.sequence!);
     return (
-      isDropped || lane.waiting.some((other) => isInOrder(other.change) && isBefore(other.change, change))
+      isDropped || lane.waiting.some((other) => isInOrder(other.change) && isLower(other.change, change))
     );
   }
 
@@ -259,15 +262,16 @@ export class Lanes {
     const lane = this.#laneOf(failed.change);
     const ticket = new Ticket(failed.change, lane, null, null);
     ticket.notBefore = notBefore;
+    ticket.arrival = failed.arrival;
     if (!lane.isBusy || failed.lane === lane) return this.#wait(ticket, lane, notBefore);
     // The consumer had several changes of the key in hand, and another one has failed before. The earlier change comes first.
-    if (lane.timed && isBefore(ticket.change, lane.timed.ticket.change)) {
+    if (lane.timed && isBefore(ticket, lane.timed.ticket)) {
       lane.timed.timer.cancel();
       this.#timers.delete(lane.timed.timer);
       lane.waiting.unshift(lane.timed.ticket);
       return this.#wait(ticket, lane, notBefore);
     }
-    const place = lane.waiting.findIndex(({ change }) => isBefore(ticket.change, change));
+    const place = lane.waiting.findIndex((waiting) => isBefore(ticket, waiting));
     lane.waiting.splice(place < 0 ? lane.waiting.length : place, 0, ticket);
     this.#add(ticket.change);
     return true;

@@ -12,6 +12,8 @@ export class Ticket {
   readonly deletes: Deletes | null;
   /** When it may come again, by the clock. */
   notBefore = 0;
+  /** How many changes had arrived when it did. */
+  arrival = 0;
 
   constructor(change: Change, lane: Lane | null, table: Table | null, deletes: Deletes | null) {
     this.change = change;
@@ -94,5 +96,12 @@ export const isTruncation = ({ operation, id, key }: Change): boolean =>
 export const statementOf = ({ location, transaction, occurredAt }: Change): string =>
   `${transaction} ${occurredAt} ${location}`;
 
-export const isBefore = (one: Change, other: Change): boolean =>
+/** Of two changes that were logged. */
+export const isLower = (one: Change, other: Change): boolean =>
   one.sequence !== null && other.sequence !== null && BigInt(one.sequence) < BigInt(other.sequence);
+
+/** Of two changes of a row. A sequence says nothing of when a row was read. */
+export const isBefore = (one: Ticket, other: Ticket): boolean =>
+  isRead(one.change) || isRead(other.change)
+    ? one.arrival < other.arrival
+    : isLower(one.change, other.change);

@@ -148,7 +148,7 @@ export class Processor implements Consumer {
   ): Promise<void> {
     switch (held.settledBy) {
       case null:
-        if (failure) await this.#fail(delivery, held, failure.error);
+        if (failure) await this.#fail(delivery, term, held, failure.error);
         else delivery.acknowledge(held);
         return;
       case 'acknowledgement':
@@ -158,21 +158,21 @@ export class Processor implements Consumer {
         const isGone = await term.isGone(held.ticket.change.sequence!);
         if (!delivery.has(held)) return;
         if (isGone) delivery.finish(held);
-        else await this.#fail(delivery, held, failure ? failure.error : rolledBack());
+        else await this.#fail(delivery, term, held, failure ? failure.error : rolledBack());
         return;
       }
       case 'parking': {
         const refusal = await delivery.parkingOf(held);
-        if (refusal && delivery.has(held)) await this.#fail(delivery, held, (failure ?? refusal).error);
+        if (refusal && delivery.has(held)) await this.#fail(delivery, term, held, (failure ?? refusal).error);
       }
     }
   }
 
-  async #fail(delivery: LaneDelivery, held: Held, error: unknown): Promise<void> {
+  async #fail(delivery: LaneDelivery, term: ServedTerm, held: Held, error: unknown): Promise<void> {
     const { retry, exhausted, stop } = this.#options;
     const { attempt } = held.event;
     held.settledBy = null;
-    if (isOurs(error)) delivery.again(held, retry.minDelay);
+    if (isOurs(error)) await this.#again(delivery, term, held, error);
     else if (attempt < retry.attempts) await delivery.retry(held, error, delayAfter(attempt, retry));
     else if (exhausted === 'park') await delivery.park(held, error, attempt);
     else {
@@ -180,6 +180,20 @@ export class Processor implements Consumer {
       stop(error);
       await noted;
     }
+  }
+
+  /** The transaction of an earlier attempt may have committed when it was no longer waited for: then no attempt can acknowledge the event. */
+  async #again(
+    delivery: LaneDelivery,
+    term: ServedTerm,
+    held: Held,
+    error: PostgresInputError,
+  ): Promise<void> {
+    const { sequence } = held.ticket.change;
+    const isGone = error.code === 'ERR_LEASE_LOST' && sequence !== null && (await term.isGone(sequence));
+    if (!delivery.has(held)) return;
+    if (isGone) delivery.finish(held);
+    else delivery.again(held, this.#options.retry.minDelay);
   }
 }
 
@@ -203,6 +217,7 @@ const OURS: ReadonlySet<string> = new Set([
   'ERR_CONNECTION_LOST',
   'ERR_CLOSED',
 ]);
-const isOurs = (error: unknown): boolean => error instanceof PostgresInputError && OURS.has(error.code);
+const isOurs = (error: unknown): error is PostgresInputError =>
+  error instanceof PostgresInputError && OURS.has(error.code);
 
 const rolledBack = (): Error => new Error('the transaction that acknowledged the event was rolled back');

@@ -137,6 +137,11 @@ export class TermDelivery {
     return this.#options.store().backfills.noteRead(seq);
   }
 
+  /** Whether the term has the lease, as the database says now. */
+  isLeaseHeld(): Promise<boolean> {
+    return this.#options.store().backfills.isLeaseHeld();
+  }
+
   /** Hands out nothing more. */
   stop(): void {
     this.#delivery.stop();

@@ -8,7 +8,7 @@ import type { ParkedEvent } from '../api/change-event.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
 import type { Tags } from '../api/options.ts';
 import type { SharedMetrics, SharedStatus } from '../api/status.ts';
-import type { NamedEvent } from '../capture/acknowledge-in.ts';
+import type { NamedEvent, TermReads } from '../capture/acknowledge-in.ts';
 import type { BackfillRequest } from '../capture/backfill-request.ts';
 import type { Consumer } from '../delivery/consumer.ts';
 import type { TermDelivery } from '../delivery/term-delivery.ts';
@@ -28,11 +28,11 @@ export interface NodeLife {
 export interface Engine {
   connect(consumer: Consumer, notify: Notify): Promise<NodeLife>;
   /**
-   * Acknowledges an event in the open transaction of a caller's client. `noteRead` is called before: whether the event
-   * is a row that a backfill has read, and that is out in this node's term.
+   * Acknowledges an event in the open transaction of a caller's client. `reads`: what is known of the event if it is a row that a backfill has
+   * read.
    * @throws {PostgresInputError} ERR_LEASE_LOST, and ERR_CONFIG_INVALID without an open transaction; otherwise the client's own errors
    */
-  acknowledgeIn(client: pg.ClientBase, event: NamedEvent, noteRead: () => boolean): Promise<void>;
+  acknowledgeIn(client: pg.ClientBase, event: NamedEvent, reads?: TermReads): Promise<void>;
   /** Tags the client's transaction. @throws {PostgresInputError} ERR_CONFIG_INVALID; otherwise the client's own errors */
   tag(client: pg.ClientBase, tags: Tags & { origin: string }): Promise<void>;
   status(): Promise<SharedStatus>;

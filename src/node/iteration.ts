@@ -10,7 +10,7 @@
  */
 import { PostgresInputError } from '../api/errors.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
-import type { NamedEvent } from '../capture/acknowledge-in.ts';
+import type { NamedEvent, TermReads } from '../capture/acknowledge-in.ts';
 import { leaseLost } from '../capture/acknowledgements.ts';
 import type { Delays, Settings } from '../config/settings.ts';
 import type { Consumer } from '../delivery/consumer.ts';
@@ -100,13 +100,16 @@ export class Iteration {
     }
   }
 
-  /**
-   * Whether the event is a row that a backfill has read, and that is out in this term. To be called before a caller's transaction
-   * acknowledges it.
-   */
-  noteRead({ seq, token }: NamedEvent): boolean {
-    const delivery = this.#life?.delivery;
-    return delivery?.token === token && delivery.noteRead(seq);
+  /** What the present term knows of the event, if that is a row which a backfill has read. */
+  readsOf({ seq, token }: NamedEvent): TermReads {
+    const delivery = () => {
+      const present = this.#life?.delivery;
+      return present?.token === token ? present : null;
+    };
+    return {
+      noteRead: () => delivery()?.noteRead(seq) ?? false,
+      isLeaseHeld: async () => (await delivery()?.isLeaseHeld()) ?? false,
+    };
   }
 
   /** The consumer is done with this event, whether or not it is still in hand. */

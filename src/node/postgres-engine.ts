@@ -5,7 +5,7 @@ import type { ParkedEvent } from '../api/change-event.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
 import type { Tags } from '../api/options.ts';
 import type { SharedMetrics, SharedStatus } from '../api/status.ts';
-import { type NamedEvent, acknowledgeIn } from '../capture/acknowledge-in.ts';
+import { type NamedEvent, type TermReads, acknowledgeIn } from '../capture/acknowledge-in.ts';
 import { type BackfillRequest, RequestedBackfill, requestBackfill } from '../capture/backfill-request.ts';
 import { proveTransaction } from '../capture/callers-transaction.ts';
 import { discardParked, listParked, redriveParked } from '../capture/parked.ts';
@@ -40,9 +40,9 @@ export class PostgresEngine implements Engine {
     return Life.connect(this.#settings, this.#names, consumer, notify);
   }
 
-  async acknowledgeIn(client: pg.ClientBase, event: NamedEvent, noteRead: () => boolean): Promise<void> {
+  async acknowledgeIn(client: pg.ClientBase, event: NamedEvent, reads?: TermReads): Promise<void> {
     await proveTransaction(client, 'ack(event, client)');
-    await acknowledgeIn(client, this.#names, event, (row) => this.#unpacking.unpack(row), noteRead);
+    await acknowledgeIn(client, this.#names, event, (row) => this.#unpacking.unpack(row), reads);
   }
 
   tag(client: pg.ClientBase, tags: Tags & { origin: string }): Promise<void> {

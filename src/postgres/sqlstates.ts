@@ -32,7 +32,7 @@ export function isConnectionError(error: unknown): boolean {
 
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
   return (
-    /^08...$/.test(code) ||
+    (/^08...$/.test(code) && !lacksValue(error)) ||
     CONNECTION_SQLSTATES.has(code) ||
     CONNECTION_ERRNOS.has(code) ||
     code === 'ERR_CONNECT' ||
@@ -41,6 +41,13 @@ export function isConnectionError(error: unknown): boolean {
     isConnectionError(error.cause)
   );
 }
+
+/**
+ * Whether a statement has a parameter for which it got no value. Its SQLSTATE, protocol_violation, is that of connections, and poolers give it to
+ * errors of their own.
+ */
+export const lacksValue = (error: unknown): boolean =>
+  sqlstateOf(error) === '08P01' && (error as { routine?: string }).routine === 'exec_bind_message';
 
 /** The SQLSTATE of a login whose password is wrong or missing. */
 export const INVALID_PASSWORD = '28P01';

@@ -6,7 +6,7 @@ import type { ParkedEvent } from '../api/change-event.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
 import type { Tags } from '../api/options.ts';
 import type { SharedMetrics, SharedStatus } from '../api/status.ts';
-import type { NamedEvent } from '../capture/acknowledge-in.ts';
+import type { NamedEvent, TermReads } from '../capture/acknowledge-in.ts';
 import { leaseLost } from '../capture/acknowledgements.ts';
 import type { BackfillRequest } from '../capture/backfill-request.ts';
 import { tagTransaction } from '../capture/tag.ts';
@@ -51,15 +51,11 @@ export class MemoryEngine implements Engine {
   }
 
   /** Commits at once: there is no transaction. */
-  async acknowledgeIn(
-    _client: pg.ClientBase,
-    { seq, token }: NamedEvent,
-    noteRead: () => boolean,
-  ): Promise<void> {
+  async acknowledgeIn(_client: pg.ClientBase, { seq, token }: NamedEvent, reads?: TermReads): Promise<void> {
     const number = this.#store.numberOf(seq);
     const change = this.#store.get(number);
     if (!change || String(this.#store.token) !== token) throw leaseLost();
-    if (isRead(change) && !noteRead()) throw leaseLost();
+    if (isRead(change) && !reads?.noteRead()) throw leaseLost();
     this.#store.acknowledge(number);
   }
 

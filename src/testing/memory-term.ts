@@ -144,6 +144,7 @@ export class MemoryTerm implements Store {
       this.#wakeup.wake();
     },
     noteRead: (number) => this.#store.has(number),
+    isLeaseHeld: async () => this.#isHeld,
   };
 
   readonly acknowledgements: StoreAcknowledgements = {

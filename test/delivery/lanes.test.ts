@@ -266,6 +266,24 @@ test('a row that was read never overtakes what its lane has dropped: it is read 
   lanes.stop();
 });
 
+test('a row that was read comes again before the changes that came after it, with an acknowledgement by hand', () => {
+  const { lanes, update } = smallLanes({ capacity: 10, exclusive: false });
+  vi.useFakeTimers();
+  const read = lanes.admit(readOf('1'))!;
+  const first = lanes.admit(update(1, '1'))!;
+  lanes.defer(first, 10);
+  expect(lanes.admit(update(2, '1'))).toBeNull();
+  lanes.defer(read, 10);
+  vi.advanceTimersByTime(10);
+  const order = Array.from({ length: 3 }, () => {
+    const ticket = lanes.takeReady()!;
+    lanes.finish(ticket);
+    return ticket.change.sequence;
+  });
+  vi.useRealTimers();
+  expect(order).toEqual([readOf('1').sequence, '2000', '3000']);
+});
+
 test('a redriven change does not wait for what its lane has dropped', () => {
   const { lanes, update } = smallLanes({ capacity: 0 });
   const first = lanes.admit(update(1, '1'))!;

@@ -1,10 +1,12 @@
 /** Rows that tables hold already, as `read` events: exact among the changes, complete, and each once. */
 import { expect, test } from 'vitest';
 import type { ChangeEvent } from '../../src/index.ts';
+import { tellOfBackfill } from '../../src/schema/initial-backfill.ts';
+import { namesOf } from '../../src/schema/names.ts';
 import { Consumer, once, reaches } from '../support/consumer.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { KEYS, TABLES_WITH_KEYS, keyTable } from '../support/keys.ts';
-import { setupInputs } from '../support/setup-inputs.ts';
+import { setupInputs, untilQueueIsFull } from '../support/setup-inputs.ts';
 import { until } from '../support/until.ts';
 
 /** Resolves when no backfill is under way. */
@@ -21,6 +23,15 @@ function makeGate() {
   const promise = new Promise<void>((open) => (resolve = open));
   return { promise, resolve };
 }
+
+/** Resolves when so many sessions wait for a lock. */
+const untilLocked = (database: TestDatabase, count = 1): Promise<void> =>
+  until(async () => {
+    const waiting = await database.query(
+      "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    );
+    return waiting.length >= count;
+  });
 
 const reads = (events: readonly ChangeEvent[]) => events.filter(({ operation }) => operation === 'read');
 
@@ -203,6 +214,7 @@ test.each([
      INSERT INTO t SELECT generate_series(1, 300); INSERT INTO child SELECT generate_series(301, 400)`,
     300,
   ],
+  ['a table without columns', 'CREATE TABLE t (); INSERT INTO t DEFAULT VALUES', 1],
   [
     'generated columns, quotes in names, and long rows',
     `CREATE TABLE t (id int, "it's ""x""" int GENERATED ALWAYS AS (id * 2) STORED, big text, PRIMARY KEY (id));
@@ -306,6 +318,103 @@ test("acknowledges in the caller's transaction exactly once, and comes again whe
     );
     return left.length === 0;
   });
+});
+
+test('a row that a transaction has acknowledged when its backfill is cancelled is handled once', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('CREATE TABLE done (sequence text); INSERT INTO items VALUES (1, 1)');
+  const input = await fixture.input({ tables: { include: ['items'] } });
+  const names = namesOf(input.id, 'postgres_input');
+  const handled: string[] = [];
+  const processing = input.process(
+    async (event) => {
+      handled.push(`${event.operation}, attempt ${event.attempt}`);
+      if (event.operation !== 'read') return;
+      const client = await database.client();
+      await client.query('BEGIN');
+      await client.query('INSERT INTO done VALUES ($1)', [event.sequence]);
+      await input.ack(event, client);
+      await client.query(`UPDATE ${names.backfillTable.sql} SET state = 'cancelled' WHERE sequence = ''`);
+      await client.query(`SELECT ${tellOfBackfill(names)}`);
+      await client.query('COMMIT');
+      if (event.attempt > 1) return;
+      await until(async () => {
+        const kept = await client.query(`SELECT FROM ${names.backfillTable.sql} WHERE sequence <> ''`);
+        return kept.rows.length === 0;
+      });
+    },
+    { retry: { minDelay: 1, maxDelay: 2 } },
+  );
+  await reaches(input, 'active');
+  await input.backfill();
+  await until(() => handled.length > 0);
+  await database.query('UPDATE items SET value = 2');
+  await until(() => handled.at(-1) === 'update, attempt 1');
+  expect(handled).toEqual(['read, attempt 1', 'update, attempt 1']);
+  expect(await database.query('SELECT FROM done')).toHaveLength(1);
+  await input.close();
+  await processing;
+});
+
+test('a transaction whose snapshot is older than a takeover acknowledges nothing', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items VALUES (1, 1), (2, 2)');
+  // The renewals are far apart: the acknowledgement is the first to notice.
+  const lease = { duration: 60_000, renewInterval: 10_000, margin: 1000, pollInterval: 50 };
+  const input = await fixture.input({ lease });
+  const consumer = new Consumer(input, { ack: 'manual' });
+  await reaches(input, 'active');
+  await input.backfill();
+  await consumer.count(2);
+  const client = await database.client();
+  const begin = async () => {
+    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+    await client.query('SELECT FROM items');
+  };
+  await begin();
+  await input.ack(consumer.events[0]!, client);
+  await client.query('COMMIT');
+  await begin();
+  await database.query('UPDATE postgres_input.lock_postgres_input_test_input SET token = token + 1');
+  await expect(input.ack(consumer.events[1]!, client)).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+  await input[Symbol.asyncDispose]();
+});
+
+test('a row whose transaction commits after it was waited for does not hold up its changes', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items VALUES (1, 1)');
+  const input = await fixture.input();
+  const [slow, quick] = [await database.client(), await database.client()];
+  const handled: string[] = [];
+  const processing = input.process(
+    async (event) => {
+      handled.push(`${event.operation}, attempt ${event.attempt}`);
+      if (event.operation !== 'read') return;
+      const client = event.attempt === 1 ? slow : quick;
+      await client.query('BEGIN');
+      try {
+        await input.ack(event, client);
+        if (client === slow) throw new Error('no answer to COMMIT');
+        await client.query('COMMIT');
+      } finally {
+        if (client === quick) await client.query('ROLLBACK');
+      }
+    },
+    { retry: { minDelay: 1, maxDelay: 2 } },
+  );
+  await reaches(input, 'active');
+  const backfill = await input.backfill();
+  await untilLocked(database);
+  await slow.query('COMMIT');
+  await backfill.done;
+  await database.query('UPDATE items SET value = 2');
+  await until(() => handled.at(-1) === 'update, attempt 1');
+  expect(handled).toEqual(['read, attempt 1', 'read, attempt 2', 'update, attempt 1']);
+  await input.close();
+  await processing;
 });
 
 test('what process() fails to handle is tried again and parked, as any event', async () => {
@@ -442,6 +551,39 @@ test('pauses, resumes and cancels, from any node; several queue up', async () =>
   expect(await third.progress()).toMatchObject([{ state: 'cancelled', error: null }]);
 });
 
+test('what was acknowledged of a backfill that was paused as it began does not come again', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items SELECT n, n FROM generate_series(1, 40) n');
+  const idle = await fixture.input();
+  const installing = await fixture.input();
+  const installed = new Consumer(installing);
+  await reaches(installing, 'active');
+  await installing.close();
+  await installed.ended;
+  const backfill = await idle.backfill({ chunk: 5 });
+  // The first one of the two that wait for this lock pauses the backfill, and the second one begins it.
+  const client = await database.client();
+  await client.query('BEGIN');
+  await client.query('SELECT FROM postgres_input.backfill_postgres_input_test_input FOR UPDATE');
+  const pausing = backfill.pause();
+  await untilLocked(database);
+  const first = await fixture.input();
+  const consumer = new Consumer(first);
+  const asleep = once(first, 'asleep');
+  await untilLocked(database, 2);
+  await client.query('COMMIT');
+  await pausing;
+  await asleep;
+  await until(async () => (await backfill.progress())[0]!.done === consumer.events.length);
+  expect(consumer.events.length).toBeLessThan(40);
+  await first.close();
+  const next = new Consumer(await fixture.input());
+  await backfill.resume();
+  await backfill.done;
+  expect([...consumer.ids, ...next.ids]).toEqual(Array.from({ length: 40 }, (_, i) => String(i + 1)));
+});
+
 test('a table that is altered, truncated or dropped meanwhile ends its backfill and nothing else', async () => {
   await using fixture = await setupInputs();
   const { database } = fixture;
@@ -527,6 +669,38 @@ test('a row whose lane overflows is read anew, behind its changes', async () => 
   await processing;
 });
 
+test('rows of many chunks that wait behind an event which fails are all read, each once', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query('INSERT INTO items SELECT n, 0 FROM generate_series(1, 3000) n');
+  const input = await fixture.input();
+  const gate = makeGate();
+  const read: number[] = [];
+  let isHeld = false;
+  const processing = input.process(
+    async ({ id, operation, attempt }) => {
+      if (operation === 'update' && attempt === 1) {
+        isHeld = true;
+        await gate.promise;
+        throw new Error('not at once');
+      }
+      if (operation === 'read') read.push(Number(id));
+    },
+    { key: () => 'all', concurrency: 2, retry: { minDelay: 1, maxDelay: 2 } },
+  );
+  await reaches(input, 'active');
+  await database.query('UPDATE items SET value = 1 WHERE id = 1');
+  await until(() => isHeld);
+  const backfill = await input.backfill({ chunk: 100 });
+  await untilQueueIsFull(database);
+  // There is no room for what fails, so that all that waits behind it is dropped.
+  gate.resolve();
+  await backfill.done;
+  expect(read.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 3000 }, (_, i) => i + 1));
+  await input.close();
+  await processing;
+});
+
 test.each([
   [
     'a partition that is attached, by its keys',
@@ -561,6 +735,12 @@ test.each([
     'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 2000)',
     'ALTER TABLE t RENAME TO renamed',
     { state: 'done', done: 2000 },
+  ],
+  [
+    'a table whose key gets another collation, from the beginning',
+    `CREATE TABLE t (id text COLLATE "C" PRIMARY KEY); INSERT INTO t SELECT letter || n FROM generate_series(1000, 1999) n, unnest('{A,a}'::text[]) letter`,
+    'ALTER TABLE t ALTER id TYPE text COLLATE "und-x-icu"',
+    { state: 'done' },
   ],
   [
     'a table whose key is renamed and gets another type, from the beginning',
@@ -628,6 +808,40 @@ test('rows that were in hand when a table was written anew move no progress of i
   expect(new Set(next.ids).size).toBe(2000);
 });
 
+test('rows that are out when their table is as it was before come once', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query(`
+    CREATE TABLE t (id int) PARTITION BY RANGE (id); CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (10000);
+    CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (10000) TO (20000);
+    INSERT INTO t SELECT generate_series(1, 3000); INSERT INTO t SELECT generate_series(10001, 10100)`);
+  const input = await fixture.input({ tables: { exclude: ['items', 't_2'] }, maxInFlight: 10_000 });
+  const consumer = new Consumer(input, { ack: 'manual' });
+  await reaches(input, 'active');
+  const backfill = await input.backfill({ tables: ['t'], chunk: 20 });
+  for (const change of [
+    'ALTER TABLE t DETACH PARTITION t_2',
+    'ALTER TABLE t ATTACH PARTITION t_2 FOR VALUES FROM (10000) TO (20000)',
+  ]) {
+    await consumer.count(consumer.events.length + 1);
+    const asleep = once(input, 'asleep');
+    await backfill.pause();
+    await asleep;
+    expect(await backfill.progress()).toMatchObject([{ state: 'paused' }]);
+    await database.query(change);
+    await backfill.resume();
+  }
+  let acknowledged = 0;
+  await until(async () => {
+    for (; acknowledged < consumer.events.length; acknowledged++)
+      await input.ack(consumer.events[acknowledged]!);
+    const [progress] = await backfill.progress();
+    return progress!.state === 'done';
+  });
+  expect(new Set(consumer.ids).size).toBe(3100);
+  expect(new Set(consumer.events.map(({ sequence }) => sequence)).size).toBe(consumer.events.length);
+});
+
 test.each([
   [
     'rights are taken away',
@@ -642,6 +856,13 @@ test.each([
     '1 / (1990 - id) < 5',
     () => 'SELECT',
     /division by zero/,
+  ],
+  [
+    'the condition is too much for the server in one row',
+    'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 2000)',
+    "length(repeat('x', CASE id WHEN 1990 THEN 1073741824 ELSE 1 END)) > 0",
+    () => 'SELECT',
+    /requested length too large/,
   ],
 ])('a backfill ends, and says why, when %s', async (_, schema, where, change, message) => {
   await using fixture = await setupInputs();
@@ -697,6 +918,66 @@ test('a row that is too large comes without data; a function of the condition th
   await expect((await input.backfill({ tables: ['t'], where: 'shy(x) > 0' })).done).rejects.toThrow(
     'not for you',
   );
+});
+
+test('rows have their data although the server has run short of resources meanwhile', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query(`
+    CREATE TABLE shortage (); INSERT INTO shortage DEFAULT VALUES;
+    CREATE FUNCTION fits(int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+      IF EXISTS (SELECT FROM public.shortage) THEN RAISE 'out of shared memory' USING ERRCODE = '53200'; END IF; RETURN true; END $$;
+    INSERT INTO items SELECT n, n FROM generate_series(1, 20) n`);
+  const input = await fixture.input({ rows: 'after', tables: { include: ['items'] } });
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  const backfill = await input.backfill({ where: 'public.fits(id)' });
+  // It waits before it is tried again: the chunk can't be any smaller.
+  await until(async () => {
+    const waiting = await database.query(
+      `SELECT FROM pg_stat_activity WHERE datname = current_database() AND query = 'ROLLBACK' AND state = 'idle'
+       AND clock_timestamp() - state_change > interval '300 ms'`,
+    );
+    return waiting.length > 0;
+  });
+  await database.query('DELETE FROM shortage');
+  await backfill.done;
+  expect(consumer.events.map(({ after }) => after)).toEqual(
+    Array.from({ length: 20 }, (_, i) => ({ id: i + 1, value: i + 1 })),
+  );
+});
+
+test.each([
+  ['a parameter', 'id = $1', /where: items: it has a parameter/],
+  [
+    'several statements',
+    `true), false) AS wanted FROM (SELECT r.*) items) w) read; COMMIT; DELETE FROM items; SELECT FROM (
+      SELECT FROM (SELECT 0 AS "postgres_input before") r, LATERAL (SELECT coalesce((true`,
+    /where: items: cannot insert multiple commands/,
+  ],
+  ['an open comment', 'true /*', /where: items: unterminated/],
+])('refuses a condition with %s', async (_, where, message) => {
+  await using fixture = await setupInputs();
+  const input = await fixture.input();
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  await expect(input.backfill({ where })).rejects.toMatchObject({
+    code: 'ERR_CONFIG_INVALID',
+    message: expect.stringMatching(message),
+  });
+  expect(consumer.events).toEqual([]);
+});
+
+test('the error names the table in which a condition fails', async () => {
+  await using fixture = await setupInputs();
+  await fixture.database.query('CREATE TABLE t (id int PRIMARY KEY)');
+  const input = await fixture.input();
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  await expect(input.backfill({ tables: ['items', 'items', 't'], where: 'value > 0' })).rejects.toThrow(
+    /where: t: column "value" does not exist/,
+  );
+  expect(consumer.events).toEqual([]);
 });
 
 test('a condition that is slow for many rows holds up neither the changes nor, in the end, the backfill', async () => {
