@@ -37,7 +37,9 @@ interface Description {
   readonly files: string;
   readonly columns: readonly Column[];
   readonly identity: RowIdentity;
-  readonly key: readonly (Omit<KeyColumn, 'column'> & { readonly name: string })[] | null;
+  readonly key:
+    | readonly (Omit<KeyColumn, 'column'> & { readonly name: string; readonly atLeast: string })[]
+    | null;
 }
 
 /** SQL: the type of a key column, and its collation unless that is the type's own. The order of the rows depends on both. */
@@ -74,7 +76,7 @@ SELECT n.nspname AS schema, candidate.relname AS name, candidate.relkind = 'p' A
   CASE WHEN $2 THEN ${columnsOf('candidate.oid')} ELSE '[]' END AS columns, row_to_json(identity) AS identity,
   (
     SELECT json_agg(json_build_object('name', a.attname, 'type', ${type},
-      'greater', ${operator(5)}, 'equal', ${operator(3)}) ORDER BY k.position)
+      'greater', ${operator(5)}, 'equal', ${operator(3)}, 'atLeast', ${operator(4)}) ORDER BY k.position)
     FROM pg_index x
     CROSS JOIN LATERAL unnest(x.indkey::int2[], x.indclass::oid[]) WITH ORDINALITY k (attnum, opclass, position)
     JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
@@ -133,7 +135,13 @@ export class BackfillTable {
     this.schema = found.schema;
     this.name = found.name;
     this.#key =
-      found.key?.map(({ name, ...rest }) => ({ ...rest, column: `r.${quoteIdentifier(name)}` })) ?? PLACE;
+      found.key?.map(({ name, type, greater, equal }) => ({
+        type,
+        greater,
+        equal,
+        column: `r.${quoteIdentifier(name)}`,
+      })) ?? PLACE;
+    // Backfills that run have it in this form, to the letter.
     this.keyColumns = JSON.stringify(found.key ? this.#key : [...PLACE, found.files]);
     this.shape = maxRowBytes === null ? null : found.columns.map(({ name, type }) => [name, type]);
   }
@@ -264,10 +272,10 @@ FROM (
     return { text, values };
   }
 
-  /** A comparison of whole keys walks the index. It needs one operator for all columns. */
+  /** A comparison of whole keys walks the index. It needs one operator for all columns; else that of the first column does. */
   #isAfter(): string {
     const value = (i: number) => `$${i + 1}::${this.#key[i]!.type}`;
-    const [{ greater }] = this.#key as [KeyColumn];
+    const [{ column: first, greater }] = this.#key as [KeyColumn];
     if (this.#key.every((column) => column.greater === greater)) {
       if (this.#key.length === 1) return `${this.#key[0]!.column} ${greater} ${value(0)}`;
       return `ROW(${this.#key.map(({ column }) => column).join(', ')}) ${greater} ROW(${this.#key.map((_, i) => value(i)).join(', ')})`;
@@ -279,7 +287,7 @@ FROM (
         ? isAbove
         : `(${isAbove} OR (${column} ${equal} ${value(i)} AND ${from(i + 1)}))`;
     };
-    return from(0);
+    return `${first} ${this.#description.key![0]!.atLeast} ${value(0)} AND ${from(0)}`;
   }
 }
 

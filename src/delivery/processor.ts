@@ -190,7 +190,10 @@ export class Processor implements Consumer {
     error: PostgresInputError,
   ): Promise<void> {
     const { sequence } = held.ticket.change;
-    const isGone = error.code === 'ERR_LEASE_LOST' && sequence !== null && (await term.isGone(sequence));
+    const isGone =
+      error.code === 'ERR_LEASE_LOST' &&
+      sequence !== null &&
+      (await term.isGone(sequence).catch(() => false));
     if (!delivery.has(held)) return;
     if (isGone) delivery.finish(held);
     else delivery.again(held, this.#options.retry.minDelay);
