@@ -284,13 +284,19 @@ const logColumnsStep = ({ tables, hasLogColumns }: Catalog, names: Names): Step 
 
 /** Functions that no trigger needs. */
 function leftoverFunctionSteps(
-  existing: Catalog,
+  existing: Existing,
   names: Names,
   /** What is wanted of each; null for a table whose functions all stay. */
   tables: readonly (Pick<Table, 'schema' | 'name'> & { readonly wanted: Wanted | null })[],
 ): Step[] {
+  // Triggers that the role in use may not drop, and those of tables whose functions all stay, perhaps under a name that the table had before.
+  const staying = [
+    ...existing.triggers.filter(({ owned }) => !owned),
+    ...tables
+      .filter(({ wanted }) => wanted === null)
+      .flatMap(({ schema, name }) => existing.triggersOf.get(qualify(schema, name)) ?? []),
+  ];
   const kept = new Set([
-    // A trigger that the role in use may not drop may still call them.
     ...sharedFunctionNames(names),
     ...rowDataFunctionNames(names),
     ...tables.flatMap(({ schema, name, wanted }) => [
@@ -299,7 +305,7 @@ function leftoverFunctionSteps(
       ),
       ...(wanted && wanted.filter.when === null ? [] : [names.whenFunction(schema, name).name]),
     ]),
-    ...existing.triggers.filter(({ owned }) => !owned).map((trigger) => trigger.function),
+    ...staying.map((trigger) => trigger.function),
   ]);
   const original = existing.originalFunction && !kept.has(names.originalFunction);
   const summary = 'functions that are left over';
@@ -307,8 +313,6 @@ function leftoverFunctionSteps(
   const [triggered, conditions] = [true, false].map((isTriggered) =>
     leftover.filter(({ returns }) => (returns === 'trigger') === isTriggered),
   ) as [typeof leftover, typeof leftover];
-  // A trigger that the role in use may not drop may call any of them.
-  const areNeeded = existing.triggers.some(({ owned }) => !owned);
   return [
     ...dropSteps(
       [
@@ -317,7 +321,8 @@ function leftoverFunctionSteps(
       ],
       { summary },
     ),
-    ...(conditions.length === 0 || areNeeded ? [] : [dropConditions(names, conditions, summary)]),
+    // A trigger that stays may call any of them.
+    ...(conditions.length === 0 || staying.length > 0 ? [] : [dropConditions(names, conditions, summary)]),
   ];
 }
 

@@ -108,8 +108,8 @@ END`,
 });
 
 /**
- * Announces the only change of a statement, which the session has just logged: the log's sequence is the last that it has drawn from. What
- * nobody may hear is announced without the change.
+ * Announces the only change of a statement, which the session has just logged: the change has the number that the session drew last from the log's
+ * sequence. What nobody may hear is announced without the change.
  */
 const announceFunction = (names: Names, notifications: Settings['notifications']): FunctionText => ({
   input: names.id,
@@ -120,7 +120,7 @@ const announceFunction = (names: Names, notifications: Settings['notifications']
   settings: [SEARCH_PATH],
   body: `
 BEGIN
-  PERFORM ${names.notifyFunction.sql}(${notifications === 'bare' ? "''" : announcedChange(sequenceOfRow('lastval()'))});
+  PERFORM ${names.notifyFunction.sql}(${notifications === 'bare' ? "''" : announcedChange(sequenceOfRow(`currval(${quoteLiteral(names.logSequence.sql)}::regclass)`))});
 END`,
 });
 

@@ -100,9 +100,11 @@ export function tableStep(
   const isOurs = (t: ExistingTrigger) => t.functionSchema === names.schema;
   const all = [...wanted.events].map((event) => {
     const { shape, ...wantedFunction } = recordFunction(names, table, event, logged);
-    // Version 1 has all its triggers fire after the event.
+    // Version 1 has all its triggers fire after the event. One that the role in use may not drop serves too.
     const isServedBy = (t: ExistingTrigger) =>
-      isOurs(t) && t.function === wantedFunction.name && t.isBefore === firesBefore(table, event);
+      isOurs(t) &&
+      t.function === wantedFunction.name &&
+      (t.isBefore === firesBefore(table, event) || !t.owned);
     return { event, wantedFunction, shape, isServedBy };
   });
   // The triggers of a table that was renamed call functions of its old name. Where they stay, a second trigger would log each change twice.

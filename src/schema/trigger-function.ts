@@ -132,7 +132,7 @@ const locationIn = (table: Table): string =>
 
 /**
  * The short road of a statement that changed one row, as most do: one INSERT, then the lock. A statement that changed no row ends here too.
- * The INSERT has drawn the session's last sequence value, which tells a sleeping reader the change's sequence.
+ * The INSERT has drawn from the log's sequence, of which the session remembers its last value: that tells a sleeping reader the change's sequence.
  */
 const shortRoad = (names: Names, event: RowEvent, insert: string, announce: string): string => `
     ${insert};

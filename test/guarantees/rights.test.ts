@@ -392,6 +392,23 @@ describe('the role that installs', () => {
     });
   });
 
+  test('goes on with a trigger of 0.1.0 that it may not replace', async () => {
+    const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id)');
+    const { role, url } = await createRole(database);
+    await database.query(
+      `GRANT CREATE ON DATABASE ${database.name} TO ${role}; GRANT TRIGGER ON t TO ${role}`,
+    );
+    const { install, names, plan } = installationOf(database, {}, url);
+    await install();
+    const trigger = names.trigger('t', 'truncate');
+    await database.query(`
+      DROP TRIGGER ${trigger} ON t; CREATE TRIGGER ${trigger} AFTER TRUNCATE ON t
+      EXECUTE FUNCTION ${names.recordFunction('public', 't', 'truncate').sql}()`);
+    expect(await plan()).toMatchObject({ watched: ['t'], unwatchable: [], steps: [], barredSteps: [] });
+    // The owner replaces it.
+    expect((await installationOf(database).plan()).steps).toMatchObject([{ table: 't' }]);
+  });
+
   test('learns from the error what is missing', async () => {
     const database = await setupApplication();
     const { url } = await createRole(database);

@@ -278,10 +278,14 @@ describe('a notification', () => {
     const { database, ...fixture } = await setupInstallation(`
       CREATE SEQUENCE other START 1000000;
       CREATE TABLE t (id serial PRIMARY KEY, n bigint DEFAULT nextval('other'));
-      CREATE FUNCTION draw() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('other'); RETURN NEW; END $$;
+      CREATE FUNCTION draw() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('public.other'); RETURN NEW; END $$;
       CREATE TRIGGER a_row BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION draw();
       CREATE TRIGGER a_statement AFTER INSERT OR UPDATE OR DELETE ON t EXECUTE FUNCTION draw();
       CREATE TRIGGER z_row AFTER INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION draw()`);
+    // As tools do that audit or replicate all tables.
+    await database.query(
+      `CREATE TRIGGER audit AFTER INSERT ON ${fixture.names.logTable.sql} FOR EACH ROW EXECUTE FUNCTION draw()`,
+    );
     const reader = await sleeper(database, fixture);
     await database.query('INSERT INTO t DEFAULT VALUES; UPDATE t SET n = 0; DELETE FROM t');
     const changes = announced(await reader.payloads(), await signatureOf(database, fixture.names));

@@ -47,6 +47,20 @@ describe('which tables are watched', () => {
   });
 });
 
+test('a renamed table whose options do not fit its columns keeps its triggers and what they call', async () => {
+  const { database, changes } = await setupInstallation(T, { watch: { t: { when: `after.status = 'a'` } } });
+  await database.query('ALTER TABLE t RENAME TO u');
+  const next = installationOf(database, { watch: { u: { when: `after.state = 'a'` } } });
+  expect(await next.install()).toMatchObject({ watched: [], unwatchable: [{ table: 'u' }], pending: [] });
+  expect((await next.plan()).steps).toEqual([]);
+  await database.query(`INSERT INTO u VALUES (1, 'a'), (2, 'b')`);
+  expect(await changes()).toEqual(['INSERT u 1']);
+  await database.query('ALTER TABLE u RENAME status TO state');
+  expect(await next.install()).toMatchObject({ watched: ['u'], unwatchable: [], pending: [] });
+  await next.install();
+  expect((await next.plan()).steps).toEqual([]);
+});
+
 describe.for(['none', 'both'] as const)('with rows: %s', (rows) => {
   test('changed: only updates that changed one of the columns, also json and point', async () => {
     const { database, changes, names } = await setupInstallation(

@@ -6,7 +6,7 @@ BEGIN
   PERFORM "postgres_input"."notify_postgres_input_golden"(CASE
     WHEN octet_length(id) + coalesce(octet_length(key), 0) >= 7900 OR coalesce(current_setting('postgres_input.origin', true), '') <> '' OR coalesce(current_setting('postgres_input.context', true), '') <> '' THEN ''
     ELSE json_build_object(
-      'seq', (lastval() * 1000)::text, 'xid', pg_current_xact_id()::text, 'at', at AT TIME ZONE 'UTC',
+      'seq', (currval('"postgres_input"."sequence_postgres_input_golden"'::regclass) * 1000)::text, 'xid', pg_current_xact_id()::text, 'at', at AT TIME ZONE 'UTC',
       'tbl', tbl, 'id', id, 'op', op, 'key', coalesce(key, 'null')::json, 'version', 4)::text END);
 END$body$;
 
