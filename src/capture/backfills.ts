@@ -12,8 +12,8 @@
  *   3. The next pass over the log ends at S: it reads what S sees and the pass before did not see.
  *   4. The chunk's events go to the sink behind that pass. The pass after it begins where S ends.
  *
- * The next chunk is read ahead: 2 follows 2 at once, and the pass of 1 is left out, since the pass of 3 was complete up to the snapshot
- * before. No other pass may go beyond S before the chunk's events. If one has to, the chunk is given up.
+ * The next chunk is read ahead: its transaction begins when the chunk before has arrived. The pass of 1 is left out then, since the pass of 3
+ * was complete up to the snapshot before. No other pass may go beyond S before the chunk's events. If one has to, the chunk is given up.
  *
  * - A `read` event is never older than a change of its row that came before: S sees all these changes, and the row is as S sees it.
  * - It is never newer than a change that comes after: S does not see any of them. That includes a transaction that was open when S was taken.
