@@ -8,6 +8,7 @@
  * What happens, at any moment:
  * - A transaction stays open over any number of passes and chunks. A key changes: a transaction deletes one row and inserts the other.
  * - Time passes between a pass's snapshot and its answer, between a chunk's snapshot and the pass that ends at it, and behind that pass.
+ * - The chunk after a chunk is read ahead at any moment from the chunk's snapshot on. It is used, or given up.
  * - An acknowledgement is known to the node before it is written to the log or to the progress.
  * - A node dies, or ends its term well, and another one takes over.
  *
@@ -39,6 +40,7 @@
  * broken: CHUNKS_OVERTAKE : all_read
  * broken: KEPT_WHEN_OUT : all_read
  * broken: PROGRESS_WHEN_READ : all_read
+ * broken: AHEAD_KEPT : nothing_twice
  */
 #ifndef TXS
 #define TXS 2
@@ -78,6 +80,9 @@ bool begun;             /* whether a pass is complete */
 byte complete, pass;    /* snapshots: the transactions that they see */
 byte page;              /* changes that the pass has found */
 byte cursor, chunk_end; /* rows that are read; where the chunk ends that is being read */
+bool has_ahead;         /* whether the chunk after the one that is being read is read ahead */
+byte ahead, ahead_end;  /* its snapshot, and where it ends */
+byte state_ahead[ROWS] = NONE;
 byte chunk_ends;        /* of the chunks that are not over: bits */
 byte state_read[ROWS] = NONE;   /* in the chunk that is being read */
 byte out;               /* rows whose events are not acknowledged */
@@ -177,8 +182,14 @@ active proctype writers() {
   od
 }
 
+inline give_up_ahead() {
+  has_ahead = false; ahead = 0; ahead_end = 0;
+  for (r : 0 .. ROWS - 1) { state_ahead[r] = NONE }
+}
+
 inline new_term() {
   term++;
+  give_up_ahead();
   at = ready; begun = false; complete = 0; pass = 0; page = 0; chunk_end = 0; chunk_ends = 0; out = 0; handed = 0; acknowledged = 0;
 #ifndef BROKEN_CHUNK_FORGOTTEN
   cursor = progress;
@@ -194,10 +205,31 @@ inline new_term() {
 
 active proctype reader() {
   do
-  :: atomic { at == ready -> take_snapshot(pass); find_page(); at = page_read }
+  /* A pass goes beyond the snapshot of what was read ahead. */
+  :: atomic { at == ready ->
+#ifndef BROKEN_AHEAD_KEPT
+      give_up_ahead();
+#endif
+      take_snapshot(pass); find_page(); at = page_read }
   :: atomic { at == page_read -> push_page(); finish_pass(); pass = 0; begun = true; at = ready }
   /* The chunk's snapshot is kept as the one where the next pass ends. */
-  :: atomic { at == ready && begun && cursor < ROWS ->
+  :: atomic { at == ready && has_ahead ->
+      pass = ahead; chunk_end = ahead_end;
+      for (r : 0 .. ROWS - 1) { state_read[r] = state_ahead[r] }
+      give_up_ahead();
+      at = chunk_read }
+  :: atomic { (at == chunk_read || at == passed) && !has_ahead && chunk_end < ROWS ->
+      take_snapshot(ahead);
+      has_ahead = true; ahead_end = chunk_end + 1;
+      for (r : 0 .. ROWS - 1) {
+        if
+        :: r >= chunk_end && r < ahead_end && !(kept & bit(r)) ->
+          state_in(ahead);
+          state_ahead[r] = (IS_THERE -> state : NONE)
+        :: else
+        fi
+      } }
+  :: atomic { at == ready && begun && !has_ahead && cursor < ROWS ->
       take_snapshot(pass);
       select(chunk_end : 1 .. ROWS);
       if
@@ -227,8 +259,9 @@ active proctype reader() {
       for (i : 0 .. TXS - 1) { complete = complete | (tx[i] == open -> bit(i) : 0) }
 #endif
       pass = 0; at = passed }
-  /* A chunk that was read ahead is given up: another pass goes beyond its snapshot. */
+  /* A chunk is given up. */
   :: atomic { at == chunk_read ->
+      give_up_ahead();
       for (r : 0 .. ROWS - 1) { state_read[r] = NONE }
       pass = 0; chunk_end = 0;
       at = ready }
