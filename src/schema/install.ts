@@ -109,12 +109,17 @@ export async function uninstall(
           ...busy.flatMap(({ step }) => step.table ?? []),
           ...refused.map(({ table }) => table),
         ];
-        throw new PostgresInputError(
-          'ERR_INSTALL',
-          `not everything could be removed: triggers remain on ${tables.join(', ') || 'no table'}; ` +
-            'call uninstall() again when the tables are not locked, as a role that owns them',
-          { retryable: refused.length === 0 },
-        );
+        const rest = busy.find(({ step }) => step.table === undefined);
+        const what =
+          tables.length === 0 && rest
+            ? `${rest.error.message}; call uninstall() again when nothing is in the way`
+            : `triggers remain on ${tables.join(', ')}; ` +
+              'call uninstall() again when the tables are not locked, as a role that owns them';
+        throw new PostgresInputError('ERR_INSTALL', `not everything could be removed: ${what}`, {
+          cause: rest?.error,
+          retryable: refused.length === 0,
+          secrets: settings.target.secrets,
+        });
       }
     }
   });
