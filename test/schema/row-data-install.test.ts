@@ -183,6 +183,23 @@ describe('shapes', () => {
     });
   });
 
+  test.each([{ when: 'after.mistyped = 1' }, { changed: ['mistyped'] }])(
+    'stay where a table keeps its functions, since its options %j are refused',
+    async (options) => {
+      const { database, rows } = await setupInstallation(T, { rows: 'both' });
+      const refused = installationOf(database, { rows: 'both', watch: { t: options } });
+      for (let time = 1; time <= 3; time++)
+        expect((await refused.install()).unwatchable).toMatchObject([{ table: 't' }]);
+      await database.query(`INSERT INTO t VALUES (1, 'a')`);
+      const [logged] = await rows();
+      expect(
+        await database.query('SELECT FROM postgres_input.shape_postgres_input_test WHERE name = $1', [
+          logged!.shape,
+        ]),
+      ).toHaveLength(1);
+    },
+  );
+
   test('stay as long as a transaction may have logged them', async () => {
     const fixture = await setupInstallation(T, { rows: 'both' });
     const { database } = fixture;
