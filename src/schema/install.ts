@@ -28,6 +28,8 @@ const PATIENCE = 10_000;
 export interface InstallOptions {
   readonly planner?: Planner | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** How long another node's installation is waited for, in milliseconds. Its process may be frozen, and its session goes on holding the key. */
+  readonly keyPatience?: number | undefined;
   /** That of earlier calls, which keeps the attempts of this call apart from theirs. */
   readonly spacing?: AttemptSpacing | undefined;
   /** Called after each step, with the reason if the step failed. A step that was locked is tried again. */
@@ -45,10 +47,10 @@ export async function install(
   session: Session,
   settings: Settings,
   names: Names,
-  { planner, signal, spacing = new AttemptSpacing(), onStep, onUndone }: InstallOptions = {},
+  { planner, signal, keyPatience, spacing = new AttemptSpacing(), onStep, onUndone }: InstallOptions = {},
 ): Promise<Installation> {
   await spacing.rest(signal);
-  return exclusively(session, names, signal, async () => {
+  return exclusively(session, names, { signal, keyPatience }, async () => {
     const deadline = performance.now() + PATIENCE;
     for (let round = 0; ; round++) {
       const { steps, isInterim, watched, unwatchable, remarks } = await plan(
@@ -90,7 +92,7 @@ export async function uninstall(
   names: Names,
   { mayLose = true }: { readonly mayLose?: boolean } = {},
 ): Promise<void> {
-  await exclusively(session, names, undefined, async () => {
+  await exclusively(session, names, {}, async () => {
     const spacing = new AttemptSpacing();
     const deadline = performance.now() + PATIENCE;
     for (let round = 0; ; round++) {
@@ -109,12 +111,17 @@ export async function uninstall(
           ...busy.flatMap(({ step }) => step.table ?? []),
           ...refused.map(({ table }) => table),
         ];
-        throw new PostgresInputError(
-          'ERR_INSTALL',
-          `not everything could be removed: triggers remain on ${tables.join(', ') || 'no table'}; ` +
-            'call uninstall() again when the tables are not locked, as a role that owns them',
-          { retryable: refused.length === 0 },
-        );
+        const rest = busy.find(({ step }) => step.table === undefined);
+        const what =
+          tables.length === 0 && rest
+            ? `${rest.error.message}; call uninstall() again when nothing is in the way`
+            : `triggers remain on ${tables.join(', ')}; ` +
+              'call uninstall() again when the tables are not locked, as a role that owns them';
+        throw new PostgresInputError('ERR_INSTALL', `not everything could be removed: ${what}`, {
+          cause: rest?.error,
+          retryable: refused.length === 0,
+          secrets: settings.target.secrets,
+        });
       }
     }
   });
@@ -195,29 +202,23 @@ const apply = (session: Session, { sql }: Step, lockTimeout: number): Promise<vo
 
 /**
  * Runs `work` while no other node changes the objects. Tries: to wait in the server would hold vacuum back. A pooled session can't keep the key
- * beyond a transaction, and goes without: two nodes that install at once do no harm.
+ * beyond a transaction, and goes without: two nodes that install at once do no harm. So does a node that has waited for long.
  */
 async function exclusively<Result>(
   session: Session,
   names: Names,
-  signal: AbortSignal | undefined,
+  { signal, keyPatience = INSTALL_TIMEOUT }: Pick<InstallOptions, 'signal' | 'keyPatience'>,
   work: () => Promise<Result>,
 ): Promise<Result> {
   if (session.isPooled) return work();
-  const deadline = performance.now() + INSTALL_TIMEOUT;
+  const deadline = performance.now() + keyPatience;
   for (;;) {
     const [row] = await session.query<{ granted: boolean }>('SELECT pg_try_advisory_lock($1) AS granted', [
       names.installKey,
     ]);
     if (row?.granted || !(await isHeldByInstaller(session, names))) break;
     signal?.throwIfAborted();
-    if (performance.now() > deadline) {
-      throw new PostgresInputError(
-        'ERR_INSTALL',
-        'another node has been installing for a minute: look for its session in pg_stat_activity',
-        { retryable: true },
-      );
-    }
+    if (performance.now() > deadline) break;
     await pause(10 + Math.random() * 40, signal);
   }
   try {

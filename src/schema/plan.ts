@@ -177,7 +177,8 @@ export async function plan(
     logColumnsStep(existing, names),
     ...(isWaiting ? [] : triggerSteps.filter((step) => step.barred === undefined && isFree(step))),
     ...(scope === 'everything' ? leftoverFunctions() : []),
-    ...(planner === 'claiming' && triggerSteps.length === 0
+    // Functions that stay as they are may name any shape.
+    ...(planner === 'claiming' && triggerSteps.length === 0 && left.length === 0
       ? [await shapesStep(session, existing, names, tableSteps)]
       : []),
     ...(scope === 'additions' ? [] : [optionsStep(existing, names, own, isJoining)]),
@@ -193,7 +194,7 @@ export async function plan(
     ];
     return (
       steps.some(({ sql }) => sql.length > 0) ||
-      (await shapesStep(session, existing, names, claiming)).sql.length > 0
+      (left.length === 0 && (await shapesStep(session, existing, names, claiming)).sql.length > 0)
     );
   };
   return {

@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest';
+import { withSession } from '../../src/node/connect.ts';
+import { install as installBy } from '../../src/schema/install.ts';
 import { type TestDatabase, createRole } from '../support/database.ts';
 import { originalTriggers } from '../support/original.ts';
 import { setupApplication, installationOf, setupInstallation } from '../support/setup-installation.ts';
@@ -253,6 +255,18 @@ describe('the install key', () => {
     await stranger.query('SELECT pg_advisory_lock($1)', [names.installKey]);
     expect(await install()).toMatchObject({ watched: ['t'] });
     await stranger.end();
+  });
+
+  test('is not waited for without end: a process that holds it may be frozen', async () => {
+    const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
+    const { settings, names } = installationOf(database);
+    const frozen = await database.client();
+    await frozen.query('SELECT pg_advisory_lock($1)', [names.installKey]);
+    const installation = await withSession(settings, (session) =>
+      installBy(session, settings, names, { keyPatience: 100 }),
+    );
+    expect(installation).toMatchObject({ watched: ['t'] });
+    await frozen.end();
   });
 
   test.each(['pg_advisory_lock', 'pg_advisory_lock_shared'])('is waited for otherwise: %s', async (lock) => {

@@ -177,6 +177,19 @@ describe('uninstalling', () => {
     expect(await schemaOf(database)).toEqual(before);
   });
 
+  test('says what of others is in the way, and can be called again', async () => {
+    const { database, uninstall, names } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
+    await database.query(`CREATE VIEW backlog AS SELECT count(*) FROM ${names.logTable.sql}`);
+    await expect(uninstall()).rejects.toMatchObject({
+      code: 'ERR_INSTALL',
+      message: expect.stringMatching(
+        /cannot drop table .*log_postgres_input_test because other objects depend/,
+      ),
+    });
+    await database.query('DROP VIEW backlog');
+    await uninstall();
+  });
+
   test('says what it could not remove, and can be called again', async () => {
     const database = await setupApplication(
       'CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY)',
