@@ -214,6 +214,19 @@ test.each([
      INSERT INTO t SELECT generate_series(1, 300); INSERT INTO child SELECT generate_series(301, 400)`,
     300,
   ],
+  [
+    'a table whose key has 32 columns',
+    `CREATE TABLE t (${Array.from({ length: 32 }, (_, i) => `c${i} int DEFAULT ${i}`).join(', ')}, PRIMARY KEY (${Array.from({ length: 32 }, (_, i) => `c${i}`).join(', ')}));
+     INSERT INTO t (c31) SELECT generate_series(1, 300)`,
+    300,
+  ],
+  [
+    'a table whose key is deferrable, generated and in a collation that takes case for nothing',
+    `CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+     CREATE TABLE t (n int, name text COLLATE any_case, x text GENERATED ALWAYS AS (n::text || name) STORED COLLATE any_case, y int, PRIMARY KEY (name, x) INCLUDE (y) DEFERRABLE INITIALLY DEFERRED);
+     INSERT INTO t SELECT n, CASE n % 3 WHEN 0 THEN 'A' WHEN 1 THEN 'b' ELSE 'C' END FROM generate_series(1, 300) n`,
+    300,
+  ],
   ['a table without columns', 'CREATE TABLE t (); INSERT INTO t DEFAULT VALUES', 1],
   [
     'generated columns, quotes in names, and long rows',
