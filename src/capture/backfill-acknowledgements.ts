@@ -3,7 +3,11 @@
  *
  * The progress of a table moves over a chunk when every event of the chunk, and of all chunks before it, is acknowledged. An event of a chunk that
  * is not over is acknowledged by a row of its own if a caller's transaction acknowledges it, if it is parked, or if the term ends. A chunk that is
- * read again leaves such events out, and the row is deleted when the progress has moved over its chunk.
+ * read again leaves such events out, and the row is deleted when the progress has moved over its chunk, or when the backfill is over and none of
+ * its events is out.
+ *
+ * Rows that the consumer had no room for are read again, with all after them: the chunk of the first of them, and all later ones, are rewound. They
+ * move no progress beyond its beginning, and what was acknowledged of them gets rows, too.
  */
 import { numberOf } from '../schema/log-layout.ts';
 import { type Hold, leaseLost } from './acknowledgements.ts';

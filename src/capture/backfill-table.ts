@@ -16,6 +16,7 @@ import type { Session, Statement } from '../postgres/session.ts';
 import { PRINTING } from '../schema/create-function.ts';
 import { type Column, columnsOf } from '../schema/row-data.ts';
 import { type RowIdentity, identityQuery } from '../schema/row-identity.ts';
+import { passes } from '../schema/table-filter.ts';
 import { loggedColumns, optionsFor, wantsRows } from '../schema/table-options.ts';
 import type { RowShape } from './row-shapes.ts';
 
@@ -112,8 +113,11 @@ const BLOCKS = 4;
 /** A row that was read: null for all but its place in the order where the condition does not hold. */
 export type ChunkRow = [id: string | null, key: string | null, after: string | null, ...place: string[]];
 
-/** What events have of rows. */
-export type RowSettings = Pick<Settings, 'rows' | 'watch' | 'maxRowBytes'>;
+/** Which tables are watched, and what events have of their rows. */
+export type RowSettings = Pick<Settings, 'schemas' | 'tables' | 'watch' | 'rows' | 'maxRowBytes'>;
+
+/** This node does not watch the table: it can't know which columns may be shown. Another node may, as in a rolling deployment. */
+export class NotWatchedError extends Error {}
 
 export class BackfillTable {
   readonly schema: string;
@@ -149,6 +153,7 @@ export class BackfillTable {
   /**
    * The table as it is now; null if it is gone. Of its columns, those that its events have.
    * @throws {PostgresInputError} ERR_INSTALL if the role in use may not read all rows
+   * @throws {NotWatchedError}
    */
   static async find(
     session: Session,
@@ -159,7 +164,9 @@ export class BackfillTable {
     if (!row) return null;
     const found = JSON.parse(row.described) as Description;
     const { schema, name, mayRead, isFiltered } = found;
-    const options = optionsFor(settings, schema, name) ?? {};
+    const options = optionsFor(settings, schema, name);
+    if (!options || !settings.schemas.includes(schema) || !passes(settings.tables, schema, name))
+      throw new NotWatchedError(`${qualify(schema, name)} is not watched`);
     const logged = loggedColumns(options, found.columns);
     const columns = found.columns.filter((column) => logged?.includes(column.name) ?? true);
     const maxRowBytes = (options.rows ?? settings.rows) === 'none' ? null : settings.maxRowBytes;

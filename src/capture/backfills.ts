@@ -42,7 +42,7 @@ import type { Hold } from './acknowledgements.ts';
 import { BackfillAcknowledgements, type Reading } from './backfill-acknowledgements.ts';
 import { ChunkReader, type Read } from './backfill-chunk.ts';
 import { BackfillStore, type Job, keyOf } from './backfill-store.ts';
-import type { RowSettings } from './backfill-table.ts';
+import { NotWatchedError, type RowSettings } from './backfill-table.ts';
 import { PAGE } from './passes.ts';
 import { MAX_READS_OUT, type Sink } from './sink.ts';
 
@@ -92,6 +92,8 @@ export class Backfills {
   readonly #reader: ChunkReader;
   #jobs: Job[] = [];
   readonly #readings = new Map<string, Reading>();
+  /** Those of tables that this node does not watch. */
+  readonly #aside = new Set<Reading>();
   #isStale = true;
   #retryAt = 0;
   #retrying: NodeJS.Timeout | undefined;
@@ -230,6 +232,9 @@ export class Backfills {
     const jobs = await this.#store.load(out);
     if (!jobs) return;
     this.#jobs = jobs;
+    // They are tried again.
+    for (const { job, chunks } of this.#aside) if (chunks.length === 0) this.#readings.delete(keyOf(job));
+    this.#aside.clear();
     const present = new Set(jobs.map(keyOf));
     // One that is cancelled goes on with what is out, and reads no more.
     for (const [key, reading] of this.#readings) if (!present.has(key)) this.#stop(reading);
@@ -261,12 +266,17 @@ export class Backfills {
   }
 
   /**
-   * An error of the table ends its backfill, and so does a row of which nothing can be read. A chunk that failed for another reason is tried
-   * again. When the lease is lost, nothing more is read: the end of the term is on its way.
+   * An error of the table ends its backfill, and so does a row of which nothing can be read. A table that this node does not watch is left to a
+   * node that does. A chunk that failed for another reason is tried again. When the lease is lost, nothing more is read: the end of the term is on its way.
    */
   async #fail(reading: Reading, error: unknown): Promise<void> {
     const { code = '' } = error as { code?: string };
     if (this.#options.session.isLost) throw error;
+    if (error instanceof NotWatchedError) {
+      Object.assign(reading, { isRead: true, isCancelled: true });
+      this.#aside.add(reading);
+      return;
+    }
     if (code === 'ERR_LEASE_LOST') {
       this.#isOver = true;
       return;

@@ -8,6 +8,7 @@
  */
 import type { Failures } from '../capture/failures.ts';
 import { MAX_READS_OUT } from '../capture/sink.ts';
+import { CAPACITY } from './delivery.ts';
 import type { Ticket } from './line.ts';
 
 /** A change that was in hand at so many deaths in a row is parked. */
@@ -41,6 +42,8 @@ export class Suspects {
   /** The same for rows that a backfill has read: all of a chunk come again until the chunk is over. */
   #firstReads: number;
   #waiting: Suspect[] = [];
+  /** The weight of those that wait. */
+  #weight = 0;
   /** Those for which a death is counted now. */
   readonly #group = new Set<Ticket>();
   /** Those of the group that are to be handed out; empty until the deaths are counted. */
@@ -57,6 +60,11 @@ export class Suspects {
     return this.#waiting.length > 0 || this.#group.size > 0;
   }
 
+  /** Whether so many wait that no more may be kept. What waits here takes up no room elsewhere, so that more would come. */
+  get isFull(): boolean {
+    return this.#weight >= CAPACITY;
+  }
+
   /** Whether a group is under way: no other change is looked at until it is over. */
   get isUnderWay(): boolean {
     return this.#group.size > 0;
@@ -64,9 +72,10 @@ export class Suspects {
 
   /** Whether the change is suspected: if so, it is kept until its group is handed out. Changes announced by hand are in no log. */
   keep(ticket: Ticket, deaths: number): boolean {
-    const { sequence } = ticket.change;
+    const { sequence, weight } = ticket.change;
     if (sequence === null || (deaths === 0 && !this.#isFirst(ticket))) return false;
     this.#waiting.push({ ticket, deaths });
+    this.#weight += weight;
     return true;
   }
 
@@ -84,7 +93,10 @@ export class Suspects {
     let left = groupSize(deaths, concurrency);
     const group = this.#waiting.filter((suspect) => suspect.deaths === deaths && left-- > 0);
     this.#waiting = this.#waiting.filter((suspect) => !group.includes(suspect));
-    for (const { ticket } of group) this.#group.add(ticket);
+    for (const { ticket } of group) {
+      this.#group.add(ticket);
+      this.#weight -= ticket.change.weight;
+    }
     void this.#count(group);
   }
 

@@ -55,6 +55,7 @@ export class TurnOrder {
   }
 
   #take(): Ticket | null {
+    if (this.#suspects?.isFull) return null;
     const kept = this.#kept;
     this.#kept = null;
     return kept ?? this.#options.waiting.take();

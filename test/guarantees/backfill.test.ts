@@ -214,6 +214,19 @@ test.each([
      INSERT INTO t SELECT generate_series(1, 300); INSERT INTO child SELECT generate_series(301, 400)`,
     300,
   ],
+  [
+    'a table whose key has 32 columns',
+    `CREATE TABLE t (${Array.from({ length: 32 }, (_, i) => `c${i} int DEFAULT ${i}`).join(', ')}, PRIMARY KEY (${Array.from({ length: 32 }, (_, i) => `c${i}`).join(', ')}));
+     INSERT INTO t (c31) SELECT generate_series(1, 300)`,
+    300,
+  ],
+  [
+    'a table whose key is deferrable, generated and in a collation that takes case for nothing',
+    `CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+     CREATE TABLE t (n int, name text COLLATE any_case, x text GENERATED ALWAYS AS (n::text || name) STORED COLLATE any_case, y int, PRIMARY KEY (name, x) INCLUDE (y) DEFERRABLE INITIALLY DEFERRED);
+     INSERT INTO t SELECT n, CASE n % 3 WHEN 0 THEN 'A' WHEN 1 THEN 'b' ELSE 'C' END FROM generate_series(1, 300) n`,
+    300,
+  ],
   ['a table without columns', 'CREATE TABLE t (); INSERT INTO t DEFAULT VALUES', 1],
   [
     'generated columns, quotes in names, and long rows',
@@ -806,6 +819,39 @@ test('rows that were in hand when a table was written anew move no progress of i
   const next = new Consumer(await fixture.input(options));
   await backfill.done;
   expect(new Set(next.ids).size).toBe(2000);
+});
+
+test('a table that the node does not watch any more shows nothing, and waits for a node that does', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query(`
+    INSERT INTO items VALUES (1, 1); CREATE TABLE users (id int PRIMARY KEY, secret text);
+    INSERT INTO users SELECT n, 'secret' FROM generate_series(1, 2000) n`);
+  const options = { columns: { exclude: ['secret'] } };
+  const input = await fixture.input({ rows: 'after', watch: { users: options, items: {} } });
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  const backfill = await input.backfill({ tables: ['users'], chunk: 20 });
+  await consumer.count(1);
+  const asleep = once(input, 'asleep');
+  await backfill.pause();
+  await asleep;
+  const before = consumer.events.length;
+  expect(before).toBeLessThan(2000);
+  await database.query('ALTER TABLE users RENAME TO people');
+  await backfill.resume();
+  // Others go on.
+  await (
+    await input.backfill({ tables: ['items'] })
+  ).done;
+  expect(consumer.events.slice(before).map(({ after }) => after)).toEqual([{ id: 1, value: 1 }]);
+  expect(await backfill.progress()).toMatchObject([{ state: 'running', error: null }]);
+  await input.close();
+  const next = await fixture.input({ rows: 'after', watch: { people: options } });
+  const others = new Consumer(next);
+  await backfill.done;
+  expect(consumer.events.length - 1 + others.events.length).toBe(2000);
+  expect([...consumer.events, ...others.events].filter(({ after }) => 'secret' in after!)).toEqual([]);
 });
 
 test('rows that are out when their table is as it was before come once', async () => {
