@@ -36,7 +36,7 @@ interface Batch {
 }
 
 /** Milliseconds until changes that another transaction has are tried again. */
-const RETRY = 20;
+export const RETRY = 20;
 
 export class Acknowledgements implements Acknowledger {
   readonly #session: Session;

@@ -11,7 +11,7 @@ import type { Acknowledger } from './acknowledger.ts';
 import type { Read } from './backfill-chunk.ts';
 import type { BackfillStore, Job } from './backfill-store.ts';
 import type { Change } from './change.ts';
-import { storing } from './failures.ts';
+import { storing, unlocked } from './failures.ts';
 
 /** A table that is being read in this term. */
 export interface Reading {
@@ -165,19 +165,21 @@ export class BackfillAcknowledgements implements Acknowledger {
     if (!chunk || !change) return;
     const { occurredAt, location, id, key, details } = change;
     await storing((text) =>
-      this.#options.store.park([
-        sequence,
-        chunk.reading.job.backfill,
-        numberOf(sequence),
-        occurredAt,
-        location,
-        id,
-        JSON.stringify(key),
-        details?.after ?? null,
-        details?.shape ?? null,
-        attempts,
-        text(error),
-      ]),
+      unlocked(() =>
+        this.#options.store.park([
+          sequence,
+          chunk.reading.job.backfill,
+          numberOf(sequence),
+          occurredAt,
+          location,
+          id,
+          JSON.stringify(key),
+          details?.after ?? null,
+          details?.shape ?? null,
+          attempts,
+          text(error),
+        ]),
+      ),
     );
     // The parking has acknowledged it by a row of its own.
     this.#take(sequence)?.acknowledgedByRow.push(sequence);

@@ -10,12 +10,13 @@
  * no pass meets it there, since passes begin above zero. The active node reads such rows at the beginning of its term, and when it is told. It
  * knows by their numbers which of them it has read.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
-import { isMissing, isPrivilegeError, isUntranslatable } from '../postgres/sqlstates.ts';
+import { LOCKED, isMissing, isPrivilegeError, isUntranslatable } from '../postgres/sqlstates.ts';
 import { isReadSequence, numberOf, original, publicSequence, redriven } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
-import { type Hold, leaseLost, rowsThatHold } from './acknowledgements.ts';
+import { type Hold, RETRY, leaseLost, rowsThatHold } from './acknowledgements.ts';
 import { type FailuresSql, failuresSql } from './failures-sql.ts';
 
 /** A change in the log, or a row that a backfill has read, as `Change` names it. */
@@ -109,15 +110,15 @@ export class FailureTable implements Failures {
   async park(change: LoggedChange, { error, attempts }: { error: string; attempts: number }): Promise<void> {
     const { sequence } = change;
     await storing((text) =>
-      this.#write(this.#sql.park, [
-        [sequence],
-        [...rowsThatHold([sequence])],
-        nameOf(change),
-        attempts,
-        text(error),
-      ]),
+      this.#parkUnlocked([[sequence], [...rowsThatHold([sequence])], nameOf(change), attempts, text(error)]),
     );
     this.#onParked(sequence);
+  }
+
+  async #parkUnlocked(values: readonly unknown[]): Promise<void> {
+    // Twice, since another session may unpack a row meanwhile.
+    for (let attempt = 0; attempt < 2; attempt++)
+      if (await unlocked(() => this.#write(this.#sql.park, values))) return;
   }
 
   async suspect(changes: readonly LoggedChange[]): Promise<void> {
@@ -157,16 +158,17 @@ export class FailureTable implements Failures {
     }
   }
 
-  /** Runs a statement whose second and third value are the lease's holder and token. */
+  /** Runs a statement whose second and third value are the lease's holder and token. Returns whether it has found what it was to find. */
   async #write(
     statement: FailuresSql[keyof FailuresSql],
     [first, ...rest]: readonly unknown[],
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { holder, token } = this.#hold;
     if (token === null) throw leaseLost();
     const values = [first, holder, token, ...rest];
-    const [held] = await refusedClearly(() => this.#session.query(statement, values));
+    const [held] = await refusedClearly(() => this.#session.query<{ found?: boolean }>(statement, values));
     if (!held) throw leaseLost();
+    return held.found ?? true;
   }
 }
 
@@ -178,11 +180,23 @@ function changeNamed(name: string, seq: string): LoggedChange {
   return seq === redriven(numberOf(name)) ? { sequence: seq, stamp: name } : { sequence: name, stamp: '' };
 }
 
+/** A statement is tried again while a caller's open transaction has the change: if that is rolled back, the change is there. */
+export async function unlocked<Result>(task: () => Promise<Result>): Promise<Result> {
+  for (;;) {
+    try {
+      return await task();
+    } catch (error) {
+      if ((error as { code?: string }).code !== LOCKED) throw error;
+      await delay(RETRY);
+    }
+  }
+}
+
 /**
  * Writes texts of errors as the tables keep them: PostgreSQL's text has no NUL. In a database whose encoding lacks a character, the texts are written once more, in
  * ASCII.
  */
-export async function storing(write: (text: (error: string) => string) => Promise<void>): Promise<void> {
+export async function storing(write: (text: (error: string) => string) => Promise<unknown>): Promise<void> {
   const text = (error: string): string => error.slice(0, MAX_ERROR).replaceAll('\0', '\uFFFD');
   try {
     await write(text);
