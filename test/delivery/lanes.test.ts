@@ -413,3 +413,40 @@ test('changes that wait for the DELETEs of their statement take no more room tha
   lanes.finish(ticket);
   expect(drain(lanes, others).toSorted()).toEqual(others.map(({ id }) => id));
 });
+
+test.each([
+  ['fails', 4],
+  ['hangs', 4],
+  ['hangs', 0],
+])(
+  'a row that %s does not stop the others of its table after a truncation, with room for %i',
+  (how, capacity) => {
+    const { lanes, update, cut } = smallLanes({ capacity });
+    const truncation = lanes.admit(cut(0))!;
+    const log = Array.from({ length: 20 }, (_, n) => update(n + 1, n < 15 ? '1' : String(n)));
+    for (const change of log) expect(lanes.admit(change)).toBeNull();
+    lanes.finish(truncation);
+    const over = new Set<Change>();
+    const handedOut: string[] = [];
+    let slow: Ticket | null = null;
+    for (let turn = 0; turn < 100; turn++) {
+      const reading = lanes.beginReading();
+      const left = log.filter(
+        (change) => !over.has(change) && BigInt(change.sequence!) >= (reading?.from ?? 0n),
+      );
+      if (reading) lanes.takeAgain(reading.lines, left, null, (change) => change === slow?.change);
+      const ticket = lanes.takeReady();
+      if (!ticket) continue;
+      handedOut.push(ticket.change.id);
+      if (ticket.change.id === '1') {
+        slow = how === 'hangs' ? ticket : null;
+        if (how === 'fails') lanes.defer(ticket, 60_000);
+        continue;
+      }
+      over.add(ticket.change);
+      lanes.finish(ticket);
+    }
+    expect(handedOut).toEqual(['1', '15', '16', '17', '18', '19']);
+    lanes.stop();
+  },
+);
