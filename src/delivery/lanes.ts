@@ -107,9 +107,9 @@ export class Lanes {
     return this.#dropped.any;
   }
 
-  /** Whether a line waits for nothing but that the log is read again. */
+  /** Whether a line waits for nothing but that the log is read again, and not too much is ready without it. */
   get isHungry(): boolean {
-    return this.#dropped.isHungry;
+    return this.#dropped.isHungry && this.#ready.weight <= this.#options.capacity / 2;
   }
 
   /** Sends a change that has arrived on its way. Returns its ticket if it may be handed out now. */
