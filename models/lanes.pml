@@ -600,6 +600,10 @@ end:
   :: atomic { ready != 0 -> pick(ready);
       remove(ready, x);
       if
+      :: is_full -> is_full = false; settle(TABLE)
+      :: true       /* Enough is ready. */
+      fi;
+      if
 #ifndef BROKEN_DELAY_FORGOTTEN
       :: HAS(later, x) -> defer(x)
 #endif

@@ -15,7 +15,7 @@ export interface AcknowledgementsSql {
 }
 
 /** For how long an acknowledgement waits for a locked row, in milliseconds: other statements wait for the session. */
-const LOCK_TIMEOUT = 50;
+export const LOCK_TIMEOUT = 50;
 
 /** The row of the lease, if this node holds it. The lock on it keeps claims out until the statement ends. $2: holder. $3: token. */
 export const held = ({ sql }: ObjectName): string => `held AS MATERIALIZED (

@@ -38,7 +38,7 @@ interface Batch {
 }
 
 /** Milliseconds until changes that another transaction has are tried again. */
-const RETRY = 20;
+export const RETRY = 20;
 /** For how long acknowledgements gather after a DELETE of fewer changes than that, in milliseconds; not longer than there are fewer. */
 const GATHERING = { few: 20, time: 10 };
 const NEVER = new AbortController().signal;

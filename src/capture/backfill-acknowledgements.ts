@@ -15,6 +15,7 @@ import type { Acknowledger } from './acknowledger.ts';
 import type { Read } from './backfill-chunk.ts';
 import type { BackfillStore, Job } from './backfill-store.ts';
 import type { Change } from './change.ts';
+import { unlocked } from './failures.ts';
 
 /** A table that is being read in this term. */
 export interface Reading {
@@ -166,20 +167,22 @@ export class BackfillAcknowledgements implements Acknowledger {
     const change = chunk?.open.get(sequence);
     if (!chunk || !change) return;
     const { occurredAt, location, id, key, details } = change;
-    await this.#options.store.park(
-      [
-        sequence,
-        chunk.reading.job.backfill,
-        numberOf(sequence),
-        occurredAt,
-        location,
-        id,
-        JSON.stringify(key),
-        details?.after ?? null,
-        details?.shape ?? null,
-        attempts,
-      ],
-      error,
+    await unlocked(() =>
+      this.#options.store.park(
+        [
+          sequence,
+          chunk.reading.job.backfill,
+          numberOf(sequence),
+          occurredAt,
+          location,
+          id,
+          JSON.stringify(key),
+          details?.after ?? null,
+          details?.shape ?? null,
+          attempts,
+        ],
+        error,
+      ),
     );
     // The parking has acknowledged it by a row of its own.
     this.#take(sequence)?.acknowledgedByRow.push(sequence);

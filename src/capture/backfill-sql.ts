@@ -4,7 +4,7 @@ import type { Statement } from '../postgres/session.ts';
 import { NEW_BACKFILL, estimateOf, tellOfBackfill } from '../schema/initial-backfill.ts';
 import { READ, SINGLE_COLUMNS } from '../schema/log-layout.ts';
 import { LEASE_RESOURCE, type Names } from '../schema/names.ts';
-import { held } from './acknowledgements-sql.ts';
+import { LOCK_TIMEOUT, held } from './acknowledgements-sql.ts';
 
 export interface BackfillSql {
   readonly mayTakePart: Statement;
@@ -115,21 +115,23 @@ SELECT $1::pg_catalog.int8, 0, $2::pg_catalog.text WHERE EXISTS (
 ON CONFLICT DO NOTHING
 RETURNING pg_catalog.current_setting('transaction_isolation') AS isolation`,
     /**
-     * Parks the event of a row that was read, and acknowledges it beside the progress. $1: the event. $2: holder. $3: token. $4: the backfill.
+     * Parks the event of a row that was read, and acknowledges it beside the progress, unless it is acknowledged already. It fails as an acknowledgement of a
+     * change does if an open transaction has acknowledged it. $1: the event. $2: holder. $3: token. $4: the backfill.
      * $5: the event's number. $6 to $10: time, location, id, key, row. $11: shape. $12: attempts. $13: error.
      */
     park: {
       name: 'backfill_park',
       text: `
-WITH ${held(lockTable)}, parked AS (
+WITH ${held(lockTable)}, kept AS (
+  INSERT INTO ${table.sql} (backfill, relation, sequence)
+  SELECT $4::bigint, 0, $1 WHERE EXISTS (SELECT FROM held) AND (SELECT set_config('lock_timeout', '${LOCK_TIMEOUT}', true)) IS NOT NULL
+  ON CONFLICT DO NOTHING
+  RETURNING 1
+), parked AS (
   INSERT INTO ${parkedTable.sql} (sequence, ${SINGLE_COLUMNS}, attempts, error)
   SELECT $1, $5::bigint, pg_current_xact_id(), $6::timestamptz, $7, $8, '${READ}', coalesce($9, 'null') || ' ', NULL, $10, $11, $1, NULL, $12::integer, $13
-  WHERE EXISTS (SELECT FROM held)
+  FROM kept
   ON CONFLICT (sequence) DO NOTHING
-), kept AS (
-  INSERT INTO ${table.sql} (backfill, relation, sequence)
-  SELECT $4::bigint, 0, $1 WHERE EXISTS (SELECT FROM held)
-  ON CONFLICT DO NOTHING
 ), forgotten AS (
   DELETE FROM ${failedTable.sql} WHERE sequence = $1 AND EXISTS (SELECT FROM held)
 )

@@ -16,7 +16,7 @@ import {
 } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { encodeNodeMessage } from '../schema/node-channel.ts';
-import { held } from './acknowledgements-sql.ts';
+import { LOCK_TIMEOUT, held } from './acknowledgements-sql.ts';
 
 export interface FailuresSql {
   readonly sweep: Statement;
@@ -113,13 +113,15 @@ SELECT FROM held`,
     },
     /**
      * $1: the change's number, in an array. $2: holder. $3: token. $4: the rows that can hold it. $5: public sequence. $6: attempts. $7: error.
-     * Returns a row if the lease is held. The rest of a packed row is put back.
+     * Returns a row if the lease is held, and whether the log had the change: the statement does not see a single row that replaced a packed row after the
+     * statement had begun. It fails as an acknowledgement does if another transaction has the change. The rest of a packed row is put back.
      */
     park: {
       name: 'log_park',
       text: `
 WITH ${held(lockTable)}, gone AS (
   DELETE FROM ${logTable.sql} WHERE seq = ANY ($4::bigint[]) AND EXISTS (SELECT FROM held)
+    AND (SELECT set_config('lock_timeout', '${LOCK_TIMEOUT}', true)) IS NOT NULL
   RETURNING *
 ), rest AS (
   ${putBack(logTable, 'gone', '$1::bigint[]')}
@@ -135,7 +137,7 @@ WITH ${held(lockTable)}, gone AS (
 ), forgotten AS (
   DELETE FROM ${failedTable.sql} WHERE sequence = $5 AND EXISTS (SELECT FROM held)
 )
-SELECT FROM held`,
+SELECT EXISTS (SELECT FROM gone) AS found FROM held`,
     },
     /** $1: how many. $2: after this public sequence; null for the first. */
     parked: {

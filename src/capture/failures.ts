@@ -10,12 +10,13 @@
  * no pass meets it there, since passes begin above zero. The active node reads such rows at the beginning of its term, and when it is told. It
  * knows by their numbers which of them it has read.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
-import { isMissing, isPrivilegeError } from '../postgres/sqlstates.ts';
+import { LOCKED, isMissing, isPrivilegeError } from '../postgres/sqlstates.ts';
 import { isReadSequence, numberOf, original, publicSequence, redriven } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
-import { type Hold, leaseLost, rowsThatHold } from './acknowledgements.ts';
+import { type Hold, RETRY, leaseLost, rowsThatHold } from './acknowledgements.ts';
 import { type FailuresSql, failuresSql } from './failures-sql.ts';
 
 /** A change in the log, or a row that a backfill has read, as `Change` names it. */
@@ -108,7 +109,7 @@ export class FailureTable implements Failures {
 
   async park(change: LoggedChange, { error, attempts }: { error: string; attempts: number }): Promise<void> {
     const { sequence } = change;
-    await this.#write(this.#sql.park, [
+    await this.#parkUnlocked([
       [sequence],
       [...rowsThatHold([sequence])],
       nameOf(change),
@@ -116,6 +117,12 @@ export class FailureTable implements Failures {
       stored(error, this.#session.encoding),
     ]);
     this.#onParked(sequence);
+  }
+
+  async #parkUnlocked(values: readonly unknown[]): Promise<void> {
+    // Twice, since another session may unpack a row meanwhile.
+    for (let attempt = 0; attempt < 2; attempt++)
+      if (await unlocked(() => this.#write(this.#sql.park, values))) return;
   }
 
   async suspect(changes: readonly LoggedChange[]): Promise<void> {
@@ -153,16 +160,17 @@ export class FailureTable implements Failures {
     }
   }
 
-  /** Runs a statement whose second and third value are the lease's holder and token. */
+  /** Runs a statement whose second and third value are the lease's holder and token. Returns whether it has found what it was to find. */
   async #write(
     statement: FailuresSql[keyof FailuresSql],
     [first, ...rest]: readonly unknown[],
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { holder, token } = this.#hold;
     if (token === null) throw leaseLost();
     const values = [first, holder, token, ...rest];
-    const [held] = await refusedClearly(() => this.#session.query(statement, values));
+    const [held] = await refusedClearly(() => this.#session.query<{ found?: boolean }>(statement, values));
     if (!held) throw leaseLost();
+    return held.found ?? true;
   }
 }
 
@@ -172,6 +180,18 @@ const nameOf = ({ sequence, stamp }: LoggedChange): string => publicSequence(seq
 function changeNamed(name: string, seq: string): LoggedChange {
   if (!isReadSequence(name)) return { sequence: seq, stamp: name.slice(original(seq).length) };
   return seq === redriven(numberOf(name)) ? { sequence: seq, stamp: name } : { sequence: name, stamp: '' };
+}
+
+/** A statement is tried again while a caller's open transaction has the change: if that is rolled back, the change is there. */
+export async function unlocked<Result>(task: () => Promise<Result>): Promise<Result> {
+  for (;;) {
+    try {
+      return await task();
+    } catch (error) {
+      if ((error as { code?: string }).code !== LOCKED) throw error;
+      await delay(RETRY);
+    }
+  }
 }
 
 /** The text of an error as the tables keep it: PostgreSQL's text has no NUL, and that of a database in LATIN1, for instance, not all characters. */

@@ -6,7 +6,7 @@
  * all that it dropped or is full again.
  */
 import type { Change } from '../capture/change.ts';
-import { type Line, type Ticket, isInOrder, isLane, isRead, isTable } from './line.ts';
+import { type Line, type Table, type Ticket, isInOrder, isLane, isRead, isTable } from './line.ts';
 
 /** What takes the changes that are read again. */
 export interface Retaker {
@@ -14,6 +14,8 @@ export interface Retaker {
   droppedBy(change: Change, sequence: bigint): Line | null;
   /** Takes a dropped change again, unless there is no room. The first one of a lane needs none. */
   retake(line: Line, change: Change): boolean;
+  /** Called for a table that was offered more than there was room for. */
+  fill(table: Table): void;
   /** Called when a line has taken what there was. */
   settle(line: Line): void;
 }
@@ -105,7 +107,7 @@ export class DroppedLines {
     for (const line of lines) {
       if (full.has(line)) {
         if (isTable(line) && line.truncation === null && line.underWay > 0) {
-          line.isFull = true;
+          retaker.fill(line);
           continue;
         }
       } else {

@@ -54,6 +54,8 @@ export interface Held {
   settledBy: null | 'acknowledgement' | 'transaction' | 'parking';
   /** Resolves when its parking is written. */
   parking: Promise<void> | null;
+  /** Whether its handler runs: until its end the next event of the key waits. */
+  isRunning: boolean;
 }
 
 export class LaneDelivery implements Sink {
@@ -195,7 +197,7 @@ export class LaneDelivery implements Sink {
   #hold(ticket: Ticket, attempt: number): Held {
     const { trigger, fencingToken, decoder, clock } = this.#options;
     const event = eventOf(ticket.change, trigger, fencingToken, decoder, attempt);
-    return { ticket, event, since: clock.now(), settledBy: null, parking: null };
+    return { ticket, event, since: clock.now(), settledBy: null, parking: null, isRunning: false };
   }
 
   /** The consumer acknowledges this event. Returns whether it was in hand. With `process()` it stays there until its handler ends. */
@@ -281,11 +283,19 @@ export class LaneDelivery implements Sink {
     }
     const { sequence, location, id } = held.event;
     this.#options.notify('parked', { sequence, location, id, attempts, error });
+    if (!held.isRunning) this.finishParked(held);
+  }
+
+  /** The event is out of the log, and its handler has ended. */
+  finishParked(held: Held): void {
     if (!this.has(held)) return;
+    const logged = loggedOf(held.ticket.change);
     this.#release(held);
-    if (logged) this.#known.drop(logged);
+    if (logged) {
+      this.#known.drop(logged);
+      this.#settledSince?.add(logged.sequence);
+    }
     this.#order.acquit(held.ticket);
-    if (logged) this.#settledSince?.add(logged.sequence);
     this.#waiting.finish(held.ticket);
     this.#options.ready();
   }

@@ -65,6 +65,8 @@ export class Lanes {
   readonly #tables = new Map<string, Table>();
   readonly #keyChanges = new KeyChanges();
   readonly #dropped = new DroppedLines();
+  /** Tables that were offered more than there was room for. */
+  readonly #full = new Set<Table>();
   readonly #ready = new ReadyQueue();
   readonly #timers = new Set<Timer>();
   #weight = 0;
@@ -107,9 +109,9 @@ export class Lanes {
     return this.#dropped.any;
   }
 
-  /** Whether a line waits for nothing but that the log is read again. */
+  /** Whether a line waits for nothing but that the log is read again, and not too much is ready without it. */
   get isHungry(): boolean {
-    return this.#dropped.isHungry;
+    return this.#dropped.isHungry && this.#ready.weight <= this.#options.capacity / 2;
   }
 
   /** Sends a change that has arrived on its way. Returns its ticket if it may be handed out now. */
@@ -225,7 +227,9 @@ export class Lanes {
   /** The next change that had to wait and may be handed out now. */
   takeReady(): Ticket | null {
     const ticket = this.#ready.take();
-    if (ticket) this.#subtract(ticket.change);
+    if (!ticket) return null;
+    this.#subtract(ticket.change);
+    this.#goOn();
     return ticket;
   }
 
@@ -246,9 +250,16 @@ export class Lanes {
       return;
     }
     if (--table.underWay === 0 && table.truncation) this.#makeReady(table.truncation);
-    if (!table.isFull || (table.underWay > 0 && this.#weight > this.#options.capacity / 2)) return;
-    table.isFull = false;
-    this.#settle(table);
+    this.#goOn();
+  }
+
+  /** Lets tables that were full be read again. */
+  #goOn(): void {
+    for (const table of this.#full) {
+      if (table.underWay > 0 && this.#ready.weight > this.#options.capacity / 4) continue;
+      this.#full.delete(table);
+      this.#settle(table);
+    }
   }
 
   /**
@@ -373,6 +384,7 @@ export class Lanes {
   readonly #retaker: Retaker = {
     droppedBy: (change, sequence) => this.#droppedBy(change, sequence),
     retake: (line, change) => this.#retake(line, change),
+    fill: (table) => void this.#full.add(table),
     settle: (line) => this.#settle(line),
   };
 
@@ -394,7 +406,9 @@ export class Lanes {
   #retake(line: Line, change: Change): boolean {
     const hasRoom = this.#hasRoomFor(change);
     if (isTable(line)) {
-      const mayPass = line.truncation === null && (hasRoom || line.underWay === 0);
+      // What passes and finds its lane busy takes no room: only what is ready does.
+      const isWanted = this.#ready.weight <= this.#options.capacity / 2;
+      const mayPass = line.truncation === null && (hasRoom || isWanted || line.underWay === 0);
       if (!mayPass) return false;
       line.isReading = true;
       const free = this.#pass(change, line);
@@ -425,6 +439,7 @@ export class Lanes {
     this.#tables.clear();
     this.#keyChanges.clear();
     this.#dropped.clear();
+    this.#full.clear();
     this.#ready.clear();
     this.#weight = 0;
     this.#apart = 0;
@@ -445,7 +460,7 @@ export class Lanes {
   #tableOf(location: string): Table {
     let table = this.#tables.get(location);
     if (!table) {
-      table = { waiting: [], from: null, underWay: 0, truncation: null, isReading: false, isFull: false };
+      table = { waiting: [], from: null, underWay: 0, truncation: null, isReading: false };
       this.#tables.set(location, table);
     }
     return table;

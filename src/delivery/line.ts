@@ -55,8 +55,6 @@ export interface Table extends Line {
   truncation: Ticket | null;
   /** Whether all that was dropped has been offered up to `from`: what arrives below passes. */
   isReading: boolean;
-  /** Whether there was no room for what it was offered. */
-  isFull: boolean;
 }
 
 /** The DELETEs of one statement that are not over, and the statement's changes that wait for them. */

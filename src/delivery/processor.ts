@@ -125,12 +125,14 @@ export class Processor implements Consumer {
     const { handler, traffic } = this.#options;
     let failure: { readonly error: unknown } | null = null;
     this.#running++;
+    held.isRunning = true;
     try {
       await traffic.process(held.event, () => handler(held.event, { signal: delivery.signal }));
     } catch (error) {
       failure = { error };
     }
     this.#running--;
+    held.isRunning = false;
     try {
       // What the handler had in hand comes again if its term is over.
       if (delivery.has(held)) await this.#settle(delivery, term, held, failure);
@@ -163,7 +165,8 @@ export class Processor implements Consumer {
       }
       case 'parking': {
         const refusal = await delivery.parkingOf(held);
-        if (refusal && delivery.has(held)) await this.#fail(delivery, term, held, (failure ?? refusal).error);
+        if (!refusal) delivery.finishParked(held);
+        else if (delivery.has(held)) await this.#fail(delivery, term, held, (failure ?? refusal).error);
       }
     }
   }

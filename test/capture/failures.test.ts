@@ -1,5 +1,6 @@
 /** What is kept of changes that failed, and how changes are parked, redriven and discarded; without the policy of retries. */
 import { describe, expect, test } from 'vitest';
+import { acknowledgementsSql } from '../../src/capture/acknowledgements-sql.ts';
 import { Acknowledgements } from '../../src/capture/acknowledgements.ts';
 import { ChangeLog } from '../../src/capture/change-log.ts';
 import type { Change } from '../../src/capture/change.ts';
@@ -8,6 +9,7 @@ import { discardParked, listParked, redriveParked } from '../../src/capture/park
 import { Redriven } from '../../src/capture/redriven.ts';
 import { eventOf } from '../../src/delivery/event.ts';
 import { Lease } from '../../src/node/lease.ts';
+import { writtenRow } from '../../src/schema/log-layout.ts';
 import { Consumer, once } from '../support/consumer.ts';
 import { setupInputs } from '../support/setup-inputs.ts';
 import { setupSessions } from '../support/setup-sessions.ts';
@@ -261,6 +263,22 @@ describe.each([
     expect(await listParked(another, names, null, all)).toEqual([]);
     expect(await left()).toEqual(range(ids).slice(1));
   });
+});
+
+test('a change is parked although another session unpacks its row meanwhile', async () => {
+  await using bundle = await setup(60);
+  const { changes, failures, database, names, another, left } = bundle;
+  const change = changes.at(-1)!;
+  const client = await database.client();
+  await client.query('BEGIN');
+  const { unpack } = acknowledgementsSql(names);
+  await client.query(unpack.text, ['{}', `{${writtenRow(change.sequence!)}}`]);
+  const parking = failures.park(named(change), { error: 'no', attempts: 1 });
+  await until(async () => (await database.query('SELECT FROM pg_locks WHERE NOT granted')).length > 0);
+  await client.query('COMMIT');
+  await parking;
+  expect(await listParked(another, names, null, all)).toMatchObject([{ change }]);
+  expect(await left()).toEqual(range(59));
 });
 
 test('the active node hands out what is redriven, also while it sleeps, and the next one what it left', async () => {

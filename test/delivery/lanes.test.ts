@@ -1,6 +1,6 @@
 /** Lanes against a model: a log in memory, a consumer that fails at random, and a reader that reads again what lanes have dropped. */
 import fc from 'fast-check';
-import { expect, test, vi } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { Change } from '../../src/capture/change.ts';
 import { systemClock } from '../../src/delivery/clock.ts';
 import { Lanes } from '../../src/delivery/lanes.ts';
@@ -431,3 +431,68 @@ test('changes that wait for the DELETEs of their statement take no more room tha
   lanes.finish(ticket);
   expect(drain(lanes, others).toSorted()).toEqual(others.map(({ id }) => id));
 });
+
+test('however many changes are due at once, no more than a page of them comes to memory', () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const [keys, page] = [100, 20];
+  const { lanes, update } = smallLanes({ capacity: 10 });
+  const log = Array.from({ length: keys }, (_, n) => update(n, String(n)));
+  for (const change of log) lanes.defer(lanes.admit(change)!, 10);
+  vi.advanceTimersByTime(10);
+  const handedOut = new Set<Change>();
+  let most = 0;
+  while (handedOut.size < keys) {
+    const reading = lanes.isHungry ? lanes.beginReading() : null;
+    if (reading) {
+      const found = log.filter(
+        (change) => BigInt(change.sequence!) >= reading.from && !handedOut.has(change),
+      );
+      const read = found.slice(0, page);
+      const upto = read.length === found.length ? null : BigInt(read.at(-1)!.sequence!);
+      lanes.takeAgain(reading.lines, read, upto, () => false);
+    }
+    most = Math.max(most, lanes.weight);
+    const ticket = lanes.takeReady()!;
+    handedOut.add(ticket.change);
+    lanes.finish(ticket);
+  }
+  expect(most).toBeLessThanOrEqual(10 + page);
+});
+
+test.each([
+  ['fails', 4],
+  ['hangs', 4],
+  ['hangs', 0],
+])(
+  'a row that %s does not stop the others of its table after a truncation, with room for %i',
+  (how, capacity) => {
+    const { lanes, update, cut } = smallLanes({ capacity });
+    const truncation = lanes.admit(cut(0))!;
+    const log = Array.from({ length: 20 }, (_, n) => update(n + 1, n < 15 ? '1' : String(n)));
+    for (const change of log) expect(lanes.admit(change)).toBeNull();
+    lanes.finish(truncation);
+    const over = new Set<Change>();
+    const handedOut: string[] = [];
+    let slow: Ticket | null = null;
+    for (let turn = 0; turn < 100; turn++) {
+      const reading = lanes.beginReading();
+      const left = log.filter(
+        (change) => !over.has(change) && BigInt(change.sequence!) >= (reading?.from ?? 0n),
+      );
+      if (reading) lanes.takeAgain(reading.lines, left, null, (change) => change === slow?.change);
+      const ticket = lanes.takeReady();
+      if (!ticket) continue;
+      handedOut.push(ticket.change.id);
+      if (ticket.change.id === '1') {
+        slow = how === 'hangs' ? ticket : null;
+        if (how === 'fails') lanes.defer(ticket, 60_000);
+        continue;
+      }
+      over.add(ticket.change);
+      lanes.finish(ticket);
+    }
+    expect(handedOut).toEqual(['1', '15', '16', '17', '18', '19']);
+    lanes.stop();
+  },
+);

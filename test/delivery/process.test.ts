@@ -320,6 +320,37 @@ test('redriven events of a row that is held up do not stop others, however many 
   expect(await backlog()).toBe(0);
 }, 60_000);
 
+test('rows of a backfill whose key is held up do not stop live changes', async () => {
+  const { database, make } = await setup();
+  await database.query('INSERT INTO items SELECT n, 0 FROM generate_series(1, 6000) n');
+  const input = await make();
+  const isActive = active(input);
+  const { open, opened } = gate();
+  const { begun, done } = record(input, ({ operation }) => (operation === 'read' ? opened : undefined), {
+    concurrency: 4,
+    key: ({ operation, id }) => (operation === 'read' ? 'all' : id),
+  });
+  await isActive;
+  await input.backfill();
+  await until(() => begun.length === 1);
+  for (let id = 6001; id <= 6100; id++) {
+    await database.query('INSERT INTO items VALUES ($1, 0)', [id]);
+    await until(
+      () => done.length === id - 6000,
+      undefined,
+      () => `${done.length} done`,
+    );
+  }
+  open();
+  await until(
+    () => new Set(done.map(({ sequence }) => sequence)).size >= 6100,
+    60_000,
+    () => `${done.length} done`,
+  );
+  expect(done.filter(({ operation }) => operation === 'create')).toHaveLength(100);
+  await input.close();
+}, 100_000);
+
 test('an event that was announced by hand has as many attempts as others, and is dropped after the last', async () => {
   const { database, make } = await setup();
   const input = await make();

@@ -1,7 +1,7 @@
 /** Exactly once with `process()`: the handler acknowledges in its own transaction, and errors and rollbacks come at every point. */
 import pg from 'pg';
 import { expect, onTestFinished, test } from 'vitest';
-import { newPostgresInput } from '../../src/index.ts';
+import { type ChangeEvent, newPostgresInput } from '../../src/index.ts';
 import { PATIENT } from '../support/consumer.ts';
 import { createDatabase } from '../support/database.ts';
 import { until } from '../support/until.ts';
@@ -97,3 +97,53 @@ test('an event that its handler has acknowledged does not come again, even if th
   expect(begun).toEqual(['1', '2', '3']);
   expect(await input.parked()).toMatchObject([{ id: '2', error: 'by hand' }]);
 });
+
+test.each([
+  ['an event', 'create'],
+  ['a row that a backfill has read', 'read'],
+])(
+  '%s that an open transaction has acknowledged is parked when that is rolled back, and holds up no other',
+  async (_, operation) => {
+    const database = await createDatabase();
+    await database.query('CREATE TABLE items (id int PRIMARY KEY)');
+    const insert = 'INSERT INTO items SELECT generate_series(1, 50)';
+    if (operation === 'read') await database.query(insert);
+    const input = await newPostgresInput(
+      { name: 'test', type: 'postgres', connectionString: database.url },
+      PATIENT,
+    );
+    onTestFinished(() => input[Symbol.asyncDispose]());
+    const active = new Promise<void>((resolve) => void input.once('active', () => resolve()));
+    const client = await database.client();
+    const done: ChangeEvent[] = [];
+    let isOpen = false;
+    void input.process(
+      async (event) => {
+        if (event.id === '1') {
+          await client.query('BEGIN');
+          await input.ack(event, client);
+          isOpen = true;
+          await input.park(event, 'bad row');
+        }
+        done.push(event);
+      },
+      { concurrency: 2 },
+    );
+    await active;
+    if (operation === 'read') await input.backfill();
+    else await database.query(insert);
+    await until(() => isOpen);
+    await database.query('INSERT INTO items SELECT generate_series(51, 100)');
+    await until(
+      async () => done.length === 99 && (await input.status()).backlog <= 1,
+      undefined,
+      () => `${done.length} done`,
+    );
+    await client.query('ROLLBACK');
+    await until(() => done.length === 100);
+    expect(await input.parked()).toMatchObject([{ id: '1', operation, error: 'bad row' }]);
+    // The lease was kept.
+    expect(new Set(done.map(({ fencingToken }) => fencingToken)).size).toBe(1);
+    await input.close();
+  },
+);

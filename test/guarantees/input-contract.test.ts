@@ -314,6 +314,30 @@ describe.each(HARNESSES)('an input $kind', ({ setup }) => {
     expect(await harness.isEmpty()).toBe(false);
   });
 
+  test('the next event of a row waits for the handler that has parked the one before', async () => {
+    const harness = await start();
+    const { open, opened } = gate();
+    const handled = process(
+      harness,
+      async (event) => {
+        if (event.operation !== 'create' || event.id !== '1') return;
+        await harness.input.park(event, 'bad row');
+        await opened;
+      },
+      { concurrency: 2 },
+    );
+    await harness.create(1);
+    await eventually(harness, async () => (await harness.input.parked()).length === 1);
+    await harness.update(1, 1);
+    await harness.create(2);
+    await eventually(harness, () => handled.done.length === 1);
+    expect(handled.begun.map(told)).toEqual(['create 1, attempt 1', 'create 2, attempt 1']);
+    open();
+    await eventually(harness, () => handled.done.length === 3);
+    expect(handled.begun.at(-1)!.operation).toBe('update');
+    await eventually(harness, () => harness.isEmpty());
+  });
+
   test("processing stops with the handler's error, also if that is undefined", async () => {
     const harness = await start();
     const nothing: unknown = undefined;

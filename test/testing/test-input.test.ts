@@ -225,6 +225,32 @@ test('a takeover aborts handlers, and what they had in hand comes again', async 
   expect(await input.metrics()).toMatchObject({ acknowledged: 3, redelivered: 2 });
 });
 
+test('a delay of nack goes on over a takeover, however long it is', async () => {
+  const input = await newTestInput<Tables>({ name: 'shop' });
+  onTestFinished(() => input[Symbol.asyncDispose]());
+  const events: ChangeEvent<Tables>[] = [];
+  const ended = (async () => {
+    for await (const event of input.handle({ ack: 'manual' })) {
+      events.push(event);
+      await (event.attempt === 1 ? input.nack(event, { delay: 3_600_000 }) : input.ack(event));
+    }
+  })();
+  input.emit({ location: 'orders', operation: 'create', after: order });
+  await input.settled();
+  await input.advance(1_800_000);
+  await input.takeover();
+  await input.advance(1_799_999);
+  expect(events).toHaveLength(1);
+  await input.advance(1);
+  await input.settled();
+  expect(events.map(({ attempt, fencingToken }) => [attempt, fencingToken])).toEqual([
+    [1, '1'],
+    [2, '3'],
+  ]);
+  await input[Symbol.asyncDispose]();
+  await ended;
+});
+
 test('refuses at once what is said of an event in a term that has just been lost', async () => {
   const input = await newTestInput<Tables>();
   onTestFinished(() => input[Symbol.asyncDispose]());
