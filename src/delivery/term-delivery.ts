@@ -111,7 +111,8 @@ export class TermDelivery {
   /** The consumer wants an event of this term again, later. Resolves when that is written. */
   async nack(seq: string, error: unknown, delay?: number): Promise<void> {
     const { delivery, held } = this.#heldBy('nack', seq);
-    if (held) await delivery.retry(held, error, delay ?? delayAfter(held.event.attempt, RETRY_DELAYS));
+    if (!held || held.settledBy === 'parking') return;
+    await delivery.retry(held, error, delay ?? delayAfter(held.event.attempt, RETRY_DELAYS));
   }
 
   /** The consumer wants an event of this term out of the way. Resolves when it is parked. */

@@ -146,6 +146,22 @@ describe.each(HARNESSES)('an input $kind', ({ setup }) => {
     expect(events.map(told)).toEqual(['create 1, attempt 1', 'create 1, attempt 2', 'update 1, attempt 1']);
   });
 
+  test('an event that is about to be parked is not refused', async () => {
+    const harness = await start();
+    const { events } = take(harness, { ack: 'manual' });
+    await harness.create(1);
+    await eventually(harness, () => events.length === 1);
+    const parking = harness.input.park(events[0]!, 'bad row');
+    await harness.input.nack(events[0]!, { delay: 0 });
+    await parking;
+    await harness.create(2);
+    await eventually(harness, () => events.some(({ id }) => id === '2'));
+    await harness.update(2, 1);
+    await eventually(harness, () => events.some(({ operation }) => operation === 'update'));
+    expect(events.filter(({ id }) => id === '1')).toHaveLength(1);
+    expect(await harness.input.parked()).toHaveLength(1);
+  });
+
   test('a parked event is out of the way, and comes again under its sequence when it is redriven', async () => {
     const harness = await start();
     const { input } = harness;
