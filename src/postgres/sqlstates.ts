@@ -7,6 +7,7 @@ const CONNECTION_SQLSTATES: ReadonlySet<string> = new Set([
   '57P03', // cannot_connect_now: starting up or shutting down
   '57P05', // idle_session_timeout
   '25P03', // idle_in_transaction_session_timeout
+  '25P04', // transaction_timeout
 ]);
 
 const CONNECTION_ERRNOS: ReadonlySet<string> = new Set([
