@@ -86,6 +86,19 @@ const BUSY: ReadonlySet<string> = new Set([
  */
 export const TRANSIENT = new RegExp(`^(40|53|${QUEUE_FULL}|55|57|58)`);
 
+/**
+ * Whether the server takes no writes. A session begins on a server that does. But behind a pooler, the server can be another one after a failover, and a hot
+ * standby for a while.
+ */
+const isReadOnly = (error: unknown): boolean =>
+  sqlstateOf(error) === '25006' ||
+  // That BEGIN ... READ WRITE is refused is feature_not_supported.
+  (sqlstateOf(error) === '0A000' && (error as { routine?: string }).routine === 'call_bool_check_hook');
+
+/** Whether the same statement may succeed another time. */
+export const isTransient = (error: unknown): boolean =>
+  TRANSIENT.test(sqlstateOf(error)) || isReadOnly(error);
+
 const MISSING: ReadonlySet<string> = new Set([
   '42P01', // undefined_table
   '3F000', // invalid_schema_name
