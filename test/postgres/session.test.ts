@@ -3,6 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import { afterEach, describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import { parseConnectionString } from '../../src/config/connection-string.ts';
 import { Session, isoOf } from '../../src/postgres/session.ts';
@@ -69,6 +70,19 @@ test('has settings of its own, whatever role and database are set to, and prints
   await session.query('CREATE TABLE public.writable ()');
   const [limit] = await session.query(`SELECT current_setting('transaction_timeout', true) AS limit`);
   expect(limit).toEqual({ limit: knowsTransactionTimeout ? '0' : null });
+});
+
+test('shows no password when it is lost, whatever the server says', async () => {
+  await using fixture = await setupSessions();
+  const url = new URL(fixture.database.url);
+  url.password = 'hunter2';
+  const session = await fixture.session({ url: url.href });
+  const lost = await session
+    .query(`DO $$ BEGIN RAISE 'the password is hunter2' USING ERRCODE = '57P01'; END $$`)
+    .catch((error: unknown) => error);
+  expect(lost).toMatchObject({ code: 'ERR_CONNECTION_LOST' });
+  expect(inspect(lost, { depth: null })).toContain('the password is ***');
+  expect(inspect(lost, { depth: null })).not.toContain('hunter2');
 });
 
 test('is lost when the server ends it for a transaction that takes too long', async () => {
