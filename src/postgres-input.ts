@@ -9,6 +9,7 @@
  * database, or the store in memory of the test input. All parts tell the input what happens through one function, `#hear`.
  */
 import { EventEmitter, captureRejectionSymbol } from 'node:events';
+import { inspect } from 'node:util';
 import type pg from 'pg';
 import type { Backfill, BackfillOptions } from './api/backfill.ts';
 import type { AnyTables, ChangeEvent, ParkedEvent, RowsByLocation } from './api/change-event.ts';
@@ -424,11 +425,8 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   /** A logger or a listener that throws, or whose promise is rejected, does not harm the node. */
   #emit(notice: Notice): void {
     const [name, ...args] = notice;
-    try {
-      this.#log?.tell(notice);
-    } catch (error) {
-      warn(error);
-    }
+    const told = async () => this.#log?.tell(notice);
+    void told().catch(warn);
     try {
       this.emit(name, ...(args as never));
     } catch (error) {
@@ -437,7 +435,14 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   }
 }
 
-const warn = (error: unknown): void => process.emitWarning(error instanceof Error ? error : String(error));
+/** Whatever a listener may throw: also objects that throw when they are printed. */
+function warn(error: unknown): void {
+  try {
+    process.emitWarning(error instanceof Error || typeof error === 'string' ? error : inspect(error));
+  } catch {
+    process.emitWarning('a listener or the logger of an input failed, with an error that can not be printed');
+  }
+}
 
 /** Every input numbers its changes from 1, so that another input's numbers name other changes here. */
 const foreign = (event: ChangeEvent | undefined, id: string): PostgresInputError =>

@@ -1,5 +1,6 @@
 import { getEventListeners, once as onceEmitted } from 'node:events';
 import { createServer } from 'node:net';
+import { inspect } from 'node:util';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import {
   type ChangeEvent,
@@ -681,6 +682,34 @@ test('a listener that throws does not harm the node', async () => {
   expect(await consumer.ended).toBeUndefined();
   expect(warn).toHaveBeenCalledWith(expect.objectContaining({ message: 'listener of forged' }));
   expect(warn).toHaveBeenCalledWith(expect.objectContaining({ message: 'listener of closed' }));
+});
+
+test('a listener may throw what can not be printed', async () => {
+  await using fixture = await setupInputs();
+  const warn = vi.spyOn(process, 'emitWarning').mockReturnValue();
+  onTestFinished(() => warn.mockRestore());
+  const input = await fixture.input();
+  const unprintable = Object.create(null, {
+    [inspect.custom]: {
+      value: () => {
+        throw new Error('no');
+      },
+    },
+  });
+  for (const thrown of [Object.create(null), unprintable]) {
+    input.on('standby', () => {
+      throw thrown;
+    });
+    // oxlint-disable-next-line typescript/no-misused-promises
+    input.on('active', () => Promise.reject(thrown));
+  }
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  await fixture.database.query('INSERT INTO items VALUES (1)');
+  await consumer.count(1);
+  await input.close();
+  expect(await consumer.ended).toBeUndefined();
+  expect(warn).toHaveBeenCalledTimes(3);
 });
 
 test('listeners can be taken back', async () => {

@@ -296,6 +296,10 @@ export class Backfills {
     try {
       await this.#store.fail(reading.job, (error as Error).message);
     } catch (failure) {
+      // What is refused now would be refused again and again.
+      const { code: reason = '' } = failure as { code?: string };
+      const passes = reason === 'ERR_LEASE_LOST' || isConnectionError(failure) || TRANSIENT.test(reason);
+      if (!passes) throw failure;
       await this.#fail(reading, failure);
     }
   }

@@ -8,6 +8,7 @@ import {
   IN_PLACE_OF_ADDED,
   type LogRow,
   MAX_ROW,
+  MAX_TAGS,
   READ_COLUMNS,
   STRIDE,
   detailsOf,
@@ -70,7 +71,7 @@ const lengthOf = (...columns: string[]): string =>
   columns.map((column) => `coalesce(octet_length(${column}), 0)`).join(' + ');
 /** What a statement reads of a row before it knows whether the row is brought. */
 const LOOK = `${columns.join(', ')}, ${HAS_DETAILS} AS has_details,
-        ${CHANGES} + (octet_length(id) + ${lengthOf('key')} + CASE WHEN ${HAS_DETAILS} THEN ${DATA_FACTOR} * (${lengthOf('before', 'after', 'context')}) ELSE 0 END) / ${TEXT_OF_A_CHANGE} AS weight`;
+        ${CHANGES} + (octet_length(id) + ${lengthOf('key')} + CASE WHEN ${HAS_DETAILS} THEN ${DATA_FACTOR} * (${lengthOf('before', 'after')} + least(${lengthOf('context')}, ${MAX_TAGS.get('context')})) ELSE 0 END) / ${TEXT_OF_A_CHANGE} AS weight`;
 /** A milestone in the place of such a row. */
 const LOOK_OF_MILESTONE = ['w.below', ...columns.slice(1).map(() => 'NULL'), 'false', '1'].join(', ');
 const TEXT = `nullif(weight - ${CHANGES}, 0)`;

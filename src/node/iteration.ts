@@ -16,7 +16,7 @@ import type { Delays, Settings } from '../config/settings.ts';
 import type { Consumer } from '../delivery/consumer.ts';
 import type { TermDelivery } from '../delivery/term-delivery.ts';
 import { sleep } from '../postgres/sleep.ts';
-import { TRANSIENT, isMissing } from '../postgres/sqlstates.ts';
+import { isMissing, isTransient } from '../postgres/sqlstates.ts';
 import { RemovedError } from '../schema/migrations.ts';
 import { namesOf } from '../schema/names.ts';
 import type { Engine, NodeLife } from './engine.ts';
@@ -188,8 +188,8 @@ const isOutlasted = ({ code, retryable }: PostgresInputError): boolean =>
 /** Makes one of our errors of what a life or an acknowledgement failed with. */
 function asInputError(cause: unknown, { target: { secrets } }: Settings): PostgresInputError {
   if (cause instanceof PostgresInputError) return cause;
-  const { message, code = '' } = cause as Error & { code?: string };
-  return TRANSIENT.test(code)
+  const { message } = cause as Error;
+  return isTransient(cause)
     ? new PostgresInputError(
         'ERR_CONNECTION_LOST',
         `the database could not go on (${message}): call handle() again, or use its option reconnect`,

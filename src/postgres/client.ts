@@ -4,11 +4,51 @@ import pg from 'pg';
 import { PostgresInputError } from '../api/errors.ts';
 import { INVALID_PASSWORD } from './sqlstates.ts';
 
-const TIMESTAMPTZ = 1184;
+type Parse = (text: string) => unknown;
 
-/** Times stay as printed: a Date would round them to milliseconds. */
+/** The elements of an array of one dimension, as the server prints it. */
+const arrayOf =
+  (parse: Parse): Parse =>
+  (text) =>
+    Array.from(
+      text.slice(text.indexOf('{')).matchAll(/"((?:[^"\\]|\\.)*)"|([^{},"]+)/gs),
+      ([, quoted, bare]) =>
+        quoted !== undefined
+          ? parse(quoted.replaceAll(/\\(.)/gs, '$1'))
+          : bare === 'NULL'
+            ? null
+            : parse(bare!),
+    );
+/** The role may have the other format, which is older. */
+const bytes: Parse = (text) =>
+  text.startsWith(String.raw`\x`) ? Buffer.from(text.slice(2), 'hex') : pg.types.getTypeParser(17)(text);
+const integer: Parse = (text) => Number.parseInt(text, 10);
+
+/**
+ * The types that our statements return, by their oids. Times stay as printed: a Date would round them to milliseconds. The others are parsed as pg does by
+ * itself, since the application may have set parsers of its own for all of pg, as it does with `pg.types.setTypeParser(20, BigInt)`.
+ */
+const PARSERS: ReadonlyMap<number, Parse> = new Map([
+  [16, (text) => text === 't'], // boolean
+  [17, bytes], // bytea
+  [20, String], // bigint
+  [21, integer], // smallint
+  [23, integer], // integer
+  [26, integer], // oid
+  [25, String], // text
+  [114, JSON.parse], // json
+  [700, Number.parseFloat], // real
+  [701, Number.parseFloat], // double precision
+  [1005, arrayOf(integer)], // smallint[]
+  [1007, arrayOf(integer)], // integer[]
+  [1009, arrayOf(String)], // text[]
+  [1016, arrayOf(String)], // bigint[]
+  [1184, String], // timestamptz
+  [3802, JSON.parse], // jsonb
+] as [number, Parse][]);
+
 const getTypeParser = ((oid: number, format?: 'text') =>
-  oid === TIMESTAMPTZ ? String : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser;
+  PARSERS.get(oid) ?? pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser;
 
 /** A client that is not connected yet, of a socket that the caller may destroy at any time. */
 export const newClient = (

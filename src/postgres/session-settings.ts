@@ -32,16 +32,20 @@ const OF_SESSIONS = {
   default_transaction_isolation: 'read committed',
   default_transaction_read_only: 'off',
   idle_session_timeout: '0',
+  transaction_timeout: '0',
   tcp_keepalives_idle: '5',
   tcp_keepalives_interval: '2',
   tcp_keepalives_count: '3',
 };
 
-/** Sets names ($1) to values ($2) in the session of one backend ($3). Another backend belongs to a pooler's other clients. */
+/**
+ * Sets names ($1) to values ($2) in the session of one backend ($3). Another backend belongs to a pooler's other clients. A server that does not know a
+ * setting, since it is older, is left without it.
+ */
 const SET_ALL = `
 SELECT pg_catalog.set_config(name, value, false)
 FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) AS s (name, value)
-WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) $3`;
+WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) $3 AND pg_catalog.current_setting(name, true) IS NOT NULL`;
 
 /** Makes the settings if the statement runs in the process `backend`; returns no row if it does not. */
 export function settingsFor(backend: number, timeout: number): { text: string; values: unknown[] } {

@@ -46,6 +46,8 @@ export class Session {
   readonly endpoint: pg.ClientConfig;
   readonly #client: pg.Client;
   readonly #socket: Socket;
+  /** What no error may show. */
+  readonly #secrets: readonly string[];
   /** The limit for a statement that is given none of its own; milliseconds. */
   readonly timeout: number;
   #backend: Backend;
@@ -56,8 +58,14 @@ export class Session {
   /** Called once, when the connection is lost before `close`. */
   onLost: (error: PostgresInputError) => void = () => {};
 
-  private constructor(endpoint: pg.ClientConfig, options: SessionOptions, connectTimeout: number) {
+  private constructor(
+    endpoint: pg.ClientConfig,
+    options: SessionOptions,
+    connectTimeout: number,
+    secrets: readonly string[],
+  ) {
     this.endpoint = endpoint;
+    this.#secrets = secrets;
     this.timeout = options.statementTimeout;
     this.#socket = new Socket();
     this.#client = newClient(endpoint, options.applicationName, connectTimeout, this.#socket);
@@ -77,7 +85,7 @@ export class Session {
       // Each host gets an equal share of the time that is left: one that never answers must leave time for the next.
       const share = (deadline - performance.now()) / (target.candidates.length - index);
       const timeout = Math.max(1, Math.ceil(share));
-      const session = new Session(candidate, options, timeout);
+      const session = new Session(candidate, options, timeout, target.secrets);
       try {
         await session.#open(options, timeout);
         return session;
@@ -89,7 +97,10 @@ export class Session {
     }
     const [first] = failures;
     const messages = new Set(failures.map((failure) => failure.message || failure.name));
-    if (messages.size === 1 && first instanceof PostgresInputError) throw first;
+    if (messages.size === 1 && first instanceof PostgresInputError) {
+      const { code, message, cause } = first;
+      throw new PostgresInputError(code, message, { cause, secrets: target.secrets });
+    }
     throw new PostgresInputError(
       'ERR_CONNECT',
       `no connection to the database within ${options.connectTimeout} ms ` +
@@ -238,7 +249,7 @@ export class Session {
 
   #fail(cause: unknown): PostgresInputError {
     if (!this.#lost) {
-      this.#lost = connectionLost(cause);
+      this.#lost = connectionLost(cause, this.#secrets);
       this.#socket.destroy();
       if (!this.#closed) this.onLost(this.#lost);
     }
@@ -302,12 +313,12 @@ function expectWithin(ms: number, expire: () => void): () => void {
   };
 }
 
-export const connectionLost = (cause: unknown): PostgresInputError =>
+export const connectionLost = (cause: unknown, secrets: readonly string[] = []): PostgresInputError =>
   cause instanceof PostgresInputError
     ? cause
     : new PostgresInputError(
         'ERR_CONNECTION_LOST',
         `the connection to the database was lost (${cause instanceof Error ? cause.message : String(cause)}): ` +
           'call handle() again, or use its option reconnect',
-        { cause },
+        { cause, secrets },
       );

@@ -7,6 +7,7 @@ const CONNECTION_SQLSTATES: ReadonlySet<string> = new Set([
   '57P03', // cannot_connect_now: starting up or shutting down
   '57P05', // idle_session_timeout
   '25P03', // idle_in_transaction_session_timeout
+  '25P04', // transaction_timeout
 ]);
 
 const CONNECTION_ERRNOS: ReadonlySet<string> = new Set([
@@ -84,6 +85,19 @@ const BUSY: ReadonlySet<string> = new Set([
  * object not in prerequisite state, operator intervention, system error. Of the class of program limits, a full notification queue.
  */
 export const TRANSIENT = new RegExp(`^(40|53|${QUEUE_FULL}|55|57|58)`);
+
+/**
+ * Whether the server takes no writes. A session begins on a server that does. But behind a pooler, the server can be another one after a failover, and a hot
+ * standby for a while.
+ */
+const isReadOnly = (error: unknown): boolean =>
+  sqlstateOf(error) === '25006' ||
+  // That BEGIN ... READ WRITE is refused is feature_not_supported.
+  (sqlstateOf(error) === '0A000' && (error as { routine?: string }).routine === 'call_bool_check_hook');
+
+/** Whether the same statement may succeed another time. */
+export const isTransient = (error: unknown): boolean =>
+  TRANSIENT.test(sqlstateOf(error)) || isReadOnly(error);
 
 const MISSING: ReadonlySet<string> = new Set([
   '42P01', // undefined_table

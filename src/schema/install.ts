@@ -2,7 +2,7 @@ import { PostgresInputError } from '../api/errors.ts';
 import type { Installation, UnwatchableTable } from '../api/installation.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Session } from '../postgres/session.ts';
-import { TRANSIENT, isBusy, isConnectionError } from '../postgres/sqlstates.ts';
+import { isBusy, isConnectionError, isTransient } from '../postgres/sqlstates.ts';
 import { AttemptSpacing, pause } from './attempt-spacing.ts';
 import type { Names } from './names.ts';
 /**
@@ -254,12 +254,12 @@ const changesArrived = ({ id }: Settings): PostgresInputError =>
   );
 
 const removalError = (cause: Error, { id, target }: Settings): PostgresInputError => {
-  const isTransient = TRANSIENT.test((cause as { code?: string }).code ?? '');
+  const retryable = isTransient(cause);
   return new PostgresInputError(
     'ERR_INSTALL',
     `removing the functions and tables of input ${id} failed (${cause.message}): what is left is removed by another call, ` +
-      (isTransient ? RESOURCES : 'as the role that owns them'),
-    { cause, retryable: isTransient, secrets: target.secrets },
+      (retryable ? RESOURCES : 'as the role that owns them'),
+    { cause, retryable, secrets: target.secrets },
   );
 };
 
@@ -280,5 +280,5 @@ const installError = (cause: Error, { internalSchema, target }: Settings): Postg
     'ERR_INSTALL',
     `installing failed (${cause.message}): the role needs CREATE on the database or on schema ${internalSchema}; ` +
       'or have a DBA run the SQL that `plan` prints, and set the option install to false',
-    { cause, retryable: TRANSIENT.test((cause as { code?: string }).code ?? ''), secrets: target.secrets },
+    { cause, retryable: isTransient(cause), secrets: target.secrets },
   );

@@ -341,7 +341,18 @@ export const HAS_DETAILS = 'coalesce(shape, origin, context) IS NOT NULL';
 
 /** SQL: the column `details` of {@link READ_COLUMNS}, a JSON array of the columns that version 4 has added. */
 export const detailsOf = (row: string): string =>
-  `json_build_array(${ADDED_COLUMNS.map((column) => `${row}.${column}`).join(', ')})::text`;
+  `json_build_array(${ADDED_COLUMNS.map((column) => told(`${row}.${column}`, MAX_TAGS.get(column))).join(', ')})::text`;
+
+/**
+ * How many bytes of a tag are read. A tag that SQL has set may have a gigabyte, which no string in JavaScript can hold, and each change of its transaction
+ * has it: a longer one is left out.
+ */
+export const MAX_TAGS: ReadonlyMap<string, number> = new Map([
+  ['origin', 8192],
+  ['context', 65_536],
+]);
+const told = (column: string, max?: number): string =>
+  max === undefined ? column : `CASE WHEN octet_length(${column}) <= ${max} THEN ${column} END`;
 
 /** What most rows of the log do not have, as their columns hold it. */
 export interface Details {

@@ -72,3 +72,18 @@ test('a chunk of the old order that is on its way is given up when its table is 
   await backfills.acknowledgements.flush();
   expect(await database.query(`SELECT state, done::int FROM ${job}`)).toEqual([{ state: 'done', done: 110 }]);
 });
+
+test('the term ends when the failure of a backfill is refused', async () => {
+  const { fixture, backfills, read } = await setup();
+  const { database, names } = fixture;
+  await database.query('INSERT INTO items SELECT generate_series(1, 100)');
+  await read(10);
+  await backfills.step(async () => true, never);
+  await database.query(
+    `DROP TABLE items; ALTER TABLE ${names.backfillTable.sql} RENAME COLUMN error TO gone`,
+  );
+  const steps = async () => {
+    while (await backfills.step(async () => true, never));
+  };
+  await expect(steps()).rejects.toMatchObject({ code: '42703' });
+});

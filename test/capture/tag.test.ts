@@ -24,6 +24,31 @@ async function consumed(input: PostgresInput, ids: number) {
 }
 
 describe('events', () => {
+  test('come without tags that are too long to be read, which stop nobody', async () => {
+    await using fixture = await setupInputs();
+    const { database } = fixture;
+    const input = await fixture.input();
+    await using installing = await fixture.input();
+    const consumer = new Consumer(installing);
+    await once(installing, 'asleep');
+    await installing.close();
+    await consumer.ended;
+
+    const client = await begin(database);
+    await client.query(`SELECT length(set_config('postgres_input.origin', repeat('o', 8193), true)),
+      length(set_config('postgres_input.context', repeat('c', 65537), true))`);
+    await insert(client, 1);
+    await input.tag(client, { origin: 'o'.repeat(256), context: 'c'.repeat(8000) });
+    await insert(client, 2);
+    await client.query('COMMIT');
+    expect(await consumed(input, 2)).toEqual(
+      new Map([
+        [1, { origin: null, context: null }],
+        [2, { origin: 'o'.repeat(256), context: 'c'.repeat(8000) }],
+      ]),
+    );
+  });
+
   test('have the tags of their transaction, from when they were set to its end', async () => {
     await using fixture = await setupInputs();
     const { database } = fixture;

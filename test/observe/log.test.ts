@@ -5,6 +5,7 @@ import type { Logger } from '../../src/index.ts';
 import { Log } from '../../src/observe/log.ts';
 import { Consumer, reaches } from '../support/consumer.ts';
 import { setupInputs } from '../support/setup-inputs.ts';
+import { until } from '../support/until.ts';
 
 /** A logger that keeps its lines. */
 function collect() {
@@ -52,6 +53,24 @@ test('a logger that throws harms nobody', async () => {
   await fixture.database.query('INSERT INTO items VALUES (1)');
   await consumer.count(1);
   expect(warnings).toContain('the disk is full');
+});
+
+test('nor does a logger whose promises are rejected', async () => {
+  const fixture = await setupInputs();
+  onTestFinished(() => fixture[Symbol.asyncDispose]());
+  const warn = vi.spyOn(process, 'emitWarning').mockReturnValue();
+  onTestFinished(() => warn.mockRestore());
+  const unhandled: unknown[] = [];
+  const note = (reason: unknown) => void unhandled.push(reason);
+  process.on('unhandledRejection', note);
+  onTestFinished(() => void process.off('unhandledRejection', note));
+  const error = new Error('the disk is full');
+  const fail = () => Promise.reject(error);
+  const input = await fixture.input({ logger: { debug: fail, info: fail, warn: fail, error: fail } });
+  await input.close();
+  await until(() => warn.mock.calls.length > 0 || unhandled.length > 0);
+  expect(warn.mock.calls).toEqual([[error]]);
+  expect(unhandled).toEqual([]);
 });
 
 test('no line shows a password, whatever an error carries', () => {

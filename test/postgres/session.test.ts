@@ -3,9 +3,11 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import { afterEach, describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import { parseConnectionString } from '../../src/config/connection-string.ts';
 import { Session, isoOf } from '../../src/postgres/session.ts';
+import { majorVersion } from '../support/database.ts';
 import { type Proxy, startProxy } from '../support/proxy.ts';
 import { startServer } from '../support/server.ts';
 import { setupSessions } from '../support/setup-sessions.ts';
@@ -56,6 +58,9 @@ test('has settings of its own, whatever role and database are set to, and prints
   await database.query(`ALTER DATABASE ${database.name} SET statement_timeout = '1min'`);
   await database.query(`ALTER DATABASE ${database.name} SET default_transaction_read_only = on`);
   await database.query(`ALTER DATABASE ${database.name} SET default_transaction_isolation = 'serializable'`);
+  const knowsTransactionTimeout = (await majorVersion(database)) >= 17;
+  if (knowsTransactionTimeout)
+    await database.query(`ALTER DATABASE ${database.name} SET transaction_timeout = '1min'`);
   const session = await fixture.session();
   const [row] = await session.query<{ at: string; path: string; timeout: string }>(
     `SELECT '2026-01-31 12:00:00.123456+09'::timestamptz AS at, current_setting('search_path') AS path, current_setting('statement_timeout') AS timeout`,
@@ -63,6 +68,29 @@ test('has settings of its own, whatever role and database are set to, and prints
   expect(row).toMatchObject({ at: '2026-01-31 03:00:00.123456+00', path: 'pg_catalog', timeout: '21s' });
   expect(isoOf(row!.at)).toBe('2026-01-31T03:00:00.123456Z');
   await session.query('CREATE TABLE public.writable ()');
+  const [limit] = await session.query(`SELECT current_setting('transaction_timeout', true) AS limit`);
+  expect(limit).toEqual({ limit: knowsTransactionTimeout ? '0' : null });
+});
+
+test('shows no password when it is lost, whatever the server says', async () => {
+  await using fixture = await setupSessions();
+  const url = new URL(fixture.database.url);
+  url.password = 'hunter2';
+  const session = await fixture.session({ url: url.href });
+  const lost = await session
+    .query(`DO $$ BEGIN RAISE 'the password is hunter2' USING ERRCODE = '57P01'; END $$`)
+    .catch((error: unknown) => error);
+  expect(lost).toMatchObject({ code: 'ERR_CONNECTION_LOST' });
+  expect(inspect(lost, { depth: null })).toContain('the password is ***');
+  expect(inspect(lost, { depth: null })).not.toContain('hunter2');
+});
+
+test('is lost when the server ends it for a transaction that takes too long', async () => {
+  await using fixture = await setupSessions();
+  if ((await majorVersion(fixture.database)) < 17) return;
+  const session = await fixture.session();
+  await session.query(`SET transaction_timeout = '10ms'`);
+  await expect(session.query('SELECT pg_sleep(60)')).rejects.toMatchObject({ code: 'ERR_CONNECTION_LOST' });
 });
 
 test('a row that cannot be used fails its own statement only', async () => {
