@@ -80,12 +80,16 @@ export class Log {
     this.#secrets = secrets;
   }
 
-  tell([name, ...args]: Notice): void {
+  /** Returns what the logger returns, which may be a promise. */
+  tell([name, ...args]: Notice): unknown {
     const [level, text, fields] = (LINES[name] as (...args: readonly unknown[]) => Line)(...args);
     const safe = Object.entries(fields ?? {}).map(([field, value]) => [
       field,
       value instanceof Error ? withoutSecrets(value, this.#secrets) : value,
     ]);
-    this.#logger[level]({ input: this.#input, ...Object.fromEntries(safe) }, redact(text, this.#secrets));
+    return this.#logger[level](
+      { input: this.#input, ...Object.fromEntries(safe) },
+      redact(text, this.#secrets),
+    );
   }
 }
