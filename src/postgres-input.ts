@@ -12,7 +12,7 @@ import { EventEmitter, captureRejectionSymbol } from 'node:events';
 import type pg from 'pg';
 import type { Backfill, BackfillOptions } from './api/backfill.ts';
 import type { AnyTables, ChangeEvent, ParkedEvent, RowsByLocation } from './api/change-event.ts';
-import { PostgresInputError, messageOf } from './api/errors.ts';
+import { PostgresInputError } from './api/errors.ts';
 import type { Installation } from './api/installation.ts';
 import type { LifecycleEvents, Notice } from './api/lifecycle-events.ts';
 import type {
@@ -425,7 +425,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   #emit(notice: Notice): void {
     const [name, ...args] = notice;
     try {
-      void Promise.resolve(this.#log?.tell(notice)).catch(warn);
+      this.#log?.tell(notice);
     } catch (error) {
       warn(error);
     }
@@ -437,7 +437,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   }
 }
 
-const warn = (error: unknown): void => process.emitWarning(error instanceof Error ? error : messageOf(error));
+const warn = (error: unknown): void => process.emitWarning(error instanceof Error ? error : String(error));
 
 /** Every input numbers its changes from 1, so that another input's numbers name other changes here. */
 const foreign = (event: ChangeEvent | undefined, id: string): PostgresInputError =>

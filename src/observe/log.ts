@@ -80,16 +80,12 @@ export class Log {
     this.#secrets = secrets;
   }
 
-  /** Returns what the logger returns, which may be a promise. */
-  tell([name, ...args]: Notice): unknown {
+  tell([name, ...args]: Notice): void {
     const [level, text, fields] = (LINES[name] as (...args: readonly unknown[]) => Line)(...args);
     const safe = Object.entries(fields ?? {}).map(([field, value]) => [
       field,
       value instanceof Error ? withoutSecrets(value, this.#secrets) : value,
     ]);
-    return this.#logger[level](
-      { input: this.#input, ...Object.fromEntries(safe) },
-      redact(text, this.#secrets),
-    );
+    this.#logger[level]({ input: this.#input, ...Object.fromEntries(safe) }, redact(text, this.#secrets));
   }
 }
