@@ -59,6 +59,15 @@ export class PostgresInputError extends Error {
   }
 }
 
+/** What was thrown, in words. An object may throw itself when it is made a text. */
+export function messageOf(error: unknown): string {
+  try {
+    return String(error instanceof Error ? error.message : error);
+  } catch {
+    return 'the error can not be printed';
+  }
+}
+
 /** `text` with `***` for every occurrence of a secret. */
 export function redact(text: string, secrets: readonly string[]): string {
   // Longest first: replacing a secret that is part of a longer one would leave the rest of the longer one readable.

@@ -6,7 +6,7 @@ import type { Names } from '../schema/names.ts';
 import { EXIT, type ExitCode, command } from './command.ts';
 import { givenInput, onInput } from './input.ts';
 import { UsageError, type Options } from './options.ts';
-import { type Io, duration, plural, printJson, printTable } from './output.ts';
+import { type Io, duration, plural, printJson, printTable, printable } from './output.ts';
 
 const OPTIONS = {
   table: {
@@ -105,7 +105,8 @@ async function watch(found: RequestedBackfill, io: Io, json: boolean): Promise<E
       if (isTerminal) io.stderr.write('\n');
       await tell(found, io, json);
       const failed = tables.filter(({ error }) => error !== null);
-      for (const { table, error } of failed) io.stderr.write(`dapper-postgres-input: ${table}: ${error}\n`);
+      for (const { table, error } of failed)
+        io.stderr.write(`dapper-postgres-input: ${printable(`${table}: ${error}`)}\n`);
       return failed.length === 0 ? EXIT.ok : EXIT.problems;
     }
     await sleep(LOOK, never);

@@ -92,6 +92,8 @@ export function refuseInputOptions(values: Call['values'], message: (option: str
     'include',
     'exclude',
     'operation',
+    'rows',
+    'max-row-bytes',
     'notifications',
     'internal-schema',
     'lock-timeout',

@@ -3,6 +3,7 @@
  * code. Results go to the standard output, everything else goes to the standard error. No password is ever shown.
  */
 import { readFileSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
 import { PostgresInputError, redact } from '../api/errors.ts';
 import { parseConnectionString } from '../config/connection-string.ts';
 import { backfill } from './backfill.ts';
@@ -16,7 +17,7 @@ import { install } from './install.ts';
 import { list } from './list.ts';
 import { migrate } from './migrate.ts';
 import { UsageError, parseValues } from './options.ts';
-import type { Io } from './output.ts';
+import { type Io, printable } from './output.ts';
 import { parked } from './parked.ts';
 import { plan } from './plan.ts';
 import { redrive } from './redrive.ts';
@@ -42,8 +43,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
 const ALL = Object.keys(COMMANDS).join(', ');
 
 export async function main(args: readonly string[], io: Io): Promise<ExitCode> {
-  // The reader of either stream may hang up at any time. The command tail learns it from its own write.
-  for (const stream of [io.stdout, io.stderr]) stream.on('error', () => {});
+  // The reader of either stream may hang up at any time. Commands that go on until then see to it themselves.
+  const output: { error: NodeJS.ErrnoException | null } = { error: null };
+  io.stdout.on('error', (error) => (output.error ??= error));
+  io.stderr.on('error', () => {});
   let secrets: readonly string[] = [];
   try {
     const [name = '', ...rest] = args;
@@ -62,9 +65,13 @@ export async function main(args: readonly string[], io: Io): Promise<ExitCode> {
       );
     }
     ({ secrets } = parseConnectionString(connectionString));
-    return await command.run({ values, connectionString, io });
+    const code = await command.run({ values, connectionString, io });
+    // Node.js writes to a file at once, and tells in the next turn that it could not.
+    await setImmediate();
+    if (isFull(output.error)) throw new Error(`the output can't be written: ${output.error.message}`);
+    return code;
   } catch (error) {
-    io.stderr.write(`dapper-postgres-input: ${redact(describe(error), secrets)}\n`);
+    io.stderr.write(`dapper-postgres-input: ${redact(printableLines(describe(error)), secrets)}\n`);
     if (!isUsage(error)) return EXIT.failure;
     io.stderr.write('dapper-postgres-input --help tells how to use it.\n');
     return EXIT.usage;
@@ -84,6 +91,12 @@ function unknownCommand(name: string): string {
   const advice = meant === undefined ? `use ${ALL}` : `did you mean ${meant}?`;
   return `there is no command ${JSON.stringify(name)}: ${advice}`;
 }
+
+/** An error of a disk that is full. All others say that the reader has hung up. */
+const isFull = (error: NodeJS.ErrnoException | null): error is NodeJS.ErrnoException =>
+  ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(error?.code ?? '');
+
+const printableLines = (text: string): string => text.split('\n').map(printable).join('\n');
 
 const isUsage = (error: unknown): boolean =>
   error instanceof UsageError ||

@@ -19,7 +19,7 @@ export function printJson({ stdout }: Io, value: unknown): void {
 
 /** Rows of a label and a text. */
 export function printRows({ stdout }: Io, rows: readonly (readonly [string, string])[]): void {
-  const width = Math.max(...rows.map(([label]) => label.length));
+  const width = longest(rows, ([label]) => label);
   for (const [label, text] of rows)
     stdout.write(`${label.padEnd(width)}  ${printable(text)}\n`.replace(/ +\n$/, '\n'));
 }
@@ -31,7 +31,7 @@ export function printTable(
   rows: readonly (readonly string[])[],
 ): void {
   const lines = [header, ...rows.map((row) => row.map(printable))];
-  const widths = header.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
+  const widths = header.map((_, column) => longest(lines, (line) => line[column]!));
   for (const line of lines)
     stdout.write(
       `${line
@@ -40,6 +40,10 @@ export function printTable(
         .trimEnd()}\n`,
     );
 }
+
+/** The length of the longest text. There may be more rows than a call can have arguments. */
+const longest = <Row>(rows: readonly Row[], textOf: (row: Row) => string): number =>
+  rows.reduce((length, row) => Math.max(length, textOf(row).length), 0);
 
 const COLOURS = { red: 31, green: 32, yellow: 33, cyan: 36, grey: 90 } as const;
 

@@ -22,7 +22,7 @@ Their changes are out of the log and kept until somebody runs redrive or discard
   async run(call) {
     const { values, io } = call;
     const limit = Number(values.limit ?? 100);
-    if (!Number.isInteger(limit) || limit < 1)
+    if (!Number.isSafeInteger(limit) || limit < 1)
       throw new UsageError('--limit must be a whole number, from 1 on');
     if (values.after !== undefined && !/^[1-9]\d*$/.test(values.after))
       throw new UsageError('--after must be the sequence of an event');

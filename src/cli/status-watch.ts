@@ -34,11 +34,12 @@ interface Look {
   readonly rowsLoggedPerSecond: number | null;
 }
 
-/** Returns at the signals that end a command. A second one ends the process at once. */
+/** Returns at the signals that end a command, and when its reader hangs up. A second signal ends the process at once. */
 export async function watch(given: GivenInput, { values, io }: Call): Promise<void> {
   const stop = new AbortController();
   const end = () => stop.abort();
   process.once('SIGINT', end).once('SIGTERM', end);
+  io.stdout.once('error', end);
   const show = io.stdout.isTTY && !values.json ? new Screen(io) : new Lines(io);
   let hasLooked = false;
   try {
@@ -63,6 +64,7 @@ export async function watch(given: GivenInput, { values, io }: Call): Promise<vo
     }
   } finally {
     process.off('SIGINT', end).off('SIGTERM', end);
+    io.stdout.off('error', end);
   }
 }
 

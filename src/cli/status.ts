@@ -13,8 +13,8 @@ Tables that are pending lack a trigger, or have an outdated one; the next node t
 them. With options that differ from those of the installation it tells what an installation with them would
 watch. Exit code 3: something could not be read, since another version of this package installed the input.
 
-With --watch it looks every second, until Ctrl-C or SIGTERM: who is active, what waits and for how long, how
-many events are parked, and how many rows are written to the change log (up to 50 changes of a statement are
+With --watch it looks every second, until Ctrl-C, SIGTERM, or its reader hangs up: who is active, what waits
+and for how long, how many events are parked, and how many rows are written to the change log (up to 50 changes of a statement are
 a row each, more of them are packed, 100 a row). Elsewhere than on a terminal, or with --json, each look is a
 line of JSON.`,
   options: { watch: { type: 'boolean', help: 'look again every second' } },

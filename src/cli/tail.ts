@@ -28,6 +28,9 @@ const OPTIONS = {
   },
 } as const satisfies Options;
 
+/** SIGHUP comes when the terminal is closed, or the connection to it is lost. */
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 export const tail = command({
   summary: 'print events as they come, one a line',
   details: `\
@@ -42,7 +45,7 @@ kept and comes when tail runs again, with --join. If the input is there already,
 it is one node among the others then, waits until no other is active, and AN EVENT THAT IT PRINTS IS DONE
 AND NO OTHER NODE GETS IT.
 
-It ends at Ctrl-C, SIGTERM, or when its reader hangs up. An event is acknowledged once it has been written.`,
+It ends at Ctrl-C, SIGTERM, or when its reader or its terminal hangs up. An event is acknowledged once it has been written.`,
   options: OPTIONS,
   ownInput: true,
   async run(call) {
@@ -63,7 +66,7 @@ It ends at Ctrl-C, SIGTERM, or when its reader hangs up. An event is acknowledge
       void input.close();
     };
     // The handlers run once: a second signal ends the process at once, as it would without them.
-    process.once('SIGINT', end).once('SIGTERM', end);
+    for (const signal of SIGNALS) process.once(signal, end);
     const isForPeople = io.stdout.isTTY && !values.json;
     try {
       for await (const event of input.handle({ reconnect: true })) {
@@ -78,7 +81,7 @@ It ends at Ctrl-C, SIGTERM, or when its reader hangs up. An event is acknowledge
           throw error;
         });
       }
-      process.off('SIGINT', end).off('SIGTERM', end);
+      for (const signal of SIGNALS) process.off(signal, end);
     }
     // Output that a stalled reader has not taken would keep the process alive.
     if (stop.signal.aborted && io.stdout.writableLength) process.exit(EXIT.ok);

@@ -95,6 +95,8 @@ export class Discovery {
         if (signal.aborted) return;
         if (error instanceof NewerVersionError || error instanceof RemovedError || session.isLost)
           throw error;
+        // Whoever was told of the failure is told of its end too: a whole look says `installed`.
+        this.#fingerprint = null;
         this.#notify('discoveryFailed', error);
       }
       await sleep(this.#settings.discoveryInterval, signal);

@@ -8,7 +8,7 @@
  * A standby is `ok`: it takes its part by waiting, and the active node's health tells how the input does. An idle and a closed input are in `error`: a
  * process in which no handle() runs takes no part, and one that is ending is to get no more traffic.
  */
-import { type PostgresInputError, redact } from '../api/errors.ts';
+import { type PostgresInputError, messageOf, redact } from '../api/errors.ts';
 import type { Installation, OptionDifference } from '../api/installation.ts';
 import type { Notice } from '../api/lifecycle-events.ts';
 import type { Health, HealthCheck, InputState, SharedMetrics } from '../api/status.ts';
@@ -201,7 +201,7 @@ export class NodeHealth {
     const ended =
       this.#ended === null
         ? 'no handle() has joined the nodes: call it, or wait until it has connected and installed'
-        : `handle() has ended (${textOf(this.#ended)}): call it again, with its option reconnect`;
+        : `handle() has ended (${messageOf(this.#ended)}): call it again, with its option reconnect`;
     return {
       active: ok('this node is active'),
       standby: ok('this node stands by'),
@@ -215,9 +215,9 @@ export class NodeHealth {
   #connection(): Finding {
     const failure = this.#away?.error ?? this.#ended;
     if (failure === null || isInstallation(failure)) return ok('nothing is known against it');
-    if (!this.#away) return error(textOf(failure));
+    if (!this.#away) return error(messageOf(failure));
     const away = performance.now() - this.#away.since;
-    const message = `the node has been reconnecting for ${seconds(away / 1000)} (${textOf(failure)}): see to the database and the way there`;
+    const message = `the node has been reconnecting for ${seconds(away / 1000)} (${messageOf(failure)}): see to the database and the way there`;
     return away > this.#options.patience ? error(message) : warn(message);
   }
 
@@ -233,9 +233,11 @@ export class NodeHealth {
 
   #installed(): Finding {
     const failure = this.#away?.error ?? this.#ended;
-    if (isInstallation(failure)) return error(textOf(failure));
+    if (isInstallation(failure)) return error(messageOf(failure));
     if (this.#discoveryFailure !== null)
-      return warn(`looking after the triggers failed, and is tried again: ${textOf(this.#discoveryFailure)}`);
+      return warn(
+        `looking after the triggers failed, and is tried again: ${messageOf(this.#discoveryFailure)}`,
+      );
     return ok(this.#installation ? 'the triggers are looked after' : 'not looked at yet');
   }
 
@@ -275,7 +277,7 @@ export class NodeHealth {
 
   #backlog(state: InputState): Finding {
     if (state !== 'active') return ok('the active node looks at it');
-    if (this.#lookFailure !== null) return warn(`it could not be read: ${textOf(this.#lookFailure)}`);
+    if (this.#lookFailure !== null) return warn(`it could not be read: ${messageOf(this.#lookFailure)}`);
     const [now] = this.#looks;
     if (!now) return ok('not looked at yet');
     const age = now.oldestAgeSeconds ?? 0;
@@ -306,7 +308,5 @@ export class NodeHealth {
 
 const isInstallation = (failure: unknown): boolean =>
   (failure as { code?: unknown } | null)?.code === 'ERR_INSTALL';
-
-const textOf = (failure: unknown): string => (failure instanceof Error ? failure.message : String(failure));
 
 const seconds = (n: number): string => `${n < 10 ? n.toFixed(1) : Math.round(n)} s`;

@@ -23,6 +23,7 @@ import {
 } from '@opentelemetry/api';
 import type { ChangeEvent } from '../api/change-event.ts';
 import type { DiagnosticsMessages, ProcessMessage } from '../api/diagnostics.ts';
+import { messageOf } from '../api/errors.ts';
 import type { FailedEvent } from '../api/lifecycle-events.ts';
 import type { PostgresInput } from '../postgres-input.ts';
 import { SYSTEM, errorTypeOf, sharedAttributes } from './opentelemetry-attributes.ts';
@@ -168,7 +169,7 @@ export class EventTraces {
       this.#bySequence.delete(event.sequence);
     const errorType = failure && errorTypeOf(failure.error);
     if (failure) {
-      const error = failure.error instanceof Error ? failure.error : new Error(String(failure.error));
+      const error = failure.error instanceof Error ? failure.error : new Error(messageOf(failure.error));
       span.recordException(error);
       span.setAttribute('error.type', errorType!);
       span.setStatus({ code: SpanStatusCode.ERROR, message: error.message });

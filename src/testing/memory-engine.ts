@@ -65,21 +65,20 @@ export class MemoryEngine implements Engine {
   }
 
   async status(): Promise<SharedStatus> {
-    const { logged } = this.#store;
+    const { logged, oldestChangeAt } = this.#store;
     const { delivery = null, since = '' } = this.#life ?? {};
     return {
       lease: delivery && { holder: 'test', fencingToken: delivery.token, acquiredAt: since },
       backlog: logged.length,
-      oldestChangeAt: logged[0]?.occurredAt ?? null,
+      oldestChangeAt,
     };
   }
 
   async metrics(): Promise<SharedMetrics> {
-    const { logged, retrying, parkedCount, clock } = this.#store;
-    const oldest = logged[0]?.occurredAt;
+    const { logged, oldestChangeAt, retrying, parkedCount, clock } = this.#store;
     return {
       backlog: logged.length,
-      oldestAgeSeconds: oldest ? (Date.parse(clock.time) - Date.parse(oldest)) / 1000 : null,
+      oldestAgeSeconds: oldestChangeAt ? (Date.parse(clock.time) - Date.parse(oldestChangeAt)) / 1000 : null,
       retrying,
       parked: parkedCount,
     };

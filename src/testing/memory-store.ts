@@ -7,7 +7,7 @@ import type { ChangeEvent, ParkedEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Failure, LoggedChange } from '../capture/failures.ts';
 import { eventOf } from '../delivery/event.ts';
-import { original, publicSequence, redriven } from '../schema/log-layout.ts';
+import { original, parseSequence, publicSequence, redriven } from '../schema/log-layout.ts';
 import { type EmittedChange, type EmittedEvent, emittedChange, emittedDecoder } from './emitted-change.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
@@ -72,6 +72,13 @@ export class MemoryStore {
     return [...this.#log.values()].filter((change) => !change.isRead);
   }
 
+  /** When the oldest of them was written; null if there is none. */
+  get oldestChangeAt(): string | null {
+    const number = ({ sequence }: EmittedChange) => BigInt(sequence!);
+    const [oldest] = this.logged.toSorted((one, other) => (number(one) < number(other) ? -1 : 1));
+    return oldest?.occurredAt ?? null;
+  }
+
   get isEmpty(): boolean {
     return this.#log.size === 0;
   }
@@ -102,9 +109,13 @@ export class MemoryStore {
   }
 
   /** Puts a change that is over back, as if that had not been written. */
-  addAgain(seq: string): void {
+  addAgain(event: ChangeEvent): void {
+    const seq = parseSequence(event?.sequence)?.seq ?? '';
     const change = this.#emitted.get(seq);
-    if (change && !this.has(this.numberOf(seq)) && !this.#parked.has(nameOf(change))) return this.add(change);
+    const isOurs =
+      event?.trigger === this.id && this.acked.some(({ sequence }) => sequence === event.sequence);
+    if (change && isOurs && !this.has(this.numberOf(seq)) && !this.#parked.has(nameOf(change)))
+      return this.add(change);
     throw new PostgresInputError(
       'ERR_CONFIG_INVALID',
       'redeliver() takes an event of this input that is acknowledged: another one comes by itself, or with takeover() or redrive()',

@@ -12,6 +12,7 @@ import type { Consumer } from '../delivery/consumer.ts';
 import { isInOrder } from '../delivery/line.ts';
 import { TermDelivery } from '../delivery/term-delivery.ts';
 import { type Ending, harsher } from '../node/term.ts';
+import { channels } from '../observe/channels.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
 import { type EmittedChange, emittedDecoder } from './emitted-change.ts';
 import type { MemoryStore } from './memory-store.ts';
@@ -33,6 +34,7 @@ export class MemoryTerm implements Store {
   constructor(store: MemoryStore, consumer: Consumer, notify: Notify, fail: (error: unknown) => void) {
     this.#store = store;
     this.#token = ++store.token;
+    this.#publish('claimed');
     // Redriven changes come first, as in a log.
     const changes = [...store.changes];
     this.#unread = [
@@ -84,6 +86,7 @@ export class MemoryTerm implements Store {
       await this.delivery.flush();
       this.#store.wasReleased = true;
     }
+    this.#publish(this.#isHeld ? 'released' : 'lost');
     this.end('lost');
   }
 
@@ -94,6 +97,11 @@ export class MemoryTerm implements Store {
     if (this.#ending === 'graceful') return;
     this.delivery.forget();
     this.#waiting.abort();
+  }
+
+  #publish(state: 'claimed' | 'released' | 'lost'): void {
+    if (channels.lease.hasSubscribers)
+      channels.lease.publish({ input: this.#store.id, state, fencingToken: String(this.#token) });
   }
 
   async #read(signal: AbortSignal): Promise<void> {

@@ -11,7 +11,6 @@ import type { PostgresInputOptions, Tags } from '../api/options.ts';
 import type { InputConfig } from '../api/orchestrator.ts';
 import { type Settings, parseConfig } from '../config/settings.ts';
 import { PostgresInput } from '../postgres-input.ts';
-import { parseSequence } from '../schema/log-layout.ts';
 import type { EmittedEvent } from './emitted-change.ts';
 import type { ExistingRows } from './memory-backfill.ts';
 import { MemoryEngine } from './memory-engine.ts';
@@ -38,8 +37,9 @@ export async function newTestInput<Tables extends RowsByLocation<Tables> = AnyTa
   config: Partial<InputConfig> = {},
   { existingRows = {}, ...options }: TestInputOptions<Tables> = {},
 ): Promise<TestInput<Tables>> {
-  const whole = { name: 'test', type: 'postgres', connectionString: 'postgres://user@localhost/test' };
-  const settings = parseConfig({ ...whole, ...config }, options);
+  const database =
+    'connection_string' in config ? {} : { connectionString: 'postgres://user@localhost/test' };
+  const settings = parseConfig({ name: 'test', type: 'postgres', ...database, ...config }, options);
   const input = new TestInput<Tables>(settings, existingRows as Record<string, readonly Row[]>);
   if (settings.initial === 'read') await input.backfill();
   return input;
@@ -108,8 +108,11 @@ export class TestInput<Tables extends RowsByLocation<Tables> = AnyTables> extend
    * @param milliseconds not less than 0
    */
   async advance(milliseconds: number): Promise<void> {
-    if (!(milliseconds >= 0))
-      throw new PostgresInputError('ERR_CONFIG_INVALID', `time does not go back: advance(${milliseconds})`);
+    if (!(milliseconds >= 0 && Number.isFinite(milliseconds)))
+      throw new PostgresInputError(
+        'ERR_CONFIG_INVALID',
+        `time goes on by a number of milliseconds, not less than 0: advance(${milliseconds})`,
+      );
     await this.#store.clock.advance(milliseconds);
   }
 
@@ -118,7 +121,7 @@ export class TestInput<Tables extends RowsByLocation<Tables> = AnyTables> extend
    * @throws {PostgresInputError} ERR_CONFIG_INVALID for an event that is not acknowledged, or of another input
    */
   redeliver(event: ChangeEvent): void {
-    this.#store.addAgain(parseSequence(event?.sequence)?.seq ?? '');
+    this.#store.addAgain(event);
   }
 
   /**

@@ -13,6 +13,8 @@ export class VirtualClock implements Clock {
   /** When it stood at zero, in milliseconds since 1970. */
   readonly #began = Date.now();
   #now = 0;
+  /** When all that it is being advanced by has passed. */
+  #end = 0;
 
   /** `onTimer` is called whenever something begins to wait. */
   constructor(onTimer: () => void) {
@@ -37,7 +39,7 @@ export class VirtualClock implements Clock {
 
   /** What has begun goes on between two tasks: a task may lead to another one that is due before the end. */
   async advance(milliseconds: number): Promise<void> {
-    const end = this.#now + milliseconds;
+    const end = (this.#end += milliseconds);
     for (;;) {
       await setImmediate();
       const next = [...this.#waiting].toSorted((a, b) => a.due - b.due)[0];
@@ -46,6 +48,6 @@ export class VirtualClock implements Clock {
       this.#now = Math.max(this.#now, next.due);
       next.task();
     }
-    this.#now = end;
+    this.#now = Math.max(this.#now, end);
   }
 }

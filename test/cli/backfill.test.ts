@@ -39,7 +39,19 @@ describe('backfill', () => {
     });
   });
 
+  it('shows a table that could not be read, whatever its name commands the terminal', async () => {
+    const { database, run, runJson } = await setup();
+    const { id } = await runJson('backfill', '--name', 'x', '--table', 'orders');
+    await database.query(`UPDATE postgres_input.backfill_postgres_input_x
+      SET location = E'\\x1b[2J', state = 'cancelled', error = E'no\\rway' WHERE backfill = ${id}`);
+    const { code, err } = await run(['backfill', '--name', 'x', '--id', id, '--wait']);
+    expect(code).toBe(3);
+    expect(err).toContain('dapper-postgres-input: \\u001b[2J: no\\u000dway\n');
+  });
+
   it.each([
+    [['--table', ''], 'no table is'],
+    [['--where', ''], 'orders: '],
     [['--table', 'nope'], 'nope is not watched'],
     [['--table', 'orders', '--where', 'nope = 1'], 'column "nope" does not exist'],
     [['--table', 'orders', '--where', 'id'], 'orders: '],

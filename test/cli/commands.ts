@@ -19,7 +19,7 @@ export interface Result {
 /** A version of the objects that is yet to come. */
 export const NEWER = 99;
 
-const PROGRAM = new URL('../../src/cli.ts', import.meta.url).pathname;
+export const PROGRAM = new URL('../../src/cli.ts', import.meta.url).pathname;
 
 /** Runs the command within this process. */
 export async function runCommand(

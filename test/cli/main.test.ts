@@ -1,6 +1,9 @@
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { describe, expect, it } from 'vitest';
-import { setupCommands } from './commands.ts';
+import { closeSync, openSync } from 'node:fs';
+import { text } from 'node:stream/consumers';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { PROGRAM, exitCode, setupCommands } from './commands.ts';
 
 describe('the command line', () => {
   it('explains every command, option and exit code', async () => {
@@ -42,6 +45,9 @@ describe('the command line', () => {
     [['status', '--name', 'x', '--internal-schema', 'pg_x'], 'must not begin with pg_'],
     [['migrate', '--name', 'x', '--wait', 'long'], '--wait takes a number of seconds'],
     [['list', '--name', 'x'], '--name describes one'],
+    [['list', '--rows', 'both'], '--rows describes one'],
+    [['doctor', '--max-row-bytes', '5'], '--max-row-bytes describes one'],
+    [['parked', '--name', 'x', '--limit', '99999999999999999999'], '--limit must be a whole number'],
     [['tail', '--join'], '--join needs --name'],
     [['tail', '--join', '--name', 'x', '--table', 'orders'], '--table would throw the others away'],
     [['tail', '--join', '--name', 'x', '--rows', 'both'], '--rows would ask for others'],
@@ -117,5 +123,21 @@ describe('the command line', () => {
     const { out } = await run(['status', '--name', 'x']);
     expect(out).toContain('\\u001b[2J\\u000d');
     expect((await runJson('status', '--name', 'x')).watched).toContain('\u001B[2J\r');
+    const { err } = await run(['backfill', '--name', 'x', '--table', 'nope']);
+    expect(err).toMatch(/Please correct the backfill:\n- .*\\u001b\[2J\\u000d/);
+  });
+
+  it('fails where its output has no room', async () => {
+    const { database } = await setupCommands();
+    const full = openSync('/dev/full', 'w');
+    onTestFinished(() => closeSync(full));
+    const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), PROGRAM, 'list'], {
+      env: { ...process.env, DATABASE_DSN: database.url },
+      stdio: ['ignore', full, 'pipe'],
+    });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    const err = text(child.stderr!);
+    expect(await exitCode(child)).toBe(1);
+    expect(await err).toMatch(/^dapper-postgres-input: the output can't be written: ENOSPC/);
   });
 });

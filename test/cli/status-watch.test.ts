@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
@@ -75,6 +76,15 @@ describe('status --watch', { timeout: 120_000 }, () => {
     expect(last).toMatch(/backlog {2}2 changes +█/);
     expect(last).toMatch(/lag {6}\d+ s, the oldest change/);
     expect(last).toMatch(/parked {3}0 events/);
+  });
+
+  it('ends when its reader hangs up', async () => {
+    const { run, start } = await setupCommands();
+    await run(['install', '--name', 'x']);
+    const { child } = start(['status', '--name', 'x', '--watch']);
+    await once(child.stdout, 'data');
+    child.stdout.destroy();
+    expect(await exitCode(child)).toBe(0);
   });
 
   it('ends at once where nothing is installed', async () => {

@@ -102,6 +102,14 @@ describe('tail', { timeout: 120_000 }, () => {
     expect(await internalObjects()).toEqual([]);
   });
 
+  it('leaves nothing behind when its terminal is closed', async () => {
+    const { startTail, internalObjects } = await setupCommands();
+    const { child } = await startTail();
+    child.kill('SIGHUP');
+    expect(await exitCode(child)).toBe(0);
+    expect(await internalObjects()).toEqual([]);
+  });
+
   it('ends at a signal although its reader has stalled', async () => {
     const { database, runJson, start, internalObjects } = await setupCommands();
     const { child, err } = start(['tail']);

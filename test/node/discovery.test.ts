@@ -271,3 +271,27 @@ test('what a node that joined left in place is gone once its term has begun', as
   await until(async () => (await functions()).length < before.length);
   expect(waiting.ids).toEqual([]);
 });
+
+test('looks at everything once more after a look has failed, and so tells that all is in order again', async () => {
+  await using fixture = await setupSessions({ discoveryInterval: 20 });
+  const told: string[] = [];
+  const discovery = new Discovery(fixture.settings, fixture.names, (...notice) => void told.push(notice[0]));
+  const stop = new AbortController();
+  const control = await fixture.session();
+  await discovery.join(control, 'joining', stop.signal);
+  const locker = await fixture.database.client();
+  await locker.query('BEGIN; LOCK TABLE pg_catalog.pg_inherits');
+  const watching = discovery.watch(control, stop.signal);
+  await until(async () => {
+    await fixture.database.query(
+      `SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+       WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%AS fingerprint%'`,
+    );
+    return told.includes('discoveryFailed');
+  });
+  await locker.query('COMMIT');
+  await until(() => told.lastIndexOf('installed') > told.lastIndexOf('discoveryFailed'));
+  stop.abort();
+  await watching;
+  expect(told.at(-1)).toBe('installed');
+});

@@ -11,6 +11,7 @@ import {
 import { beforeAll, expect, onTestFinished, test } from 'vitest';
 import type { ChangeEvent, PostgresInput } from '../../src/index.ts';
 import { instrument } from '../../src/opentelemetry.ts';
+import { newTestInput } from '../../src/testing.ts';
 import { Consumer, once } from '../support/consumer.ts';
 import { setupInputs } from '../support/setup-inputs.ts';
 import { until } from '../support/until.ts';
@@ -25,14 +26,12 @@ class Reader extends MetricReader {
   protected async onShutdown() {}
 }
 
-async function setup() {
-  const fixture = await setupInputs();
-  onTestFinished(() => fixture[Symbol.asyncDispose]());
+/** Instruments an input with an SDK that keeps what it is given. */
+function instrumented(input: PostgresInput) {
   const exporter = new InMemorySpanExporter();
   const tracerProvider = new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] });
   const reader = new Reader();
   const meterProvider = new MeterProvider({ readers: [reader] });
-  const input = await fixture.input();
   const instrumentation = instrument(input, { tracerProvider, meterProvider });
   onTestFinished(() => instrumentation.end());
   /** The data points of every metric, by its name. */
@@ -48,15 +47,16 @@ async function setup() {
       ),
     );
   };
-  return {
-    database: fixture.database,
-    input,
-    instrumentation,
-    tracerProvider,
-    tracer: tracerProvider.getTracer('application'),
-    spans: () => exporter.getFinishedSpans(),
-    metrics,
-  };
+  return { instrumentation, tracerProvider, spans: () => exporter.getFinishedSpans(), metrics };
+}
+
+async function setup() {
+  const fixture = await setupInputs();
+  onTestFinished(() => fixture[Symbol.asyncDispose]());
+  const input = await fixture.input();
+  const sdk = instrumented(input);
+  const tracer = sdk.tracerProvider.getTracer('application');
+  return { ...sdk, database: fixture.database, input, tracer };
 }
 
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
@@ -195,6 +195,25 @@ test('handle(): the span of an event that is not acknowledged ends with an error
     [three!.sequence, 'the event was not acknowledged, and comes again', 'not_acknowledged'],
   ]);
   expect(spans()[0]).toMatchObject(failed);
+});
+
+test('the span of a handler that throws what can not be printed ends with an error', async () => {
+  const input = await newTestInput();
+  const { instrumentation, spans } = instrumented(input);
+  onTestFinished(() => input[Symbol.asyncDispose]());
+  const thrown = Object.create(null) as Error;
+  const ended = input.process(() => Promise.reject(thrown), {
+    retry: { attempts: 1 },
+    exhausted: 'stop',
+  });
+  const event = input.emit({ location: 'items', operation: 'create' });
+  await expect(ended).rejects.toBe(thrown);
+  expect(spans()).toMatchObject([
+    { status: { message: 'the error can not be printed' }, attributes: { 'error.type': '_OTHER' } },
+  ]);
+  expect(idOf(spans()[0]!)).toBe(event.sequence);
+  expect(input.health().checks[0]!.message).toContain('the error can not be printed');
+  instrumentation.end();
 });
 
 test('the span of an event that was announced by hand ends, with handle() and with process()', async () => {

@@ -1,4 +1,5 @@
 /** What `newTestInput` has beside the contract of an input: emitting, settling, time, repeats and takeovers. */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, expectTypeOf, onTestFinished, test, vi } from 'vitest';
 import type { ChangeEvent, NewInputFunc, PostgresInput, ProcessOptions } from '../../src/index.ts';
@@ -152,9 +153,18 @@ test('time stands still until it is advanced, and every attempt that is due mean
   await input.settled();
   expect(handled.length).toBeGreaterThanOrEqual(6);
   expect(handled.map(({ attempt }) => attempt)).toEqual(handled.map((_, i) => i + 1));
-  await expect(input.advance(-1)).rejects.toMatchObject({ code: 'ERR_CONFIG_INVALID' });
+  for (const bad of [-1, NaN, Infinity])
+    await expect(input.advance(bad)).rejects.toMatchObject({ code: 'ERR_CONFIG_INVALID' });
   const { occurredAt } = input.emit({ location: 'orders', operation: 'create', id: '2' });
   expect(Date.parse(occurredAt!) - Date.parse(handled[0]!.occurredAt!)).toBeGreaterThanOrEqual(14_500);
+});
+
+test('time goes on by all that it is advanced, also at once, and never back', async () => {
+  const { input } = await setup();
+  const now = () => Date.parse(input.emit({ location: 'orders', operation: 'create' }).occurredAt!);
+  const began = now();
+  await Promise.all([input.advance(1000), input.advance(10)]);
+  expect(now() - began).toBe(1010);
 });
 
 test('tells of slow handlers, and ends the waiting for them, by the same time', async () => {
@@ -191,6 +201,56 @@ test('brings an acknowledged event again, under the same sequence', async () => 
   expect(handled.map(({ sequence }) => sequence)).toEqual([event.sequence, event.sequence]);
   expect(input.acked).toHaveLength(2);
   expect(() => input.redeliver({ ...event, sequence: '5' })).toThrow();
+  const other = await newTestInput<Tables>({ name: 'other' });
+  const foreign = other.emit({ location: 'orders', operation: 'create', after: order });
+  expect(() => input.redeliver(foreign)).toThrow(expect.objectContaining({ code: 'ERR_CONFIG_INVALID' }));
+});
+
+test('brings no event again that was discarded', async () => {
+  const { input } = await setup(() => Promise.reject(new Error('bad')), { retry: { attempts: 1 } });
+  const event = input.emit({ location: 'orders', operation: 'create', after: order });
+  await input.settled();
+  expect(await input.discard('all')).toBe(1);
+  expect(() => input.redeliver(event)).toThrow(expect.objectContaining({ code: 'ERR_CONFIG_INVALID' }));
+});
+
+test('takes a config as it comes out of a file', async () => {
+  const input = await newTestInput({
+    name: 'shop',
+    connection_string: 'postgres://app@localhost/shop',
+  } as object);
+  expect(input.id).toBe('shop');
+});
+
+test('tells the oldest change of what waits, whatever came again meanwhile', async () => {
+  const { input } = await setup(({ id, attempt }) => {
+    if (id === '2' || attempt > 1) throw new Error('bad');
+  });
+  const first = input.emit({ location: 'orders', operation: 'create', id: '1' });
+  await input.advance(1000);
+  input.emit({ location: 'orders', operation: 'create', id: '2' });
+  await input.settled();
+  await input.close();
+  input.redeliver(first);
+  expect((await input.status()).oldestChangeAt).toBe(first.occurredAt);
+  expect((await input.metrics()).oldestAgeSeconds).toBe(1);
+});
+
+test('tells the channel of the lease who holds it', async () => {
+  const told: unknown[] = [];
+  const tell = (message: unknown) => void told.push(message);
+  subscribe('dapper-postgres-input:lease', tell);
+  onTestFinished(() => void unsubscribe('dapper-postgres-input:lease', tell));
+  const { input } = await setup();
+  await input.settled();
+  await input.takeover();
+  await input.close();
+  expect(told).toEqual([
+    { input: 'shop', state: 'claimed', fencingToken: '1' },
+    { input: 'shop', state: 'lost', fencingToken: '1' },
+    { input: 'shop', state: 'claimed', fencingToken: '3' },
+    { input: 'shop', state: 'released', fencingToken: '3' },
+  ]);
 });
 
 test('a takeover aborts handlers, and what they had in hand comes again', async () => {
