@@ -643,7 +643,7 @@ test('a listener whose promise is rejected makes a warning, as one that throws d
   process.on('unhandledRejection', note);
   onTestFinished(() => void process.off('unhandledRejection', note));
   const error = new Error('later');
-  // oxlint-disable-next-line typescript/no-misused-promises, typescript/prefer-promise-reject-errors
+  // oxlint-disable-next-line typescript/no-misused-promises
   input.on('closed', async () => {
     await Promise.resolve();
     throw error;
