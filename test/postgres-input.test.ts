@@ -701,7 +701,9 @@ test('a listener may throw what can not be printed', async () => {
       throw thrown;
     });
     // oxlint-disable-next-line typescript/no-misused-promises
-    input.on('active', () => Promise.reject(thrown));
+    input.on('active', async () => {
+      throw thrown;
+    });
   }
   const consumer = new Consumer(input);
   await reaches(input, 'active');
