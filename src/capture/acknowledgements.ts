@@ -13,7 +13,7 @@
 import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Session } from '../postgres/session.ts';
-import { sleep } from '../postgres/sleep.ts';
+import { NEVER, sleep } from '../postgres/sleep.ts';
 import { LOCKED, isColumnMissing } from '../postgres/sqlstates.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
 import { putBackFast, writtenRow } from '../schema/log-layout.ts';
@@ -41,7 +41,6 @@ interface Batch {
 export const RETRY = 20;
 /** For how long acknowledgements gather after a DELETE of fewer changes than that, in milliseconds; not longer than there are fewer. */
 const GATHERING = { few: 20, time: 10 };
-const NEVER = new AbortController().signal;
 
 export class Acknowledgements implements Acknowledger {
   readonly #session: Session;

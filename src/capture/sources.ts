@@ -2,6 +2,7 @@
  * A change is in the log, or it is a row that a backfill has read. Both kinds are acknowledged and parked, each in its own way. Within a term, this is
  * the one place that asks of which kind a change is.
  */
+import { NEVER } from '../postgres/sleep.ts';
 import { isReadSequence } from '../schema/log-layout.ts';
 import type { Acknowledgements } from './acknowledgements.ts';
 import type { Acknowledger } from './acknowledger.ts';
@@ -10,7 +11,6 @@ import type { Failures } from './failures.ts';
 
 /** For how long a COMMIT may be under way whose answer the caller did not get, in milliseconds. */
 const COMMIT_TIME = 1000;
-const NEVER = new AbortController().signal;
 
 /** Acknowledges changes of both kinds. */
 export class SourcesAcknowledger implements Acknowledger {

@@ -13,6 +13,7 @@ import type { Notify } from '../api/lifecycle-events.ts';
 import type { Change } from '../capture/change.ts';
 import type { Failure, Failures, LoggedChange } from '../capture/failures.ts';
 import type { DroppedChanges, Sink } from '../capture/sink.ts';
+import { signalForMany } from '../postgres/sleep.ts';
 import type { DeliveryOptions } from './delivery.ts';
 import { eventOf } from './event.ts';
 import { InHand } from './in-hand.ts';
@@ -76,6 +77,7 @@ export class LaneDelivery implements Sink {
 
   constructor(options: LaneDeliveryOptions) {
     this.#options = options;
+    signalForMany(this.#handling.signal);
     const { clock, decoder, key, trigger, fencingToken } = options;
     this.#inHand = new InHand(clock);
     this.#known = new KnownFailures(options);

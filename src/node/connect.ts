@@ -72,13 +72,20 @@ async function proveNotifications(
   listener.onNotification = (_channel, payload) => {
     if (payload === message) arrived.abort();
   };
+  const losses: PostgresInputError[] = [];
+  listener.onLost = (error) => {
+    losses.push(error);
+    arrived.abort();
+  };
   try {
     await session.query('SELECT pg_notify($1, $2)', [names.nodeChannel, message], timeout);
   } catch (error) {
-    if (isQueueFull(error)) return false;
-    throw error;
+    if (!isQueueFull(error)) throw error;
+    if (losses[0]) throw losses[0];
+    return false;
   }
   await sleep(timeout, arrived.signal);
+  if (losses[0]) throw losses[0];
   if (arrived.signal.aborted) return true;
   throw new PostgresInputError(
     'ERR_CONNECT',

@@ -67,3 +67,10 @@ test('what gathers is pending', async () => {
   await acknowledge(1, 3);
   expect([...acknowledgements.pending]).toEqual(['2', '3']);
 });
+
+test('eleven inputs may gather at once without a warning of listeners', async () => {
+  const warn = vi.spyOn(process, 'emitWarning').mockReturnValue();
+  onTestFinished(() => warn.mockRestore());
+  await Promise.all(Array.from({ length: 11 }, () => setup().acknowledge(1, 2)));
+  expect(warn).not.toHaveBeenCalled();
+});

@@ -1,5 +1,5 @@
 /** `process()` against a database: handlers at once, retries, parking, endings. */
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import {
   type ChangeEvent,
   type PostgresInput,
@@ -149,6 +149,25 @@ test('parks an event whose attempts are exhausted, and its key goes on', async (
   expect(await input.parked()).toMatchObject([{ id: '1', operation: 'create', attempts: 2 }]);
   await input.close();
   expect(await backlog()).toBe(0);
+});
+
+test('as many handlers as there may be at once listen to the signal without a warning', async () => {
+  const warn = vi.spyOn(process, 'emitWarning').mockReturnValue();
+  onTestFinished(() => warn.mockRestore());
+  const { database, make } = await setup();
+  const input = await make();
+  const isActive = active(input);
+  const { most, ended } = record(
+    input,
+    (_event, { signal }) => new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve())),
+    { concurrency: 11, drainTimeout: 1 },
+  );
+  await isActive;
+  await database.query('INSERT INTO items SELECT n, 0 FROM generate_series(1, 11) n');
+  await until(() => most.running === 11);
+  await input.close();
+  await ended;
+  expect(warn).not.toHaveBeenCalled();
 });
 
 test("stops with the handler's error when that is asked for, and keeps the event", async () => {

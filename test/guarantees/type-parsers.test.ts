@@ -40,7 +40,8 @@ test.each(Object.keys(OF_APPLICATIONS))(
       },
       { retry: { minDelay: 1 } },
     );
-    input.once('active', () => {
+    // Now the row that was there has been read, and no other one will be.
+    input.once('asleep', () => {
       void database.query('INSERT INTO t SELECT generate_series(1, 100)');
       void database.query('INSERT INTO t SELECT generate_series(101, 120)');
     });
