@@ -54,7 +54,7 @@ async function contentOf(path: string): Promise<unknown> {
   });
   const parse = extension === '.json' ? JSON.parse : await tomlParser();
   try {
-    return parse(text);
+    return parse(text.replace(/^\uFEFF/, ''));
   } catch (error) {
     const { line, column } = error as { line?: number; column?: number };
     const place = line === undefined ? '' : `: look at line ${line}, column ${column}`;
@@ -79,6 +79,9 @@ function inputsIn(value: unknown): ConfiguredInput[] {
   return [{ name, connectionString, operations: config['operations'] ?? config['operation'] }];
 }
 
+/** A name may be of any type: a table of TOML is an object that can not be made a text. */
+const nameOf = ({ name }: ConfiguredInput): string => (typeof name === 'string' ? name : '(no name)');
+
 /** An input of the command's own needs no more than a connection string, so its name need not be in the file. */
 function chosen(
   inputs: readonly ConfiguredInput[],
@@ -87,11 +90,11 @@ function chosen(
 ): ConfiguredInput {
   const [first, ...others] = inputs;
   if (!first) throw new UsageError(`${config} has no input of type postgres with a connection_string`);
-  const named = inputs.filter((input) => name !== undefined && inputId(String(input.name)) === inputId(name));
+  const named = inputs.filter((input) => name !== undefined && inputId(nameOf(input)) === inputId(name));
   if (named.length === 1) return named[0]!;
   const isOneDatabase = others.every(({ connectionString }) => connectionString === first.connectionString);
   if (ownInput ? isOneDatabase : name === undefined && others.length === 0) return first;
-  const names = inputs.map((input) => String(input.name)).join(', ');
+  const names = inputs.map(nameOf).join(', ');
   throw new UsageError(
     name === undefined
       ? `${config} has several inputs: say with --name which one of ${names}`

@@ -28,7 +28,7 @@ export class MemoryBackfills {
   /** @throws {PostgresInputError} ERR_CONFIG_INVALID for a table of which no rows were given */
   begin({ tables, chunk }: BackfillRequest): Backfill {
     const chosen = tables ?? Object.keys(this.#rows);
-    const unknown = chosen.filter((table) => !(table in this.#rows));
+    const unknown = chosen.filter((table) => !Object.hasOwn(this.#rows, table));
     if (unknown.length > 0) {
       throw new PostgresInputError(
         'ERR_CONFIG_INVALID',

@@ -52,7 +52,8 @@ describe('a config file', () => {
       orders: { name: 'all-orders', type: 'postgres', connectionString: database.url },
       other: { name: 'elsewhere', type: 'postgres', connectionString: 'postgres://127.0.0.1:1/x' },
     };
-    const file = await write('orchestrator.json', JSON.stringify({ inputs }));
+    // Editors on Windows write a mark in front.
+    const file = await write('orchestrator.json', `\uFEFF${JSON.stringify({ inputs })}`);
     expect(await run('install', '--config', file)).toMatchObject({
       code: 2,
       err: expect.stringContaining('say with --name which one of all-orders, elsewhere'),
@@ -97,6 +98,11 @@ describe('a config file', () => {
       'input.json',
       '{"name": "a", "connectionString": "postgres://tops3cret@h", "operations": "create"}',
       'are no list',
+    ],
+    [
+      'input.toml',
+      '[[i]]\nname.of = "a"\nconnection_string = "tops3cret"\n[[i]]\nname = "b"\nconnection_string = "h"',
+      'which one of (no name), b',
     ],
   ])('that is wrong is refused without a word of what is in it: %s %s', async (name, text, problem) => {
     const { run, write } = await setup();

@@ -75,14 +75,30 @@ describe('a CloudEvent', () => {
     },
   );
 
-  test.each([null, 'text', 5, ['traceparent'], { traceparent: 5, tracestate: 'a=b' }])(
-    'has no trace without a traceparent in the context: %s',
-    (context) => {
-      const cloudEvent = toCloudEvent({ ...event, context }, 's');
-      expect(cloudEvent).not.toHaveProperty('traceparent');
-      expect(cloudEvent).not.toHaveProperty('tracestate');
-    },
-  );
+  test('has no character in its attributes that the specification forbids', () => {
+    const id = 'a\nb\u0085c\uFFFEd\u{1FFFF}e';
+    const { subject, partitionkey } = toCloudEvent({ ...event, id, key: { id } }, 's');
+    expect(subject).toBe(String.raw`crm.customers/a\u000ab\u0085c\ufffed\u1ffffe`);
+    // https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md#type-system
+    expect(partitionkey).not.toMatch(/[\p{Cc}\p{Cs}\p{Noncharacter_Code_Point}]/u);
+  });
+
+  test('is refused without a source', () => {
+    expect(() => toCloudEvent(event, '')).toThrow(expect.objectContaining({ code: 'ERR_CONFIG_INVALID' }));
+  });
+
+  test.each([
+    null,
+    'text',
+    5,
+    ['traceparent'],
+    { traceparent: 5, tracestate: 'a=b' },
+    { traceparent: '', tracestate: 'a=b' },
+  ])('has no trace without a traceparent in the context: %s', (context) => {
+    const cloudEvent = toCloudEvent({ ...event, context }, 's');
+    expect(cloudEvent).not.toHaveProperty('traceparent');
+    expect(cloudEvent).not.toHaveProperty('tracestate');
+  });
 });
 
 describe("a message of Debezium's", () => {

@@ -367,6 +367,9 @@ test('a backfill can be paused, resumed and cancelled', async () => {
   await input.settled();
   await backfill.done;
   expect(handled).toHaveLength(5);
+  await expect(input.backfill({ tables: ['constructor'] })).rejects.toThrow(
+    'tables: constructor: give the rows',
+  );
   const all = await input.backfill();
   await all.cancel();
   await all.done;
