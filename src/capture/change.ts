@@ -20,7 +20,7 @@ const OPERATIONS: ReadonlyMap<string, Operation> = new Map([
 export const TEXT_OF_A_CHANGE = 4096;
 
 /** The text of rows counts so many times: while a page is read and an event is made, there are copies of it. */
-export const DATA_FACTOR = 8;
+export const DATA_FACTOR = 16;
 
 /**
  * A change that has not been handed out yet. Thousands of them may wait for a slow consumer. It is a class, not a literal: V8 moves
