@@ -22,6 +22,8 @@ export interface Reading {
   readonly job: Job;
   /** Rows at once. */
   limit: number;
+  /** Whether one row may take long: it has had too little time already. */
+  isPatient: boolean;
   /** Whether the last row was read. */
   isRead: boolean;
   /** Whether no more is read, although the last row was not. */

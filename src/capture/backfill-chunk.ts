@@ -5,6 +5,7 @@ import type { Session } from '../postgres/session.ts';
 import { isPrivilegeError } from '../postgres/sqlstates.ts';
 import { BACKFILL_DIGITS, type Details, type Key, ROW_DIGITS } from '../schema/log-layout.ts';
 import { locationOf } from '../schema/names.ts';
+import type { Reading } from './backfill-acknowledgements.ts';
 import type { Job } from './backfill-store.ts';
 import {
   BackfillTable,
@@ -42,7 +43,7 @@ export interface Read {
   readonly time: number;
 }
 
-/** For how long the server works on one row, in milliseconds. A chunk of several rows has {@link CHUNK_LIMIT}: fewer are quicker. */
+/** For how long the server works on one row for which {@link CHUNK_LIMIT} was too short, in milliseconds. */
 const ROW_LIMIT = 60_000;
 /** How much longer an answer may take, in milliseconds. Then the session is lost: live changes wait for a chunk. */
 const ON_THE_WAY = 3000;
@@ -69,11 +70,12 @@ export class ChunkReader {
   }
 
   /**
-   * Reads at most `limit` rows after the place `after`; 0: one row, without its data. Leaves the events in `skipped` out.
+   * Reads the rows after the place `after`, as many at most as `reading` says; 0: one row, without its data.
    *
    * A chunk takes one round trip as long as the table is the one that it was at the chunk before.
    */
-  async read(job: Job, after: readonly string[], limit: number, skipped: ReadonlySet<string>): Promise<Read> {
+  async read(reading: Reading, after: readonly string[]): Promise<Read> {
+    const { job, isPatient } = reading;
     const session = (this.#session ??= await this.#options.openSession(CHUNK_TIMEOUT));
     for (;;) {
       const table = await this.#find(session, job.relation);
@@ -81,13 +83,13 @@ export class ChunkReader {
         await this.#options.restart(job, table.keyColumns);
         after = job.after;
       }
-      const chunk = new Chunk(job, after, table, limit, skipped);
+      const chunk = new Chunk(reading, after, table);
       try {
         const began = performance.now();
         await session.batch(
           chunk.statements(this.#options.rowSettings),
           (row, part) => chunk.take(row, part),
-          limit > 1 ? CHUNK_TIMEOUT : ROW_LIMIT + ON_THE_WAY,
+          isPatient ? ROW_LIMIT + ON_THE_WAY : CHUNK_TIMEOUT,
         );
         if (chunk.isOfTable) return chunk.result(performance.now() - began);
         this.#known = null;
@@ -131,6 +133,7 @@ class Chunk {
   readonly #wanted: number;
   readonly #isReadable: boolean;
   readonly #skipped: ReadonlySet<string>;
+  readonly #isPatient: boolean;
   readonly #location: string;
   readonly #generation: string;
   readonly #shape: string | null;
@@ -143,13 +146,8 @@ class Chunk {
   #cursor: string[] | null = null;
   #scanned = 0;
 
-  constructor(
-    job: Job,
-    after: readonly string[],
-    table: BackfillTable,
-    limit: number,
-    skipped: ReadonlySet<string>,
-  ) {
+  constructor({ job, limit, skipped, isPatient }: Reading, after: readonly string[], table: BackfillTable) {
+    this.#isPatient = isPatient;
     this.#job = job;
     this.#after = after;
     this.#table = table;
@@ -169,7 +167,7 @@ class Chunk {
     const { relation, condition } = this.#job;
     const table = this.#table;
     const statements: Part[] = beginChunk.map((text) => ({ text }));
-    if (this.#wanted === 1) statements.push({ text: `SET LOCAL statement_timeout = ${ROW_LIMIT}` });
+    if (this.#isPatient) statements.push({ text: `SET LOCAL statement_timeout = ${ROW_LIMIT}` });
     statements.push(table.lock);
     const add = (part: Part, onRow: (row: (string | null)[]) => void) => {
       this.#onPart[statements.length] = onRow;

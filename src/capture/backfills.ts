@@ -69,6 +69,8 @@ const RETRY = 1000;
 
 /** The SQLSTATEs of a statement that has reached its time limit, or another limit of the server. One row alone has no smaller chunk. */
 const TOO_MUCH = /^(54|57014)/;
+/** The SQLSTATE of a statement that has reached its time limit. */
+const CANCELED = '57014';
 /** The SQLSTATEs of a server that is short of something, which says nothing against a row. */
 const SHORTAGE = /^53/;
 /**
@@ -196,8 +198,7 @@ export class Backfills {
   }
 
   #read(reading: Reading, after: readonly string[]): Ahead {
-    const { job, limit, skipped } = reading;
-    const read = this.#reader.read(job, after, limit, skipped);
+    const read = this.#reader.read(reading, after);
     // It may be given up before it has failed.
     read.catch(() => {});
     return { reading, after, read };
@@ -245,6 +246,7 @@ export class Backfills {
     const reading: Reading = {
       job,
       limit: Math.min(job.chunk ?? FIRST_CHUNK, FIRST_CHUNK),
+      isPatient: false,
       isRead: false,
       isCancelled: false,
       skipped: new Set(await this.#store.acknowledged(job.backfill)),
@@ -284,6 +286,10 @@ export class Backfills {
     if (this.#reader.isLost || isConnectionError(error)) {
       await this.#reader.close();
       return this.#retryLater();
+    }
+    if (code === CANCELED && reading.limit <= 1 && !reading.isPatient) {
+      reading.isPatient = true;
+      return;
     }
     // A chunk may be too much at once, or have a row that can't be printed: that one, read alone, comes without data.
     const least = SHORTAGE.test(code) ? 1 : 0;
@@ -333,5 +339,6 @@ export class Backfills {
 function adapt(reading: Reading, time: number, scanned: number): void {
   const most = Math.min(reading.job.chunk ?? MAX_CHUNK, MAX_CHUNK);
   const factor = scanned < reading.limit ? 1 : Math.min(2, CHUNK_TIME / time);
+  reading.isPatient = false;
   reading.limit = Math.max(1, Math.min(most, Math.round(Math.max(reading.limit, 1) * factor)));
 }

@@ -20,7 +20,15 @@ function makeReading(store: BackfillStore, progress: Partial<Job>, acknowledged:
   });
   const job = { backfill: '1', relation: '1', ...progress } as Job;
   const skipped = new Set(acknowledged);
-  const reading: Reading = { job, limit: 2, isRead: false, isCancelled: false, skipped, chunks: [] };
+  const reading: Reading = {
+    job,
+    limit: 2,
+    isPatient: false,
+    isRead: false,
+    isCancelled: false,
+    skipped,
+    chunks: [],
+  };
   return { acknowledgements, reading, job };
 }
 

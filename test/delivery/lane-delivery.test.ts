@@ -1,6 +1,6 @@
 /** A delivery with an acknowledgement by hand: several events of a row are in hand, while what was refused is read again in the log. */
 import { expect, onTestFinished, test, vi } from 'vitest';
-import { Change } from '../../src/capture/change.ts';
+import { Change, DATA_FACTOR, TEXT_OF_A_CHANGE } from '../../src/capture/change.ts';
 import { EventQueue } from '../../src/delivery/event-queue.ts';
 import type { LaneDelivery } from '../../src/delivery/lane-delivery.ts';
 import { Traffic } from '../../src/observe/traffic.ts';
@@ -16,7 +16,7 @@ const change = (sequence: string, id = '1', text = 0) =>
     context: null,
   });
 /** It takes all the room that lanes have. */
-const FULL = 1999 * 512;
+const FULL = 1999 * (TEXT_OF_A_CHANGE / DATA_FACTOR);
 
 function open(): LaneDelivery {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
