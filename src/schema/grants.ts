@@ -1,5 +1,5 @@
-import type { Settings } from '../config/settings.ts';
 /** The rights that a role needs to run an input that a DBA has installed. It needs none on the application's tables. */
+import type { Settings } from '../config/settings.ts';
 import { quoteIdentifier } from '../postgres/quoting.ts';
 import { type Names } from './names.ts';
 import { wantsRows } from './table-options.ts';

@@ -1,10 +1,3 @@
-import { PostgresInputError } from '../api/errors.ts';
-import type { Installation, UnwatchableTable } from '../api/installation.ts';
-import type { Settings } from '../config/settings.ts';
-import type { Session } from '../postgres/session.ts';
-import { isBusy, isConnectionError, isTransient } from '../postgres/sqlstates.ts';
-import { AttemptSpacing, pause } from './attempt-spacing.ts';
-import type { Names } from './names.ts';
 /**
  * Brings the database to the wanted state, and back.
  *
@@ -14,6 +7,13 @@ import type { Names } from './names.ts';
  * Each later round waits longer, up to the option lockTimeout. After the last round, locked tables are left to a later call.
  * A node that holds the lease runs the steps on a further connection; at its start it has nothing yet that could wait.
  */
+import { PostgresInputError } from '../api/errors.ts';
+import type { Installation, UnwatchableTable } from '../api/installation.ts';
+import type { Settings } from '../config/settings.ts';
+import type { Session } from '../postgres/session.ts';
+import { isBusy, isConnectionError, isTransient } from '../postgres/sqlstates.ts';
+import { AttemptSpacing, pause } from './attempt-spacing.ts';
+import type { Names } from './names.ts';
 import { type Planner, plan } from './plan.ts';
 import { planRemoval } from './removal.ts';
 import type { Step } from './steps.ts';

@@ -1,3 +1,18 @@
+/**
+ * What has to be done to bring the database to the wanted state, or back: the catalog is compared with what is wanted,
+ * and the difference becomes steps, one for the internal objects, one for each table, one for what is left over. Where
+ * nothing differs there are none.
+ *
+ * A table's step puts our triggers in place and removes those of the original under the same id, in one transaction:
+ * no change is missed and none is seen twice.
+ *
+ * Nodes of one input may want different things for a while, as in a rolling deployment that adds a table. The one that
+ * joined last has the say: its options are kept in the database (stored-options.ts). A node that joins does not yet remove what
+ * it does not want, since an active node may want that: neither triggers nor what the functions log of a row. If the active node may be one of version 0.1.0, a node that joins migrates the tables
+ * and leaves functions and triggers to its first term: the old node would hand out what newer functions log, under sequences that are
+ * not the ones under which the same changes come again later. A node that finds the options of another node adds what is missing
+ * and leaves the rest as it is.
+ */
 import { setImmediate } from 'node:timers/promises';
 import type { OptionDifference, Remarks, UnwatchableTable } from '../api/installation.ts';
 import type { Settings } from '../config/settings.ts';
@@ -32,21 +47,6 @@ import {
   withStoredOptions,
 } from './stored-options.ts';
 import { wantsColumns, wantsRows } from './table-options.ts';
-/**
- * What has to be done to bring the database to the wanted state, or back: the catalog is compared with what is wanted,
- * and the difference becomes steps, one for the internal objects, one for each table, one for what is left over. Where
- * nothing differs there are none.
- *
- * A table's step puts our triggers in place and removes those of the original under the same id, in one transaction:
- * no change is missed and none is seen twice.
- *
- * Nodes of one input may want different things for a while, as in a rolling deployment that adds a table. The one that
- * joined last has the say: its options are kept in the database (stored-options.ts). A node that joins does not yet remove what
- * it does not want, since an active node may want that: neither triggers nor what the functions log of a row. If the active node may be one of version 0.1.0, a node that joins migrates the tables
- * and leaves functions and triggers to its first term: the old node would hand out what newer functions log, under sequences that are
- * not the ones under which the same changes come again later. A node that finds the options of another node adds what is missing
- * and leaves the rest as it is.
- */
 import {
   type TableStep,
   leftoverTriggerSteps,

@@ -1,8 +1,8 @@
-import { isDeepStrictEqual } from 'node:util';
 /**
  * The options under which a node installed last, kept in the lock table beside the version: what an input watches is known to everybody
  * who can read that row, and a node sees when another node wants something else.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { OptionDifference } from '../api/installation.ts';
 import type { Operation } from '../api/orchestrator.ts';
 import type { Settings } from '../config/settings.ts';

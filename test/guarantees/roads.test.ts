@@ -1,3 +1,4 @@
+/** A change takes one of two roads, the notification or the log, and must be the same event on both. */
 import pg from 'pg';
 import { inject, onTestFinished, test, expect, describe } from 'vitest';
 import { acknowledgementsSql } from '../../src/capture/acknowledgements-sql.ts';
@@ -12,7 +13,6 @@ import type { Signature } from '../../src/schema/wire-format.ts';
 import { type TestDatabase } from '../support/database.ts';
 import { HOSTILE } from '../support/hostile-names.ts';
 import { KEYS, TABLES_WITH_KEYS, keyTable } from '../support/keys.ts';
-/** A change takes one of two roads, the notification or the log, and must be the same event on both. */
 import { NO_DETAILS } from '../support/no-details.ts';
 import {
   type InstallationFixture,
