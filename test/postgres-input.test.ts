@@ -14,6 +14,7 @@ import { startNode, stopNodes } from './support/node-process.ts';
 import { startServer } from './support/server.ts';
 import { connections, setupInputs, untilQueueIsFull } from './support/setup-inputs.ts';
 import { until } from './support/until.ts';
+import { watchWarnings } from './support/warnings.ts';
 
 /** Nobody holds the lease, and no connection of an input is left. */
 async function expectAllReleased(database: TestDatabase): Promise<void> {
@@ -636,12 +637,7 @@ describe('a database that goes away', () => {
 test('a listener whose promise is rejected makes a warning, as one that throws does', async () => {
   await using fixture = await setupInputs();
   const input = await fixture.input();
-  const warn = vi.spyOn(process, 'emitWarning').mockReturnValue();
-  onTestFinished(() => warn.mockRestore());
-  const unhandled: unknown[] = [];
-  const note = (reason: unknown) => void unhandled.push(reason);
-  process.on('unhandledRejection', note);
-  onTestFinished(() => void process.off('unhandledRejection', note));
+  const { warn, unhandled } = watchWarnings();
   const error = new Error('later');
   // oxlint-disable-next-line typescript/no-misused-promises
   input.on('closed', async () => {

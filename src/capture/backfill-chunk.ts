@@ -25,7 +25,7 @@ export interface ChunkReaderOptions {
   /** Connects a session for the chunks, whose statements have so many milliseconds. */
   readonly openSession: (statementTimeout: number) => Promise<Session>;
   /** Called when the table has to be read from its beginning, since its key is another one than before. Sets the job back. */
-  readonly restart: (job: Job, keyColumns: string) => Promise<void>;
+  readonly restart: (reading: Reading, keyColumns: string) => Promise<void>;
 }
 
 export interface Read {
@@ -80,7 +80,7 @@ export class ChunkReader {
     for (;;) {
       const table = await this.#find(session, job.relation);
       if (job.keyColumns !== table.keyColumns) {
-        await this.#options.restart(job, table.keyColumns);
+        await this.#options.restart(reading, table.keyColumns);
         after = job.after;
       }
       const chunk = new Chunk(reading, after, table);

@@ -3,7 +3,7 @@ import type { Backfill, BackfillProgress } from '../api/backfill.ts';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Session } from '../postgres/session.ts';
-import { sleep } from '../postgres/sleep.ts';
+import { NEVER, sleep } from '../postgres/sleep.ts';
 import { isConnectionError, lacksValue } from '../postgres/sqlstates.ts';
 import { readCatalog } from '../schema/catalog.ts';
 import type { Names } from '../schema/names.ts';
@@ -153,7 +153,6 @@ export class RequestedBackfill implements Backfill {
   }
 
   async #untilDone(): Promise<void> {
-    const never = new AbortController().signal;
     for (;;) {
       const tables = await this.progress().catch((error: unknown) => {
         if (!isConnectionError(error)) throw error;
@@ -167,7 +166,7 @@ export class RequestedBackfill implements Backfill {
           `not every table could be read: ${failed.map(({ table, error }) => `${table}: ${error}`).join('; ')}`,
         );
       }
-      await sleep(LOOK, never);
+      await sleep(LOOK, NEVER);
     }
   }
 }

@@ -36,7 +36,7 @@
  * models/backfill.pml checks chunks, progress and takeovers exhaustively.
  */
 import type { Session } from '../postgres/session.ts';
-import { TRANSIENT, isConnectionError } from '../postgres/sqlstates.ts';
+import { isConnectionError, isTransient } from '../postgres/sqlstates.ts';
 import type { Names } from '../schema/names.ts';
 import type { Hold } from './acknowledgements.ts';
 import { BackfillAcknowledgements, type Reading } from './backfill-acknowledgements.ts';
@@ -118,7 +118,7 @@ export class Backfills {
     this.#reader = new ChunkReader({
       rowSettings,
       openSession,
-      restart: (job, keyColumns) => this.#restart(job, keyColumns),
+      restart: (reading, keyColumns) => this.#restart(reading, keyColumns),
     });
   }
 
@@ -257,9 +257,9 @@ export class Backfills {
   }
 
   /** The key is another one than before, or this is the first chunk. */
-  async #restart(job: Job, keyColumns: string): Promise<void> {
-    const reading = this.#readings.get(keyOf(job));
-    if (reading) this.acknowledgements.restart(reading);
+  async #restart(reading: Reading, keyColumns: string): Promise<void> {
+    const { job } = reading;
+    this.acknowledgements.restart(reading);
     // At once: a chunk that was read in the old order may be on its way.
     job.after = [];
     await this.#store.begin(job, keyColumns);
@@ -297,15 +297,14 @@ export class Backfills {
       reading.limit = Math.max(Math.floor(reading.limit / 4), least);
       return;
     }
-    if (TRANSIENT.test(code) && !TOO_MUCH.test(code)) return this.#retryLater();
+    if (isTransient(error) && !TOO_MUCH.test(code)) return this.#retryLater();
     this.#stop(reading);
     try {
       await this.#store.fail(reading.job, (error as Error).message);
     } catch (failure) {
       // What is refused now would be refused again and again.
-      const { code: reason = '' } = failure as { code?: string };
-      const passes = reason === 'ERR_LEASE_LOST' || isConnectionError(failure) || TRANSIENT.test(reason);
-      if (!passes) throw failure;
+      const isLost = (failure as { code?: string }).code === 'ERR_LEASE_LOST';
+      if (!isLost && !isConnectionError(failure) && !isTransient(failure)) throw failure;
       await this.#fail(reading, failure);
     }
   }

@@ -1,7 +1,7 @@
 import type { BackfillProgress } from '../api/backfill.ts';
 import { RequestedBackfill, latestBackfill, requestBackfill } from '../capture/backfill-request.ts';
 import type { Session } from '../postgres/session.ts';
-import { sleep } from '../postgres/sleep.ts';
+import { NEVER, sleep } from '../postgres/sleep.ts';
 import type { Names } from '../schema/names.ts';
 import { EXIT, type ExitCode, command } from './command.ts';
 import { givenInput, onInput } from './input.ts';
@@ -89,7 +89,6 @@ async function tell(found: RequestedBackfill, io: Io, json: boolean): Promise<Ex
 /** On a terminal one line that changes, elsewhere a line for each look at which something has changed. */
 async function watch(found: RequestedBackfill, io: Io, json: boolean): Promise<ExitCode> {
   const isTerminal = Reflect.get(io.stderr, 'isTTY') === true;
-  const never = new AbortController().signal;
   const began = performance.now();
   let first: number | null = null;
   let told = '';
@@ -109,7 +108,7 @@ async function watch(found: RequestedBackfill, io: Io, json: boolean): Promise<E
         io.stderr.write(`dapper-postgres-input: ${printable(`${table}: ${error}`)}\n`);
       return failed.length === 0 ? EXIT.ok : EXIT.problems;
     }
-    await sleep(LOOK, never);
+    await sleep(LOOK, NEVER);
   }
 }
 

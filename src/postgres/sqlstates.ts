@@ -84,7 +84,7 @@ const BUSY: ReadonlySet<string> = new Set([
  * (https://www.postgresql.org/docs/current/errcodes-appendix.html): transaction rollback, insufficient resources,
  * object not in prerequisite state, operator intervention, system error. Of the class of program limits, a full notification queue.
  */
-export const TRANSIENT = new RegExp(`^(40|53|${QUEUE_FULL}|55|57|58)`);
+const TRANSIENT = new RegExp(`^(40|53|${QUEUE_FULL}|55|57|58)`);
 
 /**
  * Whether the server takes no writes. A session begins on a server that does. But behind a pooler, the server can be another one after a failover, and a hot

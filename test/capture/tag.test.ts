@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import type { PostgresInput } from '../../src/index.ts';
 import { Consumer, once } from '../support/consumer.ts';
 import type { TestDatabase } from '../support/database.ts';
-import { setupInputs } from '../support/setup-inputs.ts';
+import { type InputsFixture, setupInputs } from '../support/setup-inputs.ts';
 import { until } from '../support/until.ts';
 
 /** A client with an open transaction. */
@@ -17,6 +17,17 @@ async function begin(database: TestDatabase): Promise<pg.Client> {
 const insert = (client: pg.Client, ...ids: number[]) =>
   client.query('INSERT INTO items SELECT unnest($1::int[]), 0', [ids]);
 
+/** An input that has not begun, of which everything is installed. */
+async function installed(fixture: InputsFixture): Promise<PostgresInput> {
+  const input = await fixture.input();
+  await using installing = await fixture.input();
+  const consumer = new Consumer(installing);
+  await once(installing, 'asleep');
+  await installing.close();
+  await consumer.ended;
+  return input;
+}
+
 async function consumed(input: PostgresInput, ids: number) {
   const consumer = new Consumer(input);
   await consumer.count(ids);
@@ -27,12 +38,7 @@ describe('events', () => {
   test('come without tags that are too long to be read, which stop nobody', async () => {
     await using fixture = await setupInputs();
     const { database } = fixture;
-    const input = await fixture.input();
-    await using installing = await fixture.input();
-    const consumer = new Consumer(installing);
-    await once(installing, 'asleep');
-    await installing.close();
-    await consumer.ended;
+    const input = await installed(fixture);
 
     const client = await begin(database);
     await client.query(`SELECT length(set_config('postgres_input.origin', repeat('o', 8193), true)),
@@ -52,12 +58,7 @@ describe('events', () => {
   test('have the tags of their transaction, from when they were set to its end', async () => {
     await using fixture = await setupInputs();
     const { database } = fixture;
-    const input = await fixture.input();
-    await using installing = await fixture.input();
-    const consumer = new Consumer(installing);
-    await once(installing, 'asleep');
-    await installing.close();
-    await consumer.ended;
+    const input = await installed(fixture);
 
     const client = await begin(database);
     await insert(client, 1);

@@ -6,6 +6,7 @@ import { Log } from '../../src/observe/log.ts';
 import { Consumer, reaches } from '../support/consumer.ts';
 import { setupInputs } from '../support/setup-inputs.ts';
 import { until } from '../support/until.ts';
+import { watchWarnings } from '../support/warnings.ts';
 
 /** A logger that keeps its lines. */
 function collect() {
@@ -58,12 +59,7 @@ test('a logger that throws harms nobody', async () => {
 test('nor does a logger whose promises are rejected', async () => {
   const fixture = await setupInputs();
   onTestFinished(() => fixture[Symbol.asyncDispose]());
-  const warn = vi.spyOn(process, 'emitWarning').mockReturnValue();
-  onTestFinished(() => warn.mockRestore());
-  const unhandled: unknown[] = [];
-  const note = (reason: unknown) => void unhandled.push(reason);
-  process.on('unhandledRejection', note);
-  onTestFinished(() => void process.off('unhandledRejection', note));
+  const { warn, unhandled } = watchWarnings();
   const error = new Error('the disk is full');
   const fail = () => Promise.reject(error);
   const input = await fixture.input({ logger: { debug: fail, info: fail, warn: fail, error: fail } });
