@@ -5,7 +5,7 @@
  *   any of the three --with `reconnect`, the database goes away--> reconnecting --> standby
  *   any --close()--> closed
  *
- * An idle input holds nothing: no connection, no timer. Each handle() is an iteration (node/iteration.ts). Behind the input is an {@link Engine}: a
+ * An idle input holds nothing: no connection, no timer; but for the first second those with which it was made. Each handle() is an iteration (node/iteration.ts). Behind the input is an {@link Engine}: a
  * database, or the store in memory of the test input. All parts tell the input what happens through one function, `#hear`.
  */
 import { EventEmitter, captureRejectionSymbol } from 'node:events';
@@ -40,8 +40,9 @@ import {
 } from './config/settings.ts';
 import { EventQueue } from './delivery/event-queue.ts';
 import { type Handler, Processor } from './delivery/processor.ts';
-import { tryConnecting } from './node/connect.ts';
+import { connectFirst } from './node/connect.ts';
 import type { Engine } from './node/engine.ts';
+import { FirstConnections } from './node/first-connections.ts';
 import { Iteration, type IterationOptions } from './node/iteration.ts';
 import { PostgresEngine } from './node/postgres-engine.ts';
 import { channels } from './observe/channels.ts';
@@ -61,14 +62,15 @@ export const newPostgresInput = async <Tables extends RowsByLocation<Tables> = A
   options?: PostgresInputOptions,
 ): Promise<PostgresInput<Tables>> => {
   const settings = parseConfig(config, options);
-  await tryConnecting(settings, namesOf(settings.id, settings.internalSchema));
-  return inputOf<Tables>(settings);
+  const connections = await connectFirst(settings, namesOf(settings.id, settings.internalSchema));
+  return inputOf<Tables>(settings, new FirstConnections(connections));
 };
 
-/** An input on a database. */
+/** An input on a database. `first`: connections for its first iteration. */
 export const inputOf = <Tables extends RowsByLocation<Tables> = AnyTables>(
   settings: Settings,
-): PostgresInput<Tables> => new PostgresInput(settings, new PostgresEngine(settings));
+  first?: FirstConnections,
+): PostgresInput<Tables> => new PostgresInput(settings, new PostgresEngine(settings, first));
 
 /**
  * An input that watches a PostgreSQL database. Made by {@link newPostgresInput}. It emits {@link LifecycleEvents}: `on`, `once` and `off`
@@ -360,7 +362,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
     this.#hear('closed');
     const ended = iteration?.end('graceful');
     if (!iteration?.consumer.mustPull) await ended;
-    await this.#health.close();
+    await Promise.all([this.#health.close(), this.#engine.close()]);
   }
 
   /** Closes at once: what is in hand comes again. */

@@ -61,11 +61,57 @@ async function acknowledgeSlowly(
 }
 
 describe('newPostgresInput', () => {
-  test('connects, and keeps no connection', async () => {
+  /** The processes on the server behind the connections of the inputs, the oldest first. */
+  const backends = (database: TestDatabase) =>
+    database.query(`SELECT pid FROM pg_stat_activity
+      WHERE datname = current_database() AND application_name LIKE 'dapper-postgres-input%' ORDER BY backend_start`);
+
+  test('connects, and keeps its connections for a moment only', async () => {
     await using fixture = await setupInputs();
     const input = await fixture.input();
     expect(input).toMatchObject({ id: 'test_input', state: 'idle' });
     await until(async () => (await connections(fixture.database)) === 0);
+    const consumer = new Consumer(input);
+    await reaches(input, 'active');
+    await insert(fixture.database, 1);
+    await consumer.count(1);
+  });
+
+  test('leaves its connections to the first handle()', async () => {
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
+    const made = await backends(fixture.database);
+    expect(made).toHaveLength(2);
+    const leaving = new AbortController();
+    const consumer = new Consumer(input, { signal: leaving.signal });
+    await once(input, 'asleep');
+    expect(await backends(fixture.database)).toEqual(expect.arrayContaining(made));
+    await insert(fixture.database, 1);
+    await consumer.count(1);
+    leaving.abort();
+    await consumer.ended;
+    expect(await backends(fixture.database)).toEqual([]);
+    void new Consumer(input);
+    await reaches(input, 'active');
+  });
+
+  test('closed right away, hangs up', async () => {
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
+    await input.close();
+    expect(await backends(fixture.database)).toEqual([]);
+  });
+
+  test.each([0, 1])('makes others if one of them is lost meanwhile (%i)', async (index) => {
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
+    const made = await backends(fixture.database);
+    await fixture.database.query('SELECT pg_terminate_backend($1)', [made[index].pid]);
+    await until(async () => (await connections(fixture.database)) === 0);
+    const consumer = new Consumer(input);
+    await reaches(input, 'active');
+    await insert(fixture.database, 1);
+    await consumer.count(1);
   });
 
   test('gives up on a port that accepts and stays silent, in the time that it was given', async () => {
@@ -345,7 +391,7 @@ describe('a signal', () => {
     await expect(events.next()).rejects.toBe(reason);
     expect(await events.next()).toEqual({ done: true, value: undefined });
     expect(input.state).toBe('idle');
-    expect(await connections(fixture.database)).toBe(0);
+    await until(async () => (await connections(fixture.database)) === 0);
   });
 
   test.each(['early', 'standby', 'active'] as const)(
@@ -522,7 +568,7 @@ describe('a database that goes away', () => {
     'by its %s connection ends the iteration, and another node carries on',
     async (which) => {
       await using fixture = await setupInputs();
-      const [first, second] = [await fixture.input(), await fixture.input()];
+      const first = await fixture.input();
       const consumer = new Consumer(first);
       await once(first, 'asleep');
       await insert(fixture.database, 1);
@@ -533,6 +579,7 @@ describe('a database that goes away', () => {
       expect(first.state).toBe('idle');
       await until(async () => (await connections(fixture.database)) === 0);
 
+      const second = await fixture.input();
       const next = new Consumer(second);
       await next.count(1);
       expect([...new Set([...consumer.ids, ...next.ids])]).toEqual(['1', '2']);

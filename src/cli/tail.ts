@@ -5,7 +5,8 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Installation } from '../api/installation.ts';
-import { tryConnecting } from '../node/connect.ts';
+import { connectFirst } from '../node/connect.ts';
+import { FirstConnections } from '../node/first-connections.ts';
 import { type PostgresInput, inputOf } from '../postgres-input.ts';
 import { readCatalog } from '../schema/catalog.ts';
 import { type Call, EXIT, command } from './command.ts';
@@ -57,8 +58,8 @@ It ends at Ctrl-C, SIGTERM, or when its reader or its terminal hangs up. An even
     const { settings, names } = values.join
       ? await existingInput(givenInput(call))
       : await newInput(givenInput({ ...call, values: { ...values, include } }, name));
-    await tryConnecting(settings, names);
-    const input = inputOf({ ...settings, install: !values.join });
+    const first = new FirstConnections(await connectFirst(settings, names));
+    const input = inputOf({ ...settings, install: !values.join }, first);
     narrate(input, io.stderr);
     const stop = new AbortController();
     const end = () => {

@@ -129,14 +129,22 @@ export async function withSession<Result>(
   }
 }
 
-/** Shows that an input can be made of these settings: connects as a node does, and hangs up. */
-export async function tryConnecting(settings: Settings, names: Names): Promise<Wakeup> {
-  const { session, listener, wakeup } = await connect(settings, names);
+/** Shows that an input can be made of these settings: connects as a node does. */
+export async function connectFirst(settings: Settings, names: Names): Promise<Connections> {
+  const connections = await connect(settings, names);
   try {
-    if (settings.listenTarget) await proveSameDatabase(settings, session);
-  } finally {
-    await Promise.all([listener.close(), session.close()]);
+    if (settings.listenTarget) await proveSameDatabase(settings, connections.session);
+    return connections;
+  } catch (error) {
+    await Promise.all([connections.listener.close(), connections.session.close()]);
+    throw error;
   }
+}
+
+/** Shows the same, and hangs up. */
+export async function tryConnecting(settings: Settings, names: Names): Promise<Wakeup> {
+  const { session, listener, wakeup } = await connectFirst(settings, names);
+  await Promise.all([listener.close(), session.close()]);
   return wakeup;
 }
 

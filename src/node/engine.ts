@@ -44,4 +44,6 @@ export interface Engine {
   discard(which: readonly string[] | 'all'): Promise<number>;
   backfill(request: BackfillRequest): Promise<Backfill>;
   uninstall(): Promise<void>;
+  /** Lets go of what it keeps beside its lives. Never rejects. */
+  close(): Promise<void>;
 }

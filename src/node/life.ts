@@ -18,6 +18,7 @@ import { decodeNodeMessage } from '../schema/node-channel.ts';
 import { type Connections, connect } from './connect.ts';
 import { Discovery } from './discovery.ts';
 import type { NodeLife } from './engine.ts';
+import type { FirstConnections } from './first-connections.ts';
 import { Lease } from './lease.ts';
 import { type Ending, Term, harsher } from './term.ts';
 
@@ -58,8 +59,14 @@ export class Life implements NodeLife {
   }
 
   /** @throws {PostgresInputError} ERR_CONNECT */
-  static async connect(settings: Settings, names: Names, consumer: Consumer, notify: Notify): Promise<Life> {
-    const { session, listener } = await connect(settings, names);
+  static async connect(
+    settings: Settings,
+    names: Names,
+    consumer: Consumer,
+    notify: Notify,
+    first: FirstConnections | null,
+  ): Promise<Life> {
+    const { session, listener } = first?.take() ?? (await connect(settings, names));
     return new Life(settings, names, consumer, notify, session, listener);
   }
 

@@ -21,6 +21,7 @@ import { uninstall } from '../schema/install.ts';
 import { type Names, namesOf } from '../schema/names.ts';
 import { withSession } from './connect.ts';
 import type { Engine } from './engine.ts';
+import type { FirstConnections } from './first-connections.ts';
 import { Life } from './life.ts';
 import { readMetrics } from './metrics.ts';
 import { readStatus } from './status.ts';
@@ -29,15 +30,18 @@ export class PostgresEngine implements Engine {
   readonly #settings: Settings;
   readonly #names: Names;
   readonly #unpacking: Unpacking;
+  readonly #first: FirstConnections | null;
 
-  constructor(settings: Settings) {
+  /** `first`: connections for the first life. */
+  constructor(settings: Settings, first: FirstConnections | null = null) {
+    this.#first = first;
     this.#settings = settings;
     this.#names = namesOf(settings.id, settings.internalSchema);
     this.#unpacking = new Unpacking(this.#names, (task) => this.#inSession(task));
   }
 
   connect(consumer: Consumer, notify: Notify): Promise<Life> {
-    return Life.connect(this.#settings, this.#names, consumer, notify);
+    return Life.connect(this.#settings, this.#names, consumer, notify, this.#first);
   }
 
   async acknowledgeIn(client: pg.ClientBase, event: NamedEvent, reads?: TermReads): Promise<void> {
@@ -94,6 +98,10 @@ export class PostgresEngine implements Engine {
 
   uninstall(): Promise<void> {
     return this.#inSession((session) => uninstall(session, this.#settings, this.#names));
+  }
+
+  async close(): Promise<void> {
+    await this.#first?.close();
   }
 
   #inSession<Result>(task: (session: Session) => Promise<Result>): Promise<Result> {

@@ -108,6 +108,8 @@ export class MemoryEngine implements Engine {
   async uninstall(): Promise<void> {
     this.#store.clear();
   }
+
+  async close(): Promise<void> {}
 }
 
 /** One term after the other: the next one begins as soon as a term is lost. */
