@@ -18,8 +18,8 @@
  * hungry takes what it is offered, except what is in hand or being acknowledged. A table's line takes what is above `from`, and all that
  * has arrived below `from` has passed: a late transaction's change that arrives there passes too.
  *
- * Without `exclusive`, the consumer takes any number of changes of a key at once. Then a key has a lane only while one of its changes
- * comes again.
+ * Without `exclusive`, the consumer takes any number of changes of a key at once, until one of them comes again: then the key has a lane, in which its
+ * changes go one after the other until the lane is empty. A DELETE in a lane holds up the changes of its statement, so that these have lanes as well.
  *
  * models/lanes.pml checks lanes, retries, parking, redriving and takeovers exhaustively, with `exclusive` and without rows of a backfill.
  */
@@ -28,6 +28,7 @@ import type { Clock, Timer } from './clock.ts';
 import { DroppedLines, type Retaker } from './dropped-lines.ts';
 import { KeyChanges } from './key-changes.ts';
 import {
+  type Deletes,
   type Lane,
   type Line,
   type Table,
@@ -116,16 +117,31 @@ export class Lanes {
 
   /** Sends a change that has arrived on its way. Returns its ticket if it may be handed out now. */
   admit(change: Change): Ticket | null {
-    if (!this.#options.exclusive) {
-      const lane = this.#lanes.size > 0 ? this.#lanes.get(this.#options.keyOf(change)) : undefined;
-      const ticket = new Ticket(change, null, null, null);
-      ticket.arrival = this.#arrived++;
-      if (!lane || (isIdle(lane) && isOutOfOrder(change))) return ticket;
-      return this.#join(lane, ticket);
-    }
+    if (!this.#options.exclusive) return this.#admitAtOnce(change);
     const table = isInOrder(change) || isRead(change) ? this.#tableOf(change.location) : null;
     if (table && this.#isShut(table, change)) return this.#join(table, new Ticket(change, null, table, null));
     return this.#pass(change, table);
+  }
+
+  /** It waits for nothing but changes that come again, and what waits for these. */
+  #admitAtOnce(change: Change): Ticket | null {
+    let lane = this.#lanes.size > 0 ? (this.#lanes.get(this.#options.keyOf(change)) ?? null) : null;
+    if (lane && isIdle(lane) && isOutOfOrder(change)) lane = null;
+    const isHeldUp = !lane && this.#isHeldUp(change);
+    if (isHeldUp) lane = this.#laneOf(change);
+    const ticket = new Ticket(change, lane, null, lane && this.#beginIfDelete(change));
+    ticket.arrival = this.#arrived++;
+    if (!lane) return ticket;
+    return isHeldUp ? this.#begin(lane, ticket) : this.#join(lane, ticket);
+  }
+
+  /** Whether DELETEs of its statement come again. */
+  #isHeldUp(change: Change): boolean {
+    return isInOrder(change) && change.operation !== 'delete' && this.#keyChanges.of(change) !== null;
+  }
+
+  #beginIfDelete(change: Change): Deletes | null {
+    return isInOrder(change) && change.operation === 'delete' ? this.#keyChanges.begin(change) : null;
   }
 
   #isShut(table: Table, { sequence }: Change): boolean {
@@ -140,7 +156,7 @@ export class Lanes {
       return table.underWay === 0 ? table.truncation : null;
     }
     if (table) table.underWay++;
-    const deletes = table && change.operation === 'delete' ? this.#keyChanges.begin(change) : null;
+    const deletes = this.#beginIfDelete(change);
     const lane = this.#laneOf(change);
     const ticket = new Ticket(change, lane, table, deletes);
     const mayBegin = isIdle(lane) && (lane.from === null || isOutOfOrder(change));
@@ -271,7 +287,12 @@ export class Lanes {
     const notBefore = this.#options.clock.now() + delay;
     if (this.#options.exclusive) return this.#wait(failed, failed.lane, notBefore);
     const lane = this.#laneOf(failed.change);
-    const ticket = new Ticket(failed.change, lane, null, null);
+    const ticket = new Ticket(
+      failed.change,
+      lane,
+      null,
+      failed.deletes ?? this.#beginIfDelete(failed.change),
+    );
     ticket.notBefore = notBefore;
     ticket.arrival = failed.arrival;
     if (!lane.isBusy || failed.lane === lane) return this.#wait(ticket, lane, notBefore);
@@ -285,7 +306,9 @@ export class Lanes {
     const place = lane.waiting.findIndex((waiting) => isBefore(ticket, waiting));
     lane.waiting.splice(place < 0 ? lane.waiting.length : place, 0, ticket);
     this.#add(ticket.change);
-    return true;
+    if (!lane.heldUp || !isInOrder(ticket.change) || !isLower(ticket.change, lane.heldUp.change)) return true;
+    this.#giveWay(lane, lane.heldUp);
+    return false;
   }
 
   #wait(ticket: Ticket, lane: Lane | null, notBefore: number): boolean {
@@ -314,7 +337,6 @@ export class Lanes {
       const ticket = lane.waiting.shift()!;
       this.#subtract(ticket.change);
       if (ticket.notBefore > this.#options.clock.now()) this.#wait(ticket, lane, ticket.notBefore);
-      else if (ticket.lane === null) this.#makeReady(ticket);
       else {
         const free = this.#begin(lane, ticket);
         if (free) this.#makeReady(free);
