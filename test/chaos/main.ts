@@ -55,7 +55,7 @@ const totals: Record<string, number> = {};
 const takeovers = new Map<string, number[]>();
 let broken = 0;
 
-await using server = await startServer({ settings: SETTINGS });
+const server = await startServer({ settings: SETTINGS });
 const deadline = performance.now() + Number(values.minutes) * 60_000;
 for (let seed = Number(values.seed); performance.now() < deadline; seed++) {
   console.log(`seed ${seed}`);
@@ -84,4 +84,6 @@ console.table(totals);
 console.log('From what befell the holder to the next claim, lease of 1000 ms:');
 printTimes(takeovers);
 console.log(broken === 0 ? 'no rule was broken' : `${broken} rules were broken`);
-process.exitCode = broken === 0 ? 0 : 1;
+await server[Symbol.asyncDispose]();
+// After thousands of sockets that were cut, Node.js 20 may turn for ever in its own cleanup (Environment::CleanupHandles) when it ends by itself.
+process.exit(broken === 0 ? 0 : 1);
