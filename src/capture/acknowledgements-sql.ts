@@ -38,10 +38,11 @@ export const acknowledgementsSql = (
   back = putBack,
 ): AcknowledgementsSql => ({
   /**
-   * $1: the sequences of the changes. $4: the sequences of the rows in which these changes are or were. Returns a row if the lease is
-   * held. `found` may be lower than the number of changes: the statement does not see single rows that replaced a packed row after the
-   * statement had begun. It fails with {@link LOCKED} if another transaction has one of the changes: waiting would keep the
-   * lease's row locked.
+   * $1: the sequences of the changes that are named one by one. $4: the sequences of the rows to look for: those in which these changes are or were, and $5.
+   * $5: the sequences of packed rows that go as a whole, if they have as many changes as $6 says: nothing has to be looked for in their texts. Returns a
+   * row if the lease is held. `found` may be lower than the number of changes: the statement does not see single rows that replaced a packed row
+   * after the statement had begun, and leaves a row of $5 alone if it is not as it was thought to be. It fails with {@link LOCKED} if another
+   * transaction has one of the changes: waiting would keep the lease's row locked.
    */
   acknowledge: {
     name: `log_acknowledge_${back.name}`,
@@ -49,9 +50,12 @@ export const acknowledgementsSql = (
 WITH ${held(lockTable)}, gone AS (
   DELETE FROM ${logTable.sql} WHERE seq = ANY ($4::bigint[]) AND EXISTS (SELECT FROM held)
     AND (SELECT set_config('lock_timeout', '${LOCK_TIMEOUT}', true)) IS NOT NULL
+    AND CASE WHEN seq = ANY ($5::bigint[]) THEN size = ($6::int[])[array_position($5::bigint[], seq)] ELSE true END
   RETURNING *
+), part AS (
+  SELECT * FROM gone WHERE seq <> ALL ($5::bigint[])
 ), rest AS (
-  ${back(logTable, 'gone', '$1::bigint[]')}
+  ${back(logTable, 'part', '$1::bigint[]')}
 )
 SELECT (SELECT coalesce(sum(${CHANGES}), 0) FROM gone)::int - (SELECT count(*) FROM rest)::int AS found
 FROM held`,

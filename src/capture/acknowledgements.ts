@@ -2,7 +2,8 @@
  * Acknowledges changes: deletes them from the change log, fenced by the lease.
  *
  * A packed row of the log holds many changes. It is deleted when one of them is acknowledged; the same statement puts the other changes
- * back as single rows under their own sequences.
+ * back as single rows under their own sequences. Where all changes of a row are acknowledged together, nobody looks into the row. To find them in its texts
+ * costs several times as much as to delete it, so the first changes of a row wait for the others, from one DELETE to the next.
  *
  * Acknowledgements are pipelined: while one DELETE is under way, others gather for the next one. After a DELETE of few changes they gather a
  * little longer, unless somebody waits for them: each DELETE makes the disk flush, and the application's commits wait for that. A change that a caller's open
@@ -16,7 +17,7 @@ import type { Session } from '../postgres/session.ts';
 import { NEVER, sleep } from '../postgres/sleep.ts';
 import { LOCKED, isColumnMissing } from '../postgres/sqlstates.ts';
 import { Wakeup } from '../postgres/wakeup.ts';
-import { putBackFast, writtenRow } from '../schema/log-layout.ts';
+import { PACK, changeOfRow, numberInRow, putBackFast, writtenRow } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type AcknowledgementsSql, acknowledgementsSql } from './acknowledgements-sql.ts';
 import type { Acknowledger } from './acknowledger.ts';
@@ -113,6 +114,7 @@ export class Acknowledgements implements Acknowledger {
     while (this.#gathering.sequences.length > 0 || this.#gathering.waiting.length > 0) {
       const { sequences, waiting } = this.#gathering;
       this.#gathering = { sequences: [], waiting: [] };
+      if (waiting.length === 0) this.#gathering.sequences.push(...takeUnfinished(sequences));
       this.#deleting = sequences;
       try {
         const locked = await this.#deleteFromAnyLog(sequences);
@@ -154,11 +156,23 @@ export class Acknowledgements implements Acknowledger {
   async #delete(sequences: readonly string[]): Promise<readonly string[]> {
     const { holder, token } = this.#hold;
     if (token === null) throw leaseLost();
-    const values = [array(sequences), holder, token, array(rowsThatHold(sequences))];
+    const hold = [holder, token];
     if (!this.#isContended) {
       try {
-        // Twice, since another session may unpack a row meanwhile.
-        for (let attempt = 0; attempt < 2; attempt++) {
+        const oneByOne: Named = { each: sequences, rows: [], sizes: [] };
+        const together = withWholeRows(sequences);
+        // One by one twice, since another session may unpack a row meanwhile.
+        for (const named of together.rows.length > 0
+          ? [together, oneByOne, oneByOne]
+          : [oneByOne, oneByOne]) {
+          const { each, rows, sizes } = named;
+          const values = [
+            array(each),
+            ...hold,
+            array([...rowsThatHold(each), ...rows]),
+            array(rows),
+            array(sizes),
+          ];
           const [held] = await this.#session.query<{ found: number }>(this.#sql.acknowledge, values);
           if (!held) throw leaseLost();
           if (held.found >= sequences.length) break;
@@ -168,6 +182,7 @@ export class Acknowledgements implements Acknowledger {
         if ((error as { code?: string }).code !== LOCKED) throw error;
       }
     }
+    const values = [array(sequences), ...hold, array(rowsThatHold(sequences))];
     const [held] = await this.#session.query<{ locked: string[] }>(this.#sql.acknowledgeUnlocked, values);
     if (!held) throw leaseLost();
     return held.locked;
@@ -215,6 +230,46 @@ export class Acknowledgements implements Acknowledger {
 
 // As text: pg would look at every character of every element to find out whether it has to be quoted.
 export const array = (sequences: Iterable<string>): string => `{${[...sequences].join(',')}}`;
+
+/** Changes as the statement that deletes them names them: each of them, and packed rows of `sizes` changes, which are all meant. */
+export interface Named {
+  readonly each: readonly string[];
+  readonly rows: readonly string[];
+  readonly sizes: readonly string[];
+}
+
+/**
+ * Names together what may be all changes of a packed row: those from its first on, up to where other changes follow, or up to as many as a row can
+ * have. Of a row whose changes come last, more may be acknowledged later.
+ */
+export function withWholeRows(sequences: readonly string[]): Named {
+  const each: string[] = [];
+  const rows: string[] = [];
+  const sizes: string[] = [];
+  let from = 0;
+  while (from < sequences.length) {
+    const row = writtenRow(sequences[from]!);
+    let size = 0;
+    while (sequences[from + size] === changeOfRow(row, size + 1)) size++;
+    if (size > 1 && (size === PACK || from + size < sequences.length)) {
+      rows.push(row);
+      sizes.push(String(size));
+    } else each.push(...sequences.slice(from, from + Math.max(size, 1)));
+    from += Math.max(size, 1);
+  }
+  return { each, rows, sizes };
+}
+
+/**
+ * Takes away the last changes if others of their packed row may follow soon: the row would have to be unpacked, to put those back. They go with the next
+ * DELETE, at the latest.
+ */
+export function takeUnfinished(sequences: string[]): string[] {
+  const last = sequences.at(-1);
+  const size = last === undefined ? 0 : numberInRow(last);
+  if (size === 0 || size >= PACK || size >= sequences.length) return [];
+  return sequences.at(-size) === changeOfRow(writtenRow(last!), 1) ? sequences.splice(-size) : [];
+}
 
 /** The rows in which changes can be: the rows that were written with them, and the single rows that replaced these. */
 export function rowsThatHold(sequences: readonly string[]): Iterable<string> {

@@ -105,6 +105,13 @@ export const writtenRowSql = (sequence: string): string => `${sequence} - ${sequ
 export const writtenRow = (sequence: string): string =>
   sequence.slice(0, -STRIDE_DIGITS) + '0'.repeat(STRIDE_DIGITS);
 
+/** The sequence of change number `n` of a packed row. */
+export const changeOfRow = (row: string, n: number): string =>
+  row.slice(0, -STRIDE_DIGITS) + String(n).padStart(STRIDE_DIGITS, '0');
+
+/** Which change of a packed row has this sequence; 0 for a single row. */
+export const numberInRow = (sequence: string): number => Number(sequence.slice(-STRIDE_DIGITS));
+
 /** How the keys of marked rows end. */
 const MARK = ' ';
 const FAILED_CONDITION_MARK = `${MARK}${MARK}`;

@@ -815,6 +815,61 @@ describe('a statement that changes many rows', () => {
     expect(await rowsOfLog(fixture)).toBe(99);
   });
 
+  /** Writes down each row that is put into the log. */
+  const watchLog = async ({ database, names }: SessionsFixture) => {
+    await database.query(`
+      CREATE TABLE put (seq bigint);
+      CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.put VALUES (NEW.seq); RETURN NEW; END $$;
+      CREATE TRIGGER note BEFORE INSERT ON ${names.logTable.sql} FOR EACH ROW EXECUTE FUNCTION note()`);
+    return async () => (await database.query('SELECT count(*)::int AS n FROM put'))[0].n as number;
+  };
+
+  test('is acknowledged as a whole where its changes go together, and nothing is put back', async () => {
+    const { fixture, log, acknowledgements } = await setup();
+    await many(fixture, 1, 250);
+    const putBack = await watchLog(fixture);
+    for (const { sequence } of await pass(log, 1000)) acknowledgements.acknowledgeSoon(sequence!);
+    await until(async () => (await rowsOfLog(fixture)) === 0);
+    expect(await putBack()).toBe(0);
+  });
+
+  test('is not acknowledged as a whole for a part of it after which other changes come', async () => {
+    const { fixture, log, acknowledgements } = await setup();
+    await many(fixture, 1, 100);
+    await many(fixture, 101, 200);
+    const changes = await pass(log, 1000);
+    const [part, rest, other] = [changes.slice(0, 60), changes.slice(60, 100), changes.slice(100)];
+    for (const { sequence } of [...part, ...other]) acknowledgements.acknowledgeSoon(sequence!);
+    await acknowledgements.flush();
+    expect(await logged(fixture)).toEqual(ids(rest));
+  });
+
+  test('is acknowledged one by one if it was unpacked before', async () => {
+    const { fixture, session, log, acknowledgements } = await setup();
+    await many(fixture, 1, 100);
+    await many(fixture, 101, 200);
+    const changes = await pass(log, 1000);
+    const row = `${changes[0]!.sequence!.slice(0, -3)}000`;
+    await session.query(acknowledgementsSql(fixture.names).unpack, ['{}', `{${row}}`]);
+    for (const { sequence } of changes) acknowledgements.acknowledgeSoon(sequence!);
+    await acknowledgements.flush();
+    expect(await logged(fixture)).toEqual([]);
+  });
+
+  test('of which the first changes are acknowledged is waited for once: its others may follow', async () => {
+    const { fixture, log, acknowledgements } = await setup();
+    await many(fixture, 1, 200);
+    const putBack = await watchLog(fixture);
+    const changes = await pass(log, 1000);
+    const acknowledge = (some: Change[]) => {
+      for (const { sequence } of some) acknowledgements.acknowledgeSoon(sequence!);
+    };
+    acknowledge(changes.slice(0, 130));
+    await until(async () => (await rowsOfLog(fixture)) === 70);
+    expect(await putBack()).toBe(70);
+    expect(await logged(fixture)).toEqual(ids(changes.slice(130)));
+  });
+
   test('is not read again from its start when a page ends inside of it', async () => {
     const { fixture, open, acknowledgements } = await setup();
     // It begins where a window ends.
