@@ -99,6 +99,9 @@ export interface EarlierChanges {
 /** About as many numbers as busy writers draw from one pass to the next. */
 const OVERLAP = 200n * BigInt(STRIDE);
 
+/** The mark that stands for this sequence. */
+const below = (sequence: bigint): bigint => (sequence > OVERLAP ? sequence - OVERLAP : 0n);
+
 export class ChangeLog {
   readonly #session: Session;
   readonly #sql: ChangeLogSql;
@@ -192,7 +195,7 @@ export class ChangeLog {
    */
   async readPage(wanted: number, upTo: string | null = null): Promise<Page> {
     this.#began ??= await this.#readBeginning();
-    this.#complete ??= { start: this.#began, snapshot: null };
+    this.#complete ??= { start: { ...this.#began, drawn: below(this.#began.drawn) }, snapshot: null };
     if (!this.#pass && this.#numbersFell) this.#forgetMarks(this.#complete);
     const page = await this.#readRows(wanted, upTo, this.#began, this.#complete);
     if (page) return page;
@@ -367,7 +370,7 @@ export class ChangeLog {
     this.#unlistedAfter = previous.drawn;
     // If the role may not read the sequence's value, the last change that was read stands in for it.
     const known = previous.drawn > BigInt(read) ? previous.drawn : BigInt(read);
-    const mark = start.drawn === 0n ? known : start.drawn > OVERLAP ? start.drawn - OVERLAP : 0n;
+    const mark = start.drawn === 0n ? known : below(start.drawn);
     this.#complete = { start: { ...start, drawn: mark }, snapshot };
     this.#pass = null;
   }

@@ -1,6 +1,6 @@
 /** What happens when somebody sets the sequence of the log, under writers: nothing is lost or repeated, and statements soon succeed again. */
 import type pg from 'pg';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { ChangeLog } from '../../src/capture/change-log.ts';
 import type { Change } from '../../src/capture/change.ts';
 import type { PostgresInputOptions } from '../../src/index.ts';
@@ -191,7 +191,8 @@ describe('a pass', () => {
     const fixture = await setupSessions();
     onTestFinished(() => fixture[Symbol.asyncDispose]());
     const { database, names } = fixture;
-    const log = new ChangeLog(await fixture.session(), names);
+    const session = await fixture.session();
+    const log = new ChangeLog(session, names);
     const pass = async (rows = 100) => {
       const found: string[] = [];
       for (let last = false; !last;) {
@@ -206,7 +207,7 @@ describe('a pass', () => {
       client: { query(sql: string, values: unknown[]): Promise<unknown> } = database,
     ) => client.query('INSERT INTO items VALUES ($1)', [id]);
     const setTo = (row: number) => database.query(`SELECT setval('${names.logSequence.sql}', ${row})`);
-    return { database, names, log, pass, insert, setTo };
+    return { database, names, session, log, pass, insert, setTo };
   }
 
   test('finds changes whose numbers fell, before a later pass and while transactions were open', async () => {
@@ -242,6 +243,24 @@ describe('a pass', () => {
     await setTo(997);
     for (let id = 1; id <= 6; id++) await insert(id);
     expect(await pass()).toEqual(['1', '2', '3', '4', '5', '6']);
+  });
+
+  test('finds such changes also if a transaction began at the first pass, so that its snapshot could not list it', async () => {
+    const { database, session, pass, insert, setTo } = await logged();
+    await setTo(1000);
+    const open = await database.client();
+    const ask = session.query.bind(session);
+    // Between the moment at which reading begins, and the first pass.
+    vi.spyOn(session, 'query').mockImplementationOnce(async (...statement) => {
+      const rows = await ask(...statement);
+      await open.query('BEGIN; SELECT pg_current_xact_id()');
+      return rows as never;
+    });
+    await pass();
+    await setTo(997);
+    for (let id = 1; id <= 6; id++) await insert(id);
+    expect(await pass()).toEqual(['1', '2', '3', '4', '5', '6']);
+    await open.query('COMMIT');
   });
 
   test('takes no change whose number fell for one that was restored from another cluster', async () => {
