@@ -42,8 +42,12 @@ export class InHand<Key, Held> {
 
   /** Gives every event to `each`, the oldest first; then nothing is in hand. */
   removeAll(each: (key: Key, held: Held) => void): void {
-    for (const [key, held] of this.#held) each(key, held);
-    this.forget();
+    // As a rule there is one, and to clear a map takes several times as long as to delete from it.
+    for (const [key, held] of this.#held) {
+      this.#held.delete(key);
+      each(key, held);
+    }
+    this.#emptied.wake();
   }
 
   /** The events come again, here or elsewhere. */

@@ -111,7 +111,8 @@ export function fieldsOf(composite: string, count: number): (string | null)[] {
   const end = text.length - 1;
   const fields: (string | null)[] = [];
   let at = 1;
-  while (at < text.length && fields.length < count) {
+  let found = 0;
+  while (at < text.length && found < count) {
     if (text.charCodeAt(at) === QUOTE) {
       let field = '';
       let from = ++at;
@@ -124,17 +125,17 @@ export function fieldsOf(composite: string, count: number): (string | null)[] {
         from = at + 1;
       }
       const rest = cut(text, from, at);
-      fields.push(field === '' ? rest : field + rest);
+      fields[found++] = field === '' ? rest : field + rest;
       at++;
     } else {
       const from = at;
       while (at < end && text.charCodeAt(at) !== COMMA) at++;
-      fields.push(from === at ? null : cut(text, from, at));
+      fields[found++] = from === at ? null : cut(text, from, at);
     }
     if (at < end && text.charCodeAt(at) !== COMMA) break;
     at++;
   }
-  if (fields.length !== count || (count > 0 && at !== text.length) || !text.endsWith(')'))
+  if (found !== count || (count > 0 && at !== text.length) || !text.endsWith(')'))
     throw new Error('the text is not a row of this shape');
   return fields;
 }

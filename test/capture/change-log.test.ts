@@ -673,6 +673,24 @@ describe('a statement that changes many rows', () => {
   });
 
   test.each([
+    ['short', (n: number) => `${n}`],
+    ['long', (n: number) => `${n} and more than thirteen characters`],
+    ['empty or of separators', (n: number) => ['', ',', ' ', '[', ']', "'", ', ', "','"][n] ?? `${n}`],
+    ['of quotes', (n: number) => ['"', '","', '""', '"]', '["'][n] ?? `${n}`],
+    ['of backslashes', (n: number) => ['\\', '\\n', '\\","'][n] ?? `${n}`],
+    ['of control characters', (n: number) => ['\n', '\t', '\u0001', '\u007f', '\u2028'][n] ?? `${n}`],
+    ['beyond ASCII', (n: number) => ['é', '😀', 'ß","'][n] ?? `${n}`],
+  ])('is read with its ids as they are if they are %s', async (_, idOf) => {
+    const { fixture, session, log } = await setup();
+    await fixture.database.query('CREATE TABLE texts (id text PRIMARY KEY)');
+    await install(session, fixture.settings, fixture.names);
+    const written = Array.from({ length: 60 }, (_, n) => idOf(n));
+    await fixture.database.query('INSERT INTO texts SELECT unnest($1::text[])', [written]);
+    expect(await rowsOfLog(fixture)).toBe(1);
+    expect(ids(await pass(log))).toEqual(written);
+  });
+
+  test.each([
     ['one after the other', (changes: Change[]) => changes],
     ['in any order', (changes: Change[]) => changes.toSorted((a, b) => (a.id < b.id ? -1 : 1))],
   ])('is acknowledged %s, and the rest stays as it was', async (_, inOrder) => {
