@@ -19,7 +19,8 @@
  * has arrived below `from` has passed: a late transaction's change that arrives there passes too.
  *
  * Without `exclusive`, the consumer takes any number of changes of a key at once, until one of them comes again: then the key has a lane, in which its
- * changes go one after the other until the lane is empty. A DELETE in a lane holds up the changes of its statement, so that these have lanes as well.
+ * changes go one after the other until the lane is empty. A DELETE in a lane holds up the changes of its statement, so that these have lanes as well. A
+ * truncation waits for the lanes of its table, and holds up what comes after it; it does not wait for what was in hand before.
  *
  * models/lanes.pml checks lanes, retries, parking, redriving and takeovers exhaustively, with `exclusive` and without rows of a backfill.
  */
@@ -125,14 +126,25 @@ export class Lanes {
 
   /** It waits for nothing but changes that come again, and what waits for these. */
   #admitAtOnce(change: Change): Ticket | null {
+    const arrival = this.#arrived++;
+    const table = isOutOfOrder(change) ? null : (this.#tables.get(change.location) ?? null);
+    if (table && this.#isShut(table, change)) return this.#join(table, new Ticket(change, null, table, null));
+    if (isInOrder(change) && isTruncation(change)) return this.#pass(change, this.#tableOf(change.location));
     let lane = this.#lanes.size > 0 ? (this.#lanes.get(this.#options.keyOf(change)) ?? null) : null;
     if (lane && isIdle(lane) && isOutOfOrder(change)) lane = null;
     const isHeldUp = !lane && this.#isHeldUp(change);
     if (isHeldUp) lane = this.#laneOf(change);
-    const ticket = new Ticket(change, lane, null, lane && this.#beginIfDelete(change));
-    ticket.arrival = this.#arrived++;
+    const ticket = lane ? this.#ticketIn(lane, change) : new Ticket(change, null, null, null);
+    ticket.arrival = arrival;
     if (!lane) return ticket;
     return isHeldUp ? this.#begin(lane, ticket) : this.#join(lane, ticket);
+  }
+
+  /** The change is under way in its table, and among the DELETEs of its statement. */
+  #ticketIn(lane: Lane, change: Change): Ticket {
+    const table = isOutOfOrder(change) ? null : this.#tableOf(change.location);
+    if (table) table.underWay++;
+    return new Ticket(change, lane, table, this.#beginIfDelete(change));
   }
 
   /** Whether DELETEs of its statement come again. */
@@ -153,12 +165,11 @@ export class Lanes {
   #pass(change: Change, table: Table | null): Ticket | null {
     if (table && isTruncation(change)) {
       table.truncation = new Ticket(change, null, table, null);
-      return table.underWay === 0 ? table.truncation : null;
+      table.isTruncationBarred = table.underWay > 0;
+      return table.isTruncationBarred ? null : table.truncation;
     }
-    if (table) table.underWay++;
-    const deletes = this.#beginIfDelete(change);
     const lane = this.#laneOf(change);
-    const ticket = new Ticket(change, lane, table, deletes);
+    const ticket = this.#ticketIn(lane, change);
     const mayBegin = isIdle(lane) && (lane.from === null || isOutOfOrder(change));
     return mayBegin ? this.#begin(lane, ticket) : this.#join(lane, ticket);
   }
@@ -265,8 +276,15 @@ export class Lanes {
       this.#reopen(table);
       return;
     }
-    if (--table.underWay === 0 && table.truncation) this.#makeReady(table.truncation);
+    this.#leave(table);
     this.#goOn();
+  }
+
+  /** A change of the table is not under way any more. */
+  #leave(table: Table): void {
+    if (--table.underWay > 0 || !table.isTruncationBarred) return;
+    table.isTruncationBarred = false;
+    this.#makeReady(table.truncation!);
   }
 
   /** Lets tables that were full be read again. */
@@ -285,14 +303,10 @@ export class Lanes {
   defer(failed: Ticket, delay: number): boolean {
     if (this.#isStopped) return false;
     const notBefore = this.#options.clock.now() + delay;
-    if (this.#options.exclusive) return this.#wait(failed, failed.lane, notBefore);
+    if (this.#options.exclusive || failed.table?.truncation === failed)
+      return this.#wait(failed, failed.lane, notBefore);
     const lane = this.#laneOf(failed.change);
-    const ticket = new Ticket(
-      failed.change,
-      lane,
-      null,
-      failed.deletes ?? this.#beginIfDelete(failed.change),
-    );
+    const ticket = failed.lane ? failed : this.#ticketIn(lane, failed.change);
     ticket.notBefore = notBefore;
     ticket.arrival = failed.arrival;
     if (!lane.isBusy || failed.lane === lane) return this.#wait(ticket, lane, notBefore);
@@ -377,7 +391,7 @@ export class Lanes {
     this.#options.dropRead?.(change.sequence!);
     // In the table's own line it was not under way yet.
     if (!table || line === table) return;
-    if (--table.underWay === 0 && table.truncation) this.#makeReady(table.truncation);
+    this.#leave(table);
   }
 
   /** Drops what waits in the line. */
@@ -482,7 +496,14 @@ export class Lanes {
   #tableOf(location: string): Table {
     let table = this.#tables.get(location);
     if (!table) {
-      table = { waiting: [], from: null, underWay: 0, truncation: null, isReading: false };
+      table = {
+        waiting: [],
+        from: null,
+        underWay: 0,
+        truncation: null,
+        isTruncationBarred: false,
+        isReading: false,
+      };
       this.#tables.set(location, table);
     }
     return table;

@@ -53,6 +53,8 @@ export interface Table extends Line {
   underWay: number;
   /** The truncation that waits or is in hand. */
   truncation: Ticket | null;
+  /** Whether the truncation waits until nothing is under way. */
+  isTruncationBarred: boolean;
   /** Whether all that was dropped has been offered up to `from`: what arrives below passes. */
   isReading: boolean;
 }

@@ -110,8 +110,6 @@ test.each<[string, (change: Change) => string, boolean]>([
           return state % 100;
         };
         const log = changed
-          // Whoever acknowledges by hand does not wait for truncations.
-          .filter(([first]) => exclusive || first!.id !== '*')
           .flatMap((rows, statement) => rows.map((one) => ({ ...one, statement })))
           .map(changeOf);
         const arrival = inArrival(log, dice);
@@ -447,6 +445,26 @@ test('a change of keys waits for the old key, of which a change comes again, wit
   vi.advanceTimersByTime(10);
   expect(drain(lanes, [])).toEqual(['b', 'b', 'a']);
   expect([lanes.size, lanes.weight, lanes.heldUp, lanes.hasDropped]).toEqual([0, 0, 0, false]);
+});
+
+test('a truncation waits for changes that come again, and later changes for the truncation, with an acknowledgement by hand', () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const { lanes, update, cut } = smallLanes({ capacity: 10, exclusive: false });
+  const [failed, inHand] = [lanes.admit(update(1, '1'))!, lanes.admit(update(2, '2'))!];
+  lanes.defer(failed, 10);
+  expect(lanes.admit(cut(3))).toBeNull();
+  expect(lanes.admit(update(4, '2'))).toBeNull();
+  vi.advanceTimersByTime(10);
+  lanes.finish(lanes.takeReady()!);
+  const truncation = lanes.takeReady()!;
+  expect(truncation.change.id).toBe('*');
+  lanes.defer(truncation, 10);
+  expect(lanes.takeReady()).toBeNull();
+  vi.advanceTimersByTime(10);
+  expect(drain(lanes, [])).toEqual(['*', '2']);
+  lanes.finish(inHand);
+  expect([lanes.size, lanes.weight, lanes.deferred, lanes.hasDropped]).toEqual([0, 0, 0, false]);
 });
 
 test('a DELETE that comes again goes before a later change of its key that is held up, with an acknowledgement by hand', () => {
