@@ -502,7 +502,12 @@ function checkAcknowledgements(
       // A transaction of the term before was open when the change was handed out again, and has committed since: the change is gone.
       const wasInTransaction =
         found?.inTransaction && found.token !== null && BigInt(found.token) < BigInt(report.token);
-      if (report.code === null && !was && !wasInTransaction && !mayBeUnacknowledged(evidence, report.at))
+      // A node that was frozen tells late what the server had done before it went back.
+      const since = bySequence
+        .get(report.sequence)
+        ?.find(({ node, token }) => node === name && String(token) === report.token)?.at;
+      const mayBeLost = mayBeUnacknowledged(evidence, since ?? report.at);
+      if (report.code === null && !was && !wasInTransaction && !mayBeLost)
         accuse('ack() resolves when it is done', JSON.stringify({ name, report, found }));
       if (report.code === 'ERR_LEASE_LOST' && was)
         accuse('ack() rejects when it is not done', JSON.stringify(report));

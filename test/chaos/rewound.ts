@@ -24,9 +24,9 @@ export function survivors({ rewinds, acknowledgements }: Evidence): (sequence: s
 export const mayBeUndone = ({ rewinds }: Evidence, transaction: Transaction): boolean =>
   transaction.rewinds < rewinds.length;
 
-/** Whether the server may have lost an acknowledgement that was done at this time. */
-export const mayBeUnacknowledged = ({ rewinds }: Evidence, at: number): boolean =>
-  rewinds.some(({ kind, to }) => kind !== 'crash' && at <= to);
+/** Whether the server may have lost an acknowledgement that was done after this time. */
+export const mayBeUnacknowledged = ({ rewinds }: Evidence, since: number): boolean =>
+  rewinds.some(({ kind, to }) => kind !== 'crash' && since <= to);
 
 /** Whether the server went back between these two times. */
 export const wentBack = ({ rewinds }: Evidence, from: number, to: number): boolean =>
