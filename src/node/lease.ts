@@ -33,6 +33,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { LeaseSettings } from '../api/options.ts';
+import type { Hold } from '../capture/acknowledgements.ts';
 import { channels } from '../observe/channels.ts';
 import type { Session } from '../postgres/session.ts';
 import { sleep } from '../postgres/sleep.ts';
@@ -55,7 +56,7 @@ interface Observation {
 }
 
 export class Lease {
-  readonly holder: string = randomUUID();
+  readonly #holder: string = randomUUID();
   readonly #session: Session;
   readonly #names: Names;
   readonly #sql: LeaseSql;
@@ -80,6 +81,21 @@ export class Lease {
   /** The fencing token; null when the lease is not held. */
   get token(): string | null {
     return this.#token;
+  }
+
+  /**
+   * The lease as it is held now. It has no token any more once it is lost or released, also when this node has claimed the lease anew: what was
+   * acknowledged under it may have been handed out elsewhere since.
+   */
+  get holding(): Hold {
+    const token = this.#token;
+    const now = () => this.#token;
+    return {
+      holder: this.#holder,
+      get token() {
+        return now() === token ? token : null;
+      },
+    };
   }
 
   /** Whether this node may still believe that it is the only holder. */
@@ -151,7 +167,7 @@ export class Lease {
     this.#token = null;
     if (token === null) return;
     const release = (message: string | null) =>
-      this.#session.query(this.#sql.release, [this.holder, token, this.#names.nodeChannel, message]);
+      this.#session.query(this.#sql.release, [this.#holder, token, this.#names.nodeChannel, message]);
     let wasHeld = false;
     try {
       const message = encodeNodeMessage({ kind: 'released' });
@@ -186,7 +202,7 @@ export class Lease {
     const { duration } = this.#times;
     const statement = this.#session.isPooled ? this.#sql.claimPooled : this.#sql.claim;
     const [claimed] = await this.#session.query<{ token: string }>(statement, [
-      this.holder,
+      this.#holder,
       token,
       duration,
       expiresAt,
@@ -203,7 +219,7 @@ export class Lease {
     const attempt = now();
     const { duration } = this.#times;
     const [renewed] = await this.#session.query<{ queueUsage: number }>(this.#sql.renew, [
-      this.holder,
+      this.#holder,
       this.#token,
       duration,
     ]);

@@ -91,7 +91,7 @@ export class Term {
       rows: wantsRows(settings) ? 'both' : 'none',
       rowSettings: settings,
       openSession: (statementTimeout) => connectBeside(settings, session, statementTimeout),
-      hold: lease,
+      hold: lease.holding,
       foreignNotifications: settings.foreignNotifications,
       notifications: settings.notifications,
       markerTimeout: 2 * settings.lease.renewInterval,

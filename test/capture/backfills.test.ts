@@ -14,8 +14,8 @@ async function setup() {
   onTestFinished(() => fixture[Symbol.asyncDispose]());
   const { names, settings } = fixture;
   const session = await fixture.session();
-  const hold = new Lease(session, names, settings.lease);
-  await hold.standBy(never);
+  const lease = new Lease(session, names, settings.lease);
+  await lease.standBy(never);
   const pushed: Change[] = [];
   const backfills = new Backfills({
     session,
@@ -26,7 +26,7 @@ async function setup() {
       roomApart: 4000,
       waitForRoom: async () => {},
     },
-    hold,
+    hold: lease.holding,
     rowSettings: settings,
     openSession: (statementTimeout) => fixture.session({ statementTimeout }),
     rouse: () => {},

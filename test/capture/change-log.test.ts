@@ -23,7 +23,7 @@ async function setup() {
   await lease.standBy(never);
   const failures: unknown[] = [];
   const open = (patience?: number) => new ChangeLog(session, fixture.names, { patience });
-  const acknowledgements = new Acknowledgements(session, fixture.names, lease, (error) =>
+  const acknowledgements = new Acknowledgements(session, fixture.names, lease.holding, (error) =>
     failures.push(error),
   );
   const another = await fixture.session();

@@ -39,8 +39,8 @@ async function setup(ids: number) {
     waitForRoom: async () => {},
   };
   const redriven = new Redriven(session, names, sink, null);
-  const failures = new FailureTable(session, names, lease, (number) => redriven.forget(number));
-  const acknowledgements = new Acknowledgements(session, names, lease, () => {});
+  const failures = new FailureTable(session, names, lease.holding, (number) => redriven.forget(number));
+  const acknowledgements = new Acknowledgements(session, names, lease.holding, () => {});
   /** Changes in the log, in the order of their ids, however they are stored. */
   const left = async () => {
     const again = await new ChangeLog(session, names).readPage(1000);
@@ -121,7 +121,7 @@ describe('failures', () => {
       failures.fail(named(changes[4]!), { error: 'x'.repeat(20_000), delay: -5, attempts: 7 }),
     ]);
     await failures.fail(named(changes[3]!), { error: 'still none', delay: 90_000, attempts: 2 });
-    const known = await new FailureTable(session, names, lease).load();
+    const known = await new FailureTable(session, names, lease.holding).load();
     expect(known).toEqual([
       { ...named(changes[3]!), attempts: 2, deaths: 0, error: 'still none', delay: expect.any(Number) },
       { ...named(changes[4]!), attempts: 7, deaths: 0, error: 'x'.repeat(10_000), delay: expect.any(Number) },

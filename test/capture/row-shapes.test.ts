@@ -79,7 +79,7 @@ test.each([
 
     const lease = new Lease(session, names, settings.lease);
     await lease.standBy(new AbortController().signal);
-    const acknowledgements = new Acknowledgements(session, names, lease, () => {});
+    const acknowledgements = new Acknowledgements(session, names, lease.holding, () => {});
     const numbers = events.map(({ sequence }) => sequence!.slice(0, -16));
     await Promise.all([1, 4, 9].map((i) => acknowledgements.acknowledge(numbers[i]!)));
     const rest = events.filter((_, i) => ![1, 4, 9].includes(i));

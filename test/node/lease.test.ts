@@ -58,7 +58,7 @@ test('one of many nodes claims the lease, and each claim raises the token', asyn
     const held = leases.filter(({ trusted, token }) => trusted && token !== null);
     expect(held).toEqual([leases[winner]]);
     expect(await row(fixture)).toMatchObject({
-      holder: leases[winner]!.holder,
+      holder: leases[winner]!.holding.holder,
       token: leases[winner]!.token,
     });
     tokens.push(BigInt(leases[winner]!.token!));
@@ -90,7 +90,7 @@ test('a node that saw the lease free before another claimed it cannot claim it',
   // And gives it up again.
   await fixture.database.query(`UPDATE ${fixture.names.lockTable.sql} SET holder = NULL, expires_at = NULL`);
   expect(await claimed).toBe(true);
-  expect(await row(fixture)).toMatchObject({ holder: lease.holder, token: lease.token });
+  expect(await row(fixture)).toMatchObject({ holder: lease.holding.holder, token: lease.token });
 });
 
 test('a node that saw the lease expired before a late renewal cannot claim it', async () => {
@@ -110,7 +110,21 @@ test('a node that saw the lease expired before a late renewal cannot claim it', 
   stop.abort();
   await renewAndRelease("expires_at = clock_timestamp() + interval '1 min'");
   expect(await claimed).toBe(false);
-  expect(await row(fixture)).toMatchObject({ holder: first.lease.holder, token: first.lease.token });
+  expect(await row(fixture)).toMatchObject({ holder: first.lease.holding.holder, token: first.lease.token });
+});
+
+test('a holding ends with its lease, and does not come back when the same node claims the lease anew', async () => {
+  await using fixture = await setupSessions();
+  const { lease } = await leaseOf(fixture);
+  expect(lease.holding.token).toBeNull();
+  await lease.standBy(never);
+  const holding = lease.holding;
+  expect(holding.token).toBe(lease.token);
+  await lease.release();
+  expect(holding.token).toBeNull();
+  await lease.standBy(never);
+  expect(holding.token).toBeNull();
+  expect(lease.holding).toEqual({ holder: holding.holder, token: lease.token });
 });
 
 test('a release makes a standby claim at once; releasing a lease that is not held does nothing', async () => {
@@ -136,7 +150,10 @@ test('a release makes a standby claim at once; releasing a lease that is not hel
 
   await first.lease.release();
   await second.session.query('SELECT');
-  expect(await row(fixture)).toMatchObject({ holder: second.lease.holder, token: second.lease.token });
+  expect(await row(fixture)).toMatchObject({
+    holder: second.lease.holding.holder,
+    token: second.lease.token,
+  });
 });
 
 test('a standby claims when the holder’s session is gone, long before expiry', async () => {
@@ -176,7 +193,10 @@ test('a standby claims right at expiry, and the former holder can neither renew 
   await first.lease.hold(never); // returns: the trust has run out
   expect(first.lease.trusted).toBe(false);
   await first.lease.release();
-  expect(await row(fixture)).toMatchObject({ holder: second.lease.holder, token: second.lease.token });
+  expect(await row(fixture)).toMatchObject({
+    holder: second.lease.holding.holder,
+    token: second.lease.token,
+  });
 });
 
 /** From now on the database's clock seems to be ahead by this much when it writes the expiry, and not when it judges it. */
@@ -252,7 +272,7 @@ test('a node that saw the lease unchanged for its duration cannot claim it after
   stop.abort();
   await renewAndRelease("expires_at = clock_timestamp() + interval '1 min'");
   expect(await claimed).toBe(false);
-  expect(await row(fixture)).toMatchObject({ holder: first.lease.holder, token: first.lease.token });
+  expect(await row(fixture)).toMatchObject({ holder: first.lease.holding.holder, token: first.lease.token });
 });
 
 test('the token exceeds the last one, and is at least the time in microseconds', async () => {
