@@ -104,8 +104,8 @@ export const isMilestone = ([, at]: PageRow): boolean => (at as string | null) =
  *
  * The page's first row describes the pass. When a pass begins, it draws an xid, after its snapshot was taken and the sequence was read.
  * The statement steps window by window over rows that are deleted and not yet vacuumed. When its time is over, the page ends with a
- * row without a time, whose sequence is where the next statement goes on. The last window has no end, since changes may have higher
- * sequences than the sequence's present number.
+ * row without a time, whose sequence is where the next statement goes on. The last window has no end, and there is always one: changes may have
+ * higher sequences than the sequence's present number, and than the mark that a pass has left.
  */
 const page = (
   { logTable, logSequence }: Names,
@@ -115,7 +115,7 @@ WITH pass AS MATERIALIZED (
   SELECT coalesce($1::pg_snapshot, pg_current_snapshot()) AS snapshot, pg_current_snapshot() AS present,
     coalesce($2::bigint, ${drawn(logSequence)}) AS drawn
 ), span AS MATERIALIZED (
-  SELECT first, CASE drawn WHEN 0 THEN first ELSE drawn - 1 END AS last,
+  SELECT first, greatest(first, drawn - 1) AS last,
     CASE drawn WHEN 0 THEN ${2n ** 63n - 1n} - first ELSE greatest(${WINDOW}, (drawn - first) / ${MAX_WINDOWS} + 1) END AS step
   FROM pass, LATERAL (SELECT ${after} AS first OFFSET 0) a
 )

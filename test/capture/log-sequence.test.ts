@@ -263,6 +263,17 @@ describe('a pass', () => {
     await open.query('COMMIT');
   });
 
+  test.each([0, 100, 1000, 500_000])('reads again what it has read, after %i rows', async (row) => {
+    const { log, pass, insert, setTo } = await logged();
+    if (row > 0) await setTo(row);
+    await pass();
+    for (let id = 1; id <= 3; id++) await insert(id);
+    const [first] = (await log.readPage(100)).changes;
+    const again = await log.readAgain(BigInt(first!.sequence!), 100);
+    expect(ids(again.changes)).toEqual(['1', '2', '3']);
+    expect(again.upto).toBeNull();
+  });
+
   test('takes no change whose number fell for one that was restored from another cluster', async () => {
     const { pass, insert, setTo } = await logged();
     await setTo(1000);
