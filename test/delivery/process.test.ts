@@ -313,6 +313,29 @@ test('a slow row does not stop others, however many of its events wait', async (
   expect(await backlog()).toBe(0);
 }, 200_000);
 
+test('the last of the events that wait for a slow row come in the same term, where memory has no room for them alone', async () => {
+  const { database, make } = await setup();
+  const input = await make();
+  const isActive = active(input);
+  const { open, opened } = gate();
+  const { begun, done } = record(input, () => opened, { concurrency: 2 });
+  await isActive;
+  await database.query('INSERT INTO items VALUES (1, 0)');
+  await until(() => begun.length === 1);
+  await database.query(
+    'DO $$ BEGIN FOR i IN 1..2100 LOOP UPDATE items SET n = i WHERE id = 1; COMMIT; END LOOP; END $$',
+  );
+  // Behind all others, so that these have been read when it is handled.
+  await database.query('INSERT INTO items VALUES (2, 0)');
+  await until(() => begun.length === 2);
+  open();
+  await until(
+    () => done.length === 2102,
+    undefined,
+    () => `${done.length} done`,
+  );
+}, 60_000);
+
 test('redriven events of a row that is held up do not stop others, however many there are', async () => {
   const { database, make, backlog } = await setup();
   const input = await make();
