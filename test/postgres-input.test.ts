@@ -112,6 +112,7 @@ describe('newPostgresInput', () => {
     await reaches(input, 'active');
     await insert(fixture.database, 1);
     await consumer.count(1);
+    expect(await backends(fixture.database)).not.toEqual(expect.arrayContaining([made[1 - index]]));
   });
 
   test('gives up on a port that accepts and stays silent, in the time that it was given', async () => {

@@ -334,6 +334,8 @@ test('the last of the events that wait for a slow row come in the same term, whe
     undefined,
     () => `${done.length} done`,
   );
+  const sequences = begun.filter(({ id }) => id === '1').map(({ sequence }) => BigInt(sequence!));
+  expect(sequences).toEqual(sequences.toSorted((a, b) => (a < b ? -1 : 1)));
 }, 60_000);
 
 test('redriven events of a row that is held up do not stop others, however many there are', async () => {
