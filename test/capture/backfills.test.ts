@@ -1,4 +1,4 @@
-import { onTestFinished, expect, test } from 'vitest';
+import { onTestFinished, expect, test, vi } from 'vitest';
 import { requestBackfill } from '../../src/capture/backfill-request.ts';
 import { Backfills } from '../../src/capture/backfills.ts';
 import type { Change } from '../../src/capture/change.ts';
@@ -17,6 +17,8 @@ async function setup() {
   const lease = new Lease(session, names, settings.lease);
   await lease.standBy(never);
   const pushed: Change[] = [];
+  /** How many chunks have been read, also ahead. */
+  const chunks = { read: 0 };
   const backfills = new Backfills({
     session,
     names,
@@ -28,7 +30,15 @@ async function setup() {
     },
     hold: lease.holding,
     rowSettings: settings,
-    openSession: (statementTimeout) => fixture.session({ statementTimeout }),
+    async openSession(statementTimeout) {
+      const own = await fixture.session({ statementTimeout });
+      const batch = own.batch.bind(own);
+      vi.spyOn(own, 'batch').mockImplementation(async (...parts) => {
+        await batch(...parts);
+        chunks.read++;
+      });
+      return own;
+    },
     rouse: () => {},
     fail: (error) => {
       throw error;
@@ -37,11 +47,11 @@ async function setup() {
   onTestFinished(() => backfills.end());
   const read = async (chunk: number) =>
     requestBackfill(await fixture.session(), settings, names, { tables: ['items'], where: null, chunk });
-  return { fixture, backfills, pushed, read };
+  return { fixture, backfills, pushed, chunks, read };
 }
 
 test('a chunk of the old order that is on its way is given up when its table is begun anew', async () => {
-  const { fixture, backfills, pushed, read } = await setup();
+  const { fixture, backfills, pushed, chunks, read } = await setup();
   const { database, names } = fixture;
   await database.query(
     'ALTER TABLE items DROP CONSTRAINT items_pkey; INSERT INTO items SELECT generate_series(1, 100); CREATE INDEX by_id ON items (id DESC)',
@@ -49,6 +59,7 @@ test('a chunk of the old order that is on its way is given up when its table is 
   await read(10);
   await backfills.step(async () => true, never);
   expect(pushed).toHaveLength(10);
+  await until(() => chunks.read === 2);
   const job = `${names.backfillTable.sql} WHERE sequence = ''`;
   const other = await database.client();
   await other.query(`BEGIN; SELECT FROM ${job} FOR UPDATE`);

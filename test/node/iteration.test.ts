@@ -55,7 +55,7 @@ test('a node whose pooler leads to a hot standby after a failover tries again', 
     },
   };
   const lasts = new AbortController();
-  const engine = { connect: async () => life } as Partial<Engine> as Engine;
+  const engine = { connect: async () => life, close: async () => {} } as Partial<Engine> as Engine;
   const config = { name: 'in', connectionString: primary.url() };
   const input = new PostgresInput(parseConfig(config, {}), engine);
   const attempts: unknown[] = [];
