@@ -29,7 +29,6 @@ import type { Clock, Timer } from './clock.ts';
 import { DroppedLines, type Retaker } from './dropped-lines.ts';
 import { KeyChanges } from './key-changes.ts';
 import {
-  type Deletes,
   type Lane,
   type Line,
   type Table,
@@ -118,42 +117,38 @@ export class Lanes {
 
   /** Sends a change that has arrived on its way. Returns its ticket if it may be handed out now. */
   admit(change: Change): Ticket | null {
-    if (!this.#options.exclusive) return this.#admitAtOnce(change);
-    const table = isInOrder(change) || isRead(change) ? this.#tableOf(change.location) : null;
+    const waits = this.#options.exclusive || (isInOrder(change) && isTruncation(change));
+    const table = isOutOfOrder(change)
+      ? null
+      : waits
+        ? this.#tableOf(change.location)
+        : (this.#tables.get(change.location) ?? null);
     if (table && this.#isShut(table, change)) return this.#join(table, new Ticket(change, null, table, null));
-    return this.#pass(change, table);
+    return waits ? this.#pass(change, table) : this.#admitAtOnce(change);
   }
 
   /** It waits for nothing but changes that come again, and what waits for these. */
   #admitAtOnce(change: Change): Ticket | null {
-    const arrival = this.#arrived++;
-    const table = isOutOfOrder(change) ? null : (this.#tables.get(change.location) ?? null);
-    if (table && this.#isShut(table, change)) return this.#join(table, new Ticket(change, null, table, null));
-    if (isInOrder(change) && isTruncation(change)) return this.#pass(change, this.#tableOf(change.location));
-    let lane = this.#lanes.size > 0 ? (this.#lanes.get(this.#options.keyOf(change)) ?? null) : null;
-    if (lane && isIdle(lane) && isOutOfOrder(change)) lane = null;
-    const isHeldUp = !lane && this.#isHeldUp(change);
-    if (isHeldUp) lane = this.#laneOf(change);
-    const ticket = lane ? this.#ticketIn(lane, change) : new Ticket(change, null, null, null);
-    ticket.arrival = arrival;
-    if (!lane) return ticket;
-    return isHeldUp ? this.#begin(lane, ticket) : this.#join(lane, ticket);
+    const known = this.#lanes.size > 0 ? this.#lanes.get(this.#options.keyOf(change)) : undefined;
+    if (known && !(isIdle(known) && isOutOfOrder(change)))
+      return this.#join(known, this.#ticketIn(known, change));
+    if (isInOrder(change) && change.operation !== 'delete' && this.#keyChanges.of(change)) {
+      const lane = this.#laneOf(change);
+      return this.#begin(lane, this.#ticketIn(lane, change));
+    }
+    const ticket = new Ticket(change, null, null, null);
+    ticket.arrival = this.#arrived++;
+    return ticket;
   }
 
   /** The change is under way in its table, and among the DELETEs of its statement. */
   #ticketIn(lane: Lane, change: Change): Ticket {
     const table = isOutOfOrder(change) ? null : this.#tableOf(change.location);
     if (table) table.underWay++;
-    return new Ticket(change, lane, table, this.#beginIfDelete(change));
-  }
-
-  /** Whether DELETEs of its statement come again. */
-  #isHeldUp(change: Change): boolean {
-    return isInOrder(change) && change.operation !== 'delete' && this.#keyChanges.of(change) !== null;
-  }
-
-  #beginIfDelete(change: Change): Deletes | null {
-    return isInOrder(change) && change.operation === 'delete' ? this.#keyChanges.begin(change) : null;
+    const isDelete = isInOrder(change) && change.operation === 'delete';
+    const ticket = new Ticket(change, lane, table, isDelete ? this.#keyChanges.begin(change) : null);
+    ticket.arrival = this.#arrived++;
+    return ticket;
   }
 
   #isShut(table: Table, { sequence }: Change): boolean {
