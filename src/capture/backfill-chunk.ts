@@ -135,7 +135,7 @@ class Chunk {
   readonly #skipped: ReadonlySet<string>;
   readonly #isPatient: boolean;
   readonly #location: string;
-  readonly #generation: string;
+  readonly #sequenceOf: (place: readonly string[]) => string;
   readonly #shape: string | null;
   readonly #after: readonly string[];
   readonly #at = new Date().toISOString().replace('Z', '000Z');
@@ -155,7 +155,7 @@ class Chunk {
     this.#isReadable = limit > 0;
     this.#skipped = skipped;
     this.#location = locationOf(table.schema, table.name);
-    this.#generation = digestOf(table.keyColumns);
+    this.#sequenceOf = namingOf(job, table);
     this.#shape = table.shape && JSON.stringify(table.shape);
   }
 
@@ -193,7 +193,7 @@ class Chunk {
     this.#scanned++;
     this.#cursor = place;
     if (id === null) return;
-    const sequence = sequenceOf(this.#job, this.#generation, place);
+    const sequence = this.#sequenceOf(place);
     if (this.#skipped.has(sequence)) return;
     this.#changes.push(
       changeOf(sequence, this.#location, id, key, this.#at, after, this.#shape, this.#table.shape),
@@ -211,10 +211,21 @@ class Chunk {
   }
 }
 
-/** A row that is read again from the table's beginning, since its place means something else now, has another sequence. */
-function sequenceOf({ backfill, relation }: Job, generation: string, place: readonly string[]): string {
-  const digest = digestOf(JSON.stringify([relation, generation, place]));
-  return backfill.padStart(BACKFILL_DIGITS, '0') + String(BigInt(`0x${digest}`)).padStart(ROW_DIGITS, '0');
+/**
+ * Names the rows of a table by their places. A row that is read again from the table's beginning, since its place means something else now, has another
+ * sequence. Integer keys are counted from a number that is as good as random, so that no two tables of a backfill come near each other: to hash each
+ * key would cost more than to read the row.
+ */
+function namingOf({ backfill, relation }: Job, table: BackfillTable): (place: readonly string[]) => string {
+  const prefix = backfill.padStart(BACKFILL_DIGITS, '0');
+  const generation = digestOf(table.keyColumns);
+  const name = (number: bigint) => prefix + String(number).padStart(ROW_DIGITS, '0');
+  const hashed = (place: readonly string[]) =>
+    BigInt(`0x${digestOf(JSON.stringify([relation, generation, place]))}`);
+  if (!table.isByInteger) return (place) => name(hashed(place));
+  // No key is below it.
+  const origin = hashed([]) + 2n ** 63n;
+  return ([key]) => name(origin + BigInt(key!));
 }
 
 const digestOf = (text: string): string => hash('sha256', text).slice(0, 24);

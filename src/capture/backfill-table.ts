@@ -103,6 +103,8 @@ const PLACE: readonly KeyColumn[] = [
   { column: 'r.tableoid', type: 'oid', greater: 'OPERATOR(pg_catalog.>)', equal: 'OPERATOR(pg_catalog.=)' },
 ];
 
+const INTEGERS: ReadonlySet<string> = new Set(['smallint', 'integer', 'bigint']);
+
 /** About so many bytes are in a chunk, as they are stored. */
 const CHUNK_BYTES = 500_000;
 /** What takes more bytes as it is stored than so many times what it may print is not printed. */
@@ -182,6 +184,12 @@ export class BackfillTable {
   /** Whether the rows have no key, so that a chunk is a range of blocks. */
   get isByPlace(): boolean {
     return this.#description.key === null;
+  }
+
+  /** Whether the key is one integer, of at most 64 bits. */
+  get isByInteger(): boolean {
+    const [key, ...others] = this.#description.key ?? [];
+    return key !== undefined && others.length === 0 && INTEGERS.has(key.type);
   }
 
   /** Keeps the table from being rewritten or dropped. */

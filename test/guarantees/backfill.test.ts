@@ -109,7 +109,23 @@ test('keys of every type are read in their own order, each row once', async () =
   expect(found.map(({ table, done, error }) => ({ table, done, error }))).toEqual(
     expect.arrayContaining(expected),
   );
-  expect(reads(consumer.events).length).toBe(2 * expected.length);
+  const sequences = reads(consumer.events).map(({ sequence }) => sequence);
+  expect(sequences.length).toBe(2 * expected.length);
+  expect(new Set(sequences).size).toBe(sequences.length);
+  expect(sequences.filter((sequence) => !/^\d{48}$/.test(sequence ?? ''))).toEqual([]);
+});
+
+test('rows of two tables have sequences of their own, although their keys are the same', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query(`CREATE TABLE others (id int PRIMARY KEY);
+    INSERT INTO items SELECT n, n FROM generate_series(1, 20) n; INSERT INTO others SELECT generate_series(1, 20)`);
+  const input = await fixture.input();
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  const backfill = await input.backfill();
+  await backfill.done;
+  expect(new Set(reads(consumer.events).map(({ sequence }) => sequence)).size).toBe(40);
 });
 
 test('no read is older than a change before it or newer than one after it, while writers write and nodes are killed', async () => {
