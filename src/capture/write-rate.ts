@@ -7,7 +7,7 @@
  *
  * While the reader is asleep, the server commits the transactions that notify one after the other. A transaction says so if it finds another one that is
  * about to notify. When most transactions do, for a while, the writers wait for each other, and their rate tells how fast the disk is
- * and not how many changes there would be. The reader wakes up, and is *wary* for a second: it sleeps only if there is little
+ * and not how many changes there would be. The reader wakes up, and is *wary* for a quarter of a second: it sleeps only if there is little
  * to do. It is wary for twice as long when the same happens soon again.
  */
 const WINDOW = 50;
@@ -17,12 +17,13 @@ const WARY = { busy: 32, quiet: 8 };
 
 /** Milliseconds: over how long the transactions are counted that wait for each other, and how long they do until the reader is wary. */
 const CROWD = { window: 100, duration: 300, atLeast: 4 };
-/** Milliseconds for which the reader is wary. */
-const WARINESS = { min: 1000, max: 32_000 };
+/**
+ * Milliseconds: for how long the reader is wary, and how soon after that a crowd has to come again to be no hiccup. Writers that begin together are a crowd
+ * until their sessions have made their plans.
+ */
+const WARINESS = { min: 250, max: 32_000, soon: 1000 };
 
-/** How many times as long as a pass the pause after the pass is: the reader spends a third of the time reading. */
-const PAUSES_PER_PASS = 2;
-/** Milliseconds. */
+/** Between two passes, in milliseconds. In between, a pause is as long as a pass: the reader spends half of its time reading. */
 const PAUSE = { min: 1, max: 20 };
 
 export class WriteRate {
@@ -51,7 +52,7 @@ export class WriteRate {
 
   #becomeWary(now: number): void {
     const { until, duration } = this.#wary;
-    const isSoon = now < until + duration;
+    const isSoon = now < until + WARINESS.soon + duration;
     this.#wary.duration = isSoon ? Math.min(2 * duration, WARINESS.max) : WARINESS.min;
     this.#wary.until = now + this.#wary.duration;
     this.#crowdSince = Infinity;
@@ -75,7 +76,7 @@ export class WriteRate {
    * the next one: so a pass counts no more than is needed for the longest pause.
    */
   took(passTime: number): void {
-    this.#passTime += (Math.min(passTime, PAUSE.max / PAUSES_PER_PASS) - this.#passTime) / 4;
+    this.#passTime += (Math.min(passTime, PAUSE.max) - this.#passTime) / 4;
   }
 
   /**
@@ -83,7 +84,7 @@ export class WriteRate {
    * pass takes from the writers what it costs.
    */
   get pause(): number {
-    return Math.min(Math.max(PAUSES_PER_PASS * this.#passTime, PAUSE.min), PAUSE.max);
+    return Math.min(Math.max(this.#passTime, PAUSE.min), PAUSE.max);
   }
 }
 
