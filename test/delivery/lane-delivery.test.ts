@@ -7,7 +7,7 @@ import { Traffic } from '../../src/observe/traffic.ts';
 import { servedTerm } from '../support/served-term.ts';
 
 /** `text`: of its row, in characters. */
-const change = (sequence: string, id = '1', text = 0) =>
+const change = (sequence: string | null, id = '1', text = 0) =>
   new Change(sequence, 'items', 'update', id, 'id', '2026-01-31T12:00:00Z', '1', '', {
     before: null,
     after: 'x'.repeat(text),
@@ -90,6 +90,19 @@ test.each([
     expect(count).toBe(2);
   },
 );
+
+test('an event that was announced by hand does not hold up its row, of which it waited for a change', () => {
+  const delivery = open();
+  delivery.push([change('1000')]);
+  expect(take(delivery)).toEqual(['1000']);
+  void delivery.retry(delivery.find('1000')!, 'not now', 10);
+  delivery.push([change(null), change('2000')]);
+  expect(take(delivery)).toEqual([]);
+  vi.advanceTimersByTime(11);
+  expect(take(delivery)).toEqual(['1000']);
+  delivery.settle('1000');
+  expect(take(delivery)).toEqual([null, '2000']);
+});
 
 test('a delay that was fixed by a clock which was years ahead ends all the same', () => {
   const delivery = open();
