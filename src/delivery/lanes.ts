@@ -450,6 +450,7 @@ export class Lanes {
     const table = this.#tables.get(change.location) ?? null;
     const deletes = change.operation === 'delete' ? this.#keyChanges.of(change) : null;
     const ticket = new Ticket(change, lane, table, deletes);
+    ticket.arrival = this.#arrived++;
     if (isIdle(lane)) {
       const free = this.#begin(lane, ticket);
       if (free) this.#makeReady(free);
