@@ -161,6 +161,7 @@ export class Acknowledgements implements Acknowledger {
       try {
         const oneByOne: Named = { each: sequences, rows: [], sizes: [] };
         const together = withWholeRows(sequences);
+        let found = 0;
         // One by one twice, since another session may unpack a row meanwhile.
         for (const named of together.rows.length > 0
           ? [together, oneByOne, oneByOne]
@@ -175,7 +176,8 @@ export class Acknowledgements implements Acknowledger {
           ];
           const [held] = await this.#session.query<{ found: number }>(this.#sql.acknowledge, values);
           if (!held) throw leaseLost();
-          if (held.found >= sequences.length) break;
+          found += held.found;
+          if (found >= sequences.length) break;
         }
         return [];
       } catch (error) {
@@ -239,8 +241,8 @@ export interface Named {
 }
 
 /**
- * Names together what may be all changes of a packed row: those from its first on, up to where other changes follow, or up to as many as a row can
- * have. Of a row whose changes come last, more may be acknowledged later.
+ * Names together what may be all changes of a packed row: those from its first on, up to where changes of other rows follow, or up to as many as a row can
+ * have. Of a row whose changes come last, more may be acknowledged later. A wrong guess costs a statement.
  */
 export function withWholeRows(sequences: readonly string[]): Named {
   const each: string[] = [];
@@ -251,7 +253,8 @@ export function withWholeRows(sequences: readonly string[]): Named {
     const row = writtenRow(sequences[from]!);
     let size = 0;
     while (sequences[from + size] === changeOfRow(row, size + 1)) size++;
-    if (size > 1 && (size === PACK || from + size < sequences.length)) {
+    const next = sequences[from + size];
+    if (size > 1 && (size === PACK || (next !== undefined && writtenRow(next) !== row))) {
       rows.push(row);
       sizes.push(String(size));
     } else each.push(...sequences.slice(from, from + Math.max(size, 1)));

@@ -2,7 +2,7 @@
 import { hash } from 'node:crypto';
 import type { Part } from '../postgres/batch.ts';
 import type { Session } from '../postgres/session.ts';
-import { isPrivilegeError } from '../postgres/sqlstates.ts';
+import { isPrivilegeError, isReadOnly } from '../postgres/sqlstates.ts';
 import { BACKFILL_DIGITS, type Details, type Key, ROW_DIGITS } from '../schema/log-layout.ts';
 import { locationOf } from '../schema/names.ts';
 import type { Reading } from './backfill-acknowledgements.ts';
@@ -96,6 +96,8 @@ export class ChunkReader {
       } catch (error) {
         this.#known = null;
         const { code = '' } = error as { code?: string };
+        // A condition that writes always fails, since the chunk's own transaction takes no writes. As it is, the error says that the server takes none now.
+        if (isReadOnly(error)) throw new Error((error as Error).message, { cause: error });
         if (session.isLost || !OUT_OF_DATE.test(code)) throw error;
         const { described } = await this.#find(session, job.relation);
         if (described !== table.described) continue;

@@ -188,9 +188,10 @@ export class LaneDelivery implements Sink {
     this.#next = null;
     const { change } = ticket;
     const held = this.#hold(ticket, (this.#known.of(change)?.attempts ?? 0) + 1);
-    // In manual mode nobody can say that an event made by hand is over.
     if (change.sequence !== null) this.#inHand.add(change.sequence, held);
     else if (this.#options.exclusive) this.#inHand.add(held, held);
+    // In manual mode nobody can say that an event made by hand is over: its lane goes on at once.
+    else this.#waiting.finish(ticket);
     this.#slow.watch(this.#inHand);
     this.#options.traffic.onHandOut(held.event);
     return held;

@@ -304,6 +304,11 @@ export class Lanes {
     const ticket = failed.lane ? failed : this.#ticketIn(lane, failed.change);
     ticket.notBefore = notBefore;
     ticket.arrival = failed.arrival;
+    if (lane.from !== null && isInOrder(ticket.change) && BigInt(ticket.change.sequence!) >= lane.from) {
+      // It is read again with what the lane has dropped.
+      this.#dropped.drop(lane, lane.from);
+      return false;
+    }
     if (!lane.isBusy || failed.lane === lane) return this.#wait(ticket, lane, notBefore);
     // The consumer had several changes of the key in hand, and another one has failed before. The earlier change comes first.
     if (lane.timed && isBefore(ticket, lane.timed.ticket)) {
@@ -450,6 +455,7 @@ export class Lanes {
     const table = this.#tables.get(change.location) ?? null;
     const deletes = change.operation === 'delete' ? this.#keyChanges.of(change) : null;
     const ticket = new Ticket(change, lane, table, deletes);
+    ticket.arrival = this.#arrived++;
     if (isIdle(lane)) {
       const free = this.#begin(lane, ticket);
       if (free) this.#makeReady(free);

@@ -90,7 +90,7 @@ const TRANSIENT = new RegExp(`^(40|53|${QUEUE_FULL}|55|57|58)`);
  * Whether the server takes no writes. A session begins on a server that does. But behind a pooler, the server can be another one after a failover, and a hot
  * standby for a while.
  */
-const isReadOnly = (error: unknown): boolean =>
+export const isReadOnly = (error: unknown): boolean =>
   sqlstateOf(error) === '25006' ||
   // That BEGIN ... READ WRITE is refused is feature_not_supported.
   (sqlstateOf(error) === '0A000' && (error as { routine?: string }).routine === 'call_bool_check_hook');

@@ -76,8 +76,8 @@ test.each<[string, string[], string[], [row: string, size: string][]]>([
   [
     'a row with a gap',
     [...ofRow(1, 1, 3), ...ofRow(1, 5, 9), '2000'],
-    [...ofRow(1, 5, 9), '2000'],
-    [['1000', '3']],
+    [...ofRow(1, 1, 3), ...ofRow(1, 5, 9), '2000'],
+    [],
   ],
   ['a change alone', [...ofRow(1, 1, 1), '2000'], ['1001', '2000'], []],
   ['a change twice', ['1001', '1001', '1002', '2000'], ['1001', '2000'], [['1000', '2']]],

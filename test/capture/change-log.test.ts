@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { describe, expect, inject, test } from 'vitest';
+import { describe, expect, inject, test, vi } from 'vitest';
 import { acknowledgeIn, namedBy } from '../../src/capture/acknowledge-in.ts';
 import { acknowledgementsSql } from '../../src/capture/acknowledgements-sql.ts';
 import { Acknowledgements } from '../../src/capture/acknowledgements.ts';
@@ -10,6 +10,7 @@ import { PAGE, Passes } from '../../src/capture/passes.ts';
 import { Unpacking } from '../../src/capture/unpacking.ts';
 import { eventOf } from '../../src/delivery/event.ts';
 import { Lease } from '../../src/node/lease.ts';
+import type { Session } from '../../src/postgres/session.ts';
 import { install } from '../../src/schema/install.ts';
 import { type SessionsFixture, setupSessions } from '../support/setup-sessions.ts';
 import { until } from '../support/until.ts';
@@ -860,6 +861,37 @@ describe('a statement that changes many rows', () => {
     for (const { sequence } of [...part, ...other]) acknowledgements.acknowledgeSoon(sequence!);
     await acknowledgements.flush();
     expect(await logged(fixture)).toEqual(ids(rest));
+  });
+
+  /** How often changes were asked to be deleted. Each time makes the disk flush. */
+  const countDeletes = (session: Session) => {
+    const query = vi.spyOn(session, 'query');
+    return () =>
+      query.mock.calls.filter(([statement]) => typeof statement === 'object' && 'name' in statement).length;
+  };
+
+  test('is acknowledged by one statement also where its changes come in another order', async () => {
+    const { fixture, session, log, acknowledgements } = await setup();
+    await many(fixture, 1, 200);
+    const changes = await pass(log, 1000);
+    [changes[2], changes[3]] = [changes[3]!, changes[2]!];
+    const deletes = countDeletes(session);
+    for (const { sequence } of changes) acknowledgements.acknowledgeSoon(sequence!);
+    await acknowledgements.flush();
+    expect(deletes()).toBe(1);
+    expect(await rowsOfLog(fixture)).toBe(0);
+  });
+
+  test('is acknowledged in part by two statements at most', async () => {
+    const { fixture, session, log, acknowledgements } = await setup();
+    await many(fixture, 1, 200);
+    const changes = await pass(log, 1000);
+    const deletes = countDeletes(session);
+    for (const { sequence } of [...changes.slice(0, 60), ...changes.slice(100)])
+      acknowledgements.acknowledgeSoon(sequence!);
+    await acknowledgements.flush();
+    expect(deletes()).toBe(2);
+    expect(await rowsOfLog(fixture)).toBe(40);
   });
 
   test('is acknowledged one by one if it was unpacked before', async () => {

@@ -7,7 +7,7 @@ import { Traffic } from '../../src/observe/traffic.ts';
 import { servedTerm } from '../support/served-term.ts';
 
 /** `text`: of its row, in characters. */
-const change = (sequence: string, id = '1', text = 0) =>
+const change = (sequence: string | null, id = '1', text = 0) =>
   new Change(sequence, 'items', 'update', id, 'id', '2026-01-31T12:00:00Z', '1', '', {
     before: null,
     after: 'x'.repeat(text),
@@ -41,8 +41,8 @@ function take(delivery: LaneDelivery): (string | null)[] {
   return sequences;
 }
 
-/** Two events of a row, of which the first was refused, found no room to wait in, and is being read again. */
-function readAgain(text = 0) {
+/** Two events of a row, of which the first was refused, found no room to wait in, and is to be read again. */
+function dropFirst(text = 0) {
   const delivery = open();
   const [filler, first, second] = [change('500', '2', FULL), change('1000', '1'), change('2000', '1', text)];
   delivery.push([filler, first, second]);
@@ -53,7 +53,13 @@ function readAgain(text = 0) {
   expect(take(delivery)).toEqual(['500']);
   delivery.settle('500');
   vi.advanceTimersByTime(20);
-  return { delivery, log: [first, second], reading: delivery.dropped.begin()! };
+  return { delivery, log: [first, second] };
+}
+
+/** The same, while the first is being read again. */
+function readAgain(text = 0) {
+  const { delivery, log } = dropFirst(text);
+  return { delivery, log, reading: delivery.dropped.begin()! };
 }
 
 test('an event that is acknowledged while the log is read again for another one of its row does not come again', () => {
@@ -90,6 +96,36 @@ test.each([
     expect(count).toBe(2);
   },
 );
+
+test('an event that is refused before the log is read again for another one of its row comes again once, behind that one', () => {
+  const { delivery, log } = dropFirst();
+  void delivery.retry(delivery.find('2000')!, 'not now', 10);
+  const again: (string | null)[] = [];
+  for (let turn = 0; turn < 10; turn++) {
+    delivery.dropped.begin()?.take(
+      log.filter(({ sequence }) => !again.includes(sequence)),
+      null,
+    );
+    vi.advanceTimersByTime(11);
+    const taken = take(delivery);
+    for (const sequence of taken) delivery.settle(sequence!);
+    again.push(...taken);
+  }
+  expect(again).toEqual(['1000', '2000']);
+});
+
+test('an event that was announced by hand does not hold up its row, of which it waited for a change', () => {
+  const delivery = open();
+  delivery.push([change('1000')]);
+  expect(take(delivery)).toEqual(['1000']);
+  void delivery.retry(delivery.find('1000')!, 'not now', 10);
+  delivery.push([change(null), change('2000')]);
+  expect(take(delivery)).toEqual([]);
+  vi.advanceTimersByTime(11);
+  expect(take(delivery)).toEqual(['1000']);
+  delivery.settle('1000');
+  expect(take(delivery)).toEqual([null, '2000']);
+});
 
 test('a delay that was fixed by a clock which was years ahead ends all the same', () => {
   const delivery = open();

@@ -288,6 +288,24 @@ test('a row that was read comes again before the changes that came after it, wit
   expect(order).toEqual([readOf('1').sequence, '2000', '3000']);
 });
 
+test('a row that was read comes again before a change that came after it and was dropped meanwhile, with an acknowledgement by hand', () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const { lanes, update } = smallLanes({ capacity: 1, exclusive: false });
+  const [other, read, later] = [update(0, '2'), readOf('1'), update(1, '1')].map((one) => lanes.admit(one)!);
+  lanes.defer(other!, 10);
+  expect(lanes.defer(later!, 10)).toBe(false);
+  vi.advanceTimersByTime(10);
+  lanes.finish(lanes.takeReady()!);
+  lanes.takeAgain(lanes.beginReading()!.lines, [later!.change], null, () => false);
+  expect(lanes.defer(lanes.takeReady()!, 10)).toBe(true);
+  lanes.defer(read!, 10);
+  vi.advanceTimersByTime(10);
+  const first = lanes.takeReady()!;
+  lanes.finish(first);
+  expect([first.change, lanes.takeReady()!.change]).toEqual([read!.change, later!.change]);
+});
+
 test('a redriven change does not wait for what its lane has dropped', () => {
   const { lanes, update } = smallLanes({ capacity: 0 });
   const first = lanes.admit(update(1, '1'))!;

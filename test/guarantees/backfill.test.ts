@@ -926,6 +926,13 @@ test.each([
     () => 'SELECT',
     /requested length too large/,
   ],
+  [
+    'the condition writes for one row',
+    'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 2000); CREATE SEQUENCE seen; GRANT ALL ON SEQUENCE seen TO public',
+    "CASE id WHEN 1990 THEN nextval('seen') ELSE 1 END > 0",
+    () => 'SELECT',
+    /cannot execute nextval\(\) in a read-only transaction/,
+  ],
 ])('a backfill ends, and says why, when %s', async (_, schema, where, change, message) => {
   await using fixture = await setupInputs();
   const { database } = fixture;
