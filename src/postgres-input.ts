@@ -411,6 +411,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
       case 'optionsDiffer':
       case 'retrying':
       case 'parked':
+      case 'backfillFailed':
       case 'slow':
       case 'discoveryFailed':
         break;

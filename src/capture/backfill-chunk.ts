@@ -1,5 +1,6 @@
 /** Reads one chunk of a table: the next rows, as a snapshot sees them, and that snapshot. */
 import { hash } from 'node:crypto';
+import { PostgresInputError } from '../api/errors.ts';
 import type { Part } from '../postgres/batch.ts';
 import type { Session } from '../postgres/session.ts';
 import { isPrivilegeError } from '../postgres/sqlstates.ts';
@@ -48,8 +49,6 @@ const ROW_LIMIT = 60_000;
 /** How much longer an answer may take, in milliseconds. Then the session is lost: live changes wait for a chunk. */
 const ON_THE_WAY = 3000;
 const CHUNK_TIMEOUT = CHUNK_LIMIT + ON_THE_WAY;
-
-const GONE = 'the table is gone';
 
 /** The classes of the SQLSTATEs that a chunk of a table may have whose description is no longer true: a name is another one, or gone. */
 const OUT_OF_DATE = /^(42|3F)/;
@@ -110,7 +109,7 @@ export class ChunkReader {
     const table = await session.transaction(beginChunk, () =>
       BackfillTable.find(session, relation, rowSettings),
     );
-    if (!table) throw new Error(GONE);
+    if (!table) throw new PostgresInputError('ERR_INSTALL', 'the table is gone');
     this.#known = { relation, table };
     return table;
   }

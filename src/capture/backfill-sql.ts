@@ -77,15 +77,16 @@ WITH ${held(lockTable)}, moved AS (
 )
 SELECT FROM held`,
     },
-    /** $5: why the table can't be read. */
+    /** $5: why the table can't be read. Returns whether the backfill was still open. */
     fail: {
       name: 'backfill_fail',
       text: `
 WITH ${held(lockTable)}, failed AS (
   UPDATE ${table.sql} SET state = 'cancelled', error = $5, changed_at = clock_timestamp()
-  WHERE ${one} AND state <> 'done' AND EXISTS (SELECT FROM held)
+  WHERE ${one} AND state IN ('waiting', 'running', 'paused') AND EXISTS (SELECT FROM held)
+  RETURNING 1
 )
-SELECT FROM held`,
+SELECT EXISTS (SELECT FROM failed) AS found FROM held`,
     },
     /** $1: backfills. $2: holder. $3: token. $4: for each an event that was acknowledged, although its chunk was not. */
     keep: {

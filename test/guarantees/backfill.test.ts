@@ -1,10 +1,10 @@
 /** Rows that tables hold already, as `read` events: exact among the changes, complete, and each once. */
-import { expect, test } from 'vitest';
-import type { ChangeEvent } from '../../src/index.ts';
+import { expect, onTestFinished, test } from 'vitest';
+import type { ChangeEvent, LifecycleEvents } from '../../src/index.ts';
 import { tellOfBackfill } from '../../src/schema/initial-backfill.ts';
 import { namesOf } from '../../src/schema/names.ts';
 import { Consumer, once, reaches } from '../support/consumer.ts';
-import type { TestDatabase } from '../support/database.ts';
+import { type TestDatabase, createRole } from '../support/database.ts';
 import { KEYS, TABLES_WITH_KEYS, keyTable } from '../support/keys.ts';
 import { setupInputs, untilQueueIsFull } from '../support/setup-inputs.ts';
 import { until } from '../support/until.ts';
@@ -938,6 +938,37 @@ test.each([
   } finally {
     await database.query(`REASSIGN OWNED BY ${role} TO postgres; DROP OWNED BY ${role}; DROP ROLE ${role}`);
   }
+});
+
+test("initial: a table that the nodes' role may not read is told of, and the others are read", async () => {
+  const fixture = await setupInputs();
+  onTestFinished(() => fixture[Symbol.asyncDispose]());
+  const { database } = fixture;
+  const { role, url } = await createRole(database);
+  await database.query(`
+    GRANT CREATE ON DATABASE "${database.name}" TO ${role}; GRANT SELECT, TRIGGER ON items TO ${role}; INSERT INTO items VALUES (1, 1);
+    CREATE TABLE hidden (id int PRIMARY KEY); INSERT INTO hidden VALUES (1); GRANT TRIGGER ON hidden TO ${role}`);
+  const lines: unknown[] = [];
+  const ignore = () => {};
+  const error = (fields: object, text: string) => void lines.push([fields, text]);
+  const logger = { debug: ignore, info: ignore, warn: ignore, error };
+  const input = await fixture.input({ initial: 'read', logger }, { url });
+  const failed = new Promise<LifecycleEvents['backfillFailed'][0]>(
+    (resolve) => void input.once('backfillFailed', resolve),
+  );
+  const consumer = new Consumer(input);
+  const { backfill, table, error: err } = await failed;
+  await consumer.count(1);
+  expect(consumer.events).toMatchObject([{ operation: 'read', location: 'items' }]);
+  expect(table).toBe('hidden');
+  expect(err).toMatchObject({ code: 'ERR_INSTALL', message: expect.stringMatching(/grant it .* SELECT/) });
+  expect(lines).toEqual([
+    [{ input: 'test_input', backfill, table, err }, expect.stringMatching(/can not read a table/)],
+  ]);
+  expect(input.health()).toMatchObject({
+    status: 'warn',
+    checks: expect.arrayContaining([{ name: 'backfills', status: 'warn', message: err.message }]),
+  });
 });
 
 test('a row that is too large comes without data; a function of the condition that raises ends its backfill', async () => {
