@@ -54,6 +54,7 @@ export class TermDelivery {
       pending: () => store().acknowledgements.pending,
       written: () => store().acknowledgements.flush(),
       isGone: (sequence) => store().acknowledgements.isGone(sequence),
+      isLeaseHeld: () => this.isLeaseHeld(),
       readAgain: () => store().readAgain(),
       dropRead: (sequence) => store().backfills.readAgain(sequence),
       failures: () => store().failures,

@@ -26,6 +26,7 @@ export const servedTerm = (parts: Partial<ServedTerm> = {}): ServedTerm => ({
   pending: () => new Set(),
   written: async () => {},
   isGone: async () => true,
+  isLeaseHeld: async () => true,
   readAgain: () => {},
   dropRead: () => {},
   notify: () => {},
