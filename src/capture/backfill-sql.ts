@@ -136,7 +136,7 @@ WITH ${held(lockTable)}, kept AS (
 ), forgotten AS (
   DELETE FROM ${failedTable.sql} WHERE sequence = $1 AND EXISTS (SELECT FROM held)
 )
-SELECT FROM held`,
+SELECT EXISTS (SELECT FROM kept) AS found FROM held`,
     },
     /** $1: oids of tables. $2: their locations. $3: condition. $4: rows at once. Returns the backfill's id. */
     request: {

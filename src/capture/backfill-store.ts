@@ -81,9 +81,9 @@ export class BackfillStore {
     return (await this.#session.query(this.#sql.held, [holder, token])).length > 0;
   }
 
-  /** `values`: those of the statement, without holder, token and error. */
-  async park(values: readonly unknown[], error: string): Promise<void> {
-    await this.#write(this.#sql.park, [...values, stored(error, this.#session.encoding)]);
+  /** `values`: those of the statement, without holder, token and error. Returns whether the event was not acknowledged before. */
+  async park(values: readonly unknown[], error: string): Promise<boolean> {
+    return this.#write(this.#sql.park, [...values, stored(error, this.#session.encoding)]);
   }
 
   #writeJob(statement: Statement, job: Job, values: readonly unknown[]): Promise<boolean> {

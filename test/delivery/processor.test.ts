@@ -38,7 +38,7 @@ test('an event comes again if it could not be parked, although its handler did n
         delivery.park(delivery.find('1000')!, 'bad row', attempt).catch(() => {});
       },
     });
-    const park = () => new Promise<void>((_resolve, reject) => (refuse = reject));
+    const park = () => new Promise<boolean>((_resolve, reject) => (refuse = reject));
     const delivery: LaneDelivery = consumer.open(servedTerm({ failures: () => ({ ...FORGETFUL, park }) }));
     delivery.begin([], null);
     delivery.push([change(1)]);
