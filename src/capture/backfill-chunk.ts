@@ -77,9 +77,11 @@ export class ChunkReader {
     const { job, isPatient } = reading;
     const session = (this.#session ??= await this.#options.openSession(CHUNK_TIMEOUT));
     for (;;) {
-      const table = await this.#find(session, job.relation);
-      if (job.keyColumns !== table.keyColumns) {
-        await this.#options.restart(reading, table.keyColumns);
+      const table = await this.#find(session, job.table);
+      // A place in the table of before says nothing of the rows of another one.
+      const keyColumns = table.keyColumns + (job.table === job.relation ? '' : ` of ${job.table}`);
+      if (job.keyColumns !== keyColumns) {
+        await this.#options.restart(reading, keyColumns);
         after = job.after;
       }
       const chunk = new Chunk(reading, after, table);
@@ -96,7 +98,7 @@ export class ChunkReader {
         this.#known = null;
         const { code = '' } = error as { code?: string };
         if (session.isLost || !OUT_OF_DATE.test(code)) throw error;
-        const { described } = await this.#find(session, job.relation);
+        const { described } = await this.#find(session, job.table);
         if (described !== table.described) continue;
         throw isPrivilegeError(error) && !chunk.isOfTable ? unreadable(table.schema, table.name) : error;
       }
@@ -163,7 +165,7 @@ class Chunk {
    * by its name. If the name is another table's now, or the table has changed, the snapshot shows that.
    */
   statements(settings: RowSettings): Part[] {
-    const { relation, condition } = this.#job;
+    const { table: relation, condition } = this.#job;
     const table = this.#table;
     const statements: Part[] = beginChunk.map((text) => ({ text }));
     if (this.#isPatient) statements.push({ text: `SET LOCAL statement_timeout = ${ROW_LIMIT}` });

@@ -8,7 +8,10 @@ import { stored } from './failures.ts';
 /** The backfill of one table. */
 export interface Job {
   readonly backfill: string;
+  /** The table's oid when the backfill was asked for, which names the row of this job. */
   readonly relation: string;
+  /** The table's oid now. */
+  readonly table: string;
   readonly location: string;
   readonly condition: string | null;
   readonly chunk: number | null;

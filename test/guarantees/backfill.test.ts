@@ -276,6 +276,14 @@ test('initial: every table is read once, at its first installation and when it i
   await database.query('INSERT INTO items VALUES (3, 3)');
   await again.count(1);
   expect(again.events.map(({ operation, id }) => `${operation} ${id}`)).toEqual(['create 3']);
+  // In a database that was restored from a dump, a new table may have the oid that another table had.
+  await second.close();
+  await database.query(`
+    CREATE TABLE latest (id int PRIMARY KEY); INSERT INTO latest VALUES (8);
+    UPDATE postgres_input.backfill_postgres_input_test_input SET relation = 'latest'::regclass WHERE location = 'items'`);
+  const third = new Consumer(await fixture.input({ initial: 'read' }));
+  await third.count(1);
+  expect(third.events).toMatchObject([{ operation: 'read', location: 'latest', id: '8' }]);
 });
 
 test("acknowledges in the caller's transaction exactly once, and comes again where that was rolled back", async () => {
@@ -852,6 +860,48 @@ test('a table that the node does not watch any more shows nothing, and waits for
   await backfill.done;
   expect(consumer.events.length - 1 + others.events.length).toBe(2000);
   expect([...consumer.events, ...others.events].filter(({ after }) => 'secret' in after!)).toEqual([]);
+});
+
+test('tables that have other oids, as in a database that was restored from a dump, are read from their beginnings, under the same sequences', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  const makeLast = 'CREATE TABLE last (id int PRIMARY KEY); INSERT INTO last SELECT generate_series(1, 50)';
+  await database.query(`
+    INSERT INTO items SELECT n, n FROM generate_series(1, 50) n;
+    CREATE TABLE t (id int PRIMARY KEY, value int); INSERT INTO t SELECT n, n FROM generate_series(101, 150) n; ${makeLast}`);
+  const first = await fixture.input({ maxInFlight: 10 });
+  const consumer = new Consumer(first, { ack: 'manual' });
+  await reaches(first, 'active');
+  const backfill = await first.backfill({ chunk: 5 });
+  await consumer.count(10);
+  for (const event of consumer.events.slice(0, 10)) await first.ack(event);
+  await consumer.count(20);
+  await first[Symbol.asyncDispose]();
+  // Each of two tables now has the other one's oid, and the third one has an oid that nobody knows.
+  await database.query(`
+    BEGIN;
+    SET LOCAL session_replication_role = replica;
+    ALTER TABLE items RENAME TO other; ALTER TABLE t RENAME TO items; ALTER TABLE other RENAME TO t;
+    UPDATE items SET id = id - 100, value = value - 100; UPDATE t SET id = id + 100, value = value + 100;
+    DROP TABLE last; ${makeLast};
+    COMMIT`);
+  const next = new Consumer(await fixture.input({ rows: 'after' }));
+  await backfill.done;
+  const found = reads(next.events);
+  const ids = (location: string) =>
+    found.filter((event) => event.location === location).map(({ id }) => Number(id));
+  const fifty = (from: number) => Array.from({ length: 50 }, (_, i) => from + i);
+  expect({ items: ids('items'), t: ids('t'), last: ids('last') }).toEqual({
+    items: fifty(1),
+    t: fifty(101),
+    last: fifty(1),
+  });
+  const sequences = new Map(found.map(({ location, id, sequence }) => [`${location} ${id}`, sequence]));
+  for (const { location, id, sequence } of consumer.events)
+    expect(sequences.get(`${location} ${id}`)).toBe(sequence);
+  expect((await backfill.progress()).map(({ state, error }) => ({ state, error }))).toEqual(
+    Array.from({ length: 3 }, () => ({ state: 'done', error: null })),
+  );
 });
 
 test('rows that are out when their table is as it was before come once', async () => {
