@@ -77,3 +77,22 @@ test.each(['ERR_LEASE_LOST', 'ERR_CONNECT', 'ERR_CONNECTION_LOST', 'ERR_CLOSED',
     expect(attempts).toEqual([1, 2, 2, 2]);
   },
 );
+
+test('an event that comes again without having failed is counted as redelivered', async () => {
+  const traffic = new Traffic('test');
+  const attempts: number[] = [];
+  await new Promise<void>((resolve) => {
+    const consumer = processor({
+      traffic,
+      handler: ({ attempt }) => {
+        if (attempts.push(attempt) === 2) return resolve();
+        throw new PostgresInputError('ERR_CONNECTION_LOST', 'it was away');
+      },
+    });
+    const delivery = consumer.open(servedTerm({ isLeaseHeld: async () => false }));
+    delivery.begin([], null);
+    delivery.push([change(1)]);
+  });
+  expect(attempts).toEqual([1, 1]);
+  expect(traffic).toMatchObject({ handedOut: 2, redelivered: 1 });
+});
