@@ -54,7 +54,7 @@ import { namesOf } from './schema/names.ts';
 
 /**
  * Makes an input: checks the config, and that the database lets a node connect, listen and hear itself. It keeps these connections for a second, for the
- * first `handle()` or `process()`.
+ * first `handle()` or `process()`. Such connections do not keep the process alive.
  * Usable as an orchestrator's NewInputFunc. The type argument maps locations to the types of their rows, for the types of events alone.
  * @throws {PostgresInputError} ERR_CONFIG_INVALID, ERR_CONNECTION_STRING, ERR_CONNECT
  */
@@ -411,6 +411,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
       case 'optionsDiffer':
       case 'retrying':
       case 'parked':
+      case 'backfillFailed':
       case 'slow':
       case 'discoveryFailed':
         break;

@@ -71,6 +71,11 @@ export interface LifecycleEvents {
    * most; `statements` counts those that this node has read since it was last told of. `doctor` tells the error.
    */
   conditionFailed: [condition: { table: string; statements: number }];
+  /**
+   * A table can't be read, so its backfill is over, and the rows that were not read yet do not come: `initial: 'read'` does not ask for them
+   * again. `backfill` is the id of the backfill. Each table of a backfill is told of once. `error` says why, and never quotes a row.
+   */
+  backfillFailed: [failure: { backfill: string; table: string; error: PostgresInputError }];
   /** A notification that claims to be of our triggers and is not was skipped. */
   forged: [];
   /** A notification that is not of our triggers was skipped: `foreignNotifications: 'ignore'`. */

@@ -47,6 +47,7 @@ export interface HealthCheck {
     | 'installation'
     | 'tables'
     | 'conditions'
+    | 'backfills'
     | 'options'
     | 'backlog'
     | 'parked'

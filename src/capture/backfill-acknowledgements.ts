@@ -163,13 +163,13 @@ export class BackfillAcknowledgements implements Acknowledger {
     for (const chunk of chunks) rewind(chunk, [], null);
   }
 
-  /** Takes an event out of the way. Resolves when that is kept. @throws {PostgresInputError} ERR_LEASE_LOST, ERR_INSTALL */
-  async park(sequence: string, { error, attempts }: { error: string; attempts: number }): Promise<void> {
+  /** Takes an event out of the way. Resolves when that is kept, with whether a caller's transaction has not acknowledged it before. @throws {PostgresInputError} ERR_LEASE_LOST, ERR_INSTALL */
+  async park(sequence: string, { error, attempts }: { error: string; attempts: number }): Promise<boolean> {
     const chunk = this.#out.get(sequence);
     const change = chunk?.open.get(sequence);
-    if (!chunk || !change) return;
+    if (!chunk || !change) return false;
     const { occurredAt, location, id, key, details } = change;
-    await unlocked(() =>
+    const isParked = await unlocked(() =>
       this.#options.store.park(
         [
           sequence,
@@ -188,6 +188,7 @@ export class BackfillAcknowledgements implements Acknowledger {
     );
     // The parking has acknowledged it by a row of its own.
     this.#take(sequence)?.acknowledgedByRow.push(sequence);
+    return isParked;
   }
 
   /** Keeps what is acknowledged: chunks that are over, and at the end of a term the events of others one by one. */

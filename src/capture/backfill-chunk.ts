@@ -1,5 +1,6 @@
 /** Reads one chunk of a table: the next rows, as a snapshot sees them, and that snapshot. */
 import { hash } from 'node:crypto';
+import { PostgresInputError } from '../api/errors.ts';
 import type { Part } from '../postgres/batch.ts';
 import type { Session } from '../postgres/session.ts';
 import { isPrivilegeError, isReadOnly } from '../postgres/sqlstates.ts';
@@ -49,8 +50,6 @@ const ROW_LIMIT = 60_000;
 const ON_THE_WAY = 3000;
 const CHUNK_TIMEOUT = CHUNK_LIMIT + ON_THE_WAY;
 
-const GONE = 'the table is gone';
-
 /** The classes of the SQLSTATEs that a chunk of a table may have whose description is no longer true: a name is another one, or gone. */
 const OUT_OF_DATE = /^(42|3F)/;
 
@@ -78,9 +77,11 @@ export class ChunkReader {
     const { job, isPatient } = reading;
     const session = (this.#session ??= await this.#options.openSession(CHUNK_TIMEOUT));
     for (;;) {
-      const table = await this.#find(session, job.relation);
-      if (job.keyColumns !== table.keyColumns) {
-        await this.#options.restart(reading, table.keyColumns);
+      const table = await this.#find(session, job.table);
+      // A place in the table of before says nothing of the rows of another one.
+      const keyColumns = table.keyColumns + (job.table === job.relation ? '' : ` of ${job.table}`);
+      if (job.keyColumns !== keyColumns) {
+        await this.#options.restart(reading, keyColumns);
         after = job.after;
       }
       const chunk = new Chunk(reading, after, table);
@@ -99,7 +100,7 @@ export class ChunkReader {
         // A condition that writes always fails, since the chunk's own transaction takes no writes. As it is, the error says that the server takes none now.
         if (isReadOnly(error)) throw new Error((error as Error).message, { cause: error });
         if (session.isLost || !OUT_OF_DATE.test(code)) throw error;
-        const { described } = await this.#find(session, job.relation);
+        const { described } = await this.#find(session, job.table);
         if (described !== table.described) continue;
         throw isPrivilegeError(error) && !chunk.isOfTable ? unreadable(table.schema, table.name) : error;
       }
@@ -112,7 +113,7 @@ export class ChunkReader {
     const table = await session.transaction(beginChunk, () =>
       BackfillTable.find(session, relation, rowSettings),
     );
-    if (!table) throw new Error(GONE);
+    if (!table) throw new PostgresInputError('ERR_INSTALL', 'the table is gone');
     this.#known = { relation, table };
     return table;
   }
@@ -166,7 +167,7 @@ class Chunk {
    * by its name. If the name is another table's now, or the table has changed, the snapshot shows that.
    */
   statements(settings: RowSettings): Part[] {
-    const { relation, condition } = this.#job;
+    const { table: relation, condition } = this.#job;
     const table = this.#table;
     const statements: Part[] = beginChunk.map((text) => ({ text }));
     if (this.#isPatient) statements.push({ text: `SET LOCAL statement_timeout = ${ROW_LIMIT}` });

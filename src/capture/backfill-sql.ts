@@ -35,7 +35,8 @@ SELECT bool_and(has_table_privilege(to_regclass(${quoteLiteral(table.sql)}), pri
 FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) privilege`,
     },
     /**
-     * What is to be done. Forgets the events of backfills that are over, if the lease is held. $1: backfills of which events are out: one that is
+     * What is to be done. A restored dump has the tables under other oids, so the table of a backfill is the one that has its location now. If there is none, it may have
+     * been renamed, and the oid tells. Forgets the events of backfills that are over, if the lease is held. $1: backfills of which events are out: one that is
      * cancelled may need them. $2: holder. $3: token.
      */
     load: {
@@ -46,8 +47,13 @@ WITH ${held(lockTable)}, swept AS (
     SELECT FROM ${table.sql} b WHERE b.backfill = e.backfill AND b.sequence = '' AND b.state IN ('waiting', 'running', 'paused')
   )
 )
-SELECT backfill::text, relation::text, location, condition, chunk, key_columns AS "keyColumns", coalesce(after, '{}') AS after, state
-FROM ${table.sql} WHERE sequence = '' AND state IN ('waiting', 'running', 'paused') ORDER BY backfill, location`,
+SELECT DISTINCT ON (backfill, location, relation) backfill::text, relation::text, coalesce(named.oid, relation)::text AS table,
+  location, condition, chunk, key_columns AS "keyColumns", coalesce(after, '{}') AS after, state
+FROM ${table.sql} LEFT JOIN (
+  SELECT c.oid, CASE n.nspname WHEN 'public' THEN c.relname::text ELSE n.nspname || '.' || c.relname END AS location
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')
+) named USING (location)
+WHERE sequence = '' AND state IN ('waiting', 'running', 'paused') ORDER BY backfill, location, relation, named.oid = relation DESC`,
     },
     /** The events of a backfill, $1, that were acknowledged one by one. */
     acknowledged: {
@@ -77,15 +83,16 @@ WITH ${held(lockTable)}, moved AS (
 )
 SELECT FROM held`,
     },
-    /** $5: why the table can't be read. */
+    /** $5: why the table can't be read. Returns whether the backfill was still open. */
     fail: {
       name: 'backfill_fail',
       text: `
 WITH ${held(lockTable)}, failed AS (
   UPDATE ${table.sql} SET state = 'cancelled', error = $5, changed_at = clock_timestamp()
-  WHERE ${one} AND state <> 'done' AND EXISTS (SELECT FROM held)
+  WHERE ${one} AND state IN ('waiting', 'running', 'paused') AND EXISTS (SELECT FROM held)
+  RETURNING 1
 )
-SELECT FROM held`,
+SELECT EXISTS (SELECT FROM failed) AS found FROM held`,
     },
     /** $1: backfills. $2: holder. $3: token. $4: for each an event that was acknowledged, although its chunk was not. */
     keep: {
@@ -135,7 +142,7 @@ WITH ${held(lockTable)}, kept AS (
 ), forgotten AS (
   DELETE FROM ${failedTable.sql} WHERE sequence = $1 AND EXISTS (SELECT FROM held)
 )
-SELECT FROM held`,
+SELECT EXISTS (SELECT FROM kept) AS found FROM held`,
     },
     /** $1: oids of tables. $2: their locations. $3: condition. $4: rows at once. Returns the backfill's id. */
     request: {

@@ -8,7 +8,10 @@ import { stored } from './failures.ts';
 /** The backfill of one table. */
 export interface Job {
   readonly backfill: string;
+  /** The table's oid when the backfill was asked for, which names the row of this job. */
   readonly relation: string;
+  /** The table's oid now. */
+  readonly table: string;
   readonly location: string;
   readonly condition: string | null;
   readonly chunk: number | null;
@@ -63,9 +66,9 @@ export class BackfillStore {
     await this.#writeJob(this.#sql.finish, job, [cursor, rows, isDone, cleared]);
   }
 
-  /** The table can't be read. */
-  async fail(job: Job, reason: string): Promise<void> {
-    await this.#writeJob(this.#sql.fail, job, [reason]);
+  /** The table can't be read. Returns whether that has ended its backfill: it may have been cancelled meanwhile. */
+  async fail(job: Job, reason: string): Promise<boolean> {
+    return this.#writeJob(this.#sql.fail, job, [reason]);
   }
 
   /** Keeps events that were acknowledged although their chunks are not over. */
@@ -81,20 +84,22 @@ export class BackfillStore {
     return (await this.#session.query(this.#sql.held, [holder, token])).length > 0;
   }
 
-  /** `values`: those of the statement, without holder, token and error. */
-  async park(values: readonly unknown[], error: string): Promise<void> {
-    await this.#write(this.#sql.park, [...values, stored(error, this.#session.encoding)]);
+  /** `values`: those of the statement, without holder, token and error. Returns whether the event was not acknowledged before. */
+  async park(values: readonly unknown[], error: string): Promise<boolean> {
+    return this.#write(this.#sql.park, [...values, stored(error, this.#session.encoding)]);
   }
 
-  #writeJob(statement: Statement, job: Job, values: readonly unknown[]): Promise<void> {
+  #writeJob(statement: Statement, job: Job, values: readonly unknown[]): Promise<boolean> {
     return this.#write(statement, [job.backfill, job.relation, ...values]);
   }
 
-  /** Runs a statement whose second and third value are the lease's holder and token. */
-  async #write(statement: Statement, [first, ...rest]: readonly unknown[]): Promise<void> {
+  /** Runs a statement whose second and third value are the lease's holder and token. Returns whether it has found what it was to change. */
+  async #write(statement: Statement, [first, ...rest]: readonly unknown[]): Promise<boolean> {
     const { holder, token } = this.#hold;
     if (token === null) throw leaseLost();
-    const [held] = await this.#session.query(statement, [first, holder, token, ...rest]);
+    const values = [first, holder, token, ...rest];
+    const [held] = await this.#session.query<{ found?: boolean }>(statement, values);
     if (!held) throw leaseLost();
+    return held.found ?? true;
   }
 }

@@ -35,6 +35,8 @@
  *
  * models/backfill.pml checks chunks, progress and takeovers exhaustively.
  */
+import { PostgresInputError } from '../api/errors.ts';
+import type { Notify } from '../api/lifecycle-events.ts';
 import type { Session } from '../postgres/session.ts';
 import { isConnectionError, isTransient } from '../postgres/sqlstates.ts';
 import type { Names } from '../schema/names.ts';
@@ -56,6 +58,7 @@ export interface BackfillsOptions {
   readonly openSession: (statementTimeout: number) => Promise<Session>;
   /** Called when a chunk can be read that could not be read a moment ago. */
   readonly rouse: () => void;
+  readonly notify: Notify;
   /** Called when progress could not be kept although the lease is held. */
   readonly fail: (error: unknown) => void;
 }
@@ -299,8 +302,10 @@ export class Backfills {
     }
     if (isTransient(error) && !TOO_MUCH.test(code)) return this.#retryLater();
     this.#stop(reading);
+    const { job } = reading;
     try {
-      await this.#store.fail(reading.job, (error as Error).message);
+      const isFailed = await this.#store.fail(job, (error as Error).message);
+      if (isFailed) this.#options.notify('backfillFailed', failureOf(job, error));
     } catch (failure) {
       // What is refused now would be refused again and again.
       const isLost = (failure as { code?: string }).code === 'ERR_LEASE_LOST';
@@ -340,4 +345,14 @@ function adapt(reading: Reading, time: number, scanned: number): void {
   const factor = scanned < reading.limit ? 1 : Math.min(2, CHUNK_TIME / time);
   reading.isPatient = false;
   reading.limit = Math.max(1, Math.min(most, Math.round(Math.max(reading.limit, 1) * factor)));
+}
+
+/** Why the backfill of a table has failed. A message of the server, or of anything else that has met the rows, may quote a row. */
+function failureOf({ backfill, location: table }: Job, error: unknown) {
+  const reason =
+    error instanceof PostgresInputError
+      ? error.message
+      : `a chunk failed with ${(error as { code?: string }).code ?? (error as Error).name}: \`backfill --id ${backfill} --wait\` tells what the server said`;
+  const message = `${table} can not be read, and its backfill is cancelled: ${reason}; rows that were not read come only with another backfill`;
+  return { backfill, table, error: new PostgresInputError('ERR_INSTALL', message) };
 }

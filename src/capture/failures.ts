@@ -43,8 +43,8 @@ export interface Failures {
     change: LoggedChange,
     failure: { readonly error: string; readonly delay: number; readonly attempts: number },
   ): Promise<void>;
-  /** Moves a change out of the log to the parked ones. */
-  park(change: LoggedChange, reason: { readonly error: string; readonly attempts: number }): Promise<void>;
+  /** Moves a change out of the log to the parked ones. Returns whether it was there: a caller's transaction may have acknowledged it meanwhile. */
+  park(change: LoggedChange, reason: { readonly error: string; readonly attempts: number }): Promise<boolean>;
   /** To be called before suspects are handed out: each is counted as dead until it is cleared. */
   suspect(changes: readonly LoggedChange[]): Promise<void>;
   /** These killed no node. */
@@ -107,9 +107,12 @@ export class FailureTable implements Failures {
     });
   }
 
-  async park(change: LoggedChange, { error, attempts }: { error: string; attempts: number }): Promise<void> {
+  async park(
+    change: LoggedChange,
+    { error, attempts }: { error: string; attempts: number },
+  ): Promise<boolean> {
     const { sequence } = change;
-    await this.#parkUnlocked([
+    const isParked = await this.#parkUnlocked([
       [sequence],
       [...rowsThatHold([sequence])],
       nameOf(change),
@@ -117,12 +120,13 @@ export class FailureTable implements Failures {
       stored(error, this.#session.encoding),
     ]);
     this.#onParked(sequence);
+    return isParked;
   }
 
-  async #parkUnlocked(values: readonly unknown[]): Promise<void> {
+  async #parkUnlocked(values: readonly unknown[]): Promise<boolean> {
+    const park = () => unlocked(() => this.#write(this.#sql.park, values));
     // Twice, since another session may unpack a row meanwhile.
-    for (let attempt = 0; attempt < 2; attempt++)
-      if (await unlocked(() => this.#write(this.#sql.park, values))) return;
+    return (await park()) || park();
   }
 
   async suspect(changes: readonly LoggedChange[]): Promise<void> {

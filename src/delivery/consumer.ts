@@ -23,6 +23,8 @@ export interface ServedTerm {
   readonly pending: () => ReadonlySet<string>;
   /** Whether a change that a transaction of the consumer's has acknowledged is gone from the log, once that transaction has ended. */
   readonly isGone: (sequence: string) => Promise<boolean>;
+  /** Whether the term has the lease, as the database says now. */
+  readonly isLeaseHeld: () => Promise<boolean>;
   /** Called when the log has to be read again for changes that were dropped. */
   readonly readAgain: () => void;
   /** Called for a row that a backfill has read, and that has to be read anew. */

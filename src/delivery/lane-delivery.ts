@@ -53,8 +53,8 @@ export interface Held {
   readonly since: number;
   /** Whether its acknowledgement is under way: by `ack`, or in a transaction of the consumer's. */
   settledBy: null | 'acknowledgement' | 'transaction' | 'parking';
-  /** Resolves when its parking is written. */
-  parking: Promise<void> | null;
+  /** Resolves when its parking is written, with whether it was there to be parked. */
+  parking: Promise<boolean> | null;
   /** Whether its handler runs: until its end the next event of the key waits. */
   isRunning: boolean;
 }
@@ -273,16 +273,26 @@ export class LaneDelivery implements Sink {
     return loggedOf(change);
   }
 
-  /** Moves the event out of the log. Resolves when it is parked. An event that was announced by hand is in no log, and is dropped. */
+  /**
+   * Moves the event out of the log. Resolves when it is parked, or a transaction of the consumer's turns out to have acknowledged it. An event that was announced by hand is
+   * in no log, and is dropped.
+   */
   async park(held: Held, error: unknown, attempts: number): Promise<void> {
     held.settledBy = 'parking';
     const logged = loggedOf(held.ticket.change);
+    const failures = this.#options.failures();
+    held.parking = logged ? failures.park(logged, { error: textOf(error), attempts }) : Promise.resolve(true);
+    let wasThere: boolean;
     try {
-      held.parking = logged && this.#options.failures().park(logged, { error: textOf(error), attempts });
-      await held.parking;
+      wasThere = await held.parking;
     } catch (cause) {
       held.settledBy = null;
       throw cause;
+    }
+    if (!wasThere) {
+      held.settledBy = 'acknowledgement';
+      if (!held.isRunning && this.has(held)) this.finish(held);
+      return;
     }
     const { sequence, location, id } = held.event;
     this.#options.notify('parked', { sequence, location, id, attempts, error });

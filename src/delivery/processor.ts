@@ -9,7 +9,8 @@
  * | called `ack(event, client)` | is over if that transaction has committed; rolled back, it comes again as after a failure    |
  * | called `park(event)`   | is parked, however the handler ends                                             |
  *
- * Errors of this package that say that the lease or a connection is lost are no failures of the event: it comes again, with the same attempt.
+ * An error of this package may say that the term has lost the lease or its connection. That is no failure of the event, which comes again with the
+ * same attempt. The error may also be another input's, so the term is asked.
  */
 import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
@@ -175,8 +176,14 @@ export class Processor implements Consumer {
     const { retry, exhausted, stop } = this.#options;
     const { attempt } = held.event;
     held.settledBy = null;
-    if (isOurs(error)) await this.#again(delivery, term, held, error);
-    else if (attempt < retry.attempts) await delivery.retry(held, error, delayAfter(attempt, retry));
+    if (error instanceof PostgresInputError) {
+      const isGone = error.code === 'ERR_LEASE_LOST' && (await isGoneIn(term, held));
+      const isLeaseHeld = await term.isLeaseHeld().catch(() => false);
+      if (!delivery.has(held)) return;
+      if (isGone) return delivery.finish(held);
+      if (!isLeaseHeld) return delivery.again(held, retry.minDelay);
+    }
+    if (attempt < retry.attempts) await delivery.retry(held, error, delayAfter(attempt, retry));
     else if (exhausted === 'park') await delivery.park(held, error, attempt);
     else {
       const noted = delivery.retry(held, error, 0);
@@ -184,23 +191,12 @@ export class Processor implements Consumer {
       await noted;
     }
   }
+}
 
-  /** The transaction of an earlier attempt may have committed when it was no longer waited for: then no attempt can acknowledge the event. */
-  async #again(
-    delivery: LaneDelivery,
-    term: ServedTerm,
-    held: Held,
-    error: PostgresInputError,
-  ): Promise<void> {
-    const { sequence } = held.ticket.change;
-    const isGone =
-      error.code === 'ERR_LEASE_LOST' &&
-      sequence !== null &&
-      (await term.isGone(sequence).catch(() => false));
-    if (!delivery.has(held)) return;
-    if (isGone) delivery.finish(held);
-    else delivery.again(held, this.#options.retry.minDelay);
-  }
+/** The transaction of an earlier attempt may have committed when it was no longer waited for: then no attempt can acknowledge the event. */
+async function isGoneIn(term: ServedTerm, { ticket }: Held): Promise<boolean> {
+  const { sequence } = ticket.change;
+  return sequence !== null && term.isGone(sequence).catch(() => false);
 }
 
 function deferred() {
@@ -216,14 +212,5 @@ function deferred() {
 /** Milliseconds until the next attempt: twice as long after each failure, and jittered, so that what failed together does not come again together. */
 export const delayAfter = (attempts: number, { minDelay, maxDelay }: RetryDelays): number =>
   Math.min(maxDelay, minDelay * 2 ** (attempts - 1)) * (0.5 + Math.random() / 2);
-
-const OURS: ReadonlySet<string> = new Set([
-  'ERR_LEASE_LOST',
-  'ERR_CONNECT',
-  'ERR_CONNECTION_LOST',
-  'ERR_CLOSED',
-]);
-const isOurs = (error: unknown): error is PostgresInputError =>
-  error instanceof PostgresInputError && OURS.has(error.code);
 
 const rolledBack = (): Error => new Error('the transaction that acknowledged the event was rolled back');

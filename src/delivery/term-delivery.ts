@@ -54,6 +54,7 @@ export class TermDelivery {
       pending: () => store().acknowledgements.pending,
       written: () => store().acknowledgements.flush(),
       isGone: (sequence) => store().acknowledgements.isGone(sequence),
+      isLeaseHeld: () => this.isLeaseHeld(),
       readAgain: () => store().readAgain(),
       dropRead: (sequence) => store().backfills.readAgain(sequence),
       failures: () => store().failures,
@@ -118,7 +119,8 @@ export class TermDelivery {
   /** The consumer wants an event of this term out of the way. Resolves when it is parked. */
   async park(seq: string, error: unknown): Promise<void> {
     const { delivery, held } = this.#heldBy('park', seq);
-    if (held) await delivery.park(held, error, held.event.attempt);
+    if (held?.settledBy === 'parking') await held.parking;
+    else if (held) await delivery.park(held, error, held.event.attempt);
   }
 
   #heldBy(call: 'nack' | 'park', seq: string) {

@@ -12,7 +12,7 @@ import { Suppositions } from './suppositions.ts';
 
 export interface Connections {
   readonly session: Session;
-  readonly listener: Pick<Listener, 'onNotification' | 'onLost' | 'close'>;
+  readonly listener: Pick<Listener, 'onNotification' | 'onLost' | 'keepProcess' | 'close'>;
   readonly wakeup: Wakeup;
 }
 

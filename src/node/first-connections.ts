@@ -1,6 +1,6 @@
 /**
  * The connections that showed that an input can be made of its settings. They are kept for a moment: as a rule handle() follows at once, and its
- * node would make the same connections again.
+ * node would make the same connections again. Meanwhile they do not keep the process alive.
  */
 import type { Connections } from './connect.ts';
 
@@ -16,11 +16,18 @@ export class FirstConnections {
     const letGo = () => void this.close();
     connections.session.onLost = letGo;
     connections.listener.onLost = letGo;
-    this.#timer = setTimeout(letGo, MOMENT);
+    this.#timer = setTimeout(letGo, MOMENT).unref();
+    this.#keepProcess(false);
+  }
+
+  #keepProcess(isKept: boolean): void {
+    this.#connections?.session.keepProcess(isKept);
+    this.#connections?.listener.keepProcess(isKept);
   }
 
   /** Hands them over, once; null when they are gone. */
   take(): Connections | null {
+    this.#keepProcess(true);
     const connections = this.#connections;
     this.#connections = null;
     clearTimeout(this.#timer);

@@ -22,6 +22,10 @@ export class Suppositions {
     }, INTERVAL);
   }
 
+  keepProcess(isKept: boolean): void {
+    this.#timer[isKept ? 'ref' : 'unref']();
+  }
+
   async close(): Promise<void> {
     clearInterval(this.#timer);
   }

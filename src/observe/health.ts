@@ -20,8 +20,8 @@ const LOOK_INTERVAL = 10_000;
 const LOOK_SHARE = 0.1;
 /** In seconds. If a change is older than this, its consumer does not keep up or has not acknowledged it. */
 const OLD = 60;
-/** For so long a condition that has failed is told of; milliseconds. */
-const CONDITION_MEMORY = 3_600_000;
+/** For so long a condition or a backfill that has failed is told of; milliseconds. */
+const MEMORY = 3_600_000;
 /** A backlog grows if it was larger in each of so many looks than in the one before, and is no longer small. */
 const GROWING_LOOKS = 3;
 const SMALL_BACKLOG = 1000;
@@ -58,6 +58,8 @@ export class NodeHealth {
   #isSequenceWrong = false;
   /** The tables whose conditions have failed in the term: for how many statements, and when last. */
   readonly #conditions = new Map<string, { readonly statements: number; readonly last: number }>();
+  /** The tables whose backfills have failed in the term: why, and when last. */
+  readonly #backfills = new Map<string, { readonly message: string; readonly last: number }>();
   /** The results of the term's last looks, the newest first. */
   #looks: SharedMetrics[] = [];
   #lookFailure: unknown = null;
@@ -114,6 +116,11 @@ export class NodeHealth {
         this.#conditions.set(table, { statements: before + statements, last: performance.now() });
         return;
       }
+      case 'backfillFailed': {
+        const { table, error: failure } = notice[1];
+        this.#backfills.set(table, { message: failure.message, last: performance.now() });
+        return;
+      }
       case 'parked':
         this.#nextLook = -Infinity;
         return;
@@ -143,6 +150,7 @@ export class NodeHealth {
       installation: this.#installed(),
       tables: this.#tables(),
       conditions: this.#conditionsHold(),
+      backfills: this.#backfillsGoOn(),
       options: this.#optionsAgree(),
       backlog: this.#backlog(state),
       parked: this.#parked(),
@@ -195,6 +203,7 @@ export class NodeHealth {
     this.#queueUsage = null;
     this.#isSequenceWrong = false;
     this.#conditions.clear();
+    this.#backfills.clear();
   }
 
   #node(state: InputState): Finding {
@@ -256,7 +265,7 @@ export class NodeHealth {
 
   #conditionsHold(): Finding {
     const now = performance.now();
-    const failed = [...this.#conditions].filter(([, { last }]) => now - last < CONDITION_MEMORY);
+    const failed = [...this.#conditions].filter(([, { last }]) => now - last < MEMORY);
     if (failed.length === 0) return ok('none is known to have failed');
     const told = failed.map(
       ([table, { statements, last }]) =>
@@ -265,6 +274,13 @@ export class NodeHealth {
     return warn(
       `${told.join('; ')}: their changes are events in any case; doctor tells the error, so correct the condition`,
     );
+  }
+
+  #backfillsGoOn(): Finding {
+    const now = performance.now();
+    const failed = [...this.#backfills.values()].filter(({ last }) => now - last < MEMORY);
+    if (failed.length === 0) return ok('none is known to have failed');
+    return warn(failed.map(({ message }) => message).join('; '));
   }
 
   #optionsAgree(): Finding {

@@ -62,6 +62,11 @@ const LINES: { readonly [Name in keyof LifecycleEvents]: (...args: LifecycleEven
     'reads changes that are events because the condition when of their table has failed',
     condition,
   ],
+  backfillFailed: ({ error, ...failure }) => [
+    'error',
+    'can not read a table, and cancelled its backfill: its other rows do not come',
+    { ...failure, err: error },
+  ],
   slow: (event) => ['warn', 'waits for an event that has been in hand for long', event],
   // Anybody may send notifications, as often as they like.
   forged: () => ['debug', 'skipped a notification that claims to be of our triggers'],

@@ -96,6 +96,13 @@ export class Listener {
     this.onLost(connectionLost(error));
   }
 
+  /** Whether the process stays alive for this connection, as it does from the beginning. */
+  keepProcess(isKept: boolean): void {
+    const turn = isKept ? 'ref' : 'unref';
+    this.#socket[turn]();
+    this.#heartbeat?.[turn]();
+  }
+
   /** Hangs up. Never rejects. */
   async close(): Promise<void> {
     this.#closed = true;

@@ -260,6 +260,11 @@ export class Session {
     return this.#lost !== undefined;
   }
 
+  /** Whether the process stays alive for this connection, as it does from the beginning. */
+  keepProcess(isKept: boolean): void {
+    this.#socket[isKept ? 'ref' : 'unref']();
+  }
+
   /** Ends the session at once. A statement that is under way fails, and the server rolls its transaction back. */
   destroy(): void {
     this.#closed = true;

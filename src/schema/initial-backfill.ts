@@ -20,11 +20,12 @@ export const tellOfBackfill = ({ nodeChannel }: Names): string =>
 
 /**
  * The request for a table, in the step that makes the table's triggers: what is committed before comes as `read` events, all else as
- * changes. The row stays when the backfill is done, so that a table is read once, whatever becomes of its triggers.
+ * changes. The row stays when the backfill is done, so that a table is read once, whatever becomes of its triggers. In a restored dump, the oid
+ * may be that of another table.
  */
 export const requestInitial = (names: Names, { identity: { relation }, location }: Table): string[] => [
   `INSERT INTO ${names.backfillTable.sql} (backfill, relation, location, is_initial, state, estimated)
 SELECT ${NEW_BACKFILL}, ${relation}, ${quoteLiteral(location)}, true, 'waiting', ${estimateOf(relation)}
-WHERE NOT EXISTS (SELECT FROM ${names.backfillTable.sql} WHERE relation = ${relation} AND is_initial)`,
+WHERE NOT EXISTS (SELECT FROM ${names.backfillTable.sql} WHERE relation = ${relation} AND location = ${quoteLiteral(location)} AND is_initial)`,
   `SELECT ${tellOfBackfill(names)}`,
 ];

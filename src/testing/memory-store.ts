@@ -189,13 +189,17 @@ export class MemoryStore {
     return [...this.#failures.values()].filter(({ attempts }) => attempts > 0).length;
   }
 
-  park({ sequence: number }: LoggedChange, { error, attempts }: { error: string; attempts: number }): void {
+  park(
+    { sequence: number }: LoggedChange,
+    { error, attempts }: { error: string; attempts: number },
+  ): boolean {
     const change = this.#log.get(number);
-    if (!change) return;
+    if (!change) return false;
     const parked = { change: change.under(original(number)), attempts, error, parkedAt: this.clock.time };
     this.#parked.set(nameOf(change), parked);
     this.#failures.delete(number);
     this.#remove(number);
+    return true;
   }
 
   get parked(): ParkedEvent[] {

@@ -177,7 +177,7 @@ export class MemoryTerm implements Store {
     },
     park: async (change, reason) => {
       this.#checkHeld();
-      this.#store.park(change, reason);
+      return this.#store.park(change, reason);
     },
     suspect: async (changes) => {
       this.#checkHeld();

@@ -1,5 +1,8 @@
+import { inspect } from 'node:util';
 import { onTestFinished, expect, test, vi } from 'vitest';
-import { requestBackfill } from '../../src/capture/backfill-request.ts';
+import { PostgresInputError } from '../../src/api/errors.ts';
+import type { LifecycleEvents, Notice } from '../../src/api/lifecycle-events.ts';
+import { RequestedBackfill, requestBackfill } from '../../src/capture/backfill-request.ts';
 import { Backfills } from '../../src/capture/backfills.ts';
 import type { Change } from '../../src/capture/change.ts';
 import { Lease } from '../../src/node/lease.ts';
@@ -17,6 +20,7 @@ async function setup() {
   const lease = new Lease(session, names, settings.lease);
   await lease.standBy(never);
   const pushed: Change[] = [];
+  const failed: LifecycleEvents['backfillFailed'][0][] = [];
   /** How many chunks have been read, also ahead. */
   const chunks = { read: 0 };
   const backfills = new Backfills({
@@ -40,18 +44,25 @@ async function setup() {
       return own;
     },
     rouse: () => {},
+    notify: (...notice: Notice) => {
+      if (notice[0] === 'backfillFailed') failed.push(notice[1]);
+    },
     fail: (error) => {
       throw error;
     },
   });
   onTestFinished(() => backfills.end());
-  const read = async (chunk: number) =>
-    requestBackfill(await fixture.session(), settings, names, { tables: ['items'], where: null, chunk });
-  return { fixture, backfills, pushed, chunks, read };
+  const read = async (chunk: number, where: string | null = null) =>
+    requestBackfill(await fixture.session(), settings, names, { tables: ['items'], where, chunk });
+  /** Goes on until nothing is left to read. */
+  const steps = async () => {
+    while (await backfills.step(async () => true, never));
+  };
+  return { fixture, backfills, pushed, failed, chunks, read, steps };
 }
 
 test('a chunk of the old order that is on its way is given up when its table is begun anew', async () => {
-  const { fixture, backfills, pushed, chunks, read } = await setup();
+  const { fixture, backfills, pushed, chunks, read, steps } = await setup();
   const { database, names } = fixture;
   await database.query(
     'ALTER TABLE items DROP CONSTRAINT items_pkey; INSERT INTO items SELECT generate_series(1, 100); CREATE INDEX by_id ON items (id DESC)',
@@ -77,7 +88,7 @@ test('a chunk of the old order that is on its way is given up when its table is 
   }, never);
   await other.query('COMMIT');
   expect(pushed).toHaveLength(10);
-  while (await backfills.step(async () => true, never));
+  await steps();
   expect(pushed).toHaveLength(110);
   for (const { sequence } of pushed) backfills.acknowledgements.acknowledgeSoon(sequence!);
   await backfills.acknowledgements.flush();
@@ -85,7 +96,7 @@ test('a chunk of the old order that is on its way is given up when its table is 
 });
 
 test('the term ends when the failure of a backfill is refused', async () => {
-  const { fixture, backfills, read } = await setup();
+  const { fixture, backfills, read, steps } = await setup();
   const { database, names } = fixture;
   await database.query('INSERT INTO items SELECT generate_series(1, 100)');
   await read(10);
@@ -93,8 +104,38 @@ test('the term ends when the failure of a backfill is refused', async () => {
   await database.query(
     `DROP TABLE items; ALTER TABLE ${names.backfillTable.sql} RENAME COLUMN error TO gone`,
   );
-  const steps = async () => {
-    while (await backfills.step(async () => true, never));
-  };
   await expect(steps()).rejects.toMatchObject({ code: '42703' });
+});
+
+test('a backfill that fails is told of once, also if its events are out, and nothing of a row is told', async () => {
+  const { fixture, backfills, pushed, failed, read, steps } = await setup();
+  await fixture.database.query('INSERT INTO items SELECT generate_series(1, 100)');
+  const backfill = await read(10, "CASE WHEN id < 50 THEN '1' ELSE 'hunter' || id END::int > 0");
+  await steps();
+  for (const { sequence } of pushed) backfills.acknowledgements.acknowledgeSoon(sequence!);
+  await backfills.acknowledgements.flush();
+  backfills.onChanged();
+  await steps();
+  expect(failed).toEqual([{ backfill, table: 'items', error: expect.any(PostgresInputError) }]);
+  const { error } = failed[0]!;
+  expect(error.message).toContain(`22P02: \`backfill --id ${backfill} --wait\``);
+  expect(inspect(error, { depth: null, showHidden: true })).not.toContain('hunter');
+  const found = new RequestedBackfill(backfill, fixture.names, (task) => fixture.session().then(task));
+  expect(await found.progress()).toMatchObject([
+    { state: 'cancelled', error: expect.stringContaining('hunter50') },
+  ]);
+});
+
+test('a backfill that was cancelled before its table failed has not failed', async () => {
+  const { fixture, backfills, failed, read, steps } = await setup();
+  const { database, names } = fixture;
+  await database.query('INSERT INTO items SELECT generate_series(1, 100)');
+  const backfill = await read(10);
+  await backfills.step(async () => true, never);
+  // Nobody tells the node.
+  await database.query(`DROP TABLE items; UPDATE ${names.backfillTable.sql} SET state = 'cancelled'`);
+  await steps();
+  expect(failed).toEqual([]);
+  const found = new RequestedBackfill(backfill, names, (task) => fixture.session().then(task));
+  expect(await found.progress()).toMatchObject([{ state: 'cancelled', error: null }]);
 });

@@ -151,6 +151,20 @@ test('parks an event whose attempts are exhausted, and its key goes on', async (
   expect(await backlog()).toBe(0);
 });
 
+test("an error of another input's counts as any other", async () => {
+  const { database, make } = await setup();
+  const [input, other] = [await make(), await make()];
+  const isActive = active(input);
+  // That input has no lease.
+  record(input, (event) => other.ack(event), { retry: { ...FAST, attempts: 2 } });
+  await isActive;
+  await database.query('INSERT INTO items VALUES (1, 0)');
+  await until(async () => (await input.parked()).length > 0);
+  expect(await input.parked()).toMatchObject([
+    { id: '1', attempts: 2, error: expect.stringContaining('lease') },
+  ]);
+});
+
 test('as many handlers as there may be at once listen to the signal without a warning', async () => {
   const warn = vi.spyOn(process, 'emitWarning').mockReturnValue();
   onTestFinished(() => warn.mockRestore());

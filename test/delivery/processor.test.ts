@@ -1,6 +1,7 @@
 /** The consumer of `process()` alone. */
 import { setImmediate } from 'node:timers/promises';
 import { expect, test } from 'vitest';
+import { PostgresInputError } from '../../src/api/errors.ts';
 import { Change } from '../../src/capture/change.ts';
 import type { LaneDelivery } from '../../src/delivery/lane-delivery.ts';
 import { Processor, type ProcessorOptions } from '../../src/delivery/processor.ts';
@@ -37,7 +38,7 @@ test('an event comes again if it could not be parked, although its handler did n
         delivery.park(delivery.find('1000')!, 'bad row', attempt).catch(() => {});
       },
     });
-    const park = () => new Promise<void>((_resolve, reject) => (refuse = reject));
+    const park = () => new Promise<boolean>((_resolve, reject) => (refuse = reject));
     const delivery: LaneDelivery = consumer.open(servedTerm({ failures: () => ({ ...FORGETFUL, park }) }));
     delivery.begin([], null);
     delivery.push([change(1)]);
@@ -47,4 +48,51 @@ test('an event comes again if it could not be parked, although its handler did n
   refuse(new Error('canceling statement due to statement timeout'));
   await again;
   expect(attempts).toEqual([1, 2]);
+});
+
+test.each(['ERR_LEASE_LOST', 'ERR_CONNECT', 'ERR_CONNECTION_LOST', 'ERR_CLOSED', 'ERR_INSTALL'] as const)(
+  'an event that fails with %s has failed while the term has the lease, and has not when the term has lost it',
+  async (code) => {
+    const attempts: number[] = [];
+    let isLeaseHeld = async () => true;
+    const fourth = new Promise<void>((resolve) => {
+      const consumer = processor({
+        handler: async ({ attempt }) => {
+          attempts.push(attempt);
+          if (attempts.length === 2) isLeaseHeld = async () => false;
+          if (attempts.length === 3)
+            isLeaseHeld = async () => {
+              throw new Error('the connection is lost');
+            };
+          if (attempts.length === 4) return resolve();
+          throw new PostgresInputError(code, 'some input has failed');
+        },
+      });
+      const term = servedTerm({ isGone: async () => false, isLeaseHeld: () => isLeaseHeld() });
+      const delivery = consumer.open(term);
+      delivery.begin([], null);
+      delivery.push([change(1)]);
+    });
+    await fourth;
+    expect(attempts).toEqual([1, 2, 2, 2]);
+  },
+);
+
+test('an event that comes again without having failed is counted as redelivered', async () => {
+  const traffic = new Traffic('test');
+  const attempts: number[] = [];
+  await new Promise<void>((resolve) => {
+    const consumer = processor({
+      traffic,
+      handler: ({ attempt }) => {
+        if (attempts.push(attempt) === 2) return resolve();
+        throw new PostgresInputError('ERR_CONNECTION_LOST', 'it was away');
+      },
+    });
+    const delivery = consumer.open(servedTerm({ isLeaseHeld: async () => false }));
+    delivery.begin([], null);
+    delivery.push([change(1)]);
+  });
+  expect(attempts).toEqual([1, 1]);
+  expect(traffic).toMatchObject({ handedOut: 2, redelivered: 1 });
 });

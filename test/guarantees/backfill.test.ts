@@ -1,10 +1,10 @@
 /** Rows that tables hold already, as `read` events: exact among the changes, complete, and each once. */
-import { expect, test } from 'vitest';
-import type { ChangeEvent } from '../../src/index.ts';
+import { expect, onTestFinished, test } from 'vitest';
+import type { ChangeEvent, LifecycleEvents } from '../../src/index.ts';
 import { tellOfBackfill } from '../../src/schema/initial-backfill.ts';
 import { namesOf } from '../../src/schema/names.ts';
 import { Consumer, once, reaches } from '../support/consumer.ts';
-import type { TestDatabase } from '../support/database.ts';
+import { type TestDatabase, createRole } from '../support/database.ts';
 import { KEYS, TABLES_WITH_KEYS, keyTable } from '../support/keys.ts';
 import { setupInputs, untilQueueIsFull } from '../support/setup-inputs.ts';
 import { until } from '../support/until.ts';
@@ -292,6 +292,14 @@ test('initial: every table is read once, at its first installation and when it i
   await database.query('INSERT INTO items VALUES (3, 3)');
   await again.count(1);
   expect(again.events.map(({ operation, id }) => `${operation} ${id}`)).toEqual(['create 3']);
+  // In a database that was restored from a dump, a new table may have the oid that another table had.
+  await second.close();
+  await database.query(`
+    CREATE TABLE latest (id int PRIMARY KEY); INSERT INTO latest VALUES (8);
+    UPDATE postgres_input.backfill_postgres_input_test_input SET relation = 'latest'::regclass WHERE location = 'items'`);
+  const third = new Consumer(await fixture.input({ initial: 'read' }));
+  await third.count(1);
+  expect(third.events).toMatchObject([{ operation: 'read', location: 'latest', id: '8' }]);
 });
 
 test("acknowledges in the caller's transaction exactly once, and comes again where that was rolled back", async () => {
@@ -870,6 +878,48 @@ test('a table that the node does not watch any more shows nothing, and waits for
   expect([...consumer.events, ...others.events].filter(({ after }) => 'secret' in after!)).toEqual([]);
 });
 
+test('tables that have other oids, as in a database that was restored from a dump, are read from their beginnings, under the same sequences', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  const makeLast = 'CREATE TABLE last (id int PRIMARY KEY); INSERT INTO last SELECT generate_series(1, 50)';
+  await database.query(`
+    INSERT INTO items SELECT n, n FROM generate_series(1, 50) n;
+    CREATE TABLE t (id int PRIMARY KEY, value int); INSERT INTO t SELECT n, n FROM generate_series(101, 150) n; ${makeLast}`);
+  const first = await fixture.input({ maxInFlight: 10 });
+  const consumer = new Consumer(first, { ack: 'manual' });
+  await reaches(first, 'active');
+  const backfill = await first.backfill({ chunk: 5 });
+  await consumer.count(10);
+  for (const event of consumer.events.slice(0, 10)) await first.ack(event);
+  await consumer.count(20);
+  await first[Symbol.asyncDispose]();
+  // Each of two tables now has the other one's oid, and the third one has an oid that nobody knows.
+  await database.query(`
+    BEGIN;
+    SET LOCAL session_replication_role = replica;
+    ALTER TABLE items RENAME TO other; ALTER TABLE t RENAME TO items; ALTER TABLE other RENAME TO t;
+    UPDATE items SET id = id - 100, value = value - 100; UPDATE t SET id = id + 100, value = value + 100;
+    DROP TABLE last; ${makeLast};
+    COMMIT`);
+  const next = new Consumer(await fixture.input({ rows: 'after' }));
+  await backfill.done;
+  const found = reads(next.events);
+  const ids = (location: string) =>
+    found.filter((event) => event.location === location).map(({ id }) => Number(id));
+  const fifty = (from: number) => Array.from({ length: 50 }, (_, i) => from + i);
+  expect({ items: ids('items'), t: ids('t'), last: ids('last') }).toEqual({
+    items: fifty(1),
+    t: fifty(101),
+    last: fifty(1),
+  });
+  const sequences = new Map(found.map(({ location, id, sequence }) => [`${location} ${id}`, sequence]));
+  for (const { location, id, sequence } of consumer.events)
+    expect(sequences.get(`${location} ${id}`)).toBe(sequence);
+  expect((await backfill.progress()).map(({ state, error }) => ({ state, error }))).toEqual(
+    Array.from({ length: 3 }, () => ({ state: 'done', error: null })),
+  );
+});
+
 test('rows that are out when their table is as it was before come once', async () => {
   await using fixture = await setupInputs();
   const { database } = fixture;
@@ -961,6 +1011,37 @@ test.each([
   } finally {
     await database.query(`REASSIGN OWNED BY ${role} TO postgres; DROP OWNED BY ${role}; DROP ROLE ${role}`);
   }
+});
+
+test("initial: a table that the nodes' role may not read is told of, and the others are read", async () => {
+  const fixture = await setupInputs();
+  onTestFinished(() => fixture[Symbol.asyncDispose]());
+  const { database } = fixture;
+  const { role, url } = await createRole(database);
+  await database.query(`
+    GRANT CREATE ON DATABASE "${database.name}" TO ${role}; GRANT SELECT, TRIGGER ON items TO ${role}; INSERT INTO items VALUES (1, 1);
+    CREATE TABLE hidden (id int PRIMARY KEY); INSERT INTO hidden VALUES (1); GRANT TRIGGER ON hidden TO ${role}`);
+  const lines: unknown[] = [];
+  const ignore = () => {};
+  const error = (fields: object, text: string) => void lines.push([fields, text]);
+  const logger = { debug: ignore, info: ignore, warn: ignore, error };
+  const input = await fixture.input({ initial: 'read', logger }, { url });
+  const failed = new Promise<LifecycleEvents['backfillFailed'][0]>(
+    (resolve) => void input.once('backfillFailed', resolve),
+  );
+  const consumer = new Consumer(input);
+  const { backfill, table, error: err } = await failed;
+  await consumer.count(1);
+  expect(consumer.events).toMatchObject([{ operation: 'read', location: 'items' }]);
+  expect(table).toBe('hidden');
+  expect(err).toMatchObject({ code: 'ERR_INSTALL', message: expect.stringMatching(/grant it .* SELECT/) });
+  expect(lines).toEqual([
+    [{ input: 'test_input', backfill, table, err }, expect.stringMatching(/can not read a table/)],
+  ]);
+  expect(input.health()).toMatchObject({
+    status: 'warn',
+    checks: expect.arrayContaining([{ name: 'backfills', status: 'warn', message: err.message }]),
+  });
 });
 
 test('a row that is too large comes without data; a function of the condition that raises ends its backfill', async () => {

@@ -81,11 +81,14 @@ test('an event that its handler has acknowledged does not come again, even if th
   onTestFinished(() => input[Symbol.asyncDispose]());
   const active = new Promise<void>((resolve) => void input.once('active', () => resolve()));
   const begun: string[] = [];
+  const parked: unknown[] = [];
+  input.on('parked', (failure) => parked.push(failure));
   void input.process(
     async (event) => {
       begun.push(event.id);
+      const park = () => input.park(event, 'by hand');
       if (event.id === '1') await input.ack(event);
-      if (event.id === '2') await input.park(event, 'by hand');
+      if (event.id === '2') await Promise.all([park(), park()]);
       if (event.id !== '3') throw new Error('afterwards');
     },
     { retry: { minDelay: 1, maxDelay: 1 } },
@@ -96,7 +99,45 @@ test('an event that its handler has acknowledged does not come again, even if th
   await input.close();
   expect(begun).toEqual(['1', '2', '3']);
   expect(await input.parked()).toMatchObject([{ id: '2', error: 'by hand' }]);
+  expect(parked).toMatchObject([{ id: '2' }]);
+  expect(await input.metrics()).toMatchObject({ acknowledged: 2, parked: 1 });
 });
+
+test.each(['create', 'read'] as const)(
+  'a %s that was acknowledged in a transaction before it is parked is acknowledged, and nobody is told of a parked one',
+  async (operation) => {
+    const database = await createDatabase();
+    await database.query('CREATE TABLE items (id int PRIMARY KEY)');
+    if (operation === 'read') await database.query('INSERT INTO items VALUES (1)');
+    const input = await newPostgresInput(
+      { name: 'test', type: 'postgres', connectionString: database.url },
+      PATIENT,
+    );
+    onTestFinished(() => input[Symbol.asyncDispose]());
+    const active = new Promise<void>((resolve) => void input.once('active', () => resolve()));
+    const parked: unknown[] = [];
+    input.on('parked', (failure) => parked.push(failure));
+    const client = await database.client();
+    const begun: string[] = [];
+    void input.process(async (event) => {
+      begun.push(event.operation);
+      if (event.operation === 'delete') return;
+      await client.query('BEGIN');
+      await input.ack(event, client);
+      await client.query('COMMIT');
+      await input.park(event, 'by hand');
+    });
+    await active;
+    if (operation === 'read') await input.backfill();
+    else await database.query('INSERT INTO items VALUES (1)');
+    await until(() => begun.length === 1);
+    await database.query('DELETE FROM items');
+    await until(async () => (await input.metrics()).acknowledged === 2);
+    expect(begun).toEqual([operation, 'delete']);
+    expect(parked).toEqual([]);
+    expect(await input.parked()).toEqual([]);
+  },
+);
 
 test.each([
   ['an event', 'create'],

@@ -62,7 +62,7 @@ describe('from the facts', () => {
     expect(sound.checks.map(({ name }) => name)).toEqual(
       health.report('closed').checks.map(({ name }) => name),
     );
-    expect(new Set(sound.checks.map(({ name }) => name)).size).toBe(12);
+    expect(new Set(sound.checks.map(({ name }) => name)).size).toBe(13);
   });
 
   test('a standby looks at nothing, and an active node at most every ten seconds', async () => {
@@ -176,6 +176,24 @@ describe('from the facts', () => {
     vi.advanceTimersByTime(1);
     expect(amiss(health.report('active'))).toEqual({});
     health.hear(['conditionFailed', { table: 'a', statements: 1 }]);
+    health.hear(['standby']);
+    expect(amiss(health.report('standby'))).toEqual({});
+  });
+
+  test('a backfill that fails, for an hour or until the term ends', () => {
+    const { health } = setup();
+    const fail = (table: string) =>
+      health.hear([
+        'backfillFailed',
+        { backfill: '1', table, error: new PostgresInputError('ERR_INSTALL', `${table} is gone`) },
+      ]);
+    fail('a');
+    vi.advanceTimersByTime(1_800_000);
+    fail('b');
+    vi.advanceTimersByTime(1_799_999);
+    expect(amiss(health.report('active'))).toEqual({ backfills: 'warn: a is gone; b is gone' });
+    vi.advanceTimersByTime(1);
+    expect(amiss(health.report('active'))).toEqual({ backfills: 'warn: b is gone' });
     health.hear(['standby']);
     expect(amiss(health.report('standby'))).toEqual({});
   });

@@ -6,7 +6,6 @@ import {
   type DiagnosticsMessages,
   type PostgresInputOptions,
   type ProcessMessage,
-  PostgresInputError,
 } from '../../src/index.ts';
 import { channels } from '../../src/observe/channels.ts';
 import { Traffic } from '../../src/observe/traffic.ts';
@@ -235,25 +234,6 @@ test('processing is counted and traced: an event that fails is retried, holds it
     ['1', 2],
   ]);
   expect(ended.map(({ error }) => error)).toEqual([error, undefined, undefined]);
-});
-
-test('counts an event as redelivered that comes again without having failed', async () => {
-  const { database, make } = await setup();
-  const input = await make();
-  const attempts: number[] = [];
-  const processing = input.process(
-    ({ attempt }) => {
-      if (attempts.push(attempt) === 1) throw new PostgresInputError('ERR_CONNECTION_LOST', 'it was away');
-    },
-    { retry: { minDelay: 1 } },
-  );
-  await once(input, 'asleep');
-  await database.query('INSERT INTO items VALUES (1)');
-  await until(async () => attempts.length === 2 && (await input.metrics()).backlog === 0);
-  expect(attempts).toEqual([1, 1]);
-  expect(await input.metrics()).toMatchObject({ handedOut: 2, acknowledged: 1, redelivered: 1 });
-  await input.close();
-  await processing;
 });
 
 test('the channel of processing has the names and the message that are documented', async () => {

@@ -8,7 +8,7 @@ import { RowDecoder } from '../../src/delivery/row-decoder.ts';
 export const FORGETFUL: Failures = {
   load: async () => [],
   fail: async () => {},
-  park: async () => {},
+  park: async () => true,
   suspect: async () => {},
   clear: async () => {},
   forget: async () => {},
@@ -26,6 +26,7 @@ export const servedTerm = (parts: Partial<ServedTerm> = {}): ServedTerm => ({
   pending: () => new Set(),
   written: async () => {},
   isGone: async () => true,
+  isLeaseHeld: async () => true,
   readAgain: () => {},
   dropRead: () => {},
   notify: () => {},
