@@ -302,6 +302,14 @@ export class Lanes {
       return this.#wait(failed, failed.lane, notBefore);
     const lane = this.#laneOf(failed.change);
     const ticket = failed.lane ? failed : this.#ticketIn(lane, failed.change);
+    // The lane takes it from the log, behind the earlier changes that it has dropped.
+    if (
+      !failed.lane &&
+      isInOrder(ticket.change) &&
+      lane.from !== null &&
+      BigInt(ticket.change.sequence!) >= lane.from
+    )
+      return false;
     ticket.notBefore = notBefore;
     ticket.arrival = failed.arrival;
     if (!lane.isBusy || failed.lane === lane) return this.#wait(ticket, lane, notBefore);

@@ -483,6 +483,24 @@ test('a DELETE that comes again goes before a later change of its key that is he
   expect([lanes.size, lanes.weight, lanes.heldUp, lanes.hasDropped]).toEqual([0, 0, 0, false]);
 });
 
+test('a change that fails behind one that was dropped comes again once, and behind it, with an acknowledgement by hand', () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const { lanes, update } = smallLanes({ capacity: 3, exclusive: false, keyOf: ({ id }) => id[0]! });
+  const log = [update(1, 'a1'), update(2, 'a2')];
+  const [first, second] = log.map((change) => lanes.admit(change)!);
+  for (const id of ['b', 'c', 'd']) lanes.defer(lanes.admit(update(3, id))!, 10);
+  expect(lanes.defer(first!, 10)).toBe(false);
+  vi.advanceTimersByTime(10);
+  for (let n = 0; n < 3; n++) lanes.finish(lanes.takeReady()!);
+  // There is room now, and the log has not been read yet.
+  expect([lanes.weight, lanes.isHungry]).toEqual([0, true]);
+  lanes.defer(second!, 10);
+  vi.advanceTimersByTime(10);
+  expect(drain(lanes, log)).toEqual(['a1', 'a2']);
+  expect([lanes.size, lanes.weight, lanes.deferred, lanes.hasDropped]).toEqual([0, 0, 0, false]);
+});
+
 test('changes that wait for the DELETEs of their statement take no more room than there is', () => {
   const { lanes } = smallLanes({ capacity: 3 });
   const statement = Array.from({ length: 10 }, (_, n) =>
