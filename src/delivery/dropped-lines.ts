@@ -6,7 +6,8 @@
  * all that it dropped or is full again.
  */
 import type { Change } from '../capture/change.ts';
-import { type Line, type Table, type Ticket, isInOrder, isLane, isRead, isTable } from './line.ts';
+import { type Line, type Table, type Ticket, isLane, isTable } from './line.ts';
+import { isInOrder, isRead } from './row-order.ts';
 
 /** What takes the changes that are read again. */
 export interface Retaker {

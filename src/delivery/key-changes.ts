@@ -3,7 +3,8 @@
  * statement, since the log does not say which of them is of the same row.
  */
 import type { Change } from '../capture/change.ts';
-import { type Deletes, type HeldUp, statementOf } from './line.ts';
+import type { Deletes, HeldUp } from './line.ts';
+import { statementOf } from './row-order.ts';
 
 export class KeyChanges {
   readonly #statements = new Map<string, Deletes>();

@@ -19,7 +19,8 @@ import { eventOf } from './event.ts';
 import { InHand } from './in-hand.ts';
 import { type KnownFailure, KnownFailures } from './known-failures.ts';
 import { LaneBuffer, type Taking } from './lane-buffer.ts';
-import { type Ticket, isTruncation, rowOf } from './line.ts';
+import type { Ticket } from './line.ts';
+import { isTruncation, rowOf } from './row-order.ts';
 import { SlowWatch } from './slow-watch.ts';
 import { TurnOrder } from './turn-order.ts';
 

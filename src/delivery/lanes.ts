@@ -29,22 +29,18 @@ import type { Clock, Timer } from './clock.ts';
 import { DroppedLines, type Retaker } from './dropped-lines.ts';
 import { KeyChanges } from './key-changes.ts';
 import {
+  type HeldUp,
   type Lane,
   type Line,
   type Table,
   Ticket,
   isBefore,
-  isLower,
   isIdle,
-  type HeldUp,
-  isInOrder,
-  isOutOfOrder,
   isLane,
-  isRead,
   isTable,
-  isTruncation,
 } from './line.ts';
 import { ReadyQueue } from './ready-queue.ts';
+import { isInOrder, isLower, isOutOfOrder, isRead, isTruncation } from './row-order.ts';
 
 export interface LanesOptions {
   readonly clock: Clock;

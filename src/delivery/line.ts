@@ -1,6 +1,7 @@
-/** The lines in which changes wait for their turn, and what {@link Lanes} asks of the changes in them. */
+/** The lines in which changes wait for their turn. */
 import type { Change } from '../capture/change.ts';
 import type { Timer } from './clock.ts';
+import { isLower, isRead } from './row-order.ts';
 
 /** A change on its way through the lanes. */
 export class Ticket {
@@ -66,10 +67,6 @@ export interface Deletes {
   readonly waiting: Set<HeldUp>;
 }
 
-/** By default, a lane has the changes of one row. */
-export const rowOf = ({ location, key, id }: Change): string =>
-  `${location}\0${typeof key === 'object' && key !== null ? JSON.stringify(key) : id}`;
-
 export const isLane = (line: Line): line is Lane => 'key' in line;
 export const isTable = (line: Line): line is Table => 'truncation' in line;
 
@@ -78,27 +75,6 @@ export const isIdle = (line: {
   truncation?: Ticket | null;
   waiting: readonly Ticket[];
 }): boolean => !line.isBusy && !line.truncation && line.waiting.length === 0;
-
-/** Whether a pass of the log brings the change, in the order of its row: not if it was announced by hand, redriven, or read by a backfill. */
-export const isInOrder = (change: Change): boolean =>
-  change.sequence !== null && !change.sequence.startsWith('-') && !isRead(change);
-
-/** Whether the change has no place among the changes of its row: announced by hand, or redriven. */
-export const isOutOfOrder = (change: Change): boolean => !isInOrder(change) && !isRead(change);
-
-/** Whether it is a row that a backfill has read. Its place is behind the changes that came before it. No log has it. */
-export const isRead = (change: Change): boolean => change.isRead;
-
-export const isTruncation = ({ operation, id, key }: Change): boolean =>
-  id === '*' && operation === 'delete' && key === null;
-
-/** All changes that a trigger function logs for one statement have one transaction and one time. */
-export const statementOf = ({ location, transaction, occurredAt }: Change): string =>
-  `${transaction} ${occurredAt} ${location}`;
-
-/** Of two changes that were logged. */
-export const isLower = (one: Change, other: Change): boolean =>
-  one.sequence !== null && other.sequence !== null && BigInt(one.sequence) < BigInt(other.sequence);
 
 /** Of two changes of a row. A sequence says nothing of when a row was read. */
 export const isBefore = (one: Ticket, other: Ticket): boolean =>

@@ -4,7 +4,8 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import { Change } from '../../src/capture/change.ts';
 import { systemClock } from '../../src/delivery/clock.ts';
 import { Lanes } from '../../src/delivery/lanes.ts';
-import { type Ticket, rowOf } from '../../src/delivery/line.ts';
+import type { Ticket } from '../../src/delivery/line.ts';
+import { rowOf } from '../../src/delivery/row-order.ts';
 
 interface Row {
   readonly op: 'create' | 'update' | 'delete';
