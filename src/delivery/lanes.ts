@@ -40,7 +40,7 @@ import {
   isTable,
 } from './line.ts';
 import { ReadyQueue } from './ready-queue.ts';
-import { isInOrder, isLower, isOutOfOrder, isRead, isTruncation } from './row-order.ts';
+import { isInOrder, isOutOfOrder, isRead, isTruncation } from './row-order.ts';
 
 export interface LanesOptions {
   readonly clock: Clock;
@@ -177,7 +177,7 @@ export class Lanes {
       const dropped = BigInt(change.sequence!);
       if (line.from === null || dropped < line.from) this.#dropped.drop(line, dropped);
     }
-    if (isLane(line) && line.heldUp && isInOrder(change) && isLower(change, line.heldUp.change))
+    if (isLane(line) && line.heldUp && isInOrder(change) && BigInt(change.sequence!) < line.heldUp.sequence)
       this.#giveWay(line, line.heldUp);
     return null;
   }
@@ -204,12 +204,13 @@ export class Lanes {
     const deletes = !ticket.deletes && isInOrder(change) ? this.#keyChanges.of(change) : null;
     if (!deletes) return ticket;
     const isKept = this.#hasRoomFor(change);
-    const heldUp: HeldUp = { lane, change, deletes, ticket: isKept ? ticket : null };
+    const sequence = BigInt(change.sequence!);
+    const heldUp: HeldUp = { lane, sequence, deletes, ticket: isKept ? ticket : null };
     lane.heldUp = heldUp;
     deletes.waiting.add(heldUp);
     this.#heldUp++;
     if (isKept) this.#add(change);
-    else this.#dropAll(lane, BigInt(change.sequence!));
+    else this.#dropAll(lane, sequence);
     return null;
   }
 
@@ -225,21 +226,19 @@ export class Lanes {
    * Where a key joins rows, an earlier change may come to a lane late, while a change waits there for its DELETEs. The earlier change goes first: all of the lane
    * is dropped, and read again in the order of the sequences. So a change waits for earlier ones alone, and no two wait for each other.
    */
-  #giveWay(lane: Lane, { change, deletes, ticket }: HeldUp): void {
+  #giveWay(lane: Lane, { sequence, deletes, ticket }: HeldUp): void {
     deletes.waiting.delete(lane.heldUp!);
     lane.heldUp = null;
     this.#heldUp--;
-    if (ticket) this.#subtract(change);
-    this.#dropAll(lane, BigInt(change.sequence!));
+    if (ticket) this.#subtract(ticket.change);
+    this.#dropAll(lane, sequence);
     this.#advance(lane);
   }
 
   /** Whether an earlier change of the lane waits behind this one, or was dropped. */
-  #isOvertaken(lane: Lane, { change }: HeldUp): boolean {
-    const isDropped = lane.from !== null && lane.from < BigInt(change.sequence!);
-    return (
-      isDropped || lane.waiting.some((other) => isInOrder(other.change) && isLower(other.change, change))
-    );
+  #isOvertaken(lane: Lane, { sequence }: HeldUp): boolean {
+    if (lane.from !== null && lane.from < sequence) return true;
+    return lane.waiting.some(({ change }) => isInOrder(change) && BigInt(change.sequence!) < sequence);
   }
 
   /** The next change that had to wait and may be handed out now. */
@@ -319,7 +318,8 @@ export class Lanes {
     const place = lane.waiting.findIndex((waiting) => isBefore(ticket, waiting));
     lane.waiting.splice(place < 0 ? lane.waiting.length : place, 0, ticket);
     this.#add(ticket.change);
-    if (!lane.heldUp || !isInOrder(ticket.change) || !isLower(ticket.change, lane.heldUp.change)) return true;
+    if (!lane.heldUp || !isInOrder(ticket.change)) return true;
+    if (BigInt(ticket.change.sequence!) >= lane.heldUp.sequence) return true;
     this.#giveWay(lane, lane.heldUp);
     return false;
   }
@@ -330,12 +330,14 @@ export class Lanes {
     if (lane) lane.isBusy = true;
     if (isKept) this.#add(change);
     else this.#dropAll(lane, BigInt(change.sequence!));
+    // What was dropped must not stay in memory for the timer.
+    const kept = isKept ? ticket : null;
     const { clock, changed } = this.#options;
     const timer = clock.after(Math.max(notBefore - clock.now(), 0), () => {
       this.#timers.delete(timer);
       if (lane) lane.timed = null;
-      if (isKept) this.#ready.push(ticket);
-      else this.#advance(lane);
+      if (kept) this.#ready.push(kept);
+      else this.#advance(lane!);
       changed();
     });
     this.#timers.add(timer);

@@ -43,7 +43,7 @@ export interface Lane extends Line {
 /** A change that waits for the DELETEs of its statement. */
 export interface HeldUp {
   readonly lane: Lane;
-  readonly change: Change;
+  readonly sequence: bigint;
   readonly deletes: Deletes;
   /** Null if there was no room for it: it was dropped, and is read again when the DELETEs are over. */
   readonly ticket: Ticket | null;

@@ -1,4 +1,6 @@
 /** Lanes against a model: a log in memory, a consumer that fails at random, and a reader that reads again what lanes have dropped. */
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { Change } from '../../src/capture/change.ts';
@@ -370,6 +372,9 @@ test('a truncation whose key is that of a lane is not read again for the lane', 
   expect(lanes.takeReady()).toBeNull();
 });
 
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
 /** Two UPDATEs that exchange keys between two lanes: each is a DELETE, and the change that waits for it in the other lane. */
 function exchange() {
   const rows = [
@@ -513,6 +518,27 @@ test('changes that wait for the DELETEs of their statement take no more room tha
   expect([lanes.weight, lanes.heldUp, lanes.isHungry]).toEqual([3, 9, false]);
   lanes.finish(ticket);
   expect(drain(lanes, others).toSorted()).toEqual(others.map(({ id }) => id));
+});
+
+/** References to changes that lanes without room have dropped: one has failed, one waits for the DELETE of its statement. */
+function dropTwo(lanes: Lanes): WeakRef<Change>[] {
+  const [remove, create] = exchange();
+  const failed = changeOf({ op: 'update', id: 'c', location: 'a', statement: 9 }, 9);
+  expect(lanes.admit(remove)).not.toBeNull();
+  expect(lanes.admit(create)).toBeNull();
+  expect(lanes.defer(lanes.admit(failed)!, 60_000)).toBe(false);
+  return [failed, create].map((change) => new WeakRef(change));
+}
+
+test('a change that was dropped is not in memory while its lane waits', async () => {
+  const { lanes } = smallLanes({ capacity: 0 });
+  onTestFinished(() => lanes.stop());
+  const dropped = dropTwo(lanes);
+  // A reference that was just made keeps its change until the event loop turns.
+  await new Promise(setImmediate);
+  collectGarbage();
+  expect(dropped.map((change) => change.deref())).toEqual([undefined, undefined]);
+  expect([lanes.deferred, lanes.heldUp]).toEqual([1, 1]);
 });
 
 test('however many changes are due at once, no more than a page of them comes to memory', () => {
