@@ -40,6 +40,7 @@ import {
   isTable,
 } from './line.ts';
 import { ReadyQueue } from './ready-queue.ts';
+import { Room } from './room.ts';
 import { isInOrder, isOutOfOrder, isRead, isTruncation } from './row-order.ts';
 
 export interface LanesOptions {
@@ -65,25 +66,25 @@ export class Lanes {
   /** Tables that were offered more than there was room for. */
   readonly #full = new Set<Table>();
   readonly #ready = new ReadyQueue();
+  readonly #room: Room;
   readonly #timers = new Set<Timer>();
-  #weight = 0;
-  #apart = 0;
   #heldUp = 0;
   #arrived = 0;
   #isStopped = false;
 
   constructor(options: LanesOptions) {
     this.#options = options;
+    this.#room = new Room(options.capacity);
   }
 
-  /** The weight of what waits and can be read again in the log: in line, for its time, for DELETEs, or ready. */
+  /** The weight of what waits, less what waits apart. */
   get weight(): number {
-    return this.#weight;
+    return this.#room.weight;
   }
 
-  /** The weight of all else that waits: what is redriven, was read by a backfill, or was announced by hand. */
+  /** The weight of what waits and can't be read again in the log. */
   get apart(): number {
-    return this.#apart;
+    return this.#room.apart;
   }
 
   /** How many keys have changes under way. */
@@ -108,7 +109,7 @@ export class Lanes {
 
   /** Whether a line waits for nothing but that the log is read again, and not too much is ready without it. */
   get isHungry(): boolean {
-    return this.#dropped.isHungry && this.#ready.weight <= this.#options.capacity / 2;
+    return this.#dropped.isHungry && this.#ready.weight <= this.#room.capacity / 2;
   }
 
   /** Sends a change that has arrived on its way. Returns its ticket if it may be handed out now. */
@@ -170,9 +171,9 @@ export class Lanes {
     const { change } = ticket;
     if (isRead(change) && line.from !== null) {
       this.#dropRead(line, ticket);
-    } else if (!isInOrder(change) || (line.from === null && this.#hasRoomFor(change))) {
+    } else if (!isInOrder(change) || (line.from === null && this.#room.has(change))) {
       line.waiting.push(ticket);
-      this.#add(change);
+      this.#room.take(change);
     } else {
       const dropped = BigInt(change.sequence!);
       if (line.from === null || dropped < line.from) this.#dropped.drop(line, dropped);
@@ -182,20 +183,6 @@ export class Lanes {
     return null;
   }
 
-  #hasRoomFor({ weight }: Change): boolean {
-    return this.#weight + weight <= this.#options.capacity;
-  }
-
-  #add(change: Change): void {
-    if (isInOrder(change)) this.#weight += change.weight;
-    else this.#apart += change.weight;
-  }
-
-  #subtract(change: Change): void {
-    if (isInOrder(change)) this.#weight -= change.weight;
-    else this.#apart -= change.weight;
-  }
-
   /** The change is the next one of its lane. Returns its ticket if it may be handed out now. */
   #begin(lane: Lane, ticket: Ticket): Ticket | null {
     lane.isBusy = true;
@@ -203,13 +190,13 @@ export class Lanes {
     // A redriven change has lost its place: a DELETE of its statement that comes again may be behind it.
     const deletes = !ticket.deletes && isInOrder(change) ? this.#keyChanges.of(change) : null;
     if (!deletes) return ticket;
-    const isKept = this.#hasRoomFor(change);
+    const isKept = this.#room.has(change);
     const sequence = BigInt(change.sequence!);
     const heldUp: HeldUp = { lane, sequence, deletes, ticket: isKept ? ticket : null };
     lane.heldUp = heldUp;
     deletes.waiting.add(heldUp);
     this.#heldUp++;
-    if (isKept) this.#add(change);
+    if (isKept) this.#room.take(change);
     else this.#dropAll(lane, sequence);
     return null;
   }
@@ -230,7 +217,7 @@ export class Lanes {
     deletes.waiting.delete(lane.heldUp!);
     lane.heldUp = null;
     this.#heldUp--;
-    if (ticket) this.#subtract(ticket.change);
+    if (ticket) this.#room.free(ticket.change);
     this.#dropAll(lane, sequence);
     this.#advance(lane);
   }
@@ -245,14 +232,14 @@ export class Lanes {
   takeReady(): Ticket | null {
     const ticket = this.#ready.take();
     if (!ticket) return null;
-    this.#subtract(ticket.change);
+    this.#room.free(ticket.change);
     this.#goOn();
     return ticket;
   }
 
   #makeReady(ticket: Ticket): void {
     this.#ready.push(ticket);
-    this.#add(ticket.change);
+    this.#room.take(ticket.change);
   }
 
   /** The change is over: acknowledged, or parked. */
@@ -280,7 +267,7 @@ export class Lanes {
   /** Lets tables that were full be read again. */
   #goOn(): void {
     for (const table of this.#full) {
-      if (table.underWay > 0 && this.#ready.weight > this.#options.capacity / 4) continue;
+      if (table.underWay > 0 && this.#ready.weight > this.#room.capacity / 4) continue;
       this.#full.delete(table);
       this.#settle(table);
     }
@@ -317,7 +304,7 @@ export class Lanes {
     }
     const place = lane.waiting.findIndex((waiting) => isBefore(ticket, waiting));
     lane.waiting.splice(place < 0 ? lane.waiting.length : place, 0, ticket);
-    this.#add(ticket.change);
+    this.#room.take(ticket.change);
     if (!lane.heldUp || !isInOrder(ticket.change)) return true;
     if (BigInt(ticket.change.sequence!) >= lane.heldUp.sequence) return true;
     this.#giveWay(lane, lane.heldUp);
@@ -326,9 +313,9 @@ export class Lanes {
 
   #wait(ticket: Ticket, lane: Lane | null, notBefore: number): boolean {
     const { change } = ticket;
-    const isKept = lane === null || !isInOrder(change) || this.#hasRoomFor(change);
+    const isKept = lane === null || !isInOrder(change) || this.#room.has(change);
     if (lane) lane.isBusy = true;
-    if (isKept) this.#add(change);
+    if (isKept) this.#room.take(change);
     else this.#dropAll(lane, BigInt(change.sequence!));
     // What was dropped must not stay in memory for the timer.
     const kept = isKept ? ticket : null;
@@ -350,7 +337,7 @@ export class Lanes {
     lane.isBusy = false;
     while (!lane.isBusy && lane.waiting.length > 0) {
       const ticket = lane.waiting.shift()!;
-      this.#subtract(ticket.change);
+      this.#room.free(ticket.change);
       if (ticket.notBefore > this.#options.clock.now()) this.#wait(ticket, lane, ticket.notBefore);
       else {
         const free = this.#begin(lane, ticket);
@@ -373,7 +360,7 @@ export class Lanes {
         table.waiting = waiting.slice(n);
         break;
       }
-      this.#subtract(change);
+      this.#room.free(change);
       const free = this.#pass(change, table);
       if (free) this.#makeReady(free);
     }
@@ -398,7 +385,7 @@ export class Lanes {
   /** Drops what waits in the line. */
   #dropAll(line: Line, sequence: bigint): void {
     for (const ticket of this.#dropped.dropAll(line, sequence)) {
-      this.#subtract(ticket.change);
+      this.#room.free(ticket.change);
       if (isRead(ticket.change)) this.#dropRead(line, ticket);
     }
   }
@@ -441,10 +428,10 @@ export class Lanes {
 
   /** Takes a dropped change again, unless there is no room. The first one of a lane needs none. */
   #retake(line: Line, change: Change): boolean {
-    const hasRoom = this.#hasRoomFor(change);
+    const hasRoom = this.#room.has(change);
     if (isTable(line)) {
       // What passes and finds its lane busy takes no room: only what is ready does.
-      const isWanted = this.#ready.weight <= this.#options.capacity / 2;
+      const isWanted = this.#ready.weight <= this.#room.capacity / 2;
       const mayPass = line.truncation === null && (hasRoom || isWanted || line.underWay === 0);
       if (!mayPass) return false;
       line.isReading = true;
@@ -462,7 +449,7 @@ export class Lanes {
       else return lane.heldUp!.ticket !== null;
     } else if (hasRoom) {
       lane.waiting.push(ticket);
-      this.#add(change);
+      this.#room.take(change);
     } else return false;
     return true;
   }
@@ -478,8 +465,7 @@ export class Lanes {
     this.#dropped.clear();
     this.#full.clear();
     this.#ready.clear();
-    this.#weight = 0;
-    this.#apart = 0;
+    this.#room.clear();
     this.#heldUp = 0;
   }
 
