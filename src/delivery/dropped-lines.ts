@@ -6,7 +6,7 @@
  * all that it dropped or is full again.
  */
 import type { Change } from '../capture/change.ts';
-import { type Line, type Table, type Ticket, isLane, isTable } from './line.ts';
+import { Lane, type Line, Table, type Ticket } from './line.ts';
 import { isInOrder, isRead } from './row-order.ts';
 
 /** What takes the changes that are read again. */
@@ -42,7 +42,7 @@ export class DroppedLines {
     if (line.from === null) this.#count++;
     line.from = sequence;
     this.#since.add(line);
-    if (isTable(line)) line.isReading = false;
+    if (line instanceof Table) line.isReading = false;
   }
 
   /** Drops what waits in the line, and remembers this sequence, or a lower one that waited. Returns what it has dropped. */
@@ -74,7 +74,7 @@ export class DroppedLines {
   /** Which lines are hungry now, and from which sequence on the log has to be read for them; null: none is. */
   beginReading(): { lines: ReadonlySet<Line>; from: bigint } | null {
     // Lanes and tables have to be read for separately: what passes a table's line may be dropped by its lane.
-    const lanes = [...this.#hungry].filter(isLane);
+    const lanes = [...this.#hungry].filter((line) => line instanceof Lane);
     const lines = new Set(lanes.length > 0 ? lanes : this.#hungry);
     let from: bigint | null = null;
     for (const line of lines) if (from === null || line.from! < from) from = line.from;
@@ -107,7 +107,7 @@ export class DroppedLines {
     }
     for (const line of lines) {
       if (full.has(line)) {
-        if (isTable(line) && line.truncation === null && line.underWay > 0) {
+        if (line instanceof Table && line.truncation === null && line.underWay > 0) {
           retaker.fill(line);
           continue;
         }

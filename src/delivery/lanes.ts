@@ -28,17 +28,7 @@ import type { Change } from '../capture/change.ts';
 import type { Clock, Timer } from './clock.ts';
 import { DroppedLines, type Retaker } from './dropped-lines.ts';
 import { KeyChanges } from './key-changes.ts';
-import {
-  type HeldUp,
-  type Lane,
-  type Line,
-  type Table,
-  Ticket,
-  isBefore,
-  isIdle,
-  isLane,
-  isTable,
-} from './line.ts';
+import { type HeldUp, Lane, type Line, Table, Ticket, isBefore } from './line.ts';
 import { ReadyQueue } from './ready-queue.ts';
 import { Room } from './room.ts';
 import { isInOrder, isOutOfOrder, isRead, isTruncation } from './row-order.ts';
@@ -120,14 +110,14 @@ export class Lanes {
       : waits
         ? this.#tableOf(change.location)
         : (this.#tables.get(change.location) ?? null);
-    if (table && this.#isShut(table, change)) return this.#join(table, new Ticket(change, null, table, null));
+    if (table && table.isShutFor(change)) return this.#join(table, new Ticket(change, null, table, null));
     return waits ? this.#pass(change, table) : this.#admitAtOnce(change);
   }
 
   /** It waits for nothing but changes that come again, and what waits for these. */
   #admitAtOnce(change: Change): Ticket | null {
     const known = this.#lanes.size > 0 ? this.#lanes.get(this.#options.keyOf(change)) : undefined;
-    if (known && !(isIdle(known) && isOutOfOrder(change)))
+    if (known && !(known.isIdle && isOutOfOrder(change)))
       return this.#join(known, this.#ticketIn(known, change));
     if (isInOrder(change) && change.operation !== 'delete' && this.#keyChanges.of(change)) {
       const lane = this.#laneOf(change);
@@ -148,21 +138,12 @@ export class Lanes {
     return ticket;
   }
 
-  #isShut(table: Table, { sequence }: Change): boolean {
-    if (table.truncation !== null || table.waiting.length > 0) return true;
-    return table.from !== null && !(table.isReading && BigInt(sequence!) < table.from);
-  }
-
   /** Past the table's line. */
   #pass(change: Change, table: Table | null): Ticket | null {
-    if (table && isTruncation(change)) {
-      table.truncation = new Ticket(change, null, table, null);
-      table.isTruncationBarred = table.underWay > 0;
-      return table.isTruncationBarred ? null : table.truncation;
-    }
+    if (table && isTruncation(change)) return table.truncate(change);
     const lane = this.#laneOf(change);
     const ticket = this.#ticketIn(lane, change);
-    const mayBegin = isIdle(lane) && (lane.from === null || isOutOfOrder(change));
+    const mayBegin = lane.isIdle && (lane.from === null || isOutOfOrder(change));
     return mayBegin ? this.#begin(lane, ticket) : this.#join(lane, ticket);
   }
 
@@ -178,7 +159,12 @@ export class Lanes {
       const dropped = BigInt(change.sequence!);
       if (line.from === null || dropped < line.from) this.#dropped.drop(line, dropped);
     }
-    if (isLane(line) && line.heldUp && isInOrder(change) && BigInt(change.sequence!) < line.heldUp.sequence)
+    if (
+      line instanceof Lane &&
+      line.heldUp &&
+      isInOrder(change) &&
+      BigInt(change.sequence!) < line.heldUp.sequence
+    )
       this.#giveWay(line, line.heldUp);
     return null;
   }
@@ -259,9 +245,8 @@ export class Lanes {
 
   /** A change of the table is not under way any more. */
   #leave(table: Table): void {
-    if (--table.underWay > 0 || !table.isTruncationBarred) return;
-    table.isTruncationBarred = false;
-    this.#makeReady(table.truncation!);
+    const truncation = table.leave();
+    if (truncation) this.#makeReady(truncation);
   }
 
   /** Lets tables that were full be read again. */
@@ -369,9 +354,9 @@ export class Lanes {
 
   /** Lets an idle line be read again, or forgets it. */
   #settle(line: Line): void {
-    if (!isIdle(line)) return;
+    if (!line.isIdle) return;
     if (line.from !== null) this.#dropped.starve(line);
-    else if (isLane(line)) this.#lanes.delete(line.key);
+    else if (line instanceof Lane) this.#lanes.delete(line.key);
   }
 
   /** A row that was read can't overtake what the line has dropped: it is read anew. */
@@ -429,7 +414,7 @@ export class Lanes {
   /** Takes a dropped change again, unless there is no room. The first one of a lane needs none. */
   #retake(line: Line, change: Change): boolean {
     const hasRoom = this.#room.has(change);
-    if (isTable(line)) {
+    if (line instanceof Table) {
       // What passes and finds its lane busy takes no room: only what is ready does.
       const isWanted = this.#ready.weight <= this.#room.capacity / 2;
       const mayPass = line.truncation === null && (hasRoom || isWanted || line.underWay === 0);
@@ -443,7 +428,7 @@ export class Lanes {
     const table = this.#tables.get(change.location) ?? null;
     const deletes = change.operation === 'delete' ? this.#keyChanges.of(change) : null;
     const ticket = new Ticket(change, lane, table, deletes);
-    if (isIdle(lane)) {
+    if (lane.isIdle) {
       const free = this.#begin(lane, ticket);
       if (free) this.#makeReady(free);
       else return lane.heldUp!.ticket !== null;
@@ -472,27 +457,13 @@ export class Lanes {
   #laneOf(change: Change): Lane {
     const key = this.#options.keyOf(change);
     let lane = this.#lanes.get(key);
-    if (!lane)
-      this.#lanes.set(
-        key,
-        (lane = { key, waiting: [], from: null, isBusy: false, timed: null, heldUp: null }),
-      );
+    if (!lane) this.#lanes.set(key, (lane = new Lane(key)));
     return lane;
   }
 
   #tableOf(location: string): Table {
     let table = this.#tables.get(location);
-    if (!table) {
-      table = {
-        waiting: [],
-        from: null,
-        underWay: 0,
-        truncation: null,
-        isTruncationBarred: false,
-        isReading: false,
-      };
-      this.#tables.set(location, table);
-    }
+    if (!table) this.#tables.set(location, (table = new Table()));
     return table;
   }
 }

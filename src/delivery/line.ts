@@ -24,20 +24,68 @@ export class Ticket {
   }
 }
 
-export interface Line {
-  waiting: Ticket[];
+export abstract class Line {
+  waiting: Ticket[] = [];
   /** The lowest sequence that was dropped; null if none was. */
-  from: bigint | null;
+  from: bigint | null = null;
+  /** Whether nothing is in the line, or between the line and its end. */
+  abstract readonly isIdle: boolean;
 }
 
-export interface Lane extends Line {
+/** The line of a key. */
+export class Lane extends Line {
   readonly key: string;
   /** Whether a change of the lane is ready, in hand, waits for its time, or for the DELETEs of its statement. */
-  isBusy: boolean;
+  isBusy = false;
   /** Its change that waits for its time in memory. */
-  timed: { readonly ticket: Ticket; readonly timer: Timer } | null;
+  timed: { readonly ticket: Ticket; readonly timer: Timer } | null = null;
   /** Its change that waits for the DELETEs of its statement. */
-  heldUp: HeldUp | null;
+  heldUp: HeldUp | null = null;
+
+  constructor(key: string) {
+    super();
+    this.key = key;
+  }
+
+  get isIdle(): boolean {
+    return !this.isBusy && this.waiting.length === 0;
+  }
+}
+
+/** The line of a table. A truncation waits here until nothing of the table is under way, and all that comes after it waits for the truncation. */
+export class Table extends Line {
+  /** How many changes have passed the table's line and are not over, also those that their lane has dropped. */
+  underWay = 0;
+  /** The truncation that waits or is in hand. */
+  truncation: Ticket | null = null;
+  /** Whether the truncation waits until nothing is under way. */
+  #isBarred = false;
+  /** Whether all that was dropped has been offered up to `from`: what arrives below passes. */
+  isReading = false;
+
+  get isIdle(): boolean {
+    return this.truncation === null && this.waiting.length === 0;
+  }
+
+  /** Whether the change has to wait in the line. */
+  isShutFor({ sequence }: Change): boolean {
+    if (this.truncation !== null || this.waiting.length > 0) return true;
+    return this.from !== null && !(this.isReading && BigInt(sequence!) < this.from);
+  }
+
+  /** The truncation comes next. Returns its ticket if nothing of the table is under way. */
+  truncate(change: Change): Ticket | null {
+    this.truncation = new Ticket(change, null, this, null);
+    this.#isBarred = this.underWay > 0;
+    return this.#isBarred ? null : this.truncation;
+  }
+
+  /** A change of the table is not under way any more. Returns the truncation if it has waited for that. */
+  leave(): Ticket | null {
+    if (--this.underWay > 0 || !this.#isBarred) return null;
+    this.#isBarred = false;
+    return this.truncation;
+  }
 }
 
 /** A change that waits for the DELETEs of its statement. */
@@ -49,32 +97,12 @@ export interface HeldUp {
   readonly ticket: Ticket | null;
 }
 
-export interface Table extends Line {
-  /** How many changes have passed the table's line and are not over, also those that their lane has dropped. */
-  underWay: number;
-  /** The truncation that waits or is in hand. */
-  truncation: Ticket | null;
-  /** Whether the truncation waits until nothing is under way. */
-  isTruncationBarred: boolean;
-  /** Whether all that was dropped has been offered up to `from`: what arrives below passes. */
-  isReading: boolean;
-}
-
 /** The DELETEs of one statement that are not over, and the statement's changes that wait for them. */
 export interface Deletes {
   readonly statement: string;
   left: number;
   readonly waiting: Set<HeldUp>;
 }
-
-export const isLane = (line: Line): line is Lane => 'key' in line;
-export const isTable = (line: Line): line is Table => 'truncation' in line;
-
-export const isIdle = (line: {
-  isBusy?: boolean;
-  truncation?: Ticket | null;
-  waiting: readonly Ticket[];
-}): boolean => !line.isBusy && !line.truncation && line.waiting.length === 0;
 
 /** Of two changes of a row. A sequence says nothing of when a row was read. */
 export const isBefore = (one: Ticket, other: Ticket): boolean =>
