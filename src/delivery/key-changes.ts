@@ -3,11 +3,17 @@
  * statement, since the log does not say which of them is of the same row.
  */
 import type { Change } from '../capture/change.ts';
-import type { Deletes, HeldUp } from './line.ts';
+import type { Deletes, HeldUp, Lane, Ticket } from './line.ts';
 import { statementOf } from './row-order.ts';
 
 export class KeyChanges {
   readonly #statements = new Map<string, Deletes>();
+  #waiting = 0;
+
+  /** How many changes wait for DELETEs. */
+  get waiting(): number {
+    return this.#waiting;
+  }
 
   /** Notes a DELETE that is under way. */
   begin(change: Change): Deletes {
@@ -23,14 +29,31 @@ export class KeyChanges {
     return this.#statements.size === 0 ? null : (this.#statements.get(statementOf(change)) ?? null);
   }
 
+  /** The change waits for these DELETEs, as the next one of its lane. `ticket`: null if it was dropped. */
+  holdUp(lane: Lane, sequence: bigint, ticket: Ticket | null, deletes: Deletes): void {
+    lane.heldUp = { lane, sequence, deletes, ticket };
+    deletes.waiting.add(lane.heldUp);
+    this.#waiting++;
+  }
+
+  /** The change waits no more, although the DELETEs are not over. */
+  letGo(heldUp: HeldUp): void {
+    heldUp.lane.heldUp = null;
+    heldUp.deletes.waiting.delete(heldUp);
+    this.#waiting--;
+  }
+
   /** A DELETE is over. Returns what need not wait any more. */
   finish(deletes: Deletes): Iterable<HeldUp> {
     if (--deletes.left > 0) return [];
     this.#statements.delete(deletes.statement);
+    this.#waiting -= deletes.waiting.size;
+    for (const { lane } of deletes.waiting) lane.heldUp = null;
     return deletes.waiting;
   }
 
   clear(): void {
     this.#statements.clear();
+    this.#waiting = 0;
   }
 }

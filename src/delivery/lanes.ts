@@ -58,7 +58,6 @@ export class Lanes {
   readonly #ready = new ReadyQueue();
   readonly #room: Room;
   readonly #timers = new Set<Timer>();
-  #heldUp = 0;
   #arrived = 0;
   #isStopped = false;
 
@@ -89,7 +88,7 @@ export class Lanes {
 
   /** How many changes wait for the DELETEs of their statement. */
   get heldUp(): number {
-    return this.#heldUp;
+    return this.#keyChanges.waiting;
   }
 
   /** Whether any line has dropped something. */
@@ -178,10 +177,7 @@ export class Lanes {
     if (!deletes) return ticket;
     const isKept = this.#room.has(change);
     const sequence = BigInt(change.sequence!);
-    const heldUp: HeldUp = { lane, sequence, deletes, ticket: isKept ? ticket : null };
-    lane.heldUp = heldUp;
-    deletes.waiting.add(heldUp);
-    this.#heldUp++;
+    this.#keyChanges.holdUp(lane, sequence, isKept ? ticket : null, deletes);
     if (isKept) this.#room.take(change);
     else this.#dropAll(lane, sequence);
     return null;
@@ -189,8 +185,6 @@ export class Lanes {
 
   /** The DELETEs of the change's statement are over. */
   #release({ lane, ticket }: HeldUp): void {
-    lane.heldUp = null;
-    this.#heldUp--;
     if (ticket) this.#ready.push(ticket);
     else this.#advance(lane);
   }
@@ -199,12 +193,10 @@ export class Lanes {
    * Where a key joins rows, an earlier change may come to a lane late, while a change waits there for its DELETEs. The earlier change goes first: all of the lane
    * is dropped, and read again in the order of the sequences. So a change waits for earlier ones alone, and no two wait for each other.
    */
-  #giveWay(lane: Lane, { sequence, deletes, ticket }: HeldUp): void {
-    deletes.waiting.delete(lane.heldUp!);
-    lane.heldUp = null;
-    this.#heldUp--;
-    if (ticket) this.#room.free(ticket.change);
-    this.#dropAll(lane, sequence);
+  #giveWay(lane: Lane, heldUp: HeldUp): void {
+    this.#keyChanges.letGo(heldUp);
+    if (heldUp.ticket) this.#room.free(heldUp.ticket.change);
+    this.#dropAll(lane, heldUp.sequence);
     this.#advance(lane);
   }
 
@@ -451,7 +443,6 @@ export class Lanes {
     this.#full.clear();
     this.#ready.clear();
     this.#room.clear();
-    this.#heldUp = 0;
   }
 
   #laneOf(change: Change): Lane {
