@@ -10,22 +10,27 @@ import { Lane, type Line, Table, type Ticket } from './line.ts';
 import { isInOrder, isRead } from './row-order.ts';
 
 /** What takes the changes that are read again. */
-export interface Retaker {
+interface Retaker {
   /** The line that has dropped this change. */
   droppedBy(change: Change, sequence: bigint): Line | null;
   /** Takes a dropped change again, unless there is no room. The first one of a lane needs none. */
   retake(line: Line, change: Change): boolean;
-  /** Called for a table that was offered more than there was room for. */
-  fill(table: Table): void;
   /** Called when a line has taken what there was. */
   settle(line: Line): void;
 }
 
 export class DroppedLines {
+  readonly #retaker: Retaker;
   readonly #hungry = new Set<Line>();
+  /** Tables that were offered more than there was room for. They are hungry when there is room. */
+  readonly #full = new Set<Table>();
   #count = 0;
   /** The lines that have dropped something since the log was last read again. */
   readonly #since = new Set<Line>();
+
+  constructor(retaker: Retaker) {
+    this.#retaker = retaker;
+  }
 
   /** Whether any line has dropped something. */
   get any(): boolean {
@@ -87,12 +92,12 @@ export class DroppedLines {
    * `upto`: all up to this sequence; null: all that have arrived.
    */
   takeAgain(
-    retaker: Retaker,
     hungry: ReadonlySet<Line>,
     changes: readonly Change[],
     upto: bigint | null,
     isTaken: (change: Change) => boolean,
   ): void {
+    const retaker = this.#retaker;
     const full = new Set<Line>();
     // A line that has meanwhile dropped a change stays hungry: the change may not be among those that were read, or may have been in hand.
     const lines = new Set([...hungry].filter((line) => !this.#since.has(line)));
@@ -108,7 +113,7 @@ export class DroppedLines {
     for (const line of lines) {
       if (full.has(line)) {
         if (line instanceof Table && line.truncation === null && line.underWay > 0) {
-          retaker.fill(line);
+          this.#full.add(line);
           continue;
         }
       } else {
@@ -121,8 +126,18 @@ export class DroppedLines {
     }
   }
 
+  /** Lets full tables be read for again: all of them if there is room, else those of which nothing is under way. */
+  goOn(hasRoom: boolean): void {
+    for (const table of this.#full) {
+      if (table.underWay > 0 && !hasRoom) continue;
+      this.#full.delete(table);
+      this.#retaker.settle(table);
+    }
+  }
+
   clear(): void {
     this.#hungry.clear();
+    this.#full.clear();
     this.#since.clear();
     this.#count = 0;
   }

@@ -26,7 +26,7 @@
  */
 import type { Change } from '../capture/change.ts';
 import type { Clock, Timer } from './clock.ts';
-import { DroppedLines, type Retaker } from './dropped-lines.ts';
+import { DroppedLines } from './dropped-lines.ts';
 import { KeyChanges } from './key-changes.ts';
 import { type HeldUp, Lane, type Line, Table, Ticket, isBefore } from './line.ts';
 import { ReadyQueue } from './ready-queue.ts';
@@ -52,9 +52,11 @@ export class Lanes {
   /** Tables stay: there are only so many. */
   readonly #tables = new Map<string, Table>();
   readonly #keyChanges = new KeyChanges();
-  readonly #dropped = new DroppedLines();
-  /** Tables that were offered more than there was room for. */
-  readonly #full = new Set<Table>();
+  readonly #dropped = new DroppedLines({
+    droppedBy: (change, sequence) => this.#droppedBy(change, sequence),
+    retake: (line, change) => this.#retake(line, change),
+    settle: (line) => this.#settle(line),
+  });
   readonly #ready = new ReadyQueue();
   readonly #room: Room;
   readonly #timers = new Set<Timer>();
@@ -211,7 +213,7 @@ export class Lanes {
     const ticket = this.#ready.take();
     if (!ticket) return null;
     this.#room.free(ticket.change);
-    this.#goOn();
+    this.#dropped.goOn(this.#ready.weight <= this.#room.capacity / 4);
     return ticket;
   }
 
@@ -232,22 +234,13 @@ export class Lanes {
       return;
     }
     this.#leave(table);
-    this.#goOn();
+    this.#dropped.goOn(this.#ready.weight <= this.#room.capacity / 4);
   }
 
   /** A change of the table is not under way any more. */
   #leave(table: Table): void {
     const truncation = table.leave();
     if (truncation) this.#makeReady(truncation);
-  }
-
-  /** Lets tables that were full be read again. */
-  #goOn(): void {
-    for (const table of this.#full) {
-      if (table.underWay > 0 && this.#ready.weight > this.#room.capacity / 4) continue;
-      this.#full.delete(table);
-      this.#settle(table);
-    }
   }
 
   /**
@@ -379,15 +372,8 @@ export class Lanes {
     upto: bigint | null,
     isTaken: (change: Change) => boolean,
   ): void {
-    this.#dropped.takeAgain(this.#retaker, lines, changes, upto, isTaken);
+    this.#dropped.takeAgain(lines, changes, upto, isTaken);
   }
-
-  readonly #retaker: Retaker = {
-    droppedBy: (change, sequence) => this.#droppedBy(change, sequence),
-    retake: (line, change) => this.#retake(line, change),
-    fill: (table) => void this.#full.add(table),
-    settle: (line) => this.#settle(line),
-  };
 
   /** The line that has dropped this change. */
   #droppedBy(change: Change, sequence: bigint): Line | null {
@@ -440,7 +426,6 @@ export class Lanes {
     this.#tables.clear();
     this.#keyChanges.clear();
     this.#dropped.clear();
-    this.#full.clear();
     this.#ready.clear();
     this.#room.clear();
   }
