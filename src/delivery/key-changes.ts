@@ -4,7 +4,7 @@
  */
 import type { Change } from '../capture/change.ts';
 import type { Deletes, HeldUp, Lane, Ticket } from './line.ts';
-import { statementOf } from './row-order.ts';
+import { isInOrder, statementOf } from './row-order.ts';
 
 export class KeyChanges {
   readonly #statements = new Map<string, Deletes>();
@@ -15,8 +15,9 @@ export class KeyChanges {
     return this.#waiting;
   }
 
-  /** Notes a DELETE that is under way. */
-  begin(change: Change): Deletes {
+  /** Notes the change if it is a DELETE: it is under way from now on. Returns the DELETEs of its statement then. */
+  begin(change: Change): Deletes | null {
+    if (change.operation !== 'delete' || !isInOrder(change)) return null;
     const statement = statementOf(change);
     let deletes = this.#statements.get(statement);
     if (!deletes) this.#statements.set(statement, (deletes = { statement, left: 0, waiting: new Set() }));
@@ -24,8 +25,17 @@ export class KeyChanges {
     return deletes;
   }
 
-  /** The DELETEs of the change's statement that are under way. */
-  of(change: Change): Deletes | null {
+  /** The DELETEs of its statement, if the change is one of them and under way. */
+  among(change: Change): Deletes | null {
+    return change.operation === 'delete' ? this.#of(change) : null;
+  }
+
+  /** The DELETEs for which the change has to wait. A redriven change has lost its place: a DELETE of its statement that comes again may be behind it. */
+  holdingUp(change: Change): Deletes | null {
+    return change.operation === 'delete' || !isInOrder(change) ? null : this.#of(change);
+  }
+
+  #of(change: Change): Deletes | null {
     return this.#statements.size === 0 ? null : (this.#statements.get(statementOf(change)) ?? null);
   }
 

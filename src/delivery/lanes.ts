@@ -120,7 +120,7 @@ export class Lanes {
     const known = this.#lanes.size > 0 ? this.#lanes.get(this.#options.keyOf(change)) : undefined;
     if (known && !(known.isIdle && isOutOfOrder(change)))
       return this.#join(known, this.#ticketIn(known, change));
-    if (isInOrder(change) && change.operation !== 'delete' && this.#keyChanges.of(change)) {
+    if (this.#keyChanges.holdingUp(change)) {
       const lane = this.#laneOf(change);
       return this.#begin(lane, this.#ticketIn(lane, change));
     }
@@ -133,8 +133,7 @@ export class Lanes {
   #ticketIn(lane: Lane, change: Change): Ticket {
     const table = isOutOfOrder(change) ? null : this.#tableOf(change.location);
     if (table) table.underWay++;
-    const isDelete = isInOrder(change) && change.operation === 'delete';
-    const ticket = new Ticket(change, lane, table, isDelete ? this.#keyChanges.begin(change) : null);
+    const ticket = new Ticket(change, lane, table, this.#keyChanges.begin(change));
     ticket.arrival = this.#arrived++;
     return ticket;
   }
@@ -174,8 +173,7 @@ export class Lanes {
   #begin(lane: Lane, ticket: Ticket): Ticket | null {
     lane.isBusy = true;
     const { change } = ticket;
-    // A redriven change has lost its place: a DELETE of its statement that comes again may be behind it.
-    const deletes = !ticket.deletes && isInOrder(change) ? this.#keyChanges.of(change) : null;
+    const deletes = this.#keyChanges.holdingUp(change);
     if (!deletes) return ticket;
     const isKept = this.#room.has(change);
     const sequence = BigInt(change.sequence!);
@@ -213,11 +211,12 @@ export class Lanes {
     const ticket = this.#ready.take();
     if (!ticket) return null;
     this.#room.free(ticket.change);
-    this.#dropped.goOn(this.#ready.weight <= this.#room.capacity / 4);
+    this.#goOn();
     return ticket;
   }
 
-  #makeReady(ticket: Ticket): void {
+  #makeReady(ticket: Ticket | null): void {
+    if (!ticket) return;
     this.#ready.push(ticket);
     this.#room.take(ticket.change);
   }
@@ -231,16 +230,15 @@ export class Lanes {
     if (table.truncation === ticket) {
       table.truncation = null;
       this.#reopen(table);
-      return;
+    } else {
+      this.#makeReady(table.leave());
+      this.#goOn();
     }
-    this.#leave(table);
-    this.#dropped.goOn(this.#ready.weight <= this.#room.capacity / 4);
   }
 
-  /** A change of the table is not under way any more. */
-  #leave(table: Table): void {
-    const truncation = table.leave();
-    if (truncation) this.#makeReady(truncation);
+  /** Lets tables that were full be read for again, if there is room. */
+  #goOn(): void {
+    this.#dropped.goOn(this.#ready.weight <= this.#room.capacity / 4);
   }
 
   /**
@@ -331,8 +329,7 @@ export class Lanes {
         break;
       }
       this.#room.free(change);
-      const free = this.#pass(change, table);
-      if (free) this.#makeReady(free);
+      this.#makeReady(this.#pass(change, table));
     }
     this.#settle(table);
   }
@@ -348,8 +345,7 @@ export class Lanes {
   #dropRead(line: Line, { change, table }: Ticket): void {
     this.#options.dropRead?.(change.sequence!);
     // In the table's own line it was not under way yet.
-    if (!table || line === table) return;
-    this.#leave(table);
+    if (table && line !== table) this.#makeReady(table.leave());
   }
 
   /** Drops what waits in the line. */
@@ -398,23 +394,21 @@ export class Lanes {
       const mayPass = line.truncation === null && (hasRoom || isWanted || line.underWay === 0);
       if (!mayPass) return false;
       line.isReading = true;
-      const free = this.#pass(change, line);
-      if (free) this.#makeReady(free);
+      this.#makeReady(this.#pass(change, line));
       return true;
     }
     const lane = line as Lane;
     const table = this.#tables.get(change.location) ?? null;
-    const deletes = change.operation === 'delete' ? this.#keyChanges.of(change) : null;
-    const ticket = new Ticket(change, lane, table, deletes);
+    const ticket = new Ticket(change, lane, table, this.#keyChanges.among(change));
     if (lane.isIdle) {
-      const free = this.#begin(lane, ticket);
-      if (free) this.#makeReady(free);
-      else return lane.heldUp!.ticket !== null;
-    } else if (hasRoom) {
+      this.#makeReady(this.#begin(lane, ticket));
+      return lane.heldUp === null || lane.heldUp.ticket !== null;
+    }
+    if (hasRoom) {
       lane.waiting.push(ticket);
       this.#room.take(change);
-    } else return false;
-    return true;
+    }
+    return hasRoom;
   }
 
   /** Forgets everything, for good. */
