@@ -172,21 +172,27 @@ export class Lanes {
   /** The change is the next one of its lane. Returns its ticket if it may be handed out now. */
   #begin(lane: Lane, ticket: Ticket): Ticket | null {
     lane.isBusy = true;
-    const { change } = ticket;
-    const deletes = this.#keyChanges.holdingUp(change);
+    const deletes = this.#keyChanges.holdingUp(ticket.change);
     if (!deletes) return ticket;
-    const isKept = this.#room.has(change);
-    const sequence = BigInt(change.sequence!);
-    this.#keyChanges.holdUp(lane, sequence, isKept ? ticket : null, deletes);
-    if (isKept) this.#room.take(change);
-    else this.#dropAll(lane, sequence);
+    this.#keyChanges.holdUp(lane, BigInt(ticket.change.sequence!), this.#keep(ticket), deletes);
     return null;
   }
 
-  /** The DELETEs of the change's statement are over. */
-  #release({ lane, ticket }: HeldUp): void {
-    if (ticket) this.#ready.push(ticket);
-    else this.#advance(lane);
+  /** The change waits for more than its turn. Returns its ticket; null if there is no room for it, so that it was dropped with all that waits behind it. */
+  #keep(ticket: Ticket): Ticket | null {
+    const { change, lane } = ticket;
+    if (lane && isInOrder(change) && !this.#room.has(change)) {
+      this.#dropAll(lane, BigInt(change.sequence!));
+      return null;
+    }
+    this.#room.take(change);
+    return ticket;
+  }
+
+  /** What the lane's next change has waited for is there. `kept`: null if it was dropped. */
+  #resume(lane: Lane | null, kept: Ticket | null): void {
+    if (kept) this.#ready.push(kept);
+    else if (lane) this.#advance(lane);
   }
 
   /**
@@ -224,7 +230,7 @@ export class Lanes {
   /** The change is over: acknowledged, or parked. */
   finish(ticket: Ticket): void {
     const { lane, table, deletes } = ticket;
-    if (deletes) for (const heldUp of this.#keyChanges.finish(deletes)) this.#release(heldUp);
+    if (deletes) for (const { lane, ticket } of this.#keyChanges.finish(deletes)) this.#resume(lane, ticket);
     if (lane) this.#advance(lane);
     if (!table) return;
     if (table.truncation === ticket) {
@@ -247,57 +253,51 @@ export class Lanes {
    */
   defer(failed: Ticket, delay: number): boolean {
     if (this.#isStopped) return false;
-    const notBefore = this.#options.clock.now() + delay;
-    if (this.#options.exclusive || failed.table?.truncation === failed)
-      return this.#wait(failed, failed.lane, notBefore);
-    const lane = this.#laneOf(failed.change);
-    const ticket = failed.lane ? failed : this.#ticketIn(lane, failed.change);
-    // The lane takes it from the log, behind the earlier changes that it has dropped.
-    if (
-      !failed.lane &&
-      isInOrder(ticket.change) &&
-      lane.from !== null &&
-      BigInt(ticket.change.sequence!) >= lane.from
-    )
-      return false;
+    failed.notBefore = this.#options.clock.now() + delay;
+    return failed.lane || failed.table ? this.#wait(failed) : this.#deferTakenAtOnce(failed);
+  }
+
+  /** The change gets a lane, where others of its key may be on their way: the consumer may have had several in hand. */
+  #deferTakenAtOnce({ change, notBefore, arrival }: Ticket): boolean {
+    const lane = this.#laneOf(change);
+    const ticket = this.#ticketIn(lane, change);
     ticket.notBefore = notBefore;
-    ticket.arrival = failed.arrival;
-    if (!lane.isBusy || failed.lane === lane) return this.#wait(ticket, lane, notBefore);
-    // The consumer had several changes of the key in hand, and another one has failed before. The earlier change comes first.
+    ticket.arrival = arrival;
+    // The lane takes it from the log, behind the earlier changes that it has dropped.
+    if (isInOrder(change) && lane.from !== null && BigInt(change.sequence!) >= lane.from) return false;
+    if (!lane.isBusy) return this.#wait(ticket);
+    // Another one has failed before. The earlier one comes first.
     if (lane.timed && isBefore(ticket, lane.timed.ticket)) {
       lane.timed.timer.cancel();
       this.#timers.delete(lane.timed.timer);
       lane.waiting.unshift(lane.timed.ticket);
-      return this.#wait(ticket, lane, notBefore);
+      return this.#wait(ticket);
     }
     const place = lane.waiting.findIndex((waiting) => isBefore(ticket, waiting));
     lane.waiting.splice(place < 0 ? lane.waiting.length : place, 0, ticket);
-    this.#room.take(ticket.change);
-    if (!lane.heldUp || !isInOrder(ticket.change)) return true;
-    if (BigInt(ticket.change.sequence!) >= lane.heldUp.sequence) return true;
+    this.#room.take(change);
+    if (!lane.heldUp || !isInOrder(change)) return true;
+    if (BigInt(change.sequence!) >= lane.heldUp.sequence) return true;
     this.#giveWay(lane, lane.heldUp);
     return false;
   }
 
-  #wait(ticket: Ticket, lane: Lane | null, notBefore: number): boolean {
-    const { change } = ticket;
-    const isKept = lane === null || !isInOrder(change) || this.#room.has(change);
-    if (lane) lane.isBusy = true;
-    if (isKept) this.#room.take(change);
-    else this.#dropAll(lane, BigInt(change.sequence!));
-    // What was dropped must not stay in memory for the timer.
-    const kept = isKept ? ticket : null;
+  /** The change waits for its time, as the next one of its lane. Returns whether it is kept. */
+  #wait(ticket: Ticket): boolean {
+    const { lane, notBefore } = ticket;
     const { clock, changed } = this.#options;
+    if (lane) lane.isBusy = true;
+    // The timer must not hold what was dropped in memory.
+    const kept = this.#keep(ticket);
     const timer = clock.after(Math.max(notBefore - clock.now(), 0), () => {
       this.#timers.delete(timer);
       if (lane) lane.timed = null;
-      if (kept) this.#ready.push(kept);
-      else this.#advance(lane!);
+      this.#resume(lane, kept);
       changed();
     });
     this.#timers.add(timer);
-    if (lane) lane.timed = isKept ? { ticket, timer } : null;
-    return isKept;
+    if (lane) lane.timed = kept && { ticket: kept, timer };
+    return kept !== null;
   }
 
   /** The lane's change is over. */
@@ -306,7 +306,7 @@ export class Lanes {
     while (!lane.isBusy && lane.waiting.length > 0) {
       const ticket = lane.waiting.shift()!;
       this.#room.free(ticket.change);
-      if (ticket.notBefore > this.#options.clock.now()) this.#wait(ticket, lane, ticket.notBefore);
+      if (ticket.notBefore > this.#options.clock.now()) this.#wait(ticket);
       else {
         const free = this.#begin(lane, ticket);
         if (free) this.#makeReady(free);
