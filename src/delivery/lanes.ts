@@ -28,10 +28,10 @@ import type { Change } from '../capture/change.ts';
 import type { Clock, Timer } from './clock.ts';
 import { DroppedLines } from './dropped-lines.ts';
 import { KeyChanges } from './key-changes.ts';
-import { type HeldUp, Lane, type Line, Table, Ticket, isBefore } from './line.ts';
+import { Lane, type Line, Table, Ticket, isBefore } from './line.ts';
 import { ReadyQueue } from './ready-queue.ts';
 import { Room } from './room.ts';
-import { isInOrder, isOutOfOrder, isRead, isTruncation } from './row-order.ts';
+import { isInOrder, isLower, isOutOfOrder, isRead, isTruncation } from './row-order.ts';
 
 export interface LanesOptions {
   readonly clock: Clock;
@@ -159,13 +159,7 @@ export class Lanes {
       const dropped = BigInt(change.sequence!);
       if (line.from === null || dropped < line.from) this.#dropped.drop(line, dropped);
     }
-    if (
-      line instanceof Lane &&
-      line.heldUp &&
-      isInOrder(change) &&
-      BigInt(change.sequence!) < line.heldUp.sequence
-    )
-      this.#giveWay(line, line.heldUp);
+    if (line instanceof Lane) this.#giveWay(line, change);
     return null;
   }
 
@@ -195,21 +189,21 @@ export class Lanes {
     else if (lane) this.#advance(lane);
   }
 
-  /**
-   * Where a key joins rows, an earlier change may come to a lane late, while a change waits there for its DELETEs. The earlier change goes first: all of the lane
-   * is dropped, and read again in the order of the sequences. So a change waits for earlier ones alone, and no two wait for each other.
-   */
-  #giveWay(lane: Lane, heldUp: HeldUp): void {
+  /** An earlier change has come to the lane: the one that is held up is dropped with all of the lane, and read again behind it. Returns whether that is so. */
+  #giveWay({ heldUp }: Lane, to: Change): boolean {
+    if (!heldUp || !isInOrder(to) || BigInt(to.sequence!) >= heldUp.sequence) return false;
     this.#keyChanges.letGo(heldUp);
     if (heldUp.ticket) this.#room.free(heldUp.ticket.change);
-    this.#dropAll(lane, heldUp.sequence);
-    this.#advance(lane);
+    this.#dropAll(heldUp.lane, heldUp.sequence);
+    this.#advance(heldUp.lane);
+    return true;
   }
 
-  /** Whether an earlier change of the lane waits behind this one, or was dropped. */
-  #isOvertaken(lane: Lane, { sequence }: HeldUp): boolean {
-    if (lane.from !== null && lane.from < sequence) return true;
-    return lane.waiting.some(({ change }) => isInOrder(change) && BigInt(change.sequence!) < sequence);
+  /** Whether the next change of the lane would be held up before an earlier one, which waits behind it or was dropped. */
+  #isOvertaking(lane: Lane, next: Change): boolean {
+    if (!this.#keyChanges.holdingUp(next)) return false;
+    if (lane.from !== null && lane.from < BigInt(next.sequence!)) return true;
+    return lane.waiting.some(({ change }) => isInOrder(change) && isLower(change, next));
   }
 
   /** The next change that had to wait and may be handed out now. */
@@ -276,10 +270,7 @@ export class Lanes {
     const place = lane.waiting.findIndex((waiting) => isBefore(ticket, waiting));
     lane.waiting.splice(place < 0 ? lane.waiting.length : place, 0, ticket);
     this.#room.take(change);
-    if (!lane.heldUp || !isInOrder(change)) return true;
-    if (BigInt(change.sequence!) >= lane.heldUp.sequence) return true;
-    this.#giveWay(lane, lane.heldUp);
-    return false;
+    return !this.#giveWay(lane, change);
   }
 
   /** The change waits for its time, as the next one of its lane. Returns whether it is kept. */
@@ -307,11 +298,8 @@ export class Lanes {
       const ticket = lane.waiting.shift()!;
       this.#room.free(ticket.change);
       if (ticket.notBefore > this.#options.clock.now()) this.#wait(ticket);
-      else {
-        const free = this.#begin(lane, ticket);
-        if (free) this.#makeReady(free);
-        else if (lane.heldUp && this.#isOvertaken(lane, lane.heldUp)) this.#giveWay(lane, lane.heldUp);
-      }
+      else if (this.#isOvertaking(lane, ticket.change)) this.#dropAll(lane, BigInt(ticket.change.sequence!));
+      else this.#makeReady(this.#begin(lane, ticket));
     }
     this.#settle(lane);
   }
