@@ -105,24 +105,20 @@ export class Lanes {
 
   /** Sends a change that has arrived on its way. Returns its ticket if it may be handed out now. */
   admit(change: Change): Ticket | null {
-    const waits = this.#options.exclusive || (isInOrder(change) && isTruncation(change));
-    const table = isOutOfOrder(change)
-      ? null
-      : waits
-        ? this.#tableOf(change.location)
-        : (this.#tables.get(change.location) ?? null);
-    if (table && table.isShutFor(change)) return this.#join(table, new Ticket(change, null, table, null));
-    return waits ? this.#pass(change, table) : this.#admitAtOnce(change);
+    const table = this.#tableOf(change);
+    if (table?.isShutFor(change)) return this.#join(table, new Ticket(change, null, table, null));
+    const waits = this.#options.exclusive || (table !== null && isTruncation(change));
+    return waits ? this.#pass(change, table) : this.#admitAtOnce(change, table);
   }
 
   /** It waits for nothing but changes that come again, and what waits for these. */
-  #admitAtOnce(change: Change): Ticket | null {
+  #admitAtOnce(change: Change, table: Table | null): Ticket | null {
     const known = this.#lanes.size > 0 ? this.#lanes.get(this.#options.keyOf(change)) : undefined;
     if (known && !(known.isIdle && isOutOfOrder(change)))
-      return this.#join(known, this.#ticketIn(known, change));
+      return this.#join(known, this.#ticketIn(known, change, table));
     if (this.#keyChanges.holdingUp(change)) {
       const lane = this.#laneOf(change);
-      return this.#begin(lane, this.#ticketIn(lane, change));
+      return this.#begin(lane, this.#ticketIn(lane, change, table));
     }
     const ticket = new Ticket(change, null, null, null);
     ticket.arrival = this.#arrived++;
@@ -130,8 +126,7 @@ export class Lanes {
   }
 
   /** The change is under way in its table, and among the DELETEs of its statement. */
-  #ticketIn(lane: Lane, change: Change): Ticket {
-    const table = isOutOfOrder(change) ? null : this.#tableOf(change.location);
+  #ticketIn(lane: Lane, change: Change, table: Table | null): Ticket {
     if (table) table.underWay++;
     const ticket = new Ticket(change, lane, table, this.#keyChanges.begin(change));
     ticket.arrival = this.#arrived++;
@@ -142,7 +137,7 @@ export class Lanes {
   #pass(change: Change, table: Table | null): Ticket | null {
     if (table && isTruncation(change)) return table.truncate(change);
     const lane = this.#laneOf(change);
-    const ticket = this.#ticketIn(lane, change);
+    const ticket = this.#ticketIn(lane, change, table);
     const mayBegin = lane.isIdle && (lane.from === null || isOutOfOrder(change));
     return mayBegin ? this.#begin(lane, ticket) : this.#join(lane, ticket);
   }
@@ -190,12 +185,13 @@ export class Lanes {
   }
 
   /** An earlier change has come to the lane: the one that is held up is dropped with all of the lane, and read again behind it. Returns whether that is so. */
-  #giveWay({ heldUp }: Lane, to: Change): boolean {
+  #giveWay(lane: Lane, to: Change): boolean {
+    const { heldUp } = lane;
     if (!heldUp || !isInOrder(to) || BigInt(to.sequence!) >= heldUp.sequence) return false;
     this.#keyChanges.letGo(heldUp);
     if (heldUp.ticket) this.#room.free(heldUp.ticket.change);
-    this.#dropAll(heldUp.lane, heldUp.sequence);
-    this.#advance(heldUp.lane);
+    this.#dropAll(lane, heldUp.sequence);
+    this.#advance(lane);
     return true;
   }
 
@@ -224,7 +220,8 @@ export class Lanes {
   /** The change is over: acknowledged, or parked. */
   finish(ticket: Ticket): void {
     const { lane, table, deletes } = ticket;
-    if (deletes) for (const { lane, ticket } of this.#keyChanges.finish(deletes)) this.#resume(lane, ticket);
+    if (deletes)
+      for (const heldUp of this.#keyChanges.finish(deletes)) this.#resume(heldUp.lane, heldUp.ticket);
     if (lane) this.#advance(lane);
     if (!table) return;
     if (table.truncation === ticket) {
@@ -254,7 +251,7 @@ export class Lanes {
   /** The change gets a lane, where others of its key may be on their way: the consumer may have had several in hand. */
   #deferTakenAtOnce({ change, notBefore, arrival }: Ticket): boolean {
     const lane = this.#laneOf(change);
-    const ticket = this.#ticketIn(lane, change);
+    const ticket = this.#ticketIn(lane, change, this.#tableOf(change));
     ticket.notBefore = notBefore;
     ticket.arrival = arrival;
     // The lane takes it from the log, behind the earlier changes that it has dropped.
@@ -361,7 +358,7 @@ export class Lanes {
 
   /** The line that has dropped this change. */
   #droppedBy(change: Change, sequence: bigint): Line | null {
-    const table = this.#tables.get(change.location);
+    const table = this.#tableOf(change);
     if (table) {
       if (table.from !== null && sequence >= table.from) return table;
       // What waits behind a truncation is in the table's line.
@@ -386,8 +383,7 @@ export class Lanes {
       return true;
     }
     const lane = line as Lane;
-    const table = this.#tables.get(change.location) ?? null;
-    const ticket = new Ticket(change, lane, table, this.#keyChanges.among(change));
+    const ticket = new Ticket(change, lane, this.#tableOf(change), this.#keyChanges.among(change));
     if (lane.isIdle) {
       this.#makeReady(this.#begin(lane, ticket));
       return lane.heldUp === null || lane.heldUp.ticket !== null;
@@ -419,9 +415,11 @@ export class Lanes {
     return lane;
   }
 
-  #tableOf(location: string): Table {
-    let table = this.#tables.get(location);
-    if (!table) this.#tables.set(location, (table = new Table()));
+  /** Null for a change that has no place among those of its table. */
+  #tableOf(change: Change): Table | null {
+    if (isOutOfOrder(change)) return null;
+    let table = this.#tables.get(change.location);
+    if (!table) this.#tables.set(change.location, (table = new Table()));
     return table;
   }
 }
