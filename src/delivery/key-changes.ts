@@ -1,10 +1,30 @@
 /**
- * UPDATEs of keys: each is logged as DELETEs of the old keys, followed by the statement's other changes. These wait for all DELETEs of the
- * statement, since the log does not say which of them is of the same row.
+ * UPDATEs of keys: each is logged as DELETEs of the old keys, followed by the statement's other changes. These are held up until all DELETEs of the
+ * statement are over, since the log does not say which of them is of the same row.
+ *
+ * A change that is held up is the next one of its lane, and its lane waits with it. Where a key joins rows, an earlier change may come to that lane late. Then
+ * the change that is held up gives way: the lane drops all of its changes, and reads them again in the order of the sequences. So a change waits for earlier
+ * ones alone, and no two wait for each other.
  */
 import type { Change } from '../capture/change.ts';
-import type { Deletes, HeldUp, Lane, Ticket } from './line.ts';
+import type { Lane, Ticket } from './line.ts';
 import { isInOrder, statementOf } from './row-order.ts';
+
+/** A change that waits for the DELETEs of its statement. */
+export interface HeldUp {
+  readonly lane: Lane;
+  readonly sequence: bigint;
+  readonly deletes: Deletes;
+  /** Null if there was no room for it: it was dropped, and is read again when the DELETEs are over. */
+  readonly ticket: Ticket | null;
+}
+
+/** The DELETEs of one statement that are not over, and the statement's changes that wait for them. */
+export interface Deletes {
+  readonly statement: string;
+  left: number;
+  readonly waiting: Set<HeldUp>;
+}
 
 export class KeyChanges {
   readonly #statements = new Map<string, Deletes>();

@@ -1,26 +1,30 @@
 /**
  * Lanes: which change may be handed out now, and which has to wait for another one.
  *
- *   admit() -> free --------------------> in hand --finish()--> over
- *           -> in line --> ready ----^        |
- *           -> dropped, read again --^        +--defer()--> waits for its time --> ready
+ *   admit() -> free -------------------> in hand --finish()--> over
+ *           -> in line ------> ready ------^ |
+ *                 |              ^           +--defer()--+
+ *                 +--> held up --+                       |
+ *                                +-- waits for its time <+
  *
- * A lane has the changes of one key. While one of its changes is in hand or waits for its time, the others wait in line. Two
+ *   in line, held up or waiting for its time --no room--> dropped --read again--> in line
+ *
+ * A lane has the changes of one key. While one of its changes is ready, in hand, held up, or waits for its time, the others wait in line. Two
  * kinds of changes wait for more than their lane:
- * - A truncation waits until nothing of its table is under way. All that comes after it in that table waits in the table's line.
- * - An UPDATE of keys is logged as DELETEs of the old keys, followed by the statement's other changes. These wait for all
- *   DELETEs of the statement, since the log does not say which of them is of the same row. A change waits for earlier ones alone, so that no two wait for
- *   each other.
+ * - A truncation waits until nothing of its table is under way. All that comes after it in that table waits in the table's line (line.ts).
+ * - An UPDATE of keys is logged as DELETEs of the old keys, followed by the statement's other changes. These are held up until all DELETEs of the
+ *   statement are over (key-changes.ts). A change waits for earlier ones alone, so that no two wait for each other.
  *
- * All lines together are bounded by their weight. A line that is full drops a change and all that comes after it, and
- * remembers the lowest sequence that it dropped. When nothing else is left in the line, it is hungry: the log is read again from that sequence.
- * Every change that has arrived in a lane is dropped, in hand, or being acknowledged, or gone from the log. So a lane that is
+ * All lines together are bounded by their weight (room.ts). A line that is full drops a change and all that comes after it, and
+ * remembers the lowest sequence that it dropped. When nothing else is left in the line, it is hungry: the log is read again from that sequence
+ * (dropped-lines.ts). Every change that has arrived in a lane is dropped, in hand, or being acknowledged, or gone from the log. So a lane that is
  * hungry takes what it is offered, except what is in hand or being acknowledged. A table's line takes what is above `from`, and all that
  * has arrived below `from` has passed: a late transaction's change that arrives there passes too.
  *
  * Without `exclusive`, the consumer takes any number of changes of a key at once, until one of them comes again: then the key has a lane, in which its
- * changes go one after the other until the lane is empty. A DELETE in a lane holds up the changes of its statement, so that these have lanes as well. A
- * truncation waits for the lanes of its table, and holds up what comes after it; it does not wait for what was in hand before.
+ * changes go one after the other until the lane is empty. A change that fails after the lane has dropped an earlier one is dropped as well. A DELETE in a
+ * lane holds up the changes of its statement, so that these have lanes as well. A truncation waits for the lanes of its table, and holds up what comes after
+ * it; it does not wait for what was in hand before.
  *
  * models/lanes.pml checks lanes, retries, parking, redriving and takeovers exhaustively, with `exclusive` and without rows of a backfill.
  */
@@ -88,7 +92,7 @@ export class Lanes {
     return this.#timers.size;
   }
 
-  /** How many changes wait for the DELETEs of their statement. */
+  /** How many changes are held up by the DELETEs of their statement. */
   get heldUp(): number {
     return this.#keyChanges.waiting;
   }
@@ -167,7 +171,7 @@ export class Lanes {
     return null;
   }
 
-  /** The change waits for more than its turn. Returns its ticket; null if there is no room for it, so that it was dropped with all that waits behind it. */
+  /** It is the change's turn, but it has to wait. Returns its ticket; null if there is no room for it: then it is dropped, with all that waits behind it. */
   #keep(ticket: Ticket): Ticket | null {
     const { change, lane } = ticket;
     if (lane && isInOrder(change) && !this.#room.has(change)) {
@@ -178,13 +182,13 @@ export class Lanes {
     return ticket;
   }
 
-  /** What the lane's next change has waited for is there. `kept`: null if it was dropped. */
+  /** The lane's next change has waited for long enough. `kept`: null if it was dropped. */
   #resume(lane: Lane | null, kept: Ticket | null): void {
     if (kept) this.#ready.push(kept);
     else if (lane) this.#advance(lane);
   }
 
-  /** An earlier change has come to the lane: the one that is held up is dropped with all of the lane, and read again behind it. Returns whether that is so. */
+  /** The change has come to the lane. If a later one is held up there, all of the lane is dropped, so that the earlier one goes first. Returns whether it is. */
   #giveWay(lane: Lane, to: Change): boolean {
     const { heldUp } = lane;
     if (!heldUp || !isInOrder(to) || BigInt(to.sequence!) >= heldUp.sequence) return false;
@@ -195,7 +199,7 @@ export class Lanes {
     return true;
   }
 
-  /** Whether the next change of the lane would be held up before an earlier one, which waits behind it or was dropped. */
+  /** Whether the next change of the lane would be held up although there is an earlier one, which waits behind it or was dropped. */
   #isOvertaking(lane: Lane, next: Change): boolean {
     if (!this.#keyChanges.holdingUp(next)) return false;
     if (lane.from !== null && lane.from < BigInt(next.sequence!)) return true;

@@ -1,6 +1,7 @@
-/** The lines in which changes wait for their turn. */
+/** The lines in which changes wait for their turn: a lane for each key, and a line for each table. */
 import type { Change } from '../capture/change.ts';
 import type { Timer } from './clock.ts';
+import type { Deletes, HeldUp } from './key-changes.ts';
 import { isLower, isRead } from './row-order.ts';
 
 /** A change on its way through the lanes. */
@@ -86,22 +87,6 @@ export class Table extends Line {
     this.#isBarred = false;
     return this.truncation;
   }
-}
-
-/** A change that waits for the DELETEs of its statement. */
-export interface HeldUp {
-  readonly lane: Lane;
-  readonly sequence: bigint;
-  readonly deletes: Deletes;
-  /** Null if there was no room for it: it was dropped, and is read again when the DELETEs are over. */
-  readonly ticket: Ticket | null;
-}
-
-/** The DELETEs of one statement that are not over, and the statement's changes that wait for them. */
-export interface Deletes {
-  readonly statement: string;
-  left: number;
-  readonly waiting: Set<HeldUp>;
 }
 
 /** Of two changes of a row. A sequence says nothing of when a row was read. */
