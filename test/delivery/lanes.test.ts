@@ -429,6 +429,31 @@ test.each([
   },
 );
 
+test.each([
+  ['was dropped', 1],
+  ['waits behind it', 2],
+])(
+  'a change whose turn has come is not held up while an earlier one of its lane %s, where a key joins their rows',
+  (_, capacity) => {
+    const { lanes, update } = smallLanes({ capacity, keyOf: ({ id }) => id[0]! });
+    const [firstDelete, firstCreate, secondDelete, secondCreate] = exchange();
+    const dropped = update(9, 'b9');
+    const busy = ['a', 'b', 'c'].map((id) => lanes.admit(update(8, id))!);
+    for (let n = 0; n < capacity; n++) expect(lanes.admit(update(8, 'c'))).toBeNull();
+    expect(lanes.admit(dropped)).toBeNull();
+    lanes.finish(busy.pop()!);
+    for (let n = 0; n < capacity; n++) lanes.finish(lanes.takeReady()!);
+    // There is room again, but the lane of `b` has dropped something, and drops all that comes after it.
+    for (const change of [secondDelete, secondCreate, firstDelete, firstCreate])
+      expect(lanes.admit(change)).toBeNull();
+    expect(lanes.weight).toBe(capacity);
+    for (const ticket of busy) lanes.finish(ticket);
+    const log = [firstDelete, firstCreate, secondDelete, secondCreate, dropped];
+    expect(drain(lanes, log).toSorted()).toEqual(['a1', 'a2', 'b1', 'b2', 'b9']);
+    expect([lanes.size, lanes.weight, lanes.heldUp, lanes.hasDropped]).toEqual([0, 0, 0, false]);
+  },
+);
+
 /** Rows 1 and 2 change their keys: `a` to `b`, then `b` to `a`. */
 function thereAndBack() {
   const rows = [
