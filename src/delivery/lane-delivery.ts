@@ -70,7 +70,7 @@ export class LaneDelivery implements Sink {
   readonly #outlasted = new Set<Held>();
   readonly #handling = new AbortController();
   readonly #order: TurnOrder;
-  /** While the log is read again: what is over since that began, or waits for its time in memory. */
+  /** While the log is read again: what is over since that began. */
   #settledSince: Set<string> | null = null;
   /** What is to be handed out next. */
   #next: Ticket | null = null;
@@ -268,8 +268,7 @@ export class LaneDelivery implements Sink {
     this.#release(held);
     const { change } = held.ticket;
     this.#known.comesAgain(change, attempts, delay);
-    const isKept = this.#waiting.defer(held.ticket, delay);
-    if (isKept && change.sequence !== null) this.#settledSince?.add(change.sequence);
+    this.#waiting.defer(held.ticket, delay);
     return loggedOf(change);
   }
 

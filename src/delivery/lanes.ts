@@ -188,15 +188,14 @@ export class Lanes {
     else if (lane) this.#advance(lane);
   }
 
-  /** The change has come to the lane. If a later one is held up there, all of the lane is dropped, so that the earlier one goes first. Returns whether it is. */
-  #giveWay(lane: Lane, to: Change): boolean {
+  /** The change has come to the lane. If a later one is held up there, all of the lane is dropped, so that the earlier one goes first. */
+  #giveWay(lane: Lane, to: Change): void {
     const { heldUp } = lane;
-    if (!heldUp || !isInOrder(to) || BigInt(to.sequence!) >= heldUp.sequence) return false;
+    if (!heldUp || !isInOrder(to) || BigInt(to.sequence!) >= heldUp.sequence) return;
     this.#keyChanges.letGo(heldUp);
     if (heldUp.ticket) this.#room.free(heldUp.ticket.change);
     this.#dropAll(lane, heldUp.sequence);
     this.#advance(lane);
-    return true;
   }
 
   /** Whether the next change of the lane would be held up although there is an earlier one, which waits behind it or was dropped. */
@@ -244,38 +243,43 @@ export class Lanes {
 
   /**
    * The change comes again after `delay` milliseconds, and its lane waits for that. If there is no room for it, it is dropped with all that
-   * waits behind it, and read again at that time. Returns whether it is kept.
+   * waits behind it, and read again at that time.
    */
-  defer(failed: Ticket, delay: number): boolean {
-    if (this.#isStopped) return false;
+  defer(failed: Ticket, delay: number): void {
+    if (this.#isStopped) return;
     failed.notBefore = this.#options.clock.now() + delay;
-    return failed.lane || failed.table ? this.#wait(failed) : this.#deferTakenAtOnce(failed);
+    if (failed.lane || failed.table) this.#wait(failed);
+    else this.#deferTakenAtOnce(failed);
   }
 
   /** The change gets a lane, where others of its key may be on their way: the consumer may have had several in hand. */
-  #deferTakenAtOnce({ change, notBefore, arrival }: Ticket): boolean {
+  #deferTakenAtOnce({ change, notBefore, arrival }: Ticket): void {
     const lane = this.#laneOf(change);
     const ticket = this.#ticketIn(lane, change, this.#tableOf(change));
     ticket.notBefore = notBefore;
     ticket.arrival = arrival;
     // The lane takes it from the log, behind the earlier changes that it has dropped.
-    if (isInOrder(change) && lane.from !== null && BigInt(change.sequence!) >= lane.from) return false;
-    if (!lane.isBusy) return this.#wait(ticket);
+    if (isInOrder(change) && lane.from !== null && BigInt(change.sequence!) >= lane.from) return;
+    if (!lane.isBusy) {
+      this.#wait(ticket);
+      return;
+    }
     // Another one has failed before. The earlier one comes first.
     if (lane.timed && isBefore(ticket, lane.timed.ticket)) {
       lane.timed.timer.cancel();
       this.#timers.delete(lane.timed.timer);
       lane.waiting.unshift(lane.timed.ticket);
-      return this.#wait(ticket);
+      this.#wait(ticket);
+      return;
     }
     const place = lane.waiting.findIndex((waiting) => isBefore(ticket, waiting));
     lane.waiting.splice(place < 0 ? lane.waiting.length : place, 0, ticket);
     this.#room.take(change);
-    return !this.#giveWay(lane, change);
+    this.#giveWay(lane, change);
   }
 
-  /** The change waits for its time, as the next one of its lane. Returns whether it is kept. */
-  #wait(ticket: Ticket): boolean {
+  /** The change waits for its time, as the next one of its lane. */
+  #wait(ticket: Ticket): void {
     const { lane, notBefore } = ticket;
     const { clock, changed } = this.#options;
     if (lane) lane.isBusy = true;
@@ -289,7 +293,6 @@ export class Lanes {
     });
     this.#timers.add(timer);
     if (lane) lane.timed = kept && { ticket: kept, timer };
-    return kept !== null;
   }
 
   /** The lane's change is over. */
