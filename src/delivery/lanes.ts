@@ -17,8 +17,8 @@
  *
  * All lines together are bounded by their weight (room.ts). A line that is full drops a change and all that comes after it, and
  * remembers the lowest sequence that it dropped. When nothing else is left in the line, it is hungry: the log is read again from that sequence
- * (dropped-lines.ts). Every change that has arrived in a lane is dropped, in hand, or being acknowledged, or gone from the log. So a lane that is
- * hungry takes what it is offered, except what is in hand or being acknowledged. A table's line takes what is above `from`, and all that
+ * (dropped-lines.ts). Every change that has arrived in a hungry lane is dropped, in hand, being acknowledged, or gone from the log. So the
+ * lane takes what it is offered, except what is in hand or being acknowledged. A table's line takes what is above `from`, and all that
  * has arrived below `from` has passed: a late transaction's change that arrives there passes too.
  *
  * Without `exclusive`, the consumer takes any number of changes of a key at once, until one of them comes again: then the key has a lane, in which its
