@@ -6,25 +6,31 @@
  * all that it dropped or is full again.
  */
 import type { Change } from '../capture/change.ts';
-import { type Line, type Table, type Ticket, isInOrder, isLane, isRead, isTable } from './line.ts';
+import { Lane, type Line, Table, type Ticket } from './line.ts';
+import { isInOrder, isRead } from './row-order.ts';
 
 /** What takes the changes that are read again. */
-export interface Retaker {
+interface Retaker {
   /** The line that has dropped this change. */
   droppedBy(change: Change, sequence: bigint): Line | null;
   /** Takes a dropped change again, unless there is no room. The first one of a lane needs none. */
   retake(line: Line, change: Change): boolean;
-  /** Called for a table that was offered more than there was room for. */
-  fill(table: Table): void;
   /** Called when a line has taken what there was. */
   settle(line: Line): void;
 }
 
 export class DroppedLines {
+  readonly #retaker: Retaker;
   readonly #hungry = new Set<Line>();
+  /** Tables that were offered more than there was room for. They are hungry when there is room. */
+  readonly #full = new Set<Table>();
   #count = 0;
   /** The lines that have dropped something since the log was last read again. */
   readonly #since = new Set<Line>();
+
+  constructor(retaker: Retaker) {
+    this.#retaker = retaker;
+  }
 
   /** Whether any line has dropped something. */
   get any(): boolean {
@@ -41,7 +47,7 @@ export class DroppedLines {
     if (line.from === null) this.#count++;
     line.from = sequence;
     this.#since.add(line);
-    if (isTable(line)) line.isReading = false;
+    if (line instanceof Table) line.isReading = false;
   }
 
   /** Drops what waits in the line, and remembers this sequence, or a lower one that waited. Returns what it has dropped. */
@@ -73,7 +79,7 @@ export class DroppedLines {
   /** Which lines are hungry now, and from which sequence on the log has to be read for them; null: none is. */
   beginReading(): { lines: ReadonlySet<Line>; from: bigint } | null {
     // Lanes and tables have to be read for separately: what passes a table's line may be dropped by its lane.
-    const lanes = [...this.#hungry].filter(isLane);
+    const lanes = [...this.#hungry].filter((line) => line instanceof Lane);
     const lines = new Set(lanes.length > 0 ? lanes : this.#hungry);
     let from: bigint | null = null;
     for (const line of lines) if (from === null || line.from! < from) from = line.from;
@@ -86,12 +92,12 @@ export class DroppedLines {
    * `upto`: all up to this sequence; null: all that have arrived.
    */
   takeAgain(
-    retaker: Retaker,
     hungry: ReadonlySet<Line>,
     changes: readonly Change[],
     upto: bigint | null,
     isTaken: (change: Change) => boolean,
   ): void {
+    const retaker = this.#retaker;
     const full = new Set<Line>();
     // A line that has meanwhile dropped a change stays hungry: the change may not be among those that were read, or may have been in hand.
     const lines = new Set([...hungry].filter((line) => !this.#since.has(line)));
@@ -106,8 +112,8 @@ export class DroppedLines {
     }
     for (const line of lines) {
       if (full.has(line)) {
-        if (isTable(line) && line.truncation === null && line.underWay > 0) {
-          retaker.fill(line);
+        if (line instanceof Table && line.truncation === null && line.underWay > 0) {
+          this.#full.add(line);
           continue;
         }
       } else {
@@ -120,8 +126,18 @@ export class DroppedLines {
     }
   }
 
+  /** Lets full tables be read for again: all of them if there is room, else those of which nothing is under way. */
+  goOn(hasRoom: boolean): void {
+    for (const table of this.#full) {
+      if (table.underWay > 0 && !hasRoom) continue;
+      this.#full.delete(table);
+      this.#retaker.settle(table);
+    }
+  }
+
   clear(): void {
     this.#hungry.clear();
+    this.#full.clear();
     this.#since.clear();
     this.#count = 0;
   }

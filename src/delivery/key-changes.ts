@@ -1,15 +1,43 @@
 /**
- * UPDATEs of keys: each is logged as DELETEs of the old keys, followed by the statement's other changes. These wait for all DELETEs of the
- * statement, since the log does not say which of them is of the same row.
+ * UPDATEs of keys: each is logged as DELETEs of the old keys, followed by the statement's other changes. These are held up until all DELETEs of the
+ * statement are over, since the log does not say which of them is of the same row.
+ *
+ * A change that is held up is the next one of its lane, and its lane waits with it. Where a key joins rows, an earlier change may come to that lane late. Then
+ * the change that is held up gives way: the lane drops all of its changes, and reads them again in the order of the sequences. So a change waits for earlier
+ * ones alone, and no two wait for each other.
  */
 import type { Change } from '../capture/change.ts';
-import { type Deletes, type HeldUp, statementOf } from './line.ts';
+import type { Lane, Ticket } from './line.ts';
+import { isInOrder, statementOf } from './row-order.ts';
+
+/** A change that waits for the DELETEs of its statement. */
+export interface HeldUp {
+  readonly lane: Lane;
+  readonly sequence: bigint;
+  readonly deletes: Deletes;
+  /** Null if there was no room for it: it was dropped, and is read again when the DELETEs are over. */
+  readonly ticket: Ticket | null;
+}
+
+/** The DELETEs of one statement that are not over, and the statement's changes that wait for them. */
+export interface Deletes {
+  readonly statement: string;
+  left: number;
+  readonly waiting: Set<HeldUp>;
+}
 
 export class KeyChanges {
   readonly #statements = new Map<string, Deletes>();
+  #waiting = 0;
 
-  /** Notes a DELETE that is under way. */
-  begin(change: Change): Deletes {
+  /** How many changes wait for DELETEs. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  /** Notes the change if it is a DELETE: it is under way from now on. Returns the DELETEs of its statement then. */
+  begin(change: Change): Deletes | null {
+    if (change.operation !== 'delete' || !isInOrder(change)) return null;
     const statement = statementOf(change);
     let deletes = this.#statements.get(statement);
     if (!deletes) this.#statements.set(statement, (deletes = { statement, left: 0, waiting: new Set() }));
@@ -17,19 +45,45 @@ export class KeyChanges {
     return deletes;
   }
 
-  /** The DELETEs of the change's statement that are under way. */
-  of(change: Change): Deletes | null {
+  /** The DELETEs of its statement, if the change is one of them and under way. */
+  among(change: Change): Deletes | null {
+    return change.operation === 'delete' ? this.#of(change) : null;
+  }
+
+  /** The DELETEs for which the change has to wait. A redriven change has lost its place: a DELETE of its statement that comes again may be behind it. */
+  holdingUp(change: Change): Deletes | null {
+    return change.operation === 'delete' || !isInOrder(change) ? null : this.#of(change);
+  }
+
+  #of(change: Change): Deletes | null {
     return this.#statements.size === 0 ? null : (this.#statements.get(statementOf(change)) ?? null);
+  }
+
+  /** The change waits for these DELETEs, as the next one of its lane. `ticket`: null if it was dropped. */
+  holdUp(lane: Lane, sequence: bigint, ticket: Ticket | null, deletes: Deletes): void {
+    lane.heldUp = { lane, sequence, deletes, ticket };
+    deletes.waiting.add(lane.heldUp);
+    this.#waiting++;
+  }
+
+  /** The change waits no more, although the DELETEs are not over. */
+  letGo(heldUp: HeldUp): void {
+    heldUp.lane.heldUp = null;
+    heldUp.deletes.waiting.delete(heldUp);
+    this.#waiting--;
   }
 
   /** A DELETE is over. Returns what need not wait any more. */
   finish(deletes: Deletes): Iterable<HeldUp> {
     if (--deletes.left > 0) return [];
     this.#statements.delete(deletes.statement);
+    this.#waiting -= deletes.waiting.size;
+    for (const { lane } of deletes.waiting) lane.heldUp = null;
     return deletes.waiting;
   }
 
   clear(): void {
     this.#statements.clear();
+    this.#waiting = 0;
   }
 }

@@ -107,9 +107,9 @@ export class LaneBuffer implements Sink {
     this.#lanes.finish(ticket);
   }
 
-  /** The change comes again after `delay` milliseconds. Returns whether it waits for that here, and not in the log alone. */
-  defer(ticket: Ticket, delay: number): boolean {
-    return this.#lanes.defer(ticket, delay);
+  /** The change comes again after `delay` milliseconds. */
+  defer(ticket: Ticket, delay: number): void {
+    this.#lanes.defer(ticket, delay);
   }
 
   #tellOfDropped(): void {

@@ -19,7 +19,8 @@ import { eventOf } from './event.ts';
 import { InHand } from './in-hand.ts';
 import { type KnownFailure, KnownFailures } from './known-failures.ts';
 import { LaneBuffer, type Taking } from './lane-buffer.ts';
-import { type Ticket, isTruncation, rowOf } from './line.ts';
+import type { Ticket } from './line.ts';
+import { isTruncation, rowOf } from './row-order.ts';
 import { SlowWatch } from './slow-watch.ts';
 import { TurnOrder } from './turn-order.ts';
 
@@ -69,7 +70,7 @@ export class LaneDelivery implements Sink {
   readonly #outlasted = new Set<Held>();
   readonly #handling = new AbortController();
   readonly #order: TurnOrder;
-  /** While the log is read again: what is over since that began, or waits for its time in memory. */
+  /** While the log is read again: what is over since that began. */
   #settledSince: Set<string> | null = null;
   /** What is to be handed out next. */
   #next: Ticket | null = null;
@@ -268,8 +269,7 @@ export class LaneDelivery implements Sink {
     this.#release(held);
     const { change } = held.ticket;
     this.#known.comesAgain(change, attempts, delay);
-    const isKept = this.#waiting.defer(held.ticket, delay);
-    if (isKept && change.sequence !== null) this.#settledSince?.add(change.sequence);
+    this.#waiting.defer(held.ticket, delay);
     return loggedOf(change);
   }
 

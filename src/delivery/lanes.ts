@@ -1,50 +1,41 @@
 /**
  * Lanes: which change may be handed out now, and which has to wait for another one.
  *
- *   admit() -> free --------------------> in hand --finish()--> over
- *           -> in line --> ready ----^        |
- *           -> dropped, read again --^        +--defer()--> waits for its time --> ready
+ *   admit() -> free -------------------> in hand --finish()--> over
+ *           -> in line ------> ready ------^ |
+ *                 |              ^           +--defer()--+
+ *                 +--> held up --+                       |
+ *                                +-- waits for its time <+
  *
- * A lane has the changes of one key. While one of its changes is in hand or waits for its time, the others wait in line. Two
+ *   in line, held up or waiting for its time --no room--> dropped --read again--> in line
+ *
+ * A lane has the changes of one key. While one of its changes is ready, in hand, held up, or waits for its time, the others wait in line. Two
  * kinds of changes wait for more than their lane:
- * - A truncation waits until nothing of its table is under way. All that comes after it in that table waits in the table's line.
- * - An UPDATE of keys is logged as DELETEs of the old keys, followed by the statement's other changes. These wait for all
- *   DELETEs of the statement, since the log does not say which of them is of the same row. A change waits for earlier ones alone, so that no two wait for
- *   each other.
+ * - A truncation waits until nothing of its table is under way. All that comes after it in that table waits in the table's line (line.ts).
+ * - An UPDATE of keys is logged as DELETEs of the old keys, followed by the statement's other changes. These are held up until all DELETEs of the
+ *   statement are over (key-changes.ts). A change waits for earlier ones alone, so that no two wait for each other.
  *
- * All lines together are bounded by their weight. A line that is full drops a change and all that comes after it, and
- * remembers the lowest sequence that it dropped. When nothing else is left in the line, it is hungry: the log is read again from that sequence.
- * Every change that has arrived in a lane is dropped, in hand, or being acknowledged, or gone from the log. So a lane that is
- * hungry takes what it is offered, except what is in hand or being acknowledged. A table's line takes what is above `from`, and all that
+ * All lines together are bounded by their weight (room.ts). A line that is full drops a change and all that comes after it, and
+ * remembers the lowest sequence that it dropped. When nothing else is left in the line, it is hungry: the log is read again from that sequence
+ * (dropped-lines.ts). Every change that has arrived in a hungry lane is dropped, in hand, being acknowledged, or gone from the log. So the
+ * lane takes what it is offered, except what is in hand or being acknowledged. A table's line takes what is above `from`, and all that
  * has arrived below `from` has passed: a late transaction's change that arrives there passes too.
  *
  * Without `exclusive`, the consumer takes any number of changes of a key at once, until one of them comes again: then the key has a lane, in which its
- * changes go one after the other until the lane is empty. A DELETE in a lane holds up the changes of its statement, so that these have lanes as well. A
- * truncation waits for the lanes of its table, and holds up what comes after it; it does not wait for what was in hand before.
+ * changes go one after the other until the lane is empty. A change that fails after the lane has dropped an earlier one is dropped as well. A DELETE in a
+ * lane holds up the changes of its statement, so that these have lanes as well. A truncation waits for the lanes of its table, and holds up what comes after
+ * it; it does not wait for what was in hand before.
  *
  * models/lanes.pml checks lanes, retries, parking, redriving and takeovers exhaustively, with `exclusive` and without rows of a backfill.
  */
 import type { Change } from '../capture/change.ts';
 import type { Clock, Timer } from './clock.ts';
-import { DroppedLines, type Retaker } from './dropped-lines.ts';
+import { DroppedLines } from './dropped-lines.ts';
 import { KeyChanges } from './key-changes.ts';
-import {
-  type Lane,
-  type Line,
-  type Table,
-  Ticket,
-  isBefore,
-  isLower,
-  isIdle,
-  type HeldUp,
-  isInOrder,
-  isOutOfOrder,
-  isLane,
-  isRead,
-  isTable,
-  isTruncation,
-} from './line.ts';
+import { Lane, type Line, Table, Ticket, isBefore } from './line.ts';
 import { ReadyQueue } from './ready-queue.ts';
+import { Room } from './room.ts';
+import { isInOrder, isLower, isOutOfOrder, isRead, isTruncation } from './row-order.ts';
 
 export interface LanesOptions {
   readonly clock: Clock;
@@ -65,29 +56,30 @@ export class Lanes {
   /** Tables stay: there are only so many. */
   readonly #tables = new Map<string, Table>();
   readonly #keyChanges = new KeyChanges();
-  readonly #dropped = new DroppedLines();
-  /** Tables that were offered more than there was room for. */
-  readonly #full = new Set<Table>();
+  readonly #dropped = new DroppedLines({
+    droppedBy: (change, sequence) => this.#droppedBy(change, sequence),
+    retake: (line, change) => this.#retake(line, change),
+    settle: (line) => this.#settle(line),
+  });
   readonly #ready = new ReadyQueue();
+  readonly #room: Room;
   readonly #timers = new Set<Timer>();
-  #weight = 0;
-  #apart = 0;
-  #heldUp = 0;
   #arrived = 0;
   #isStopped = false;
 
   constructor(options: LanesOptions) {
     this.#options = options;
+    this.#room = new Room(options.capacity);
   }
 
-  /** The weight of what waits and can be read again in the log: in line, for its time, for DELETEs, or ready. */
+  /** The weight of what waits, less what waits apart. */
   get weight(): number {
-    return this.#weight;
+    return this.#room.weight;
   }
 
-  /** The weight of all else that waits: what is redriven, was read by a backfill, or was announced by hand. */
+  /** The weight of what waits and can't be read again in the log. */
   get apart(): number {
-    return this.#apart;
+    return this.#room.apart;
   }
 
   /** How many keys have changes under way. */
@@ -100,9 +92,9 @@ export class Lanes {
     return this.#timers.size;
   }
 
-  /** How many changes wait for the DELETEs of their statement. */
+  /** How many changes are held up by the DELETEs of their statement. */
   get heldUp(): number {
-    return this.#heldUp;
+    return this.#keyChanges.waiting;
   }
 
   /** Whether any line has dropped something. */
@@ -112,29 +104,25 @@ export class Lanes {
 
   /** Whether a line waits for nothing but that the log is read again, and not too much is ready without it. */
   get isHungry(): boolean {
-    return this.#dropped.isHungry && this.#ready.weight <= this.#options.capacity / 2;
+    return this.#dropped.isHungry && this.#ready.weight <= this.#room.capacity / 2;
   }
 
   /** Sends a change that has arrived on its way. Returns its ticket if it may be handed out now. */
   admit(change: Change): Ticket | null {
-    const waits = this.#options.exclusive || (isInOrder(change) && isTruncation(change));
-    const table = isOutOfOrder(change)
-      ? null
-      : waits
-        ? this.#tableOf(change.location)
-        : (this.#tables.get(change.location) ?? null);
-    if (table && this.#isShut(table, change)) return this.#join(table, new Ticket(change, null, table, null));
-    return waits ? this.#pass(change, table) : this.#admitAtOnce(change);
+    const table = this.#tableOf(change);
+    if (table?.isShutFor(change)) return this.#join(table, new Ticket(change, null, table, null));
+    const waits = this.#options.exclusive || (table !== null && isTruncation(change));
+    return waits ? this.#pass(change, table) : this.#admitAtOnce(change, table);
   }
 
   /** It waits for nothing but changes that come again, and what waits for these. */
-  #admitAtOnce(change: Change): Ticket | null {
+  #admitAtOnce(change: Change, table: Table | null): Ticket | null {
     const known = this.#lanes.size > 0 ? this.#lanes.get(this.#options.keyOf(change)) : undefined;
-    if (known && !(isIdle(known) && isOutOfOrder(change)))
-      return this.#join(known, this.#ticketIn(known, change));
-    if (isInOrder(change) && change.operation !== 'delete' && this.#keyChanges.of(change)) {
+    if (known && !(known.isIdle && isOutOfOrder(change)))
+      return this.#join(known, this.#ticketIn(known, change, table));
+    if (this.#keyChanges.holdingUp(change)) {
       const lane = this.#laneOf(change);
-      return this.#begin(lane, this.#ticketIn(lane, change));
+      return this.#begin(lane, this.#ticketIn(lane, change, table));
     }
     const ticket = new Ticket(change, null, null, null);
     ticket.arrival = this.#arrived++;
@@ -142,30 +130,19 @@ export class Lanes {
   }
 
   /** The change is under way in its table, and among the DELETEs of its statement. */
-  #ticketIn(lane: Lane, change: Change): Ticket {
-    const table = isOutOfOrder(change) ? null : this.#tableOf(change.location);
+  #ticketIn(lane: Lane, change: Change, table: Table | null): Ticket {
     if (table) table.underWay++;
-    const isDelete = isInOrder(change) && change.operation === 'delete';
-    const ticket = new Ticket(change, lane, table, isDelete ? this.#keyChanges.begin(change) : null);
+    const ticket = new Ticket(change, lane, table, this.#keyChanges.begin(change));
     ticket.arrival = this.#arrived++;
     return ticket;
   }
 
-  #isShut(table: Table, { sequence }: Change): boolean {
-    if (table.truncation !== null || table.waiting.length > 0) return true;
-    return table.from !== null && !(table.isReading && BigInt(sequence!) < table.from);
-  }
-
   /** Past the table's line. */
   #pass(change: Change, table: Table | null): Ticket | null {
-    if (table && isTruncation(change)) {
-      table.truncation = new Ticket(change, null, table, null);
-      table.isTruncationBarred = table.underWay > 0;
-      return table.isTruncationBarred ? null : table.truncation;
-    }
+    if (table && isTruncation(change)) return table.truncate(change);
     const lane = this.#laneOf(change);
-    const ticket = this.#ticketIn(lane, change);
-    const mayBegin = isIdle(lane) && (lane.from === null || isOutOfOrder(change));
+    const ticket = this.#ticketIn(lane, change, table);
+    const mayBegin = lane.isIdle && (lane.from === null || isOutOfOrder(change));
     return mayBegin ? this.#begin(lane, ticket) : this.#join(lane, ticket);
   }
 
@@ -174,174 +151,148 @@ export class Lanes {
     const { change } = ticket;
     if (isRead(change) && line.from !== null) {
       this.#dropRead(line, ticket);
-    } else if (!isInOrder(change) || (line.from === null && this.#hasRoomFor(change))) {
+    } else if (!isInOrder(change) || (line.from === null && this.#room.has(change))) {
       line.waiting.push(ticket);
-      this.#add(change);
+      this.#room.take(change);
     } else {
       const dropped = BigInt(change.sequence!);
       if (line.from === null || dropped < line.from) this.#dropped.drop(line, dropped);
     }
-    if (isLane(line) && line.heldUp && isInOrder(change) && isLower(change, line.heldUp.change))
-      this.#giveWay(line, line.heldUp);
+    if (line instanceof Lane) this.#giveWay(line, change);
     return null;
-  }
-
-  #hasRoomFor({ weight }: Change): boolean {
-    return this.#weight + weight <= this.#options.capacity;
-  }
-
-  #add(change: Change): void {
-    if (isInOrder(change)) this.#weight += change.weight;
-    else this.#apart += change.weight;
-  }
-
-  #subtract(change: Change): void {
-    if (isInOrder(change)) this.#weight -= change.weight;
-    else this.#apart -= change.weight;
   }
 
   /** The change is the next one of its lane. Returns its ticket if it may be handed out now. */
   #begin(lane: Lane, ticket: Ticket): Ticket | null {
     lane.isBusy = true;
-    const { change } = ticket;
-    // A redriven change has lost its place: a DELETE of its statement that comes again may be behind it.
-    const deletes = !ticket.deletes && isInOrder(change) ? this.#keyChanges.of(change) : null;
+    const deletes = this.#keyChanges.holdingUp(ticket.change);
     if (!deletes) return ticket;
-    const isKept = this.#hasRoomFor(change);
-    const heldUp: HeldUp = { lane, change, deletes, ticket: isKept ? ticket : null };
-    lane.heldUp = heldUp;
-    deletes.waiting.add(heldUp);
-    this.#heldUp++;
-    if (isKept) this.#add(change);
-    else this.#dropAll(lane, BigInt(change.sequence!));
+    this.#keyChanges.holdUp(lane, BigInt(ticket.change.sequence!), this.#keep(ticket), deletes);
     return null;
   }
 
-  /** The DELETEs of the change's statement are over. */
-  #release({ lane, ticket }: HeldUp): void {
-    lane.heldUp = null;
-    this.#heldUp--;
-    if (ticket) this.#ready.push(ticket);
-    else this.#advance(lane);
+  /** It is the change's turn, but it has to wait. Returns its ticket; null if there is no room for it: then it is dropped, with all that waits behind it. */
+  #keep(ticket: Ticket): Ticket | null {
+    const { change, lane } = ticket;
+    if (lane && isInOrder(change) && !this.#room.has(change)) {
+      this.#dropAll(lane, BigInt(change.sequence!));
+      return null;
+    }
+    this.#room.take(change);
+    return ticket;
   }
 
-  /**
-   * Where a key joins rows, an earlier change may come to a lane late, while a change waits there for its DELETEs. The earlier change goes first: all of the lane
-   * is dropped, and read again in the order of the sequences. So a change waits for earlier ones alone, and no two wait for each other.
-   */
-  #giveWay(lane: Lane, { change, deletes, ticket }: HeldUp): void {
-    deletes.waiting.delete(lane.heldUp!);
-    lane.heldUp = null;
-    this.#heldUp--;
-    if (ticket) this.#subtract(change);
-    this.#dropAll(lane, BigInt(change.sequence!));
+  /** The lane's next change has waited for long enough. `kept`: null if it was dropped. */
+  #resume(lane: Lane | null, kept: Ticket | null): void {
+    if (kept) this.#ready.push(kept);
+    else if (lane) this.#advance(lane);
+  }
+
+  /** The change has come to the lane. If a later one is held up there, all of the lane is dropped, so that the earlier one goes first. */
+  #giveWay(lane: Lane, to: Change): void {
+    const { heldUp } = lane;
+    if (!heldUp || !isInOrder(to) || BigInt(to.sequence!) >= heldUp.sequence) return;
+    this.#keyChanges.letGo(heldUp);
+    if (heldUp.ticket) this.#room.free(heldUp.ticket.change);
+    this.#dropAll(lane, heldUp.sequence);
     this.#advance(lane);
   }
 
-  /** Whether an earlier change of the lane waits behind this one, or was dropped. */
-  #isOvertaken(lane: Lane, { change }: HeldUp): boolean {
-    const isDropped = lane.from !== null && lane.from < BigInt(change.sequence!);
-    return (
-      isDropped || lane.waiting.some((other) => isInOrder(other.change) && isLower(other.change, change))
-    );
+  /** Whether the next change of the lane would be held up although there is an earlier one, which waits behind it or was dropped. */
+  #isOvertaking(lane: Lane, next: Change): boolean {
+    if (!this.#keyChanges.holdingUp(next)) return false;
+    if (lane.from !== null && lane.from < BigInt(next.sequence!)) return true;
+    return lane.waiting.some(({ change }) => isInOrder(change) && isLower(change, next));
   }
 
   /** The next change that had to wait and may be handed out now. */
   takeReady(): Ticket | null {
     const ticket = this.#ready.take();
     if (!ticket) return null;
-    this.#subtract(ticket.change);
+    this.#room.free(ticket.change);
     this.#goOn();
     return ticket;
   }
 
-  #makeReady(ticket: Ticket): void {
+  #makeReady(ticket: Ticket | null): void {
+    if (!ticket) return;
     this.#ready.push(ticket);
-    this.#add(ticket.change);
+    this.#room.take(ticket.change);
   }
 
   /** The change is over: acknowledged, or parked. */
   finish(ticket: Ticket): void {
     const { lane, table, deletes } = ticket;
-    if (deletes) for (const heldUp of this.#keyChanges.finish(deletes)) this.#release(heldUp);
+    if (deletes)
+      for (const heldUp of this.#keyChanges.finish(deletes)) this.#resume(heldUp.lane, heldUp.ticket);
     if (lane) this.#advance(lane);
     if (!table) return;
     if (table.truncation === ticket) {
       table.truncation = null;
       this.#reopen(table);
-      return;
+    } else {
+      this.#makeReady(table.leave());
+      this.#goOn();
     }
-    this.#leave(table);
-    this.#goOn();
   }
 
-  /** A change of the table is not under way any more. */
-  #leave(table: Table): void {
-    if (--table.underWay > 0 || !table.isTruncationBarred) return;
-    table.isTruncationBarred = false;
-    this.#makeReady(table.truncation!);
-  }
-
-  /** Lets tables that were full be read again. */
+  /** Lets tables that were full be read for again, if there is room. */
   #goOn(): void {
-    for (const table of this.#full) {
-      if (table.underWay > 0 && this.#ready.weight > this.#options.capacity / 4) continue;
-      this.#full.delete(table);
-      this.#settle(table);
-    }
+    this.#dropped.goOn(this.#ready.weight <= this.#room.capacity / 4);
   }
 
   /**
    * The change comes again after `delay` milliseconds, and its lane waits for that. If there is no room for it, it is dropped with all that
-   * waits behind it, and read again at that time. Returns whether it is kept.
+   * waits behind it, and read again at that time.
    */
-  defer(failed: Ticket, delay: number): boolean {
-    if (this.#isStopped) return false;
-    const notBefore = this.#options.clock.now() + delay;
-    if (this.#options.exclusive || failed.table?.truncation === failed)
-      return this.#wait(failed, failed.lane, notBefore);
-    const lane = this.#laneOf(failed.change);
-    const ticket = failed.lane ? failed : this.#ticketIn(lane, failed.change);
+  defer(failed: Ticket, delay: number): void {
+    if (this.#isStopped) return;
+    failed.notBefore = this.#options.clock.now() + delay;
+    if (failed.lane || failed.table) this.#wait(failed);
+    else this.#deferTakenAtOnce(failed);
+  }
+
+  /** The change gets a lane, where others of its key may be on their way: the consumer may have had several in hand. */
+  #deferTakenAtOnce({ change, notBefore, arrival }: Ticket): void {
+    const lane = this.#laneOf(change);
+    const ticket = this.#ticketIn(lane, change, this.#tableOf(change));
     ticket.notBefore = notBefore;
-    ticket.arrival = failed.arrival;
-    if (lane.from !== null && isInOrder(ticket.change) && BigInt(ticket.change.sequence!) >= lane.from) {
-      // It is read again with what the lane has dropped.
-      this.#dropped.drop(lane, lane.from);
-      return false;
+    ticket.arrival = arrival;
+    // The lane takes it from the log, behind the earlier changes that it has dropped.
+    if (isInOrder(change) && lane.from !== null && BigInt(change.sequence!) >= lane.from) return;
+    if (!lane.isBusy) {
+      this.#wait(ticket);
+      return;
     }
-    if (!lane.isBusy || failed.lane === lane) return this.#wait(ticket, lane, notBefore);
-    // The consumer had several changes of the key in hand, and another one has failed before. The earlier change comes first.
+    // Another one has failed before. The earlier one comes first.
     if (lane.timed && isBefore(ticket, lane.timed.ticket)) {
       lane.timed.timer.cancel();
       this.#timers.delete(lane.timed.timer);
       lane.waiting.unshift(lane.timed.ticket);
-      return this.#wait(ticket, lane, notBefore);
+      this.#wait(ticket);
+      return;
     }
     const place = lane.waiting.findIndex((waiting) => isBefore(ticket, waiting));
     lane.waiting.splice(place < 0 ? lane.waiting.length : place, 0, ticket);
-    this.#add(ticket.change);
-    if (!lane.heldUp || !isInOrder(ticket.change) || !isLower(ticket.change, lane.heldUp.change)) return true;
-    this.#giveWay(lane, lane.heldUp);
-    return false;
+    this.#room.take(change);
+    this.#giveWay(lane, change);
   }
 
-  #wait(ticket: Ticket, lane: Lane | null, notBefore: number): boolean {
-    const { change } = ticket;
-    const isKept = lane === null || !isInOrder(change) || this.#hasRoomFor(change);
-    if (lane) lane.isBusy = true;
-    if (isKept) this.#add(change);
-    else this.#dropAll(lane, BigInt(change.sequence!));
+  /** The change waits for its time, as the next one of its lane. */
+  #wait(ticket: Ticket): void {
+    const { lane, notBefore } = ticket;
     const { clock, changed } = this.#options;
+    if (lane) lane.isBusy = true;
+    // The timer must not hold what was dropped in memory.
+    const kept = this.#keep(ticket);
     const timer = clock.after(Math.max(notBefore - clock.now(), 0), () => {
       this.#timers.delete(timer);
       if (lane) lane.timed = null;
-      if (isKept) this.#ready.push(ticket);
-      else this.#advance(lane);
+      this.#resume(lane, kept);
       changed();
     });
     this.#timers.add(timer);
-    if (lane) lane.timed = isKept ? { ticket, timer } : null;
-    return isKept;
+    if (lane) lane.timed = kept && { ticket: kept, timer };
   }
 
   /** The lane's change is over. */
@@ -349,13 +300,10 @@ export class Lanes {
     lane.isBusy = false;
     while (!lane.isBusy && lane.waiting.length > 0) {
       const ticket = lane.waiting.shift()!;
-      this.#subtract(ticket.change);
-      if (ticket.notBefore > this.#options.clock.now()) this.#wait(ticket, lane, ticket.notBefore);
-      else {
-        const free = this.#begin(lane, ticket);
-        if (free) this.#makeReady(free);
-        else if (lane.heldUp && this.#isOvertaken(lane, lane.heldUp)) this.#giveWay(lane, lane.heldUp);
-      }
+      this.#room.free(ticket.change);
+      if (ticket.notBefore > this.#options.clock.now()) this.#wait(ticket);
+      else if (this.#isOvertaking(lane, ticket.change)) this.#dropAll(lane, BigInt(ticket.change.sequence!));
+      else this.#makeReady(this.#begin(lane, ticket));
     }
     this.#settle(lane);
   }
@@ -372,32 +320,30 @@ export class Lanes {
         table.waiting = waiting.slice(n);
         break;
       }
-      this.#subtract(change);
-      const free = this.#pass(change, table);
-      if (free) this.#makeReady(free);
+      this.#room.free(change);
+      this.#makeReady(this.#pass(change, table));
     }
     this.#settle(table);
   }
 
   /** Lets an idle line be read again, or forgets it. */
   #settle(line: Line): void {
-    if (!isIdle(line)) return;
+    if (!line.isIdle) return;
     if (line.from !== null) this.#dropped.starve(line);
-    else if (isLane(line)) this.#lanes.delete(line.key);
+    else if (line instanceof Lane) this.#lanes.delete(line.key);
   }
 
   /** A row that was read can't overtake what the line has dropped: it is read anew. */
   #dropRead(line: Line, { change, table }: Ticket): void {
     this.#options.dropRead?.(change.sequence!);
     // In the table's own line it was not under way yet.
-    if (!table || line === table) return;
-    this.#leave(table);
+    if (table && line !== table) this.#makeReady(table.leave());
   }
 
   /** Drops what waits in the line. */
   #dropAll(line: Line, sequence: bigint): void {
     for (const ticket of this.#dropped.dropAll(line, sequence)) {
-      this.#subtract(ticket.change);
+      this.#room.free(ticket.change);
       if (isRead(ticket.change)) this.#dropRead(line, ticket);
     }
   }
@@ -414,19 +360,12 @@ export class Lanes {
     upto: bigint | null,
     isTaken: (change: Change) => boolean,
   ): void {
-    this.#dropped.takeAgain(this.#retaker, lines, changes, upto, isTaken);
+    this.#dropped.takeAgain(lines, changes, upto, isTaken);
   }
-
-  readonly #retaker: Retaker = {
-    droppedBy: (change, sequence) => this.#droppedBy(change, sequence),
-    retake: (line, change) => this.#retake(line, change),
-    fill: (table) => void this.#full.add(table),
-    settle: (line) => this.#settle(line),
-  };
 
   /** The line that has dropped this change. */
   #droppedBy(change: Change, sequence: bigint): Line | null {
-    const table = this.#tables.get(change.location);
+    const table = this.#tableOf(change);
     if (table) {
       if (table.from !== null && sequence >= table.from) return table;
       // What waits behind a truncation is in the table's line.
@@ -440,31 +379,28 @@ export class Lanes {
 
   /** Takes a dropped change again, unless there is no room. The first one of a lane needs none. */
   #retake(line: Line, change: Change): boolean {
-    const hasRoom = this.#hasRoomFor(change);
-    if (isTable(line)) {
+    const hasRoom = this.#room.has(change);
+    if (line instanceof Table) {
       // What passes and finds its lane busy takes no room: only what is ready does.
-      const isWanted = this.#ready.weight <= this.#options.capacity / 2;
+      const isWanted = this.#ready.weight <= this.#room.capacity / 2;
       const mayPass = line.truncation === null && (hasRoom || isWanted || line.underWay === 0);
       if (!mayPass) return false;
       line.isReading = true;
-      const free = this.#pass(change, line);
-      if (free) this.#makeReady(free);
+      this.#makeReady(this.#pass(change, line));
       return true;
     }
     const lane = line as Lane;
-    const table = this.#tables.get(change.location) ?? null;
-    const deletes = change.operation === 'delete' ? this.#keyChanges.of(change) : null;
-    const ticket = new Ticket(change, lane, table, deletes);
+    const ticket = new Ticket(change, lane, this.#tableOf(change), this.#keyChanges.among(change));
     ticket.arrival = this.#arrived++;
-    if (isIdle(lane)) {
-      const free = this.#begin(lane, ticket);
-      if (free) this.#makeReady(free);
-      else return lane.heldUp!.ticket !== null;
-    } else if (hasRoom) {
+    if (lane.isIdle) {
+      this.#makeReady(this.#begin(lane, ticket));
+      return lane.heldUp === null || lane.heldUp.ticket !== null;
+    }
+    if (hasRoom) {
       lane.waiting.push(ticket);
-      this.#add(change);
-    } else return false;
-    return true;
+      this.#room.take(change);
+    }
+    return hasRoom;
   }
 
   /** Forgets everything, for good. */
@@ -476,37 +412,22 @@ export class Lanes {
     this.#tables.clear();
     this.#keyChanges.clear();
     this.#dropped.clear();
-    this.#full.clear();
     this.#ready.clear();
-    this.#weight = 0;
-    this.#apart = 0;
-    this.#heldUp = 0;
+    this.#room.clear();
   }
 
   #laneOf(change: Change): Lane {
     const key = this.#options.keyOf(change);
     let lane = this.#lanes.get(key);
-    if (!lane)
-      this.#lanes.set(
-        key,
-        (lane = { key, waiting: [], from: null, isBusy: false, timed: null, heldUp: null }),
-      );
+    if (!lane) this.#lanes.set(key, (lane = new Lane(key)));
     return lane;
   }
 
-  #tableOf(location: string): Table {
-    let table = this.#tables.get(location);
-    if (!table) {
-      table = {
-        waiting: [],
-        from: null,
-        underWay: 0,
-        truncation: null,
-        isTruncationBarred: false,
-        isReading: false,
-      };
-      this.#tables.set(location, table);
-    }
+  /** Null for a change that has no place among those of its table. */
+  #tableOf(change: Change): Table | null {
+    if (isOutOfOrder(change)) return null;
+    let table = this.#tables.get(change.location);
+    if (!table) this.#tables.set(change.location, (table = new Table()));
     return table;
   }
 }

@@ -1,6 +1,8 @@
-/** The lines in which changes wait for their turn, and what {@link Lanes} asks of the changes in them. */
+/** The lines in which changes wait for their turn: a lane for each key, and a line for each table. */
 import type { Change } from '../capture/change.ts';
 import type { Timer } from './clock.ts';
+import type { Deletes, HeldUp } from './key-changes.ts';
+import { isLower, isRead } from './row-order.ts';
 
 /** A change on its way through the lanes. */
 export class Ticket {
@@ -23,82 +25,69 @@ export class Ticket {
   }
 }
 
-export interface Line {
-  waiting: Ticket[];
+export abstract class Line {
+  waiting: Ticket[] = [];
   /** The lowest sequence that was dropped; null if none was. */
-  from: bigint | null;
+  from: bigint | null = null;
+  /** Whether nothing is in the line, or between the line and its end. */
+  abstract readonly isIdle: boolean;
 }
 
-export interface Lane extends Line {
+/** The line of a key. */
+export class Lane extends Line {
   readonly key: string;
   /** Whether a change of the lane is ready, in hand, waits for its time, or for the DELETEs of its statement. */
-  isBusy: boolean;
+  isBusy = false;
   /** Its change that waits for its time in memory. */
-  timed: { readonly ticket: Ticket; readonly timer: Timer } | null;
+  timed: { readonly ticket: Ticket; readonly timer: Timer } | null = null;
   /** Its change that waits for the DELETEs of its statement. */
-  heldUp: HeldUp | null;
+  heldUp: HeldUp | null = null;
+
+  constructor(key: string) {
+    super();
+    this.key = key;
+  }
+
+  get isIdle(): boolean {
+    return !this.isBusy && this.waiting.length === 0;
+  }
 }
 
-/** A change that waits for the DELETEs of its statement. */
-export interface HeldUp {
-  readonly lane: Lane;
-  readonly change: Change;
-  readonly deletes: Deletes;
-  /** Null if there was no room for it: it was dropped, and is read again when the DELETEs are over. */
-  readonly ticket: Ticket | null;
-}
-
-export interface Table extends Line {
+/** The line of a table. A truncation waits here until nothing of the table is under way, and all that comes after it waits for the truncation. */
+export class Table extends Line {
   /** How many changes have passed the table's line and are not over, also those that their lane has dropped. */
-  underWay: number;
+  underWay = 0;
   /** The truncation that waits or is in hand. */
-  truncation: Ticket | null;
+  truncation: Ticket | null = null;
   /** Whether the truncation waits until nothing is under way. */
-  isTruncationBarred: boolean;
+  #isBarred = false;
   /** Whether all that was dropped has been offered up to `from`: what arrives below passes. */
-  isReading: boolean;
+  isReading = false;
+
+  get isIdle(): boolean {
+    return this.truncation === null && this.waiting.length === 0;
+  }
+
+  /** Whether the change has to wait in the line. */
+  isShutFor({ sequence }: Change): boolean {
+    if (this.truncation !== null || this.waiting.length > 0) return true;
+    return this.from !== null && !(this.isReading && BigInt(sequence!) < this.from);
+  }
+
+  /** The truncation comes next. Returns its ticket if nothing of the table is under way. */
+  truncate(change: Change): Ticket | null {
+    this.truncation = new Ticket(change, null, this, null);
+    this.#isBarred = this.underWay > 0;
+    return this.#isBarred ? null : this.truncation;
+  }
+
+  /** A change of the table is not under way any more. Returns the truncation if it has waited for that. */
+  leave(): Ticket | null {
+    if (--this.underWay > 0 || !this.#isBarred) return null;
+    this.#isBarred = false;
+    return this.truncation;
+  }
 }
-
-/** The DELETEs of one statement that are not over, and the statement's changes that wait for them. */
-export interface Deletes {
-  readonly statement: string;
-  left: number;
-  readonly waiting: Set<HeldUp>;
-}
-
-/** By default, a lane has the changes of one row. */
-export const rowOf = ({ location, key, id }: Change): string =>
-  `${location}\0${typeof key === 'object' && key !== null ? JSON.stringify(key) : id}`;
-
-export const isLane = (line: Line): line is Lane => 'key' in line;
-export const isTable = (line: Line): line is Table => 'truncation' in line;
-
-export const isIdle = (line: {
-  isBusy?: boolean;
-  truncation?: Ticket | null;
-  waiting: readonly Ticket[];
-}): boolean => !line.isBusy && !line.truncation && line.waiting.length === 0;
-
-/** Whether a pass of the log brings the change, in the order of its row: not if it was announced by hand, redriven, or read by a backfill. */
-export const isInOrder = (change: Change): boolean =>
-  change.sequence !== null && !change.sequence.startsWith('-') && !isRead(change);
-
-/** Whether the change has no place among the changes of its row: announced by hand, or redriven. */
-export const isOutOfOrder = (change: Change): boolean => !isInOrder(change) && !isRead(change);
-
-/** Whether it is a row that a backfill has read. Its place is behind the changes that came before it. No log has it. */
-export const isRead = (change: Change): boolean => change.isRead;
-
-export const isTruncation = ({ operation, id, key }: Change): boolean =>
-  id === '*' && operation === 'delete' && key === null;
-
-/** All changes that a trigger function logs for one statement have one transaction and one time. */
-export const statementOf = ({ location, transaction, occurredAt }: Change): string =>
-  `${transaction} ${occurredAt} ${location}`;
-
-/** Of two changes that were logged. */
-export const isLower = (one: Change, other: Change): boolean =>
-  one.sequence !== null && other.sequence !== null && BigInt(one.sequence) < BigInt(other.sequence);
 
 /** Of two changes of a row. A sequence says nothing of when a row was read. */
 export const isBefore = (one: Ticket, other: Ticket): boolean =>

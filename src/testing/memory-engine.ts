@@ -12,7 +12,7 @@ import type { BackfillRequest } from '../capture/backfill-request.ts';
 import { tagTransaction } from '../capture/tag.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Consumer } from '../delivery/consumer.ts';
-import { isRead } from '../delivery/line.ts';
+import { isRead } from '../delivery/row-order.ts';
 import type { TermDelivery } from '../delivery/term-delivery.ts';
 import type { Engine, NodeLife } from '../node/engine.ts';
 import { type Ending, harsher } from '../node/term.ts';

@@ -9,7 +9,7 @@ import type { Failures } from '../capture/failures.ts';
 import type { DroppedChanges } from '../capture/sink.ts';
 import type { Store, StoreAcknowledgements } from '../capture/store.ts';
 import type { Consumer } from '../delivery/consumer.ts';
-import { isInOrder } from '../delivery/line.ts';
+import { isInOrder } from '../delivery/row-order.ts';
 import { TermDelivery } from '../delivery/term-delivery.ts';
 import { type Ending, harsher } from '../node/term.ts';
 import { channels } from '../observe/channels.ts';

@@ -3,7 +3,7 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import { Change } from '../../src/capture/change.ts';
 import { systemClock } from '../../src/delivery/clock.ts';
 import { LaneBuffer } from '../../src/delivery/lane-buffer.ts';
-import { rowOf } from '../../src/delivery/line.ts';
+import { rowOf } from '../../src/delivery/row-order.ts';
 
 /** What the reader wants before it reads. */
 const PAGE = 2000;

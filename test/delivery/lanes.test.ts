@@ -1,10 +1,13 @@
 /** Lanes against a model: a log in memory, a consumer that fails at random, and a reader that reads again what lanes have dropped. */
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { Change } from '../../src/capture/change.ts';
 import { systemClock } from '../../src/delivery/clock.ts';
 import { Lanes } from '../../src/delivery/lanes.ts';
-import { type Ticket, rowOf } from '../../src/delivery/line.ts';
+import type { Ticket } from '../../src/delivery/line.ts';
+import { rowOf } from '../../src/delivery/row-order.ts';
 
 interface Row {
   readonly op: 'create' | 'update' | 'delete';
@@ -140,19 +143,28 @@ test.each<[string, (change: Change) => string, boolean]>([
           handedOut.push(ticket.change);
           inHand.add(ticket);
         };
-        /** Reads a page of the log again. */
-        const readAgain = () => {
-          const reading = lanes.beginReading();
-          if (!reading) return false;
+        let reading = null as { takes: () => void; buffered: number } | null;
+        /** Reads a page of the log again: first the statement, then its answer. In between, the reader brings only what it has brought already. */
+        const readAgain = (): boolean => {
+          if (reading) {
+            reading.takes();
+            reading = null;
+            return true;
+          }
+          const begun = lanes.beginReading();
+          if (!begun) return false;
           counts.again++;
+          const buffered = Math.min(log.length, arrived + (dice() % 4));
           const found = log.filter(
-            (one) => arrival.indexOf(one) < arrived && left.has(one) && BigInt(one.sequence!) >= reading.from,
+            (one) => arrival.indexOf(one) < buffered && left.has(one) && BigInt(one.sequence!) >= begun.from,
           );
           const page = found.slice(0, 1 + (dice() % 8));
           const upto = page.length === found.length ? null : BigInt(page.at(-1)!.sequence!);
-          lanes.takeAgain(reading.lines, page, upto, (one) =>
-            [...inHand].some(({ change }) => change === one),
-          );
+          const isTaken = (one: Change) =>
+            !left.has(one) ||
+            arrival.indexOf(one) >= arrived ||
+            [...inHand].some(({ change }) => change === one);
+          reading = { takes: () => lanes.takeAgain(begun.lines, page, upto, isTaken), buffered };
           return true;
         };
         for (let step = 0; left.size > 0; step++) {
@@ -163,7 +175,8 @@ test.each<[string, (change: Change) => string, boolean]>([
           const roll = dice();
           if (roll < 50 && inHand.size < concurrency) {
             const ticket =
-              lanes.takeReady() ?? (arrived < log.length ? lanes.admit(arrival[arrived++]!) : null);
+              lanes.takeReady() ??
+              (arrived < (reading?.buffered ?? log.length) ? lanes.admit(arrival[arrived++]!) : null);
             // It has failed in an earlier term.
             if (ticket && roll < 10 && !handedOut.includes(ticket.change)) lanes.defer(ticket, dice());
             else if (ticket) handOut(ticket);
@@ -183,7 +196,7 @@ test.each<[string, (change: Change) => string, boolean]>([
         }
         expect(new Set(handedOut).size).toBe(log.length);
         expect(lanes.takeReady()).toBeNull();
-        while (lanes.beginReading()) readAgain();
+        while (readAgain());
         expect([
           lanes.size,
           lanes.weight,
@@ -294,11 +307,11 @@ test('a row that was read comes again before a change that came after it and was
   const { lanes, update } = smallLanes({ capacity: 1, exclusive: false });
   const [other, read, later] = [update(0, '2'), readOf('1'), update(1, '1')].map((one) => lanes.admit(one)!);
   lanes.defer(other!, 10);
-  expect(lanes.defer(later!, 10)).toBe(false);
+  lanes.defer(later!, 10);
   vi.advanceTimersByTime(10);
   lanes.finish(lanes.takeReady()!);
   lanes.takeAgain(lanes.beginReading()!.lines, [later!.change], null, () => false);
-  expect(lanes.defer(lanes.takeReady()!, 10)).toBe(true);
+  lanes.defer(lanes.takeReady()!, 10);
   lanes.defer(read!, 10);
   vi.advanceTimersByTime(10);
   const first = lanes.takeReady()!;
@@ -387,6 +400,9 @@ test('a truncation whose key is that of a lane is not read again for the lane', 
   expect(lanes.takeReady()).toBeNull();
 });
 
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
 /** Two UPDATEs that exchange keys between two lanes: each is a DELETE, and the change that waits for it in the other lane. */
 function exchange() {
   const rows = [
@@ -441,6 +457,31 @@ test.each([
   },
 );
 
+test.each([
+  ['was dropped', 1],
+  ['waits behind it', 2],
+])(
+  'a change whose turn has come is not held up while an earlier one of its lane %s, where a key joins their rows',
+  (_, capacity) => {
+    const { lanes, update } = smallLanes({ capacity, keyOf: ({ id }) => id[0]! });
+    const [firstDelete, firstCreate, secondDelete, secondCreate] = exchange();
+    const dropped = update(9, 'b9');
+    const busy = ['a', 'b', 'c'].map((id) => lanes.admit(update(8, id))!);
+    for (let n = 0; n < capacity; n++) expect(lanes.admit(update(8, 'c'))).toBeNull();
+    expect(lanes.admit(dropped)).toBeNull();
+    lanes.finish(busy.pop()!);
+    for (let n = 0; n < capacity; n++) lanes.finish(lanes.takeReady()!);
+    // There is room again, but the lane of `b` has dropped something, and drops all that comes after it.
+    for (const change of [secondDelete, secondCreate, firstDelete, firstCreate])
+      expect(lanes.admit(change)).toBeNull();
+    expect(lanes.weight).toBe(capacity);
+    for (const ticket of busy) lanes.finish(ticket);
+    const log = [firstDelete, firstCreate, secondDelete, secondCreate, dropped];
+    expect(drain(lanes, log).toSorted()).toEqual(['a1', 'a2', 'b1', 'b2', 'b9']);
+    expect([lanes.size, lanes.weight, lanes.heldUp, lanes.hasDropped]).toEqual([0, 0, 0, false]);
+  },
+);
+
 /** Rows 1 and 2 change their keys: `a` to `b`, then `b` to `a`. */
 function thereAndBack() {
   const rows = [
@@ -463,6 +504,22 @@ test('a change of keys waits for the old key, of which a change comes again, wit
   vi.advanceTimersByTime(10);
   expect(drain(lanes, [])).toEqual(['b', 'b', 'a']);
   expect([lanes.size, lanes.weight, lanes.heldUp, lanes.hasDropped]).toEqual([0, 0, 0, false]);
+});
+
+test('a change that fails behind a later one goes before it, and each waits for its own time, with an acknowledgement by hand', () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const { lanes, update } = smallLanes({ capacity: 10, exclusive: false });
+  const [first, second] = [lanes.admit(update(1, '1'))!, lanes.admit(update(2, '1'))!];
+  lanes.defer(second, 50);
+  lanes.defer(first, 10);
+  vi.advanceTimersByTime(10);
+  const again = lanes.takeReady()!;
+  expect(again.change).toBe(first.change);
+  lanes.finish(again);
+  expect(lanes.takeReady()).toBeNull();
+  vi.advanceTimersByTime(40);
+  expect(lanes.takeReady()!.change).toBe(second.change);
 });
 
 test('a truncation waits for changes that come again, and later changes for the truncation, with an acknowledgement by hand', () => {
@@ -495,10 +552,30 @@ test('a DELETE that comes again goes before a later change of its key that is he
   const inHand = lanes.admit(first!)!;
   for (const one of others) expect(lanes.admit(one)).toBeNull();
   // Held up by the second DELETE, which is behind a change that the first one is about to hold up.
-  expect(lanes.defer(inHand, 10)).toBe(false);
+  lanes.defer(inHand, 10);
+  expect(lanes.hasDropped).toBe(true);
   vi.advanceTimersByTime(10);
   expect(drain(lanes, log).toSorted()).toEqual(['a', 'a', 'b', 'b', 'b']);
   expect([lanes.size, lanes.weight, lanes.heldUp, lanes.hasDropped]).toEqual([0, 0, 0, false]);
+});
+
+test('a change that fails behind one that was dropped comes again once, and behind it, with an acknowledgement by hand', () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const { lanes, update } = smallLanes({ capacity: 3, exclusive: false, keyOf: ({ id }) => id[0]! });
+  const log = [update(1, 'a1'), update(2, 'a2')];
+  const [first, second] = log.map((change) => lanes.admit(change)!);
+  for (const id of ['b', 'c', 'd']) lanes.defer(lanes.admit(update(3, id))!, 10);
+  lanes.defer(first!, 10);
+  expect(lanes.hasDropped).toBe(true);
+  vi.advanceTimersByTime(10);
+  for (let n = 0; n < 3; n++) lanes.finish(lanes.takeReady()!);
+  // There is room now, and the log has not been read yet.
+  expect([lanes.weight, lanes.isHungry]).toEqual([0, true]);
+  lanes.defer(second!, 10);
+  vi.advanceTimersByTime(10);
+  expect(drain(lanes, log)).toEqual(['a1', 'a2']);
+  expect([lanes.size, lanes.weight, lanes.deferred, lanes.hasDropped]).toEqual([0, 0, 0, false]);
 });
 
 test('changes that wait for the DELETEs of their statement take no more room than there is', () => {
@@ -512,6 +589,27 @@ test('changes that wait for the DELETEs of their statement take no more room tha
   expect([lanes.weight, lanes.heldUp, lanes.isHungry]).toEqual([3, 9, false]);
   lanes.finish(ticket);
   expect(drain(lanes, others).toSorted()).toEqual(others.map(({ id }) => id));
+});
+
+/** References to changes that lanes without room have dropped: one has failed, one waits for the DELETE of its statement. */
+function dropTwo(lanes: Lanes): WeakRef<Change>[] {
+  const [remove, create] = exchange();
+  const failed = changeOf({ op: 'update', id: 'c', location: 'a', statement: 9 }, 9);
+  expect(lanes.admit(remove)).not.toBeNull();
+  expect(lanes.admit(create)).toBeNull();
+  lanes.defer(lanes.admit(failed)!, 60_000);
+  return [failed, create].map((change) => new WeakRef(change));
+}
+
+test('a change that was dropped is not in memory while its lane waits', async () => {
+  const { lanes } = smallLanes({ capacity: 0 });
+  onTestFinished(() => lanes.stop());
+  const dropped = dropTwo(lanes);
+  // A reference that was just made keeps its change until the event loop turns.
+  await new Promise(setImmediate);
+  collectGarbage();
+  expect(dropped.map((change) => change.deref())).toEqual([undefined, undefined]);
+  expect([lanes.deferred, lanes.heldUp]).toEqual([1, 1]);
 });
 
 test('however many changes are due at once, no more than a page of them comes to memory', () => {
