@@ -9,8 +9,8 @@
  * | called `ack(event, client)` | is over if that transaction has committed; rolled back, it comes again as after a failure    |
  * | called `park(event)`   | is parked, however the handler ends                                             |
  *
- * An error of this package may say that the term has lost the lease or its connection. That is no failure of the event, which comes again with the
- * same attempt. The error may also be another input's, so the term is asked.
+ * That a connection is lost or not to be had is no failure of the event, which comes again with the same attempt. Nor is it that the term has lost
+ * its lease. An error that says so may also be another input's, so the term is asked.
  */
 import type { ChangeEvent } from '../api/change-event.ts';
 import { PostgresInputError } from '../api/errors.ts';
@@ -181,7 +181,7 @@ export class Processor implements Consumer {
       const isLeaseHeld = await term.isLeaseHeld().catch(() => false);
       if (!delivery.has(held)) return;
       if (isGone) return delivery.finish(held);
-      if (!isLeaseHeld) return delivery.again(held, retry.minDelay);
+      if (!isLeaseHeld || isOfConnection(error)) return delivery.again(held, retry.minDelay);
     }
     if (attempt < retry.attempts) await delivery.retry(held, error, delayAfter(attempt, retry));
     else if (exhausted === 'park') await delivery.park(held, error, attempt);
@@ -192,6 +192,9 @@ export class Processor implements Consumer {
     }
   }
 }
+
+const isOfConnection = ({ code }: PostgresInputError): boolean =>
+  code === 'ERR_CONNECT' || code === 'ERR_CONNECTION_LOST';
 
 /** The transaction of an earlier attempt may have committed when it was no longer waited for: then no attempt can acknowledge the event. */
 async function isGoneIn(term: ServedTerm, { ticket }: Held): Promise<boolean> {
