@@ -1,7 +1,7 @@
 /**
  * Measures everybody and writes `results/`. Options: `--quick`, less than a minute, for the exit code; `--only a16,d100`,
  * `--contestants none,ours` and `--rounds 5` choose, and then nothing is written, unless `--write` says so. `--list` tells what there is.
- * Without `--rounds`, rounds follow each other until the medians have settled.
+ * Without `--rounds`, rounds follow each other until the medians have settled; `--at-most 3` bounds them.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
@@ -19,6 +19,7 @@ const { values: options } = parseArgs({
     only: { type: 'string' },
     contestants: { type: 'string' },
     rounds: { type: 'string' },
+    'at-most': { type: 'string', default: 'Infinity' },
     write: { type: 'boolean' },
   },
 });
@@ -38,7 +39,8 @@ async function measure(lab: Lab, scenario: Scenario): Promise<Map<string, Metric
   const names = scenario.contestants.filter((name) => !among || among.includes(name));
   const results = new Map<string, Metrics[]>(names.map((name) => [name, []]));
   const fixed = options.rounds ?? (scenario.rounds < 3 ? scenario.rounds : undefined);
-  const most = fixed === undefined ? scenario.rounds * PATIENCE : Number(fixed);
+  const most =
+    fixed === undefined ? Math.min(scenario.rounds * PATIENCE, Number(options['at-most'])) : Number(fixed);
   for (let round = 0; round < most; round++) {
     for (const name of names) results.get(name)!.push(await scenario.run(lab, name));
     if (

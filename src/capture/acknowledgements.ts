@@ -41,7 +41,7 @@ interface Batch {
 /** Milliseconds until changes that another transaction has are tried again. */
 export const RETRY = 20;
 /** For how long acknowledgements gather after a DELETE of fewer changes than that, in milliseconds; not longer than there are fewer. */
-const GATHERING = { few: 20, time: 10 };
+const GATHERING = { few: 500, time: 10 };
 
 export class Acknowledgements implements Acknowledger {
   readonly #session: Session;

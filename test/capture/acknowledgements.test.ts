@@ -45,12 +45,12 @@ test('the first change is deleted at once, and few that follow it together, afte
   expect(deleted).toEqual([['1'], ['2', '3', '4', '5']]);
 });
 
-test('twenty are enough', async () => {
+test('five hundred are enough', async () => {
   const { deleted, acknowledge } = setup();
-  await acknowledge(1, 20);
+  await acknowledge(1, 500);
   expect(deleted).toHaveLength(1);
-  await acknowledge(21, 21);
-  expect(deleted.map((batch) => batch.length)).toEqual([1, 20]);
+  await acknowledge(501, 501);
+  expect(deleted.map((batch) => batch.length)).toEqual([1, 500]);
 });
 
 test('nobody who waits for a change, or for all of them, waits for others to come', async () => {
@@ -118,11 +118,14 @@ test('the first changes of a packed row wait for the next DELETE, with which the
   };
   await acknowledge([...ofRow(1, 1, 100), ...ofRow(2, 1, 30)]);
   await acknowledge([...ofRow(2, 31, 100), ...ofRow(3, 1, 2)]);
-  await turns(10);
+  for (let n = 0; n < 2; n++) {
+    vi.advanceTimersByTime(10);
+    await turns(10);
+  }
   expect(deleted).toEqual([['100 of 1000'], ['100 of 2000'], ['3001', '3002']]);
   await acknowledge([...ofRow(4, 1, 100), ...ofRow(5, 1, 30)]);
   await acknowledgements.flush();
-  expect(deleted.slice(3).flat()).toEqual(['100 of 4000', ...ofRow(5, 1, 30)]);
+  expect(new Set(deleted.slice(3).flat())).toEqual(new Set(['100 of 4000', ...ofRow(5, 1, 30)]));
 });
 
 test('what gathers is pending', async () => {
