@@ -7,6 +7,7 @@ import type { ChangeEvent } from '../../src/index.ts';
 import type { Exit } from '../support/processes.ts';
 import type { AskedBackfill } from './backfills.ts';
 import type { Mishap } from './cluster.ts';
+import { bySize, isTruncation } from './events.ts';
 import type { Change, Transaction } from './model.ts';
 import { ATTEMPTS, type ConsumerKind, type Report } from './protocol.ts';
 import { checkReads, isRead } from './reads.ts';
@@ -92,6 +93,7 @@ export function judge(evidence: Evidence): Verdict {
   checkClaims(evidence, accuse);
   checkTokens(all, terms, accuse);
   checkOrder(deliveries, bySequence, matched, evidence, accuse);
+  checkTruncations(bySequence, matched, accuse, count);
   checkRepeats(bySequence, terms, evidence, suffered, accuse, count);
   checkLateness(all, terms, evidence, suffered, accuse, count);
   checkAcknowledgements(bySequence, terms, evidence, accuse);
@@ -218,11 +220,6 @@ function matchAll(
   return matched;
 }
 
-/** A sequence is a number, and the time after it in microseconds. Numbers rise within a history, times need not. */
-const STAMP_DIGITS = 16;
-const numberOf = (sequence: string) => BigInt(sequence.slice(0, -STAMP_DIGITS));
-const bySize = (a: string, b: string) => (numberOf(a) < numberOf(b) ? -1 : 1);
-
 function checkContent(
   bySequence: ReadonlyMap<string, Delivery[]>,
   matched: ReadonlyMap<string, Change>,
@@ -319,6 +316,28 @@ function checkOrder(
       accuse(rule, `${key}: ${describe(delivery)} came after ${describe(previous.delivery)}`);
     }
     last.set(key, { place: change.place, delivery });
+  }
+}
+
+/** A truncation comes after all changes of its table that are before it, and before all that are after it. */
+function checkTruncations(
+  bySequence: ReadonlyMap<string, Delivery[]>,
+  matched: ReadonlyMap<string, Change>,
+  accuse: Accuse,
+  count: Count,
+): void {
+  const first = (sequence: string) => bySequence.get(sequence)!.reduce((a, b) => (isBefore(a, b) ? a : b));
+  for (const [truncation] of matched) {
+    const at = first(truncation);
+    if (!isTruncation(at.event)) continue;
+    count('truncations');
+    for (const [sequence] of matched) {
+      const other = first(sequence);
+      if (sequence === truncation || other.event.location !== at.event.location) continue;
+      const [one, two] = bySize(sequence, truncation) < 0 ? [other, at] : [at, other];
+      if (!isBefore(one, two))
+        accuse('a truncation has its place', `${describe(two)} came before ${describe(one)}`);
+    }
   }
 }
 

@@ -7,6 +7,7 @@
  * - A backfill that is done has read every row that was there all the time, each under one sequence.
  */
 import type { AskedBackfill } from './backfills.ts';
+import { bySize, isTruncation } from './events.ts';
 import type { Change } from './model.ts';
 import type { Accuse, Delivery, Evidence } from './oracle.ts';
 import { wentBack } from './rewound.ts';
@@ -47,6 +48,8 @@ export function checkReads(
   const steps = new Map<string, Step[]>();
   /** A replica that applies to each key what is newer than what is there. */
   const newest = new Map<string, Step>();
+  /** The last truncation of each table: what it has removed may come again. */
+  const truncations = new Map<string, Delivery>();
   const sequences = new Map<string, Set<string>>();
   const last = new Map<string, Delivery>();
   const inOrder = deliveries.toSorted((a, b) => (isBefore(a, b) ? -1 : 1));
@@ -56,6 +59,11 @@ export function checkReads(
     const read = isRead(sequence!);
     const table = tables.get(location);
     if (!table || (!read && !change)) continue;
+    if (isTruncation(delivery.event)) {
+      truncations.set(location, delivery);
+      for (const [key, { delivery: of }] of newest) if (of.event.location === location) newest.delete(key);
+      continue;
+    }
     if (read && !after) {
       accuse('a read has its row', describe(delivery));
       continue;
@@ -76,7 +84,9 @@ export function checkReads(
     if (!table.tellsRowsApart) continue;
     const step = { delivery, place: read ? row.v : change!.place, isRead: read };
     const replica = newest.get(key);
-    if (!replica || step.place >= replica.place) newest.set(key, step);
+    const truncation = truncations.get(location);
+    const isGone = !read && truncation && bySize(sequence!, truncation.event.sequence!) < 0;
+    if (!isGone && (!replica || step.place >= replica.place)) newest.set(key, step);
     // Where there is no key, process() keeps no order among the versions of a row.
     if (table.identity(row).key === null && atOnce.has(delivery.node)) continue;
     const known = steps.get(key);

@@ -29,6 +29,13 @@ export interface ChaosTable {
   readonly isUpserted: boolean;
 }
 
+/** What a truncation of the table is in the model: a change of no row. */
+export const truncated = (table: ChaosTable): ChaosTable => ({
+  ...table,
+  identity: () => ({ id: '*', key: null }),
+  tellsRowsApart: false,
+});
+
 type Kind = Pick<ChaosTable, 'columns' | 'identity' | 'canChangeKey' | 'tellsRowsApart'> & {
   readonly create: (sql: string) => string[];
 };

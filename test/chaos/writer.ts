@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import type { Change, Model, Transaction } from './model.ts';
 import type { Random } from './random.ts';
-import type { ChaosTable, Row } from './tables.ts';
+import { type ChaosTable, type Row, truncated } from './tables.ts';
 
 const STATEMENTS = {
   insert: 30,
@@ -13,6 +13,7 @@ const STATEMENTS = {
   insertAgain: 6,
   upsert: 6,
   nothing: 2,
+  truncate: 0.3,
   insertMany: 1.5,
   updateMany: 1.5,
   deleteMany: 0.7,
@@ -158,10 +159,11 @@ export class Writer {
     const { random, model } = this.#options;
     const kind = random.weighted(STATEMENTS);
     const table = random.pick(model.tables.filter((table) => suits(table, kind)));
-    const { sql, changes } = this.#compose(kind, table);
+    const { sql, changes, change } = this.#compose(kind, table);
     if (sql === null) return true;
     try {
       for (const row of await this.#query(sql)) transaction.changes.push(...changes(row));
+      if (change) transaction.changes.push(change);
       return true;
     } catch (error) {
       if (isRefusal(error)) return false;
@@ -200,6 +202,7 @@ export class Writer {
       deleteMany: () => remove(table, many()),
       changeKey: () => changeKey(table, random.chance(0.1) ? many() : some()),
       nothing: () => update(table, 'false'),
+      truncate: () => truncate(table),
     };
     return statements[kind]();
   }
@@ -214,6 +217,8 @@ interface Statement {
   readonly sql: string | null;
   /** The changes that a returned row tells of. */
   readonly changes: (row: Row) => Change[];
+  /** A change of which no row tells. */
+  readonly change?: Change;
 }
 
 const NOTHING: Statement = { sql: null, changes: () => [] };
@@ -221,7 +226,7 @@ const NOTHING: Statement = { sql: null, changes: () => [] };
 function suits(table: ChaosTable, kind: keyof typeof STATEMENTS): boolean {
   if (kind === 'upsert') return table.isUpserted;
   if (kind === 'changeKey') return table.canChangeKey && !table.isUpserted;
-  if (kind === 'delete' || kind === 'deleteMany') return !table.isUpserted;
+  if (kind === 'delete' || kind === 'deleteMany' || kind === 'truncate') return !table.isUpserted;
   return true;
 }
 
@@ -272,6 +277,12 @@ const changeKey = (table: ChaosTable, where: string): Statement => ({
 const remove = (table: ChaosTable, where: string): Statement => ({
   sql: `DELETE FROM ${table.sql} WHERE ${where} RETURNING r, g, v`,
   changes: (row) => [change(table, 'delete', row)],
+});
+
+const truncate = (table: ChaosTable): Statement => ({
+  sql: `TRUNCATE ${table.sql}`,
+  changes: () => [],
+  change: { table: truncated(table), operation: 'delete', row: { r: 0, g: 0, v: 0 }, place: 0 },
 });
 
 const change = (table: ChaosTable, operation: Change['operation'], row: Row): Change => ({
