@@ -219,8 +219,8 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   }
 
   /**
-   * With `ack: 'manual'`: the event has failed, and comes again after `delay` as the next attempt. Other events of its key that were not handed out wait
-   * for it. Resolves when that is written, so that another node would go on with it. Does nothing for an event that is not in hand.
+   * With `ack: 'manual'`: the event has failed, and comes again after `delay` as the next attempt. Other events of its key wait for it, unless they were
+   * handed out, or next to be. Resolves when that is written, so that another node would go on with it. Does nothing for an event that is not in hand.
    * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_CONNECTION_LOST, ERR_INSTALL; ERR_CONFIG_INVALID also without `ack: 'manual'`
    */
   async nack(event: ChangeEvent, options: NackOptions = {}): Promise<void> {

@@ -11,8 +11,8 @@
  * to do. It is wary for twice as long when the same happens soon again.
  */
 const WINDOW = 50;
-/** Changes in the window: 150 are 3,000 per second. */
-const TRUSTING = { busy: 150, quiet: 75 };
+/** Changes in the window: 75 are 1,500 per second. */
+const TRUSTING = { busy: 75, quiet: 60 };
 const WARY = { busy: 32, quiet: 8 };
 
 /** Milliseconds: over how long the transactions are counted that wait for each other, and how long they do until the reader is wary. */
