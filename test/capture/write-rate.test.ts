@@ -14,13 +14,13 @@ test('no changes are quiet, and the next pass follows soon', () => {
   expect([rate.isQuiet, rate.isBusy, rate.pause]).toEqual([true, false, 1]);
 });
 
-test('is quiet below 75 changes, busy above 150, and neither in between', () => {
+test('is quiet below 60 changes, busy above 75, and neither in between', () => {
   const rate = new WriteRate();
-  rate.add(74);
+  rate.add(59);
   expect([rate.isQuiet, rate.isBusy]).toEqual([true, false]);
   rate.add(1);
   expect([rate.isQuiet, rate.isBusy]).toEqual([false, false]);
-  rate.add(75);
+  rate.add(15);
   expect([rate.isQuiet, rate.isBusy]).toEqual([false, false]);
   rate.add(1);
   expect([rate.isQuiet, rate.isBusy]).toEqual([false, true]);
@@ -28,10 +28,10 @@ test('is quiet below 75 changes, busy above 150, and neither in between', () => 
 
 test('changes count less by a factor of e every 50 ms', () => {
   const rate = new WriteRate();
-  rate.add(151);
+  rate.add(76);
   clock.now += 2;
   expect(rate.isBusy).toBe(false);
-  clock.now += 32; // 151 / e^0.68 is 76.5
+  clock.now += 8; // 76 / e^0.2 is 62.2
   expect(rate.isQuiet).toBe(false);
   clock.now += 2;
   expect(rate.isQuiet).toBe(true);
@@ -39,9 +39,9 @@ test('changes count less by a factor of e every 50 ms', () => {
 
 test('new changes are added to the decayed count of the earlier ones', () => {
   const rate = new WriteRate();
-  rate.add(100 * Math.E);
+  rate.add(50 * Math.E);
   clock.now += 50;
-  rate.add(50);
+  rate.add(25);
   expect(rate.isBusy).toBe(false);
   rate.add(0.1);
   expect(rate.isBusy).toBe(true);
