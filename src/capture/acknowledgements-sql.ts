@@ -121,14 +121,18 @@ SELECT FROM ${logTable.sql}
 WHERE seq OPERATOR(pg_catalog.=) $1::bigint AND size IS NOT NULL
 AND ${isOfTerm(lockTable)}`,
   },
-  /** $1: sequences. Returns those that are in the log, and whether no transaction has them. It needs the right to UPDATE. */
+  /**
+   * $1: sequences. $2: those of the rows in which these changes can be. Returns the rows that are in the log, and whether no transaction has them. It needs
+   * the right to UPDATE.
+   */
   left: {
     name: 'log_left',
     text: `
 WITH free AS MATERIALIZED (
-  SELECT seq FROM ${logTable.sql} WHERE seq = ANY ($1::bigint[]) FOR KEY SHARE SKIP LOCKED
+  SELECT seq FROM ${logTable.sql} WHERE seq = ANY ($2::bigint[]) AND (size IS NOT NULL OR seq = ANY ($1::bigint[])) FOR KEY SHARE SKIP LOCKED
 )
-SELECT seq, EXISTS (SELECT FROM free WHERE free.seq = log.seq) AS free FROM ${logTable.sql} log WHERE seq = ANY ($1::bigint[])`,
+SELECT seq, EXISTS (SELECT FROM free WHERE free.seq = log.seq) AS free
+FROM ${logTable.sql} log WHERE seq = ANY ($2::bigint[]) AND (size IS NOT NULL OR seq = ANY ($1::bigint[]))`,
   },
   /**
    * Whether no caller's transaction that has acknowledged is open. Such a transaction keeps its locks on both tables: the log's for

@@ -211,11 +211,14 @@ export class Acknowledgements implements Acknowledger {
       this.#asked = null;
       const rows = await this.#session.query<{ seq: string; free: boolean }>(this.#sql.left, [
         array(sequences),
+        array(rowsThatHold(sequences)),
       ]);
       return new Map(rows.map(({ seq, free }) => [seq, free]));
     })();
     this.#asking.add(sequence);
-    const free = (await this.#asked).get(sequence);
+    const asked = await this.#asked;
+    // A change is in its packed row until somebody unpacks that.
+    const free = asked.get(sequence) ?? asked.get(writtenRow(sequence));
     return free === undefined ? 'gone' : free ? 'free' : 'locked';
   }
 
