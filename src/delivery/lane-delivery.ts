@@ -126,7 +126,11 @@ export class LaneDelivery implements Sink {
     const settled = new Set<string>();
     this.#settledSince = settled;
     return {
-      isHeld: (sequence) => acknowledged.has(sequence) || settled.has(sequence) || this.#inHand.has(sequence),
+      isHeld: (sequence) =>
+        acknowledged.has(sequence) ||
+        settled.has(sequence) ||
+        this.#inHand.has(sequence) ||
+        this.#next?.change.sequence === sequence,
       end: () => (this.#settledSince = null),
     };
   }

@@ -181,6 +181,8 @@ export class Processor implements Consumer {
       const isLeaseHeld = await term.isLeaseHeld().catch(() => false);
       if (!delivery.has(held)) return;
       if (isGone) return delivery.finish(held);
+      // The handler may go on after its promise is rejected, and have acknowledged or parked the event meanwhile.
+      if (held.settledBy !== null) return this.#settle(delivery, term, held, { error });
       if (!isLeaseHeld || isOfConnection(error)) return delivery.again(held, retry.minDelay);
     }
     if (attempt < retry.attempts) await delivery.retry(held, error, delayAfter(attempt, retry));

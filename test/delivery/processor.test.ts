@@ -2,6 +2,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { PostgresInputError } from '../../src/api/errors.ts';
+import type { Notify } from '../../src/api/lifecycle-events.ts';
 import { Change } from '../../src/capture/change.ts';
 import type { LaneDelivery } from '../../src/delivery/lane-delivery.ts';
 import { Processor, type ProcessorOptions } from '../../src/delivery/processor.ts';
@@ -101,4 +102,34 @@ test('an event that comes again without having failed is counted as redelivered'
   });
   expect(attempts).toEqual([1, 1]);
   expect(traffic).toMatchObject({ handedOut: 2, redelivered: 1 });
+});
+
+test('an event that is acknowledged while it is found out whether its failure counts does not come again', async () => {
+  const attempts: number[] = [];
+  const told: string[] = [];
+  let delivery!: LaneDelivery;
+  let answer = (_isHeld: boolean): void => {};
+  const asked = new Promise<void>((resolve) => {
+    const consumer = processor({
+      handler: ({ attempt }) => {
+        attempts.push(attempt);
+        throw new PostgresInputError('ERR_INSTALL', 'some input has failed');
+      },
+    });
+    const isLeaseHeld = () =>
+      new Promise<boolean>((settle) => {
+        answer = settle;
+        resolve();
+      });
+    const notify: Notify = (name) => void told.push(name);
+    delivery = consumer.open(servedTerm({ isLeaseHeld, notify }));
+    delivery.begin([], null);
+    delivery.push([change(1)]);
+  });
+  await asked;
+  delivery.settle('1000');
+  answer(true);
+  await delivery.settled(Infinity, new AbortController().signal);
+  expect(attempts).toEqual([1]);
+  expect(told).toEqual([]);
 });
