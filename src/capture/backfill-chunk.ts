@@ -58,7 +58,7 @@ export class ChunkReader {
   readonly #options: ChunkReaderOptions;
   #session: Session | null = null;
   /** The table of the chunk before. */
-  #known: { readonly relation: string; readonly table: BackfillTable } | null = null;
+  #known: { readonly oid: string; readonly table: BackfillTable } | null = null;
 
   constructor(options: ChunkReaderOptions) {
     this.#options = options;
@@ -98,7 +98,11 @@ export class ChunkReader {
         this.#known = null;
         const { code = '' } = error as { code?: string };
         // A condition that writes always fails, since the chunk's own transaction takes no writes. As it is, the error says that the server takes none now.
-        if (isReadOnly(error)) throw new Error((error as Error).message, { cause: error });
+        if (isReadOnly(error))
+          throw new PostgresInputError(
+            'ERR_INSTALL',
+            `its condition writes to the database (${(error as Error).message})`,
+          );
         if (session.isLost || !OUT_OF_DATE.test(code)) throw error;
         const { described } = await this.#find(session, job.table);
         if (described !== table.described) continue;
@@ -107,14 +111,14 @@ export class ChunkReader {
     }
   }
 
-  async #find(session: Session, relation: string): Promise<BackfillTable> {
-    if (this.#known?.relation === relation) return this.#known.table;
+  async #find(session: Session, oid: string): Promise<BackfillTable> {
+    if (this.#known?.oid === oid) return this.#known.table;
     const { rowSettings } = this.#options;
     const table = await session.transaction(beginChunk, () =>
-      BackfillTable.find(session, relation, rowSettings),
+      BackfillTable.find(session, oid, rowSettings),
     );
     if (!table) throw new PostgresInputError('ERR_INSTALL', 'the table is gone');
-    this.#known = { relation, table };
+    this.#known = { oid, table };
     return table;
   }
 
@@ -167,7 +171,7 @@ class Chunk {
    * by its name. If the name is another table's now, or the table has changed, the snapshot shows that.
    */
   statements(settings: RowSettings): Part[] {
-    const { table: relation, condition } = this.#job;
+    const { table: oid, condition } = this.#job;
     const table = this.#table;
     const statements: Part[] = beginChunk.map((text) => ({ text }));
     if (this.#isPatient) statements.push({ text: `SET LOCAL statement_timeout = ${ROW_LIMIT}` });
@@ -176,7 +180,7 @@ class Chunk {
       this.#onPart[statements.length] = onRow;
       statements.push(part);
     };
-    add(BackfillTable.snapshot(relation, settings), ([snapshot, described]) => {
+    add(BackfillTable.snapshot(oid, settings), ([snapshot, described]) => {
       this.#snapshot = snapshot!;
       this.isOfTable = described === table.described;
     });
@@ -219,12 +223,12 @@ class Chunk {
  * sequence. Integer keys are counted from a number that is as good as random, so that no two tables of a backfill come near each other: to hash each
  * key would cost more than to read the row.
  */
-function namingOf({ backfill, relation }: Job, table: BackfillTable): (place: readonly string[]) => string {
+function namingOf({ backfill, table: oid }: Job, table: BackfillTable): (place: readonly string[]) => string {
   const prefix = backfill.padStart(BACKFILL_DIGITS, '0');
   const generation = digestOf(table.keyColumns);
   const name = (number: bigint) => prefix + String(number).padStart(ROW_DIGITS, '0');
   const hashed = (place: readonly string[]) =>
-    BigInt(`0x${digestOf(JSON.stringify([relation, generation, place]))}`);
+    BigInt(`0x${digestOf(JSON.stringify([oid, generation, place]))}`);
   if (!table.isByInteger) return (place) => name(hashed(place));
   // No key is below it.
   const origin = hashed([]) + 2n ** 63n;

@@ -22,7 +22,7 @@
  *
  * Progress is kept in the table of backfills: the last key of the last chunk of which, and of all chunks before it, every event is
  * acknowledged. A term begins there, so that after the death of a node at most the events of chunks in hand come again, under the same
- * sequences: a sequence is made of the backfill's number and the row's key. A term that ends well keeps what was acknowledged of them.
+ * sequences: a sequence is made of the backfill's number, the table, and the row's key. A term that ends well keeps what was acknowledged of them.
  *
  * An event that is acknowledged in a caller's transaction is a row which that transaction inserts into the same table. The row's
  * primary key makes a second acknowledgement fail. A chunk is over only when these rows are committed; then they are deleted. A chunk that is
@@ -31,7 +31,8 @@
  * Live changes come first: a chunk is read only when the last pass has found less than a page and the sink has room for a page. One chunk is
  * read ahead at most. A chunk has as many rows as about 100 ms can read; one that takes more than two seconds is tried again with fewer rows.
  *
- * A table whose key is another one than before, or whose rows were written anew where it has none, is read from its beginning again.
+ * A table whose key or oid is another one than before, or whose rows were written anew where it has no key, is read from its beginning again, under other
+ * sequences.
  *
  * models/backfill.pml checks chunks, progress and takeovers exhaustively.
  */

@@ -20,8 +20,8 @@ export const tellOfBackfill = ({ nodeChannel }: Names): string =>
 
 /**
  * The request for a table, in the step that makes the table's triggers: what is committed before comes as `read` events, all else as
- * changes. The row stays when the backfill is done, so that a table is read once, whatever becomes of its triggers. In a restored dump, the oid
- * may be that of another table.
+ * changes. The row stays when the backfill is done, so that a table of that name is read once, whatever becomes of its triggers. In a restored
+ * dump, the oid may be that of another table.
  */
 export const requestInitial = (names: Names, { identity: { relation }, location }: Table): string[] => [
   `INSERT INTO ${names.backfillTable.sql} (backfill, relation, location, is_initial, state, estimated)

@@ -878,7 +878,7 @@ test('a table that the node does not watch any more shows nothing, and waits for
   expect([...consumer.events, ...others.events].filter(({ after }) => 'secret' in after!)).toEqual([]);
 });
 
-test('tables that have other oids, as in a database that was restored from a dump, are read from their beginnings, under the same sequences', async () => {
+test('tables that have other oids, as in a database that was restored from a dump, are read from their beginnings, under other sequences', async () => {
   await using fixture = await setupInputs();
   const { database } = fixture;
   const makeLast = 'CREATE TABLE last (id int PRIMARY KEY); INSERT INTO last SELECT generate_series(1, 50)';
@@ -912,9 +912,9 @@ test('tables that have other oids, as in a database that was restored from a dum
     t: fifty(101),
     last: fifty(1),
   });
-  const sequences = new Map(found.map(({ location, id, sequence }) => [`${location} ${id}`, sequence]));
-  for (const { location, id, sequence } of consumer.events)
-    expect(sequences.get(`${location} ${id}`)).toBe(sequence);
+  // The tables might as well have changed their names: then these are other rows, and may not be taken for those of before.
+  const sequences = new Set(consumer.events.map(({ sequence }) => sequence));
+  expect(found.filter(({ sequence }) => sequences.has(sequence))).toEqual([]);
   expect((await backfill.progress()).map(({ state, error }) => ({ state, error }))).toEqual(
     Array.from({ length: 3 }, () => ({ state: 'done', error: null })),
   );
