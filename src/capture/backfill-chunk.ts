@@ -114,9 +114,7 @@ export class ChunkReader {
   async #find(session: Session, oid: string): Promise<BackfillTable> {
     if (this.#known?.oid === oid) return this.#known.table;
     const { rowSettings } = this.#options;
-    const table = await session.transaction(beginChunk, () =>
-      BackfillTable.find(session, oid, rowSettings),
-    );
+    const table = await session.transaction(beginChunk, () => BackfillTable.find(session, oid, rowSettings));
     if (!table) throw new PostgresInputError('ERR_INSTALL', 'the table is gone');
     this.#known = { oid, table };
     return table;

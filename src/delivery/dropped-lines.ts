@@ -78,8 +78,8 @@ export class DroppedLines {
 
   /** Which lines are hungry now, and from which sequence on the log has to be read for them; null: none is. */
   beginReading(): { lines: ReadonlySet<Line>; from: bigint } | null {
-    // A line that has been given something else to do since is hungry again when that is over.
-    for (const line of this.#hungry) if (!line.isIdle) this.#hungry.delete(line);
+    // A lane that has something else to do since is hungry again when that is over.
+    for (const line of this.#hungry) if (line instanceof Lane && !line.isIdle) this.#hungry.delete(line);
     // Lanes and tables have to be read for separately: what passes a table's line may be dropped by its lane.
     const lanes = [...this.#hungry].filter((line) => line instanceof Lane);
     const lines = new Set(lanes.length > 0 ? lanes : this.#hungry);
