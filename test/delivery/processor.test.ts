@@ -121,7 +121,7 @@ test('an event that is acknowledged while it is found out whether its failure co
         answer = settle;
         resolve();
       });
-    const notify: Notify = (name) => void told.push(name);
+    const notify: Notify = (...[name]) => void told.push(name);
     delivery = consumer.open(servedTerm({ isLeaseHeld, notify }));
     delivery.begin([], null);
     delivery.push([change(1)]);
