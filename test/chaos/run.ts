@@ -61,6 +61,8 @@ const PATIENCE = 30_000;
  * the longest delay that retries have by default.
  */
 const PATIENCE_WITH_CLOCK = PATIENCE + RETRY_DELAYS.maxDelay;
+/** The consumers that take events at once and acknowledge each by hand. */
+const BY_HAND: ReadonlySet<ConsumerKind> = new Set(['manual', 'transaction']);
 
 export async function run(options: RunOptions): Promise<Run> {
   const {
@@ -105,7 +107,8 @@ export async function run(options: RunOptions): Promise<Run> {
       const node = await startNode(`node-${++started}`, server, database, folder, {
         schemas: SCHEMAS,
         lease,
-        consumer: taste.pick(options.consumers ?? ['auto', ...CONSUMERS]),
+        consumer:
+          calm && clockSet.length > 0 ? 'process' : taste.pick(options.consumers ?? ['auto', ...CONSUMERS]),
         calm,
         work: taste.pick([0, 1, 4]),
         reconnect: { minDelay: 20, maxDelay: 500 },
@@ -217,6 +220,14 @@ export async function run(options: RunOptions): Promise<Run> {
       30_000,
       () => 'nodes do not calm down',
     );
+    // nack() may ask for any delay. So where the clock was set back, a node that acknowledges by hand waits until the clock is where it was.
+    const byHand = alive().filter(({ settings }) => clockSet.length > 0 && BY_HAND.has(settings.consumer));
+    for (const node of byHand) end(node);
+    await until(
+      () => byHand.every(({ exit }) => exit !== null),
+      30_000,
+      () => 'nodes do not end',
+    );
     while (alive().length < 2) await addNode();
     await endPrepared();
     const patience = clockSet.length > 0 ? PATIENCE_WITH_CLOCK : PATIENCE;
@@ -227,10 +238,7 @@ export async function run(options: RunOptions): Promise<Run> {
     if (leftOver === 0 && stuck.length === 0)
       stuck.push(...(await trickle(random.fork(), server.url(database), model, alive, query)));
     tell('trickled');
-    for (const node of alive()) {
-      if (!node.hasJoined) node.suffer('kill');
-      node.process.signal(node.hasJoined ? 'SIGTERM' : 'SIGKILL');
-    }
+    for (const node of alive()) end(node);
     await Promise.race([
       Promise.all(nodes.map(({ process }) => process.exited)),
       delay(20_000, undefined, { ref: false }),
@@ -279,6 +287,11 @@ export async function run(options: RunOptions): Promise<Run> {
     await administer(server, `DROP DATABASE IF EXISTS ${database} WITH (FORCE)`);
     await rm(folder, { recursive: true });
   }
+}
+
+function end(node: ChaosNode): void {
+  if (!node.hasJoined) node.suffer('kill');
+  node.process.signal(node.hasJoined ? 'SIGTERM' : 'SIGKILL');
 }
 
 /** How often single changes are written while all is quiet. */
