@@ -1,9 +1,9 @@
 /** The statements that keep backfills: what was asked for, how far it is, and what callers' transactions have acknowledged. */
 import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Statement } from '../postgres/session.ts';
-import { NEW_BACKFILL, estimateOf, tellOfBackfill } from '../schema/initial-backfill.ts';
+import { NEW_BACKFILL, estimateOf, isOpen, tellOfBackfill } from '../schema/initial-backfill.ts';
 import { READ, SINGLE_COLUMNS } from '../schema/log-layout.ts';
-import { LEASE_RESOURCE, type Names } from '../schema/names.ts';
+import { LEASE_RESOURCE, type Names, locationByNames } from '../schema/names.ts';
 import { LOCK_TIMEOUT, held } from './acknowledgements-sql.ts';
 
 export interface BackfillSql {
@@ -35,25 +35,25 @@ SELECT bool_and(has_table_privilege(to_regclass(${quoteLiteral(table.sql)}), pri
 FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) privilege`,
     },
     /**
-     * What is to be done. A restored dump has the tables under other oids, so the table of a backfill is the one that has its location now. If there is none, it may have
-     * been renamed, and the oid tells. Forgets the events of backfills that are over, if the lease is held. $1: backfills of which events are out: one that is
-     * cancelled may need them. $2: holder. $3: token.
+     * What is to be done. A restored dump has the tables under other oids, so the table of a backfill is the one that has its location now. If there
+     * is none, it may have been renamed, and the oid tells. Forgets the events of backfills that are over, if the lease is held. $1: backfills of which
+     * events are out: one that is cancelled may need them. $2: holder. $3: token.
      */
     load: {
       name: 'backfill_load',
       text: `
 WITH ${held(lockTable)}, swept AS (
   DELETE FROM ${table.sql} e WHERE relation = 0 AND backfill <> ALL ($1::bigint[]) AND EXISTS (SELECT FROM held) AND NOT EXISTS (
-    SELECT FROM ${table.sql} b WHERE b.backfill = e.backfill AND b.sequence = '' AND b.state IN ('waiting', 'running', 'paused')
+    SELECT FROM ${table.sql} b WHERE b.backfill = e.backfill AND b.sequence = '' AND ${isOpen('b.state')}
   )
 )
 SELECT DISTINCT ON (backfill, location, relation) backfill::text, relation::text, coalesce(named.oid, relation)::text AS table,
   location, condition, chunk, key_columns AS "keyColumns", coalesce(after, '{}') AS after, state
 FROM ${table.sql} LEFT JOIN (
-  SELECT c.oid, CASE n.nspname WHEN 'public' THEN c.relname::text ELSE n.nspname || '.' || c.relname END AS location
+  SELECT c.oid, ${locationByNames('n.nspname', 'c.relname::text')} AS location
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')
 ) named USING (location)
-WHERE sequence = '' AND state IN ('waiting', 'running', 'paused') ORDER BY backfill, location, relation, named.oid = relation DESC`,
+WHERE sequence = '' AND ${isOpen()} ORDER BY backfill, location, relation, named.oid = relation DESC`,
     },
     /** The events of a backfill, $1, that were acknowledged one by one. */
     acknowledged: {
@@ -89,7 +89,7 @@ SELECT FROM held`,
       text: `
 WITH ${held(lockTable)}, failed AS (
   UPDATE ${table.sql} SET state = 'cancelled', error = $5, changed_at = clock_timestamp()
-  WHERE ${one} AND state IN ('waiting', 'running', 'paused') AND EXISTS (SELECT FROM held)
+  WHERE ${one} AND ${isOpen()} AND EXISTS (SELECT FROM held)
   RETURNING 1
 )
 SELECT EXISTS (SELECT FROM failed) AS found FROM held`,
@@ -178,7 +178,7 @@ SELECT (SELECT count(*)::int FROM turned) AS count, ${told}`,
       name: 'backfill_latest',
       text: `
 SELECT DISTINCT backfill::text AS id FROM ${table.sql}
-WHERE sequence = '' AND state IN ('waiting', 'running', 'paused') ORDER BY 1 DESC`,
+WHERE sequence = '' AND ${isOpen()} ORDER BY 1 DESC`,
     },
   };
 };

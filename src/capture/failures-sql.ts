@@ -1,6 +1,7 @@
 /** The statements that keep what is known of changes that failed, and those that park, redrive and discard changes. */
 import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Statement } from '../postgres/session.ts';
+import { isOpen } from '../schema/initial-backfill.ts';
 import {
   BACKFILL_DIGITS,
   IN_PLACE_OF_ADDED,
@@ -55,7 +56,7 @@ WHERE seq < ${READ_NUMBERS} AND NOT EXISTS (SELECT FROM ${logTable.sql} WHERE se
 DELETE FROM ${failedTable.sql} f
 WHERE seq >= ${READ_NUMBERS} AND NOT EXISTS (
   SELECT FROM ${backfillTable.sql} b
-  WHERE b.backfill = left(f.sequence, ${BACKFILL_DIGITS})::bigint AND b.sequence = '' AND b.state IN ('waiting', 'running', 'paused')
+  WHERE b.backfill = left(f.sequence, ${BACKFILL_DIGITS})::bigint AND b.sequence = '' AND ${isOpen('b.state')}
 )`,
     },
     load: {

@@ -8,6 +8,9 @@ import type { Table } from './tables.ts';
 export const NEW_BACKFILL =
   '(extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000 + trunc(random() * 1000)::bigint';
 
+/** SQL: whether a backfill is not over. */
+export const isOpen = (state = 'state'): string => `${state} IN ('waiting', 'running', 'paused')`;
+
 /** SQL: about how many rows a table has. */
 export const estimateOf = (relation: string): string => `(
     SELECT coalesce(greatest(sum(c.reltuples), 0), 0)::bigint FROM pg_class c

@@ -98,6 +98,10 @@ export const LEASE_RESOURCE = 1;
 export const locationOf = (schema: string, table: string): string =>
   schema === 'public' ? table : `${schema}.${table}`;
 
+/** SQL: the same of two expressions. */
+export const locationByNames = (schema: string, table: string): string =>
+  `CASE ${schema} WHEN 'public' THEN ${table} ELSE ${schema} || '.' || ${table} END`;
+
 export function namesOf(id: string, schema: string): Names {
   const object = (name: string): ObjectName => ({ name, sql: qualify(schema, name) });
   return {

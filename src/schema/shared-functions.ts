@@ -4,7 +4,7 @@ import { quoteLiteral } from '../postgres/quoting.ts';
 import { DELETES_FIRST, type RowEvent, changedRows } from './changed-rows.ts';
 import { type FunctionText, SEARCH_PATH } from './create-function.ts';
 import { insertPacked, insertSingle, sequenceOfRow } from './log-layout.ts';
-import type { Names, TriggerEvent } from './names.ts';
+import { type Names, type TriggerEvent, locationByNames } from './names.ts';
 import { presentIdentity } from './row-identity.ts';
 import {
   BARE_PAYLOAD,
@@ -78,7 +78,7 @@ const locationFunction = (names: Names): FunctionText => ({
   volatility: 'IMMUTABLE',
   settings: [SEARCH_PATH],
   body: `
-SELECT CASE parts[1] WHEN 'public' THEN parts[2] ELSE parts[1] || '.' || parts[2] END
+SELECT ${locationByNames('parts[1]', 'parts[2]')}
 FROM (SELECT (pg_identify_object_as_address('pg_class'::regclass, relation, 0)).object_names AS parts) address`,
 });
 

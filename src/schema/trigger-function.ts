@@ -16,7 +16,7 @@ import { type RowEvent, changedRows, changedSide, rowsOf } from './changed-rows.
 import { type FunctionText, PRINTING, SEARCH_PATH } from './create-function.ts';
 import { FEW, TAGS, insertSingle } from './log-layout.ts';
 import { STATEMENT, type Wanted, inserts, locationSql, ofAnyTable } from './logging-statements.ts';
-import type { Names, TriggerEvent } from './names.ts';
+import { type Names, type TriggerEvent, locationByNames } from './names.ts';
 import { type RowData, type Shape, type Sides, rowDataOf } from './row-data.ts';
 import { type RowFilter, forgetFailure, rowFilterOf } from './row-filter.ts';
 import { isAwake } from './shared-functions.ts';
@@ -106,7 +106,7 @@ const returnIfIgnored = ({ ignoredOrigins }: Wanted): string =>
   END IF;`;
 
 // A table may be renamed: its name is read at run time.
-const OWN_LOCATION = `CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END`;
+const OWN_LOCATION = locationByNames('TG_TABLE_SCHEMA', 'TG_TABLE_NAME');
 
 /**
  * The variables that every function has. A value from the beginning costs every statement its expression. The types are those of a column of the
