@@ -129,7 +129,7 @@ AND ${isOfTerm(lockTable)}`,
     name: 'log_left',
     text: `
 WITH free AS MATERIALIZED (
-  SELECT seq FROM ${logTable.sql} WHERE seq = ANY ($2::bigint[]) AND (size IS NOT NULL OR seq = ANY ($1::bigint[])) FOR KEY SHARE SKIP LOCKED
+  SELECT seq FROM ${logTable.sql} WHERE seq = ANY ($2::bigint[]) FOR KEY SHARE SKIP LOCKED
 )
 SELECT seq, EXISTS (SELECT FROM free WHERE free.seq = log.seq) AS free
 FROM ${logTable.sql} log WHERE seq = ANY ($2::bigint[]) AND (size IS NOT NULL OR seq = ANY ($1::bigint[]))`,

@@ -163,7 +163,10 @@ export class BackfillAcknowledgements implements Acknowledger {
     for (const chunk of chunks) rewind(chunk, [], null);
   }
 
-  /** Takes an event out of the way. Resolves when that is kept, with whether a caller's transaction has not acknowledged it before. @throws {PostgresInputError} ERR_LEASE_LOST, ERR_INSTALL */
+  /**
+   * Takes an event out of the way. Resolves when that is kept, with whether no caller's transaction has acknowledged the event before.
+   * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_INSTALL
+   */
   async park(sequence: string, { error, attempts }: { error: string; attempts: number }): Promise<boolean> {
     const chunk = this.#out.get(sequence);
     const change = chunk?.open.get(sequence);

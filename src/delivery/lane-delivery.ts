@@ -278,8 +278,8 @@ export class LaneDelivery implements Sink {
   }
 
   /**
-   * Moves the event out of the log. Resolves when it is parked, or a transaction of the consumer's turns out to have acknowledged it. An event that was announced by hand is
-   * in no log, and is dropped.
+   * Moves the event out of the log. Resolves when it is parked, or a transaction of the consumer's turns out to have acknowledged it. An event that
+   * was announced by hand is in no log, and is dropped.
    */
   async park(held: Held, error: unknown, attempts: number): Promise<void> {
     held.settledBy = 'parking';

@@ -176,6 +176,7 @@ export class Processor implements Consumer {
     const { retry, exhausted, stop } = this.#options;
     const { attempt } = held.event;
     held.settledBy = null;
+    if (isOfConnection(error)) return delivery.again(held, retry.minDelay);
     if (error instanceof PostgresInputError) {
       const isGone = error.code === 'ERR_LEASE_LOST' && (await isGoneIn(term, held));
       const isLeaseHeld = await term.isLeaseHeld().catch(() => false);
@@ -183,7 +184,7 @@ export class Processor implements Consumer {
       if (isGone) return delivery.finish(held);
       // The handler may go on after its promise is rejected, and have acknowledged or parked the event meanwhile.
       if (held.settledBy !== null) return this.#settle(delivery, term, held, { error });
-      if (!isLeaseHeld || isOfConnection(error)) return delivery.again(held, retry.minDelay);
+      if (!isLeaseHeld) return delivery.again(held, retry.minDelay);
     }
     if (attempt < retry.attempts) await delivery.retry(held, error, delayAfter(attempt, retry));
     else if (exhausted === 'park') await delivery.park(held, error, attempt);
@@ -195,8 +196,9 @@ export class Processor implements Consumer {
   }
 }
 
-const isOfConnection = ({ code }: PostgresInputError): boolean =>
-  code === 'ERR_CONNECT' || code === 'ERR_CONNECTION_LOST';
+const isOfConnection = (error: unknown): boolean =>
+  error instanceof PostgresInputError &&
+  (error.code === 'ERR_CONNECT' || error.code === 'ERR_CONNECTION_LOST');
 
 /** The transaction of an earlier attempt may have committed when it was no longer waited for: then no attempt can acknowledge the event. */
 async function isGoneIn(term: ServedTerm, { ticket }: Held): Promise<boolean> {

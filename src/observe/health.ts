@@ -21,7 +21,7 @@ const LOOK_SHARE = 0.1;
 /** In seconds. If a change is older than this, its consumer does not keep up or has not acknowledged it. */
 const OLD = 60;
 /** For so long a condition or a backfill that has failed is told of; milliseconds. */
-const MEMORY = 3_600_000;
+const FAILURE_MEMORY = 3_600_000;
 /** A backlog grows if it was larger in each of so many looks than in the one before, and is no longer small. */
 const GROWING_LOOKS = 3;
 const SMALL_BACKLOG = 1000;
@@ -265,7 +265,7 @@ export class NodeHealth {
 
   #conditionsHold(): Finding {
     const now = performance.now();
-    const failed = [...this.#conditions].filter(([, { last }]) => now - last < MEMORY);
+    const failed = [...this.#conditions].filter(([, { last }]) => now - last < FAILURE_MEMORY);
     if (failed.length === 0) return ok('none is known to have failed');
     const told = failed.map(
       ([table, { statements, last }]) =>
@@ -278,7 +278,7 @@ export class NodeHealth {
 
   #backfillsGoOn(): Finding {
     const now = performance.now();
-    const failed = [...this.#backfills.values()].filter(({ last }) => now - last < MEMORY);
+    const failed = [...this.#backfills.values()].filter(({ last }) => now - last < FAILURE_MEMORY);
     if (failed.length === 0) return ok('none is known to have failed');
     return warn(failed.map(({ message }) => message).join('; '));
   }
