@@ -57,8 +57,8 @@ const MAX_BACKLOG = 4000;
 /** How long the nodes may go without any progress once all is well again, in milliseconds. */
 const PATIENCE = 30_000;
 /**
- * The same if the clock was set: the next attempt of a change that has failed may lie in a future that was called off, and a term waits for it no longer than
- * the longest delay that retries have by default.
+ * The same if the clock was set: the next attempt of a change that has failed may lie in a future that was called off, and process() waits for it no longer
+ * than the longest delay that retries have by default.
  */
 const PATIENCE_WITH_CLOCK = PATIENCE + RETRY_DELAYS.maxDelay;
 /** The consumers that take events at once and acknowledge each by hand. */
