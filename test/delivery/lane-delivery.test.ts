@@ -111,6 +111,32 @@ test('an event that is refused before the log is read again for another one of i
   expect(again).toEqual(['1000', '2000']);
 });
 
+test('an event that is next while the log is read again for another one of its row comes once', () => {
+  const delivery = open();
+  const ofOther = (sequence: string, operation: 'delete' | 'update', id: string, text = 0) =>
+    Object.assign(change(sequence, id, text), { location: 'others', operation, key: null });
+  const [truncation, filler] = [ofOther('500', 'delete', '*'), ofOther('600', 'update', '1', FULL)];
+  const [first, second] = [change('1000'), change('2000')];
+  // What comes after the truncation takes all the room. It is dropped when the truncation is over, as what had no room was before.
+  delivery.push([truncation, filler, ofOther('700', 'update', '1', FULL), first, second]);
+  for (const sequence of ['500', '1000']) {
+    expect(delivery.canHandOut).toBe(true);
+    expect(delivery.handOutHeld().ticket.change.sequence).toBe(sequence);
+  }
+  expect(delivery.canHandOut).toBe(true);
+  void delivery.retry(delivery.find('1000')!, 'not now', 10);
+  delivery.settle('500');
+  vi.advanceTimersByTime(11);
+  delivery.dropped.begin()!.take([first, second], null);
+  const again: (string | null)[] = [];
+  for (let turn = 0; turn < 3; turn++) {
+    const taken = take(delivery);
+    for (const sequence of taken) delivery.settle(sequence!);
+    again.push(...taken);
+  }
+  expect(again).toEqual(['2000', '1000']);
+});
+
 test('an event that was announced by hand does not hold up its row, of which it waited for a change', () => {
   const delivery = open();
   delivery.push([change('1000')]);
