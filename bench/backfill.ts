@@ -26,8 +26,7 @@ export const existingRows = (rows: number, columns: string, isOptional = false):
     await using stage = await lab.stage(contestant, columns);
     await fill(stage, rows, 0);
     await stage.install();
-    const profile = process.env['BENCH_PROFILE'];
-    await stage.consume({ execArgv: profile ? ['--cpu-prof', '--cpu-prof-dir', profile] : [] });
+    await stage.consume();
     const early = await stage.delivered(Math.ceil(rows / 10));
     const { delivered, repeated, firstAt, lastAt, cpu, rss } = await stage.delivered(rows);
     return {

@@ -96,12 +96,9 @@ export class Stage implements AsyncDisposable {
     await this.lab.admin.query('CHECKPOINT');
   }
 
-  async consume({
-    timed = false,
-    execArgv = [],
-    handlers,
-  }: { timed?: boolean; execArgv?: string[]; handlers?: Handlers } = {}): Promise<void> {
-    this.#consumer = await Child.start('consumer', execArgv);
+  async consume({ timed = false, handlers }: { timed?: boolean; handlers?: Handlers } = {}): Promise<void> {
+    const profile = process.env['BENCH_PROFILE'];
+    this.#consumer = await Child.start('consumer', profile ? ['--cpu-prof', '--cpu-prof-dir', profile] : []);
     await this.#consumer.ask({
       do: 'start',
       contestant: this.name,

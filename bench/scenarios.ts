@@ -190,8 +190,7 @@ const drain = (
     if (oneByOne) await fillOneByOne(stage, rows);
     else for (let n = 0; n < rows; n += step) await fill(stage, step, n);
     await lab.admin.query('CHECKPOINT');
-    const profile = process.env['BENCH_PROFILE'];
-    await stage.consume({ execArgv: profile ? ['--cpu-prof', '--cpu-prof-dir', profile] : [] });
+    await stage.consume();
     const { delivered, repeated, firstAt, lastAt, cpu, rss } = await stage.delivered(rows);
     const acknowledged = await stage.acknowledged();
     return {
