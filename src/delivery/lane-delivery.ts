@@ -6,6 +6,9 @@
  *                               +-> failed: waits for its time, and comes again as the next attempt
  *
  * It belongs to one term, as any {@link Delivery}. What is known of failures is loaded when the term begins, and written when a change fails.
+ *
+ * Handlers that run at once often end at once. So that none of them waits for the bookkeeping of the others, their next events are made ready while they
+ * run, and lanes come to know of what is over when all of them have begun with these.
  */
 import { inspect } from 'node:util';
 import type { ChangeEvent } from '../api/change-event.ts';
@@ -14,7 +17,7 @@ import type { Change } from '../capture/change.ts';
 import type { Failure, Failures, LoggedChange } from '../capture/failures.ts';
 import type { DroppedChanges, Sink } from '../capture/sink.ts';
 import { signalForMany } from '../postgres/sleep.ts';
-import type { DeliveryOptions } from './delivery.ts';
+import { CAPACITY, type DeliveryOptions } from './delivery.ts';
 import { eventOf } from './event.ts';
 import { InHand } from './in-hand.ts';
 import { type KnownFailure, KnownFailures } from './known-failures.ts';
@@ -47,11 +50,15 @@ export interface LaneDeliveryOptions extends DeliveryOptions {
   readonly fail: (error: unknown) => void;
 }
 
-/** An event that the consumer has. */
+/** The weight from which on no more is made ready. */
+const READY = CAPACITY / 8;
+
+/** An event that the consumer has, or is to have next. */
 export interface Held {
   readonly ticket: Ticket;
   readonly event: ChangeEvent;
-  readonly since: number;
+  /** When it was handed out. */
+  since: number;
   /** Whether its acknowledgement is under way: by `ack`, or in a transaction of the consumer's. */
   settledBy: null | 'acknowledgement' | 'transaction' | 'parking';
   /** Resolves when its parking is written, with whether it was there to be parked. */
@@ -72,8 +79,11 @@ export class LaneDelivery implements Sink {
   readonly #order: TurnOrder;
   /** While the log is read again: what is over since that began. */
   #settledSince: Set<string> | null = null;
-  /** What is to be handed out next. */
-  #next: Ticket | null = null;
+  /** What is to be handed out next, ready. */
+  #next: Held[] = [];
+  #nextWeight = 0;
+  /** What is acknowledged, and the lanes do not know yet. */
+  #over: Held[] = [];
   #isStopped = false;
 
   constructor(options: LaneDeliveryOptions) {
@@ -94,7 +104,7 @@ export class LaneDelivery implements Sink {
       clock,
       waiting: this.#waiting,
       known: this.#known,
-      isInHand: () => this.#inHand.size > this.#outlasted.size,
+      isInHand: () => this.#inHand.size + this.#next.length > this.#outlasted.size,
       condemn: options.exclusive ? (ticket, known) => void this.#condemn(ticket, known) : null,
     });
   }
@@ -130,7 +140,7 @@ export class LaneDelivery implements Sink {
         acknowledged.has(sequence) ||
         settled.has(sequence) ||
         this.#inHand.has(sequence) ||
-        this.#next?.change.sequence === sequence,
+        this.#next.some(({ ticket }) => ticket.change.sequence === sequence),
       end: () => (this.#settledSince = null),
     };
   }
@@ -174,13 +184,22 @@ export class LaneDelivery implements Sink {
   get canHandOut(): boolean {
     if (this.#isStopped || this.#inHand.size >= this.#options.maxInFlight || !this.#options.mayHandOut())
       return false;
-    this.#next ??= this.#order.next();
-    return this.#next !== null && !this.#isStopped;
+    return this.#next.length > 0 || this.#makeReady();
   }
 
   /** Whether nothing is in hand, and nothing can be handed out. */
   get isQuiet(): boolean {
-    return this.#inHand.size === 0 && !this.canHandOut;
+    return this.#inHand.size === 0 && this.#over.length === 0 && !this.canHandOut;
+  }
+
+  /** Makes the next event ready. Returns whether there is one. */
+  #makeReady(): boolean {
+    this.#finishOver();
+    const ticket = this.#order.next();
+    if (!ticket || this.#isStopped) return false;
+    this.#next.push(this.#hold(ticket, (this.#known.of(ticket.change)?.attempts ?? 0) + 1));
+    this.#nextWeight += ticket.change.weight;
+    return true;
   }
 
   /** Hands the next event out. To be called when `canHandOut`. */
@@ -189,10 +208,11 @@ export class LaneDelivery implements Sink {
   }
 
   handOutHeld(): Held {
-    const ticket = this.#next!;
-    this.#next = null;
+    const held = this.#next.shift()!;
+    const { ticket } = held;
     const { change } = ticket;
-    const held = this.#hold(ticket, (this.#known.of(change)?.attempts ?? 0) + 1);
+    this.#nextWeight -= change.weight;
+    held.since = this.#options.clock.now();
     if (change.sequence !== null) this.#inHand.add(change.sequence, held);
     else if (this.#options.exclusive) this.#inHand.add(held, held);
     // In manual mode nobody can say that an event made by hand is over: its lane goes on at once.
@@ -203,9 +223,9 @@ export class LaneDelivery implements Sink {
   }
 
   #hold(ticket: Ticket, attempt: number): Held {
-    const { trigger, fencingToken, decoder, clock } = this.#options;
+    const { trigger, fencingToken, decoder } = this.#options;
     const event = eventOf(ticket.change, trigger, fencingToken, decoder, attempt);
-    return { ticket, event, since: clock.now(), settledBy: null, parking: null, isRunning: false };
+    return { ticket, event, since: 0, settledBy: null, parking: null, isRunning: false };
   }
 
   /** The consumer acknowledges this event. Returns whether it was in hand. With `process()` it stays there until its handler ends. */
@@ -237,13 +257,33 @@ export class LaneDelivery implements Sink {
   finish(held: Held): void {
     const { ticket, event } = held;
     this.#release(held);
-    if (event.sequence !== null) this.#options.traffic.onAcknowledge(event.sequence);
-    const wasSuspected = this.#order.acquit(ticket);
-    const logged = loggedOf(ticket.change);
-    if (logged) this.#known.forget(logged, wasSuspected);
-    if (event.sequence !== null) this.#settledSince?.add(ticket.change.sequence!);
-    this.#waiting.finish(ticket);
+    if (event.sequence !== null) {
+      this.#options.traffic.onAcknowledge(event.sequence);
+      this.#settledSince?.add(ticket.change.sequence!);
+    }
+    this.#over.push(held);
+    if (this.#over.length === 1) setImmediate(() => this.#getReady());
     this.#options.ready();
+  }
+
+  /** What is over does not hold up anything any more. */
+  #finishOver(): void {
+    const over = this.#over;
+    this.#over = [];
+    for (const { ticket } of over) {
+      const wasSuspected = this.#order.acquit(ticket);
+      const logged = loggedOf(ticket.change);
+      if (logged) this.#known.forget(logged, wasSuspected);
+      this.#waiting.finish(ticket);
+    }
+  }
+
+  /** Hands out what has become free, and makes ready what may come after it. */
+  #getReady(): void {
+    this.#finishOver();
+    const { ready, exclusive, maxInFlight } = this.#options;
+    ready();
+    while (exclusive && this.#next.length < maxInFlight && this.#nextWeight < READY && this.#makeReady());
   }
 
   /** The event has failed, and comes again after `delay` milliseconds. Resolves when that is written. */
@@ -270,6 +310,7 @@ export class LaneDelivery implements Sink {
   }
 
   #putBack(held: Held, delay: number, attempts: number): LoggedChange | null {
+    this.#finishOver();
     this.#release(held);
     const { change } = held.ticket;
     this.#known.comesAgain(change, attempts, delay);
@@ -365,6 +406,7 @@ export class LaneDelivery implements Sink {
 
   /** Takes back the deaths that are counted: this process lives. */
   async acquit(): Promise<void> {
+    this.#finishOver();
     await this.#known.writeNotes();
     const { counted } = this.#order;
     if (counted.length > 0) await this.#options.failures().clear(counted);
@@ -374,7 +416,7 @@ export class LaneDelivery implements Sink {
   stop(): void {
     this.#isStopped = true;
     this.#waiting.stop();
-    this.#next = null;
+    this.#next = [];
     this.#order.stop();
   }
 

@@ -134,11 +134,14 @@ export class Processor implements Consumer {
     }
     this.#running--;
     held.isRunning = false;
-    try {
-      // What the handler had in hand comes again if its term is over.
-      if (delivery.has(held)) await this.#settle(delivery, term, held, failure);
-    } catch (error) {
-      if ((error as { code?: string }).code !== 'ERR_LEASE_LOST') term.fail(error);
+    // What the handler had in hand comes again if its term is over.
+    if (delivery.has(held)) {
+      try {
+        if (failure || held.settledBy !== null) await this.#settle(delivery, term, held, failure);
+        else delivery.acknowledge(held);
+      } catch (error) {
+        if ((error as { code?: string }).code !== 'ERR_LEASE_LOST') term.fail(error);
+      }
     }
     this.serve();
   }

@@ -31,8 +31,13 @@ export class Traffic {
   process(event: ChangeEvent, handler: () => unknown): unknown {
     const { start, end, asyncStart, asyncEnd, error } = channels.process;
     // Node.js has TracingChannel.hasSubscribers only from 20.13 on.
-    if (![start, end, asyncStart, asyncEnd, error].some(({ hasSubscribers }) => hasSubscribers))
-      return handler();
+    const isTraced =
+      start.hasSubscribers ||
+      end.hasSubscribers ||
+      asyncStart.hasSubscribers ||
+      asyncEnd.hasSubscribers ||
+      error.hasSubscribers;
+    if (!isTraced) return handler();
     const message: ProcessMessage = { input: this.#input, event };
     // When the function runs, the subscribers of `start` have the message.
     return channels.process.tracePromise(
