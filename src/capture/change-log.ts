@@ -367,7 +367,8 @@ export class ChangeLog {
     const after = (xid: string) =>
       this.#late.get(xid) ?? (BigInt(xid) < previous.xid ? this.#unlistedAfter : previous.drawn);
     this.#late = new Map([...snapshot.inProgress].map((xid) => [xid, after(xid)]));
-    this.#unlistedAfter = previous.drawn;
+    // A snapshot that was given may be older than the moment at which the previous pass started, and than transactions that began in between.
+    if (snapshot.xmax >= previous.xid) this.#unlistedAfter = previous.drawn;
     // If the role may not read the sequence's value, the last change that was read stands in for it.
     const known = previous.drawn > BigInt(read) ? previous.drawn : BigInt(read);
     const mark = start.drawn === 0n ? known : below(start.drawn);

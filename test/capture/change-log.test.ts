@@ -248,6 +248,26 @@ describe('a pass', () => {
     ]);
   });
 
+  test('misses nothing after passes up to snapshots that were both taken before the first of them', async () => {
+    const { fixture, log } = await setup();
+    const { database } = fixture;
+    expect(await pass(log)).toEqual([]);
+    const snapshot = async () =>
+      (await database.query('SELECT pg_current_snapshot()::text AS text'))[0]!['text'] as string;
+    const [first, ahead] = [await snapshot(), await snapshot()];
+    const late = await database.client();
+    await late.query('BEGIN');
+    await insert(late, -1);
+    // More numbers than a pass steps back.
+    for (let n = 0; n < 5; n++)
+      await database.query(`INSERT INTO items SELECT generate_series(${n * 50 + 1}, ${n * 50 + 50})`);
+    for (const upTo of [first, ahead])
+      expect(await log.readPage(1000, upTo)).toEqual({ changes: [], last: true });
+    expect(await pass(log, 1000)).toHaveLength(250);
+    await late.query('COMMIT');
+    expect(ids(await pass(log))).toEqual(['-1']);
+  });
+
   test('delivers rows restored from another cluster, if it is the first pass', async () => {
     const { fixture, log } = await setup();
     await fixture.database.query('INSERT INTO items VALUES (1), (2)');
