@@ -41,10 +41,10 @@ async function setup() {
 const PACK = 100;
 
 /** A complete pass, in pages of that size. */
-async function pass(log: ChangeLog, rows = 100): Promise<Change[]> {
+async function pass(log: ChangeLog, rows = 100, upTo: string | null = null): Promise<Change[]> {
   const changes: Change[] = [];
   for (;;) {
-    const page = await log.readPage(rows);
+    const page = await log.readPage(rows, upTo);
     // A page ends with a row of the log.
     expect(page.changes.length).toBeLessThan(rows + PACK);
     changes.push(...page.changes);
@@ -54,6 +54,10 @@ async function pass(log: ChangeLog, rows = 100): Promise<Change[]> {
 const ids = (changes: readonly { readonly id: string }[]) => changes.map(({ id }) => id);
 const insert = (client: pg.Client, ...values: number[]) =>
   client.query('INSERT INTO items SELECT unnest($1::int[])', [values]);
+async function snapshotOf({ database }: SessionsFixture): Promise<string> {
+  const [row] = await database.query('SELECT pg_current_snapshot()::text AS snapshot');
+  return row!['snapshot'] as string;
+}
 const logged = async ({ database, names }: SessionsFixture) => {
   const rows = await database.query(`SELECT id FROM ${names.logTable.sql} ORDER BY seq`);
   return rows.map(({ id }) => id);
@@ -252,9 +256,7 @@ describe('a pass', () => {
     const { fixture, log } = await setup();
     const { database } = fixture;
     expect(await pass(log)).toEqual([]);
-    const snapshot = async () =>
-      (await database.query('SELECT pg_current_snapshot()::text AS text'))[0]!['text'] as string;
-    const [first, ahead] = [await snapshot(), await snapshot()];
+    const [first, ahead] = [await snapshotOf(fixture), await snapshotOf(fixture)];
     const late = await database.client();
     await late.query('BEGIN');
     await insert(late, -1);
@@ -421,16 +423,21 @@ describe('a pass', () => {
       const seen: Change[] = [...(await pass(log, 7))];
       seen.length = 0;
       let acknowledged = 0;
+      /** The snapshot at which the next pass ends, taken before the pass before it began. */
+      let ahead: string | null = null;
       for (let step = 0; step < 400; step++) {
         const n = random(writers.length);
         const writer = writers[n]!;
         switch (random(5)) {
           case 0:
-            seen.push(
-              ...(random(2) === 0
-                ? await pass(log, 1 + random(9))
-                : (await log.readPage(1 + random(9))).changes),
-            );
+            if (ahead === null && random(2) === 0) {
+              seen.push(...(await log.readPage(1 + random(9))).changes);
+            } else {
+              const upTo: string | null = ahead;
+              if (upTo === null) seen.push(...(await pass(log, 1 + random(9))));
+              ahead = random(4) > 0 ? await snapshotOf(fixture) : null;
+              if (upTo !== null) seen.push(...(await pass(log, 1 + random(9), upTo)));
+            }
             break;
           case 1:
             if (!writer.open) break;
