@@ -59,11 +59,12 @@ WHERE seq >= ${READ_NUMBERS} AND NOT EXISTS (
   WHERE b.backfill = left(f.sequence, ${BACKFILL_DIGITS})::bigint AND b.sequence = '' AND ${isOpen('b.state')}
 )`,
     },
+    /** The database's clock may have been set back since a failure. So a change waits at most as long as it was told to, counted from now. */
     load: {
       name: 'failed_load',
       text: `
 SELECT sequence, seq::text, attempts, deaths, error,
-  coalesce(extract(epoch FROM next_at - clock_timestamp()) * 1000, 0)::float8 AS delay
+  coalesce(least(extract(epoch FROM next_at - clock_timestamp()) * 1000, delay), 0)::float8 AS delay
 FROM ${failedTable.sql} ORDER BY seq`,
     },
     /** $1: public sequences. $2: holder. $3: token. $4: numbers. $5: attempts. $6: errors. $7: delays in milliseconds. Returns a row if the lease is held. */
@@ -71,11 +72,12 @@ FROM ${failedTable.sql} ORDER BY seq`,
       name: 'failed_fail',
       text: `
 WITH ${held(lockTable)}, noted AS (
-  INSERT INTO ${failedTable.sql} (sequence, seq, attempts, error, next_at)
-  SELECT sequence, seq, attempts, error, clock_timestamp() + delay * interval '1 millisecond'
+  INSERT INTO ${failedTable.sql} (sequence, seq, attempts, error, next_at, delay)
+  SELECT sequence, seq, attempts, error, clock_timestamp() + delay * interval '1 millisecond', delay
   FROM unnest($1::text[], $4::bigint[], $5::integer[], $6::text[], $7::float8[]) f (sequence, seq, attempts, error, delay)
   WHERE EXISTS (SELECT FROM held)
-  ON CONFLICT (sequence) DO UPDATE SET attempts = excluded.attempts, error = excluded.error, next_at = excluded.next_at
+  ON CONFLICT (sequence) DO UPDATE
+  SET attempts = excluded.attempts, error = excluded.error, next_at = excluded.next_at, delay = excluded.delay
 )
 SELECT FROM held`,
     },

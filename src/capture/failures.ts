@@ -1,8 +1,8 @@
 /**
  * What is known of changes that failed, and the changes that were parked.
  *
- * A change that has never failed is in the log alone. After a failure a row in the table of failures has its attempts and its next time, so
- * that another node goes on with them. The row is a note: it is written after the handler has failed, and what is lost with a node is
+ * A change that has never failed is in the log alone. After a failure a row in the table of failures has its attempts and how long it waits, and
+ * until when, so that another node goes on with them. The row is a note: it is written after the handler has failed, and what is lost with a node is
  * at most one count. Rows of changes that are gone from the log are swept at the beginning of a term. The failures of rows that a backfill has
  * read are kept here too, under a number that no change has, until their backfill is over.
  *

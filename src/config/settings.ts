@@ -24,7 +24,7 @@ import { parseOperation, type Operation } from '../api/orchestrator.ts';
 import { parseConnectionString, type ConnectionTarget } from './connection-string.ts';
 
 /** The longest time that `setTimeout` and PostgreSQL's own timeouts can wait. */
-export const MAX_MILLISECONDS = 2 ** 31 - 1;
+const MAX_MILLISECONDS = 2 ** 31 - 1;
 
 const wholeNumber = (what: string, max: number) => {
   const error = `must be a whole number${what}, from 1 to ${max}`;

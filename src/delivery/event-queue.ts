@@ -9,7 +9,6 @@
  * With 'manual' the events are acknowledged one by one, and no more than `maxInFlight` are in hand.
  */
 import type { ChangeEvent } from '../api/change-event.ts';
-import { MAX_MILLISECONDS } from '../config/settings.ts';
 import type { Traffic } from '../observe/traffic.ts';
 import type { Consumer, ServedTerm } from './consumer.ts';
 import { Delivery } from './delivery.ts';
@@ -76,7 +75,6 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
             ready,
             exclusive: false,
             key: null,
-            maxDelay: MAX_MILLISECONDS,
             slowAfter,
           });
     return this.#delivery;

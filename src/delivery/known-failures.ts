@@ -35,11 +35,10 @@ export class KnownFailures {
     this.#options = options;
   }
 
-  /** `maxDelay`: how long a change waits at most; milliseconds. The database's clock may have been set back since its next attempt was fixed. */
-  load(failures: readonly Failure[], maxDelay: number): void {
+  load(failures: readonly Failure[]): void {
     const now = this.#options.clock.now();
     for (const { sequence, attempts, deaths, delay } of failures)
-      this.#known.set(sequence, { attempts, deaths, due: now + Math.min(delay, maxDelay) });
+      this.#known.set(sequence, { attempts, deaths, due: now + delay });
   }
 
   of(change: Change): KnownFailure | undefined {

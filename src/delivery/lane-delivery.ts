@@ -32,8 +32,6 @@ export interface LaneDeliveryOptions extends DeliveryOptions {
   readonly exclusive: boolean;
   /** The key of an event's lane; null for its row. */
   readonly key: ((event: ChangeEvent) => string) | null;
-  /** How long a failed event waits at most, in milliseconds. The database's clock may have been set back since its next attempt was fixed. */
-  readonly maxDelay: number;
   /** After how long in hand an event is slow; milliseconds. */
   readonly slowAfter: number;
   readonly failures: () => Failures;
@@ -114,7 +112,7 @@ export class LaneDelivery implements Sink {
    * without grace; null if nobody ever is.
    */
   begin(failures: readonly Failure[], suspected: number | null): void {
-    this.#known.load(failures, this.#options.maxDelay);
+    this.#known.load(failures);
     if (suspected === null) return;
     const { maxInFlight, failures: table, written, ready } = this.#options;
     const known = this.#known;

@@ -84,7 +84,6 @@ export class Processor implements Consumer {
       maxInFlight: concurrency,
       exclusive: true,
       key: key && ((event) => this.#keyOf(key, event)),
-      maxDelay: this.#options.retry.maxDelay,
       slowAfter,
       ready: () => this.serve(),
     });

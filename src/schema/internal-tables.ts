@@ -112,7 +112,8 @@ export const createTables = (names: Names) => ({
   attempts integer NOT NULL DEFAULT 0,
   deaths integer NOT NULL DEFAULT 0,
   error text,
-  next_at timestamptz
+  next_at timestamptz,
+  delay double precision
 )`,
     forNobodyElse(names.failedTable),
   ],

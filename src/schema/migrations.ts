@@ -28,7 +28,7 @@ import { ADDED_COLUMNS, logColumnSettings } from './log-layout.ts';
 import type { Names } from './names.ts';
 
 /** What this package installs. */
-export const VERSION = 4;
+export const VERSION = 5;
 
 export interface Migration {
   readonly to: number;
@@ -77,6 +77,14 @@ const MIGRATIONS: readonly Migration[] = [
       'the log can hold the rows themselves, and what a transaction says of itself; tables for changes that failed and that were parked',
     // The tables are made as any that are missing, and the columns by a step of their own, `addLogColumns`.
     sql: () => [],
+  },
+  {
+    to: 5,
+    summary: 'the table of failures keeps how long each change waits',
+    // Nodes of version 4 leave it empty, or as it is: then the wait ends at `next_at`, or earlier.
+    sql: ({ failedTable }) => [
+      `ALTER TABLE ${failedTable.sql} ADD COLUMN IF NOT EXISTS delay double precision`,
+    ],
   },
 ];
 

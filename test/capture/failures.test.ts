@@ -131,6 +131,30 @@ describe('failures', () => {
     expect(known[1]!.delay).toBeLessThan(0);
   });
 
+  test('wait as long as the last failure said, although the clock was years ahead then', async () => {
+    await using bundle = await setup(1);
+    const { changes, failures, database, names } = bundle;
+    for (const delay of [30_000, 90_000, 60_000])
+      await failures.fail(named(changes[0]!), { error: 'no', delay, attempts: 1 });
+    await database.query(`UPDATE ${names.failedTable.sql} SET next_at = next_at + interval '10 years'`);
+    expect(await failures.load()).toMatchObject([{ delay: 60_000 }]);
+  });
+
+  test('of which a node of version 4 has written wait until the time that it wrote, or less', async () => {
+    await using bundle = await setup(2);
+    const { changes, failures, database, names } = bundle;
+    const [one, other] = changes.map(named);
+    await failures.fail(other!, { error: 'no', delay: 5000, attempts: 1 });
+    await database.query(`
+      INSERT INTO ${names.failedTable.sql} (sequence, seq, attempts, next_at)
+      VALUES ('${one!.sequence}${one!.stamp}', ${one!.sequence}, 1, clock_timestamp() + interval '1 hour');
+      UPDATE ${names.failedTable.sql} SET next_at = clock_timestamp() + interval '1 hour'`);
+    const [first, second] = (await failures.load()).map(({ delay }) => delay);
+    expect(first).toBeGreaterThan(3_000_000);
+    expect(first).toBeLessThanOrEqual(3_600_000);
+    expect(second).toBe(5000);
+  });
+
   test('are forgotten with their changes', async () => {
     await using bundle = await setup(60);
     const { changes, failures, acknowledgements } = bundle;

@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { RETRY_DELAYS } from '../../src/config/settings.ts';
 import type { LeaseSettings } from '../../src/index.ts';
 import type { Server } from '../support/server.ts';
 import { Backfills } from './backfills.ts';
@@ -56,13 +55,6 @@ export interface Run extends Verdict {
 const MAX_BACKLOG = 4000;
 /** How long the nodes may go without any progress once all is well again, in milliseconds. */
 const PATIENCE = 30_000;
-/**
- * The same if the clock was set: the next attempt of a change that has failed may lie in a future that was called off, and process() waits for it no longer
- * than the longest delay that retries have by default.
- */
-const PATIENCE_WITH_CLOCK = PATIENCE + RETRY_DELAYS.maxDelay;
-/** The consumers that take events at once and acknowledge each by hand. */
-const BY_HAND: ReadonlySet<ConsumerKind> = new Set(['manual', 'transaction']);
 
 export async function run(options: RunOptions): Promise<Run> {
   const {
@@ -107,8 +99,7 @@ export async function run(options: RunOptions): Promise<Run> {
       const node = await startNode(`node-${++started}`, server, database, folder, {
         schemas: SCHEMAS,
         lease,
-        consumer:
-          calm && clockSet.length > 0 ? 'process' : taste.pick(options.consumers ?? ['auto', ...CONSUMERS]),
+        consumer: taste.pick(options.consumers ?? ['auto', ...CONSUMERS]),
         calm,
         work: taste.pick([0, 1, 4]),
         reconnect: { minDelay: 20, maxDelay: 500 },
@@ -220,25 +211,19 @@ export async function run(options: RunOptions): Promise<Run> {
       30_000,
       () => 'nodes do not calm down',
     );
-    // nack() may ask for any delay. So where the clock was set back, a node that acknowledges by hand waits until the clock is where it was.
-    const byHand = alive().filter(({ settings }) => clockSet.length > 0 && BY_HAND.has(settings.consumer));
-    for (const node of byHand) end(node);
-    await until(
-      () => byHand.every(({ exit }) => exit !== null),
-      30_000,
-      () => 'nodes do not end',
-    );
     while (alive().length < 2) await addNode();
     await endPrepared();
-    const patience = clockSet.length > 0 ? PATIENCE_WITH_CLOCK : PATIENCE;
-    const leftOver = await drain(query, nodes, patience);
+    const leftOver = await drain(query, nodes);
     tell('drained');
-    const stuck = await asking.finish(patience);
+    const stuck = await asking.finish(PATIENCE);
     tell('backfills are over');
     if (leftOver === 0 && stuck.length === 0)
       stuck.push(...(await trickle(random.fork(), server.url(database), model, alive, query)));
     tell('trickled');
-    for (const node of alive()) end(node);
+    for (const node of alive()) {
+      if (!node.hasJoined) node.suffer('kill');
+      node.process.signal(node.hasJoined ? 'SIGTERM' : 'SIGKILL');
+    }
     await Promise.race([
       Promise.all(nodes.map(({ process }) => process.exited)),
       delay(20_000, undefined, { ref: false }),
@@ -287,11 +272,6 @@ export async function run(options: RunOptions): Promise<Run> {
     await administer(server, `DROP DATABASE IF EXISTS ${database} WITH (FORCE)`);
     await rm(folder, { recursive: true });
   }
-}
-
-function end(node: ChaosNode): void {
-  if (!node.hasJoined) node.suffer('kill');
-  node.process.signal(node.hasJoined ? 'SIGTERM' : 'SIGKILL');
 }
 
 /** How often single changes are written while all is quiet. */
@@ -358,11 +338,7 @@ async function comes(condition: () => Promise<boolean>): Promise<boolean> {
 }
 
 /** Waits until the log is empty. Returns how much is left when nothing moves any more. */
-async function drain(
-  query: (sql: string) => Promise<{ n: number }[]>,
-  nodes: ChaosNode[],
-  patience: number,
-): Promise<number> {
+async function drain(query: (sql: string) => Promise<{ n: number }[]>, nodes: ChaosNode[]): Promise<number> {
   let left = Infinity;
   let since = Date.now();
   for (;;) {
@@ -371,7 +347,7 @@ async function drain(
     if (row!.n < left) {
       left = row!.n;
       since = Date.now();
-    } else if (Date.now() - since > patience || nodes.every(({ exit }) => exit)) {
+    } else if (Date.now() - since > PATIENCE || nodes.every(({ exit }) => exit)) {
       return left;
     }
     await delay(20);

@@ -149,13 +149,3 @@ test('an event that was announced by hand does not hold up its row, of which it 
   delivery.settle('1000');
   expect(take(delivery)).toEqual([null, '2000']);
 });
-
-test('a delay that was fixed by a clock which was years ahead ends all the same', () => {
-  const delivery = open();
-  const one = change('1000');
-  delivery.begin([{ sequence: '1000', stamp: '', attempts: 1, deaths: 0, error: null, delay: 1e12 }], null);
-  delivery.push([one]);
-  expect(take(delivery)).toEqual([]);
-  vi.advanceTimersByTime(2 ** 31);
-  expect(take(delivery)).toEqual(['1000']);
-});

@@ -1,6 +1,7 @@
 /** `nack()` and `park()` with `ack: 'manual'`. */
 import { expect, onTestFinished, test } from 'vitest';
 import { type PostgresInput, newPostgresInput } from '../../src/index.ts';
+import { CLOCK, SET_CLOCK } from '../chaos/clock.ts';
 import { Consumer, PATIENT } from '../support/consumer.ts';
 import { createDatabase } from '../support/database.ts';
 
@@ -65,6 +66,21 @@ test('several refused events of a row come again in their order', async () => {
   await input.ack(consumer.events[2]!);
   await consumer.count(4);
   expect(told(consumer).slice(2)).toEqual(['create 1, attempt 2', 'update 1, attempt 2']);
+});
+
+test('a refused event does not wait for an hour after a takeover because the clock was set back by an hour', async () => {
+  const { database, input, make } = await setup();
+  await database.query(`CREATE SCHEMA oracle; ${CLOCK}`);
+  const first = consume(input);
+  await first.active;
+  await database.query('INSERT INTO items VALUES (1, 0)');
+  await first.consumer.count(1);
+  await input.nack(first.consumer.events[0]!, { delay: 1000 });
+  await input.close();
+  await database.query(SET_CLOCK, [-3_600_000]);
+  const second = consume(await make());
+  await second.consumer.count(1);
+  expect(told(second.consumer)).toEqual(['create 1, attempt 2']);
 });
 
 test('parks an event, with what is said of it', async () => {

@@ -1,16 +1,20 @@
-/** Version 0.1.0 is published: who has its objects in a database comes to this version without loss, while the application writes. */
+/**
+ * Version 0.1.0 is published: who has its objects in a database comes to this version without loss, while the application writes. So does
+ * who has the objects of the version before.
+ */
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import type { ChangeEvent, PostgresInput } from '../../src/index.ts';
+import { type ChangeEvent, type PostgresInput, newPostgresInput } from '../../src/index.ts';
 import { VERSION, versionLine } from '../../src/schema/migrations.ts';
 import { namesOf } from '../../src/schema/names.ts';
-import { Consumer, once, reaches } from '../support/consumer.ts';
+import { Consumer, PATIENT, once, reaches } from '../support/consumer.ts';
 import { type TestDatabase } from '../support/database.ts';
 import { startNode } from '../support/node-process.ts';
 import type { NodeSetup, Report } from '../support/node.ts';
 import type { NodeProcess } from '../support/processes.ts';
 import { published, publishedCommand } from '../support/published.ts';
 import { connections, setupInputs } from '../support/setup-inputs.ts';
+import { installedBy } from '../support/setup-installation.ts';
 import { until } from '../support/until.ts';
 
 const names = namesOf('test_input', 'postgres_input');
@@ -234,6 +238,33 @@ describe("0.1.0's objects", () => {
     expect(await objects(database)).toEqual([]);
     expect(migrated).toEqual(await migrate());
   });
+});
+
+test('the objects of version 4 become the same as a fresh installation makes, and what has failed comes as its next attempt', async () => {
+  const database = await installedBy(4);
+  const { logTable, failedTable } = namesOf('golden', 'postgres_input');
+  await database.query("INSERT INTO orders VALUES (gen_random_uuid(), 'x')");
+  await database.query(`
+    INSERT INTO ${failedTable.sql} (sequence, seq, attempts, error, next_at)
+    SELECT seq || (extract(epoch FROM at) * 1000000)::bigint::text, seq, 3, 'no', clock_timestamp() FROM ${logTable.sql}`);
+  const config = { name: 'golden', type: 'postgres', connectionString: database.url };
+  const migrate = async (events: number): Promise<Consumer> => {
+    // Of an input with rows, all tables are made.
+    const next = await newPostgresInput(config, { ...PATIENT, rows: 'both' });
+    onTestFinished(() => next[Symbol.asyncDispose]());
+    const consumer = new Consumer(next, { ack: 'manual' });
+    await reaches(next, 'active');
+    await consumer.count(events);
+    for (const event of consumer.events) await next.ack(event);
+    await next.close();
+    return consumer;
+  };
+  expect((await migrate(1)).events).toMatchObject([{ location: 'orders', attempt: 4 }]);
+  const migrated = await objects(database);
+  await (await newPostgresInput(config, PATIENT)).uninstall();
+  expect(await objects(database)).toEqual([]);
+  await migrate(0);
+  expect(migrated).toEqual(await objects(database));
 });
 
 /** Columns, constraints, sequences, options and functions of the internal schema. */

@@ -1,9 +1,8 @@
 /** Which functions in the internal schema are an input's: by their names, and by the line that says whose they are. */
-import { readFile, readdir } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
 import { sharedFunctionNames } from '../../src/schema/shared-functions.ts';
 import { type TestDatabase } from '../support/database.ts';
-import { setupApplication, installationOf } from '../support/setup-installation.ts';
+import { installationOf, installedBy, setupApplication } from '../support/setup-installation.ts';
 
 const functionsIn = async (database: TestDatabase): Promise<string[]> => {
   const rows = await database.query<{ name: string }>(
@@ -11,23 +10,6 @@ const functionsIn = async (database: TestDatabase): Promise<string[]> => {
   );
   return rows.map(({ name }) => name);
 };
-
-const GOLDEN = new URL('../golden/', import.meta.url).pathname;
-
-/** What version 0.1.0 installed for an input named `golden`, in a database with the golden files' tables. */
-async function installedByVersion1(): Promise<TestDatabase> {
-  const database = await setupApplication(await readFile(`${GOLDEN}/application.sql`, 'utf8'));
-  await database.query('CREATE SCHEMA postgres_input');
-  const files = (await readdir(`${GOLDEN}/v1`)).filter(
-    (name) => name !== 'schema.sql' && !name.includes('.of-'),
-  );
-  const rank = (name: string) => ['table', 'function'].indexOf(name.split('.')[0]!) >>> 0;
-  for (const name of files.toSorted((a, b) => rank(a) - rank(b))) {
-    const sql = await readFile(`${GOLDEN}/v1/${name}`, 'utf8');
-    await database.query(sql.replace('OWNER TO "owner"', 'OWNER TO CURRENT_USER'));
-  }
-  return database;
-}
 
 describe('functions that lost their table', () => {
   // Names that begin alike, and the same when id and table are joined.
@@ -60,7 +42,7 @@ describe('functions that lost their table', () => {
   });
 
   test('are removed if version 0.1.0 made them', async () => {
-    const database = await installedByVersion1();
+    const database = await installedBy(1);
     const { install } = installationOf(database, { name: 'golden' });
     const other = installationOf(database, { name: 'golden_2' });
     await other.install();
@@ -77,31 +59,34 @@ describe('functions that lost their table', () => {
   });
 });
 
-test('what version 0.1.0 installed goes on logging, is read, and becomes of this version, with one new trigger', async () => {
-  const database = await installedByVersion1();
-  const { install, plan, changes } = installationOf(database, { name: 'golden' });
-  // Of a partitioned table, the one on TRUNCATE has to fire before those of the partitions.
-  const triggers = () =>
-    database.query(
-      `SELECT oid, tgname FROM pg_trigger WHERE tgname <> 'measurements_golden_truncate_trigger' ORDER BY oid`,
-    );
-  const before = await triggers();
-  const note = `INSERT INTO notes SELECT 'x' FROM generate_series(1, 60)`;
-  await database.query(`INSERT INTO measurements VALUES ('2026-01-31', 1); ${note}; TRUNCATE order_lines`);
-  const logged = [
-    'INSERT measurements 1',
-    ...Array<string>(60).fill('INSERT notes '),
-    'TRUNCATE order_lines *',
-  ];
-  expect(await changes()).toEqual(logged);
-  await install();
-  expect(await triggers()).toEqual(before);
-  expect((await plan()).steps).toEqual([]);
-  await database.query(`DELETE FROM measurements; INSERT INTO measurements VALUES ('2026-01-31', 1)`);
-  expect(await changes()).toEqual(['DELETE measurements 1', 'INSERT measurements 1']);
-  await database.query('TRUNCATE measurements_rest, measurements');
-  expect(await changes()).toEqual(['TRUNCATE measurements *']);
-});
+test.each([1, 4])(
+  'what version %i made goes on logging, is read, and becomes of this version, with at most one new trigger',
+  async (version) => {
+    const database = await installedBy(version);
+    const { install, plan, changes } = installationOf(database, { name: 'golden' });
+    // Of a partitioned table, the one on TRUNCATE has to fire before those of the partitions.
+    const triggers = () =>
+      database.query(
+        `SELECT oid, tgname FROM pg_trigger WHERE tgname <> 'measurements_golden_truncate_trigger' ORDER BY oid`,
+      );
+    const before = await triggers();
+    const note = `INSERT INTO notes SELECT 'x' FROM generate_series(1, 60)`;
+    await database.query(`INSERT INTO measurements VALUES ('2026-01-31', 1); ${note}; TRUNCATE order_lines`);
+    const logged = [
+      'INSERT measurements 1',
+      ...Array<string>(60).fill('INSERT notes '),
+      'TRUNCATE order_lines *',
+    ];
+    expect(await changes()).toEqual(logged);
+    await install();
+    expect(await triggers()).toEqual(before);
+    expect((await plan()).steps).toEqual([]);
+    await database.query(`DELETE FROM measurements; INSERT INTO measurements VALUES ('2026-01-31', 1)`);
+    expect(await changes()).toEqual(['DELETE measurements 1', 'INSERT measurements 1']);
+    await database.query('TRUNCATE measurements_rest, measurements');
+    expect(await changes()).toEqual(['TRUNCATE measurements *']);
+  },
+);
 
 test('a function of somebody else stays, whatever its body and comment are', async () => {
   const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');

@@ -1,4 +1,5 @@
 /** Installs triggers and reads what they log: for tests of schema/, without any node. README.md here compares the setups. */
+import { readFile, readdir } from 'node:fs/promises';
 import { expect } from 'vitest';
 import type { Installation } from '../../src/api/installation.ts';
 import type { PostgresInputOptions } from '../../src/api/options.ts';
@@ -57,6 +58,23 @@ export async function setupApplication(schema = ''): Promise<TestDatabase> {
     CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC;
     ${schema}`);
   return shared;
+}
+
+const GOLDEN = new URL('../golden/', import.meta.url).pathname;
+
+/** What this version of the objects is for an input named `golden`, in a database with the golden files' tables. */
+export async function installedBy(version: number): Promise<TestDatabase> {
+  const database = await setupApplication(await readFile(`${GOLDEN}/application.sql`, 'utf8'));
+  await database.query('CREATE SCHEMA postgres_input');
+  const folder = `${GOLDEN}/v${version}`;
+  // Others are of inputs with other options.
+  const files = (await readdir(folder)).filter((name) => /^\w+\.(?!when)\w+\.sql$/.test(name));
+  const rank = (name: string) => ['table', 'function'].indexOf(name.split('.')[0]!) >>> 0;
+  for (const name of files.toSorted((a, b) => rank(a) - rank(b))) {
+    const sql = await readFile(`${folder}/${name}`, 'utf8');
+    await database.query(sql.replace('OWNER TO "owner"', 'OWNER TO CURRENT_USER'));
+  }
+  return database;
 }
 
 /** An input named `test` that has not been installed. `url`: who it connects as. */

@@ -1,0 +1,109 @@
+CREATE OR REPLACE FUNCTION "postgres_input"."process_record_golden_measurements_insert_afa5426dbd"() RETURNS trigger LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = 'pg_catalog', 'pg_temp'
+SET DateStyle = 'ISO'
+SET IntervalStyle = 'postgres'
+SET TimeZone = 'UTC'
+SET bytea_output = 'hex'
+SET extra_float_digits = '1'
+SET lc_monetary = 'C'
+SET quote_all_identifiers = 'off'
+AS $body$
+-- dapper-postgres-input, version 5, input "golden"
+#variable_conflict use_variable
+DECLARE
+  written_at "postgres_input"."log_postgres_input_golden".at%TYPE := clock_timestamp();
+  location tg_op%TYPE;
+  asleep found%TYPE;
+  body tg_op%TYPE;
+  is_known found%TYPE;
+  now_known record;
+  now_present record;
+  logged bigint;
+BEGIN
+  IF TG_RELID = 16385 AND "postgres_input"."guard_postgres_input_golden"(16385::pg_catalog.oid, 16390::pg_catalog.oid, '{day,id}'::pg_catalog.text[], NULL::pg_catalog.int4)
+    AND "postgres_input"."columns_postgres_input_golden"(16385::oid, ARRAY[1, 2]::int4[], ARRAY['day', 'id']::text[], 3::int4) THEN
+    INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, after, shape)
+      SELECT written_at, "postgres_input"."location_postgres_input_golden"(16385::oid), c.id, c.op, coalesce(c.key, 'null') || ' ', c.after, '9ab447d55db05784' FROM (SELECT pg_catalog.concat(r.id) AS id, 'INSERT' AS op, pg_catalog.json_build_object('day', pg_catalog.concat(r.day), 'id', pg_catalog.concat(r.id))::pg_catalog.text AS key, concat(ROW(r."day", r."id")) AS after
+      FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['day', 'id']::text[], ROW(CASE WHEN false THEN r."day" END, CASE WHEN false THEN r."id" END)) = '[["day",1082],["id",20]]'::jsonb OFFSET 0) c WHERE NOT EXISTS (SELECT FROM new_rows OFFSET 1) AND octet_length(c.after) <= 1000000;
+    IF FOUND AND pg_try_advisory_xact_lock_shared(-7228081450872620597) THEN
+      RETURN NEW;
+    ELSIF FOUND THEN
+      PERFORM "postgres_input"."notify_postgres_input_golden"('');
+      RETURN NEW;
+    ELSIF NOT EXISTS (SELECT FROM new_rows) THEN
+      RETURN NEW;
+    END IF;
+    is_known := true;
+  END IF;
+  location := CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END;
+  asleep := NOT pg_try_advisory_xact_lock_shared(-7228081450872620597);
+  IF is_known THEN
+    INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, after, shape)
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ', CASE WHEN (octet_length(c.after) <= 1000000) IS NOT FALSE THEN c.after END, CASE WHEN coalesce(c.after) IS NULL THEN NULL WHEN (octet_length(c.after) <= 1000000) IS NOT FALSE THEN '9ab447d55db05784' ELSE 'too-large' END FROM (SELECT pg_catalog.concat(r.id) AS id, 'INSERT' AS op, pg_catalog.json_build_object('day', pg_catalog.concat(r.day), 'id', pg_catalog.concat(r.id))::pg_catalog.text AS key, concat(ROW(r."day", r."id")) AS after FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['day', 'id']::text[], ROW(CASE WHEN false THEN r."day" END, CASE WHEN false THEN r."id" END)) = '[["day",1082],["id",20]]'::jsonb OFFSET 0) c
+      WHERE NOT EXISTS (SELECT FROM new_rows OFFSET 50)
+      ;
+    IF NOT FOUND AND EXISTS (SELECT FROM new_rows) THEN
+      INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, size, after, shape)
+      SELECT written_at, location,
+        CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
+        c.op,
+        coalesce(coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) ELSE '[' || string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) || ']' END), 'null') || ' ',
+        nullif(count(*), 1), string_agg(c.after, ''), c.shape
+      FROM (
+        SELECT c.*, (row_number() OVER w - 1) / 100 AS pack, sum(coalesce(octet_length(c.after), 0)) OVER w / 65536 AS part,
+          CASE WHEN left(c.key, 1) = '"' THEN c.key END AS shared,
+          CASE WHEN octet_length(id) + coalesce(octet_length(key), 0) >= 7900 OR c.shape IN ('too-large', 'unreadable') OR coalesce(octet_length(c.after), 0) >= 65536 THEN row_number() OVER w END AS long
+        FROM (SELECT c.id, c.op, c.key, CASE WHEN (octet_length(c.after) <= 1000000) IS NOT FALSE THEN c.after END AS after, CASE WHEN coalesce(c.after) IS NULL THEN NULL WHEN (octet_length(c.after) <= 1000000) IS NOT FALSE THEN '9ab447d55db05784' ELSE 'too-large' END AS shape FROM (SELECT pg_catalog.concat(r.id) AS id, 'INSERT' AS op, pg_catalog.json_build_object('day', pg_catalog.concat(r.day), 'id', pg_catalog.concat(r.id))::pg_catalog.text AS key, concat(ROW(r."day", r."id")) AS after FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['day', 'id']::text[], ROW(CASE WHEN false THEN r."day" END, CASE WHEN false THEN r."id" END)) = '[["day",1082],["id",20]]'::jsonb OFFSET 0) c) c WINDOW w AS (ROWS UNBOUNDED PRECEDING)
+      ) c
+      GROUP BY c.pack, c.op, c.shared, c.long, c.part, c.shape
+      ORDER BY c.op <> 'DELETE', c.pack, c.part;
+      is_known := FOUND;
+    END IF;
+    IF FOUND THEN
+      body := '';
+    END IF;
+  END IF;
+  IF is_known IS NOT TRUE THEN
+    SELECT * INTO now_known FROM "postgres_input"."identity_postgres_input_golden"(TG_RELID);
+    SELECT * INTO now_present FROM "postgres_input"."present_postgres_input_golden"(TG_RELID, NULL::text[], true);
+    IF now_present.doubtful THEN
+      BEGIN
+        EXECUTE format('SELECT %s FROM new_rows r LIMIT 1', now_present.size);
+      EXCEPTION WHEN internal_error THEN
+        SELECT * INTO now_present FROM "postgres_input"."present_postgres_input_golden"(TG_RELID, NULL::text[], false);
+      END;
+    END IF;
+    EXECUTE format('INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, size, after, shape)
+      SELECT $2, $1,
+        CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
+        c.op,
+        coalesce(coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) ELSE ''['' || string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) || '']'' END), ''null'') || '' '',
+        nullif(count(*), 1), string_agg(c.after, ''''), c.shape
+      FROM (
+        SELECT c.*, (row_number() OVER w - 1) / 100 AS pack, sum(coalesce(octet_length(c.after), 0)) OVER w / 65536 AS part,
+          CASE WHEN left(c.key, 1) = ''"'' THEN c.key END AS shared,
+          CASE WHEN octet_length(id) + coalesce(octet_length(key), 0) >= 7900 OR c.shape IN (''too-large'', ''unreadable'') OR coalesce(octet_length(c.after), 0) >= 65536 THEN row_number() OVER w END AS long
+        FROM (SELECT c.id, c.op, c.key, CASE WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, ''('')) IS NOT FALSE THEN c.after END AS after, CASE WHEN coalesce(c.after) IS NULL THEN NULL WHEN (octet_length(c.after) <= 1000000 AND starts_with(c.after, ''('')) IS NOT FALSE THEN (SELECT "postgres_input"."shape_of_postgres_input_golden"(%7$s, ROW(%5$s))::text
+        FROM (SELECT) o LEFT JOIN (SELECT %4$s FROM new_rows r WHERE false) r ON true) WHEN ''unreadable'' IN (c.after) THEN ''unreadable'' ELSE ''too-large'' END AS shape FROM (SELECT %1$s AS id, ''INSERT'' AS op, %2$s AS key, CASE WHEN %6$s <= 8008192 THEN "postgres_input"."print_postgres_input_golden"(ROW(%4$s)) ELSE ''too-large'' END AS after FROM new_rows r OFFSET 0) c) c WINDOW w AS (ROWS UNBOUNDED PRECEDING)
+      ) c
+      GROUP BY c.pack, c.op, c.shared, c.long, c.part, c.shape
+      ORDER BY c.op <> ''DELETE'', c.pack, c.part', now_known.id, now_known.key, now_known.match,
+      now_present.columns, now_present.typed, now_present.size, now_present.names)
+    USING location, written_at;
+    GET DIAGNOSTICS logged = ROW_COUNT;
+    IF logged > 0 THEN
+      body := '';
+    END IF;
+  END IF;
+  IF asleep AND body IS NOT NULL THEN
+    PERFORM "postgres_input"."notify_postgres_input_golden"(body);
+  END IF;
+  RETURN NEW;
+END$body$;
+
+REVOKE ALL ON FUNCTION "postgres_input"."process_record_golden_measurements_insert_afa5426dbd"() FROM PUBLIC;
+
+CREATE TRIGGER "measurements_golden_insert_trigger"
+AFTER INSERT ON "public"."measurements"
+REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT
+EXECUTE FUNCTION "postgres_input"."process_record_golden_measurements_insert_afa5426dbd"();

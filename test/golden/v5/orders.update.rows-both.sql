@@ -1,0 +1,152 @@
+CREATE OR REPLACE FUNCTION "postgres_input"."process_record_golden_orders_update_e39bc3763e"() RETURNS trigger LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = 'pg_catalog', 'pg_temp'
+AS $body$
+-- dapper-postgres-input, version 5, input "golden"
+#variable_conflict use_variable
+DECLARE
+  written_at "postgres_input"."log_postgres_input_golden".at%TYPE := clock_timestamp();
+  location tg_op%TYPE;
+  asleep found%TYPE;
+  body tg_op%TYPE;
+  is_known found%TYPE;
+  now_known record;
+  now_present record;
+  logged bigint;
+BEGIN
+  IF TG_RELID = 16385 AND "postgres_input"."guard_postgres_input_golden"(16385::pg_catalog.oid, 16390::pg_catalog.oid, '{id}'::pg_catalog.text[], NULL::pg_catalog.int4)
+    AND "postgres_input"."columns_postgres_input_golden"(16385::oid, ARRAY[1, 2]::int4[], ARRAY['id', 'note']::text[], 3::int4) THEN
+    INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, before, after, shape)
+      SELECT written_at, "postgres_input"."location_postgres_input_golden"(16385::oid), c.id, c.op, coalesce(c.key, 'null') || ' ', c.before, c.after, '37ec2c5f4ca93e1b' FROM (SELECT n.id, 'UPDATE' AS op, n.key, o.before, n.after
+      FROM (SELECT pg_catalog.concat(r.id) AS match, concat(ROW(r."id", r."note")) AS before FROM old_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb AND coalesce(greatest(pg_column_size(r."note")) <= 8192, true)) o,
+        (SELECT pg_catalog.concat(r.id) AS id, '"id"'::pg_catalog.text AS key, pg_catalog.concat(r.id) AS match, concat(ROW(r."id", r."note")) AS after FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb AND coalesce(greatest(pg_column_size(r."note")) <= 8192, true)) n
+      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND NOT EXISTS (SELECT FROM new_rows OFFSET 1) AND (o.match = n.match COLLATE "C") IS TRUE OFFSET 0) c WHERE octet_length(c.before) <= 1000000 AND octet_length(c.after) <= 1000000;
+    IF FOUND AND pg_try_advisory_xact_lock_shared(-7228081450872620597) THEN
+      RETURN NEW;
+    ELSIF FOUND THEN
+      PERFORM "postgres_input"."notify_postgres_input_golden"('');
+      RETURN NEW;
+    ELSIF NOT EXISTS (SELECT FROM old_rows) THEN
+      RETURN NEW;
+    END IF;
+    is_known := true;
+  END IF;
+  location := CASE TG_TABLE_SCHEMA WHEN 'public' THEN TG_TABLE_NAME ELSE TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME END;
+  asleep := NOT pg_try_advisory_xact_lock_shared(-7228081450872620597);
+  IF is_known THEN
+    INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, before, after, shape)
+      SELECT written_at, location, c.id, c.op, coalesce(c.key, 'null') || ' ', CASE WHEN (octet_length(c.before) <= 1000000 AND octet_length(c.after) <= 1000000) IS NOT FALSE THEN c.before END, CASE WHEN (octet_length(c.before) <= 1000000 AND octet_length(c.after) <= 1000000) IS NOT FALSE THEN c.after END, CASE WHEN coalesce(c.before, c.after) IS NULL THEN NULL WHEN (octet_length(c.before) <= 1000000 AND octet_length(c.after) <= 1000000) IS NOT FALSE THEN '37ec2c5f4ca93e1b' ELSE 'too-large' END FROM (SELECT c.match AS id,
+        CASE sign(sum(c.step)) WHEN 1 THEN 'INSERT' WHEN -1 THEN 'DELETE' ELSE 'UPDATE' END AS op,
+        '"id"'::pg_catalog.text AS key, (array_agg(c.printed) FILTER (WHERE c.step < 0))[array_position(array_agg(c.n) FILTER (WHERE c.step < 0), min(c.n) FILTER (WHERE c.step < 0))] AS before, (array_agg(c.printed) FILTER (WHERE c.step > 0))[array_position(array_agg(c.n) FILTER (WHERE c.step > 0), max(c.n) FILTER (WHERE c.step > 0))] AS after
+      FROM (
+        SELECT row_number() OVER () AS n, concat(ROW(r."id", r."note")) AS printed, pg_catalog.concat(r.id) COLLATE "C" AS match, -1 AS step FROM old_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb
+        UNION ALL
+        SELECT row_number() OVER () AS n, concat(ROW(r."id", r."note")) AS printed, pg_catalog.concat(r.id) COLLATE "C" AS match, 1 AS step FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb
+      ) c
+      GROUP BY c.match
+      ) c
+      WHERE NOT EXISTS (SELECT FROM old_rows OFFSET 50) AND NOT EXISTS (SELECT FROM old_rows r WHERE NOT (coalesce(greatest(pg_column_size(r."note")) <= 8192, true))) AND NOT EXISTS (SELECT FROM new_rows r WHERE NOT (coalesce(greatest(pg_column_size(r."note")) <= 8192, true)))
+      ORDER BY c.op <> 'DELETE';
+    IF NOT FOUND AND EXISTS (SELECT FROM old_rows) THEN
+      INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, size, before, after, shape)
+      SELECT written_at, location,
+        CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
+        c.op,
+        coalesce(coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) ELSE '[' || string_agg(c.key, ',') FILTER (WHERE c.shared IS NULL) || ']' END), 'null') || ' ',
+        nullif(count(*), 1), string_agg(c.before, ''), string_agg(c.after, ''), c.shape
+      FROM (
+        SELECT c.*, (row_number() OVER w - 1) / 100 AS pack, sum(coalesce(octet_length(c.before), 0) + coalesce(octet_length(c.after), 0)) OVER w / 65536 AS part,
+          CASE WHEN left(c.key, 1) = '"' THEN c.key END AS shared,
+          CASE WHEN octet_length(id) + coalesce(octet_length(key), 0) >= 7900 OR c.shape IN ('too-large', 'unreadable') OR coalesce(octet_length(c.before), 0) + coalesce(octet_length(c.after), 0) >= 65536 THEN row_number() OVER w END AS long
+        FROM (SELECT c.id, c.op, c.key, CASE WHEN (octet_length(c.before) <= 1000000 AND starts_with(c.before, '(') AND octet_length(c.after) <= 1000000 AND starts_with(c.after, '(')) IS NOT FALSE THEN c.before END AS before, CASE WHEN (octet_length(c.before) <= 1000000 AND starts_with(c.before, '(') AND octet_length(c.after) <= 1000000 AND starts_with(c.after, '(')) IS NOT FALSE THEN c.after END AS after, CASE WHEN coalesce(c.before, c.after) IS NULL THEN NULL WHEN (octet_length(c.before) <= 1000000 AND starts_with(c.before, '(') AND octet_length(c.after) <= 1000000 AND starts_with(c.after, '(')) IS NOT FALSE THEN '37ec2c5f4ca93e1b' WHEN 'unreadable' IN (c.before, c.after) THEN 'unreadable' ELSE 'too-large' END AS shape FROM (SELECT c.match AS id,
+        CASE sign(sum(c.step)) WHEN 1 THEN 'INSERT' WHEN -1 THEN 'DELETE' ELSE 'UPDATE' END AS op,
+        '"id"'::pg_catalog.text AS key, (array_agg(c.printed) FILTER (WHERE c.step < 0))[array_position(array_agg(c.n) FILTER (WHERE c.step < 0), min(c.n) FILTER (WHERE c.step < 0))] AS before, (array_agg(c.printed) FILTER (WHERE c.step > 0))[array_position(array_agg(c.n) FILTER (WHERE c.step > 0), max(c.n) FILTER (WHERE c.step > 0))] AS after
+      FROM (
+        SELECT row_number() OVER () AS n, CASE WHEN coalesce(greatest(pg_column_size(r."note")) <= 8192, true) THEN concat(ROW(r."id", r."note")) WHEN coalesce(pg_column_size(r."note"), 0)::int8 <= 8008192 AND "postgres_input"."length_postgres_input_golden"(CASE WHEN true THEN r."note" END)::int8 <= 1000000 THEN "postgres_input"."print_postgres_input_golden"(ROW(r."id", r."note")) ELSE 'too-large' END AS printed, pg_catalog.concat(r.id) COLLATE "C" AS match, -1 AS step FROM old_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb
+        UNION ALL
+        SELECT row_number() OVER () AS n, CASE WHEN coalesce(greatest(pg_column_size(r."note")) <= 8192, true) THEN concat(ROW(r."id", r."note")) WHEN coalesce(pg_column_size(r."note"), 0)::int8 <= 8008192 AND "postgres_input"."length_postgres_input_golden"(CASE WHEN true THEN r."note" END)::int8 <= 1000000 THEN "postgres_input"."print_postgres_input_golden"(ROW(r."id", r."note")) ELSE 'too-large' END AS printed, pg_catalog.concat(r.id) COLLATE "C" AS match, 1 AS step FROM new_rows r WHERE "postgres_input"."shape_of_postgres_input_golden"(ARRAY['id', 'note']::text[], ROW(CASE WHEN false THEN r."id" END, CASE WHEN false THEN r."note" END)) = '[["id",2950],["note",25]]'::jsonb
+      ) c
+      GROUP BY c.match
+      ) c) c WINDOW w AS (ROWS UNBOUNDED PRECEDING)
+      ) c
+      GROUP BY c.pack, c.op, c.shared, c.long, c.part, c.shape, c.before IS NULL, c.after IS NULL
+      ORDER BY c.op <> 'DELETE', c.pack, c.part;
+      is_known := FOUND;
+    END IF;
+    IF FOUND THEN
+      body := '';
+    END IF;
+  END IF;
+  IF is_known IS NOT TRUE THEN
+    SELECT * INTO now_known FROM "postgres_input"."identity_postgres_input_golden"(TG_RELID);
+    SELECT * INTO now_present FROM "postgres_input"."present_postgres_input_golden"(TG_RELID, NULL::text[], true);
+    IF now_present.doubtful THEN
+      BEGIN
+        EXECUTE format('SELECT %s FROM old_rows r LIMIT 1', now_present.size);
+      EXCEPTION WHEN internal_error THEN
+        SELECT * INTO now_present FROM "postgres_input"."present_postgres_input_golden"(TG_RELID, NULL::text[], false);
+      END;
+    END IF;
+    EXECUTE format(CASE WHEN now_known.match IS NULL THEN 'INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, size, before, after, shape)
+      SELECT $2, $1,
+        CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
+        c.op,
+        coalesce(coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) ELSE ''['' || string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) || '']'' END), ''null'') || '' '',
+        nullif(count(*), 1), string_agg(c.before, ''''), string_agg(c.after, ''''), c.shape
+      FROM (
+        SELECT c.*, (row_number() OVER w - 1) / 100 AS pack, sum(coalesce(octet_length(c.before), 0) + coalesce(octet_length(c.after), 0)) OVER w / 65536 AS part,
+          CASE WHEN left(c.key, 1) = ''"'' THEN c.key END AS shared,
+          CASE WHEN octet_length(id) + coalesce(octet_length(key), 0) >= 7900 OR c.shape IN (''too-large'', ''unreadable'') OR coalesce(octet_length(c.before), 0) + coalesce(octet_length(c.after), 0) >= 65536 THEN row_number() OVER w END AS long
+        FROM (SELECT c.id, c.op, c.key, CASE WHEN (octet_length(c.before) <= 1000000 AND starts_with(c.before, ''('') AND octet_length(c.after) <= 1000000 AND starts_with(c.after, ''('')) IS NOT FALSE THEN c.before END AS before, CASE WHEN (octet_length(c.before) <= 1000000 AND starts_with(c.before, ''('') AND octet_length(c.after) <= 1000000 AND starts_with(c.after, ''('')) IS NOT FALSE THEN c.after END AS after, CASE WHEN coalesce(c.before, c.after) IS NULL THEN NULL WHEN (octet_length(c.before) <= 1000000 AND starts_with(c.before, ''('') AND octet_length(c.after) <= 1000000 AND starts_with(c.after, ''('')) IS NOT FALSE THEN (SELECT "postgres_input"."shape_of_postgres_input_golden"(%7$s, ROW(%5$s))::text
+        FROM (SELECT) o LEFT JOIN (SELECT %4$s FROM old_rows r WHERE false) r ON true) WHEN ''unreadable'' IN (c.before, c.after) THEN ''unreadable'' ELSE ''too-large'' END AS shape FROM (SELECT coalesce(max(c.id) FILTER (WHERE c.step > 0), max(c.id)) AS id, ''UPDATE'' AS op, coalesce(max(c.key) FILTER (WHERE c.step > 0), max(c.key)) AS key, CASE WHEN (SELECT count(*) FROM old_rows) = (SELECT count(*) FROM new_rows) THEN (array_agg(c.printed) FILTER (WHERE c.step < 0))[array_position(array_agg(c.n) FILTER (WHERE c.step < 0), min(c.n) FILTER (WHERE c.step < 0))] END AS before, (array_agg(c.printed) FILTER (WHERE c.step > 0))[array_position(array_agg(c.n) FILTER (WHERE c.step > 0), max(c.n) FILTER (WHERE c.step > 0))] AS after
+      FROM (
+        SELECT %1$s AS id, %2$s AS key, row_number() OVER () AS n, CASE WHEN %6$s <= 8008192 THEN "postgres_input"."print_postgres_input_golden"(ROW(%4$s)) ELSE ''too-large'' END AS printed, -1 AS step FROM old_rows r
+        UNION ALL
+        SELECT %1$s AS id, %2$s AS key, row_number() OVER () AS n, CASE WHEN %6$s <= 8008192 THEN "postgres_input"."print_postgres_input_golden"(ROW(%4$s)) ELSE ''too-large'' END AS printed, 1 AS step FROM new_rows r
+      ) c
+      GROUP BY c.n
+      HAVING sum(c.step) >= 0) c) c WINDOW w AS (ROWS UNBOUNDED PRECEDING)
+      ) c
+      GROUP BY c.pack, c.op, c.shared, c.long, c.part, c.shape, c.before IS NULL, c.after IS NULL
+      ORDER BY c.op <> ''DELETE'', c.pack, c.part' ELSE 'INSERT INTO "postgres_input"."log_postgres_input_golden" (at, tbl, id, op, key, size, before, after, shape)
+      SELECT $2, $1,
+        CASE count(*) WHEN 1 THEN (array_agg(c.id))[1] ELSE array_to_json(array_agg(c.id))::text END,
+        c.op,
+        coalesce(coalesce(c.shared, CASE count(*) WHEN 1 THEN string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) ELSE ''['' || string_agg(c.key, '','') FILTER (WHERE c.shared IS NULL) || '']'' END), ''null'') || '' '',
+        nullif(count(*), 1), string_agg(c.before, ''''), string_agg(c.after, ''''), c.shape
+      FROM (
+        SELECT c.*, (row_number() OVER w - 1) / 100 AS pack, sum(coalesce(octet_length(c.before), 0) + coalesce(octet_length(c.after), 0)) OVER w / 65536 AS part,
+          CASE WHEN left(c.key, 1) = ''"'' THEN c.key END AS shared,
+          CASE WHEN octet_length(id) + coalesce(octet_length(key), 0) >= 7900 OR c.shape IN (''too-large'', ''unreadable'') OR coalesce(octet_length(c.before), 0) + coalesce(octet_length(c.after), 0) >= 65536 THEN row_number() OVER w END AS long
+        FROM (SELECT c.id, c.op, c.key, CASE WHEN (octet_length(c.before) <= 1000000 AND starts_with(c.before, ''('') AND octet_length(c.after) <= 1000000 AND starts_with(c.after, ''('')) IS NOT FALSE THEN c.before END AS before, CASE WHEN (octet_length(c.before) <= 1000000 AND starts_with(c.before, ''('') AND octet_length(c.after) <= 1000000 AND starts_with(c.after, ''('')) IS NOT FALSE THEN c.after END AS after, CASE WHEN coalesce(c.before, c.after) IS NULL THEN NULL WHEN (octet_length(c.before) <= 1000000 AND starts_with(c.before, ''('') AND octet_length(c.after) <= 1000000 AND starts_with(c.after, ''('')) IS NOT FALSE THEN (SELECT "postgres_input"."shape_of_postgres_input_golden"(%7$s, ROW(%5$s))::text
+        FROM (SELECT) o LEFT JOIN (SELECT %4$s FROM old_rows r WHERE false) r ON true) WHEN ''unreadable'' IN (c.before, c.after) THEN ''unreadable'' ELSE ''too-large'' END AS shape FROM (SELECT coalesce(max(c.id) FILTER (WHERE c.step > 0), max(c.id)) AS id,
+        CASE sign(sum(c.step)) WHEN 1 THEN ''INSERT'' WHEN -1 THEN ''DELETE'' ELSE ''UPDATE'' END AS op,
+        c.key AS key, (array_agg(c.printed) FILTER (WHERE c.step < 0))[array_position(array_agg(c.n) FILTER (WHERE c.step < 0), min(c.n) FILTER (WHERE c.step < 0))] AS before, (array_agg(c.printed) FILTER (WHERE c.step > 0))[array_position(array_agg(c.n) FILTER (WHERE c.step > 0), max(c.n) FILTER (WHERE c.step > 0))] AS after
+      FROM (
+        SELECT %1$s AS id, %2$s AS key, row_number() OVER () AS n, CASE WHEN %6$s <= 8008192 THEN "postgres_input"."print_postgres_input_golden"(ROW(%4$s)) ELSE ''too-large'' END AS printed, %3$s COLLATE "C" AS match, -1 AS step FROM old_rows r
+        UNION ALL
+        SELECT %1$s AS id, %2$s AS key, row_number() OVER () AS n, CASE WHEN %6$s <= 8008192 THEN "postgres_input"."print_postgres_input_golden"(ROW(%4$s)) ELSE ''too-large'' END AS printed, %3$s COLLATE "C" AS match, 1 AS step FROM new_rows r
+      ) c
+      GROUP BY c.match, c.key
+      ) c) c WINDOW w AS (ROWS UNBOUNDED PRECEDING)
+      ) c
+      GROUP BY c.pack, c.op, c.shared, c.long, c.part, c.shape, c.before IS NULL, c.after IS NULL
+      ORDER BY c.op <> ''DELETE'', c.pack, c.part' END, now_known.id, now_known.key, now_known.match,
+      now_present.columns, now_present.typed, now_present.size, now_present.names)
+    USING location, written_at;
+    GET DIAGNOSTICS logged = ROW_COUNT;
+    IF logged > 0 THEN
+      body := '';
+    END IF;
+  END IF;
+  IF asleep AND body IS NOT NULL THEN
+    PERFORM "postgres_input"."notify_postgres_input_golden"(body);
+  END IF;
+  RETURN NEW;
+END$body$;
+
+REVOKE ALL ON FUNCTION "postgres_input"."process_record_golden_orders_update_e39bc3763e"() FROM PUBLIC;
+
+CREATE TRIGGER "orders_golden_update_trigger"
+AFTER UPDATE ON "public"."orders"
+REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT
+EXECUTE FUNCTION "postgres_input"."process_record_golden_orders_update_e39bc3763e"();
