@@ -39,9 +39,13 @@ export const acknowledgementsSql = (
 ): AcknowledgementsSql => ({
   /**
    * $1: the sequences of the changes that are named one by one. $4: the sequences of the rows to look for: those in which these changes are or were, and $5.
-   * $5: the sequences of packed rows that go as a whole, if they have as many changes as $6 says: nothing has to be looked for in their texts. Returns a
-   * row if the lease is held. `found` may be lower than the number of changes: the statement does not see single rows that replaced a packed row
-   * after the statement had begun, and leaves a row of $5 alone if it is not as it was thought to be. It fails with {@link LOCKED} if another
+   * $5: the sequences of packed rows that go as a whole, if they have as many changes as $6 says: nothing has to be looked for in their texts.
+   * $7: the sequences of rows that were written with changes of $1, and are not in $1. Such a row goes only if it is packed: after unpacking, and after
+   * somebody has set the sequence back, a change that nobody has acknowledged may have the sequence. Only the numbers of rows are looked for in $7: to go through
+   * $1 or $7 for each change would cost more than the rest of the statement.
+   *
+   * Returns a row if the lease is held. `found` may be lower than the number of changes: the statement does not see single rows that replaced a
+   * packed row after the statement had begun, and leaves a row of $5 alone if it is not as it was thought to be. It fails with {@link LOCKED} if another
    * transaction has one of the changes: waiting would keep the lease's row locked.
    */
   acknowledge: {
@@ -50,7 +54,8 @@ export const acknowledgementsSql = (
 WITH ${held(lockTable)}, gone AS (
   DELETE FROM ${logTable.sql} WHERE seq = ANY ($4::bigint[]) AND EXISTS (SELECT FROM held)
     AND (SELECT set_config('lock_timeout', '${LOCK_TIMEOUT}', true)) IS NOT NULL
-    AND CASE WHEN seq = ANY ($5::bigint[]) THEN size = ($6::int[])[array_position($5::bigint[], seq)] ELSE true END
+    AND CASE WHEN seq = ANY ($5::bigint[]) THEN size = ($6::int[])[array_position($5::bigint[], seq)]
+      ELSE size IS NOT NULL OR seq <> ${writtenRowSql('seq')} OR seq <> ALL ($7::bigint[]) END
   RETURNING *
 ), part AS (
   SELECT * FROM gone WHERE seq <> ALL ($5::bigint[])
@@ -60,12 +65,13 @@ WITH ${held(lockTable)}, gone AS (
 SELECT (SELECT coalesce(sum(${CHANGES}), 0) FROM gone)::int - (SELECT count(*) FROM rest)::int AS found
 FROM held`,
   },
-  /** The same, but it skips the changes that other transactions have, and returns them. It needs the right to UPDATE. */
+  /** The same for changes that are all named one by one. It skips those that other transactions have, and returns them. It needs the right to UPDATE. */
   acknowledgeUnlocked: {
     name: `log_acknowledge_unlocked_${back.name}`,
     text: `
 WITH ${held(lockTable)}, free AS MATERIALIZED (
   SELECT seq FROM ${logTable.sql} WHERE seq = ANY ($4::bigint[]) AND EXISTS (SELECT FROM held)
+    AND (size IS NOT NULL OR seq = ANY ($1::bigint[]))
   FOR UPDATE SKIP LOCKED
 ), gone AS (
   DELETE FROM ${logTable.sql} WHERE seq = ANY (ARRAY(SELECT seq FROM free))
@@ -77,7 +83,8 @@ SELECT ARRAY(
   SELECT named::text FROM unnest($1::bigint[]) named
   WHERE EXISTS (
     SELECT FROM ${logTable.sql}
-    WHERE seq IN (named, ${writtenRowSql('named')}) AND seq <> ALL (ARRAY(SELECT seq FROM free))
+    WHERE seq IN (named, ${writtenRowSql('named')}) AND (size IS NOT NULL OR seq = named)
+      AND seq <> ALL (ARRAY(SELECT seq FROM free))
   )
 ) AS locked
 FROM held`,

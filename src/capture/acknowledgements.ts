@@ -167,12 +167,14 @@ export class Acknowledgements implements Acknowledger {
           ? [together, oneByOne, oneByOne]
           : [oneByOne, oneByOne]) {
           const { each, rows, sizes } = named;
+          const written = writtenRows(each);
           const values = [
             array(each),
             ...hold,
-            array([...rowsThatHold(each), ...rows]),
+            array([...each, ...written, ...rows]),
             array(rows),
             array(sizes),
+            array(written),
           ];
           const [held] = await this.#session.query<{ found: number }>(this.#sql.acknowledge, values);
           if (!held) throw leaseLost();
@@ -277,12 +279,22 @@ export function takeUnfinished(sequences: string[]): string[] {
   return sequences.at(-size) === changeOfRow(writtenRow(last!), 1) ? sequences.splice(-size) : [];
 }
 
-/** The rows in which changes can be: the rows that were written with them, and the single rows that replaced these. */
-export function rowsThatHold(sequences: readonly string[]): Iterable<string> {
-  const rows = new Set(sequences);
-  for (const sequence of sequences) rows.add(writtenRow(sequence));
+/** The rows that were written with these changes, and are none of these themselves. */
+function writtenRows(sequences: readonly string[]): Iterable<string> {
+  const named = new Set(sequences);
+  const rows = new Set<string>();
+  for (const sequence of sequences) {
+    const row = writtenRow(sequence);
+    if (!named.has(row)) rows.add(row);
+  }
   return rows;
 }
+
+/** The rows in which changes can be: the rows that were written with them, and the single rows that replaced these. */
+export const rowsThatHold = (sequences: readonly string[]): string[] => [
+  ...sequences,
+  ...writtenRows(sequences),
+];
 
 export const leaseLost = (): PostgresInputError =>
   new PostgresInputError(

@@ -114,7 +114,7 @@ export class FailureTable implements Failures {
     const { sequence } = change;
     const isParked = await this.#parkUnlocked([
       [sequence],
-      [...rowsThatHold([sequence])],
+      rowsThatHold([sequence]),
       nameOf(change),
       attempts,
       stored(error, this.#session.encoding),

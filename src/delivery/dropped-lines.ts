@@ -6,7 +6,7 @@
  * all that it dropped or is full again.
  */
 import type { Change } from '../capture/change.ts';
-import { Lane, type Line, Table, type Ticket } from './line.ts';
+import { Lane, type Line, type Place, Table, type Ticket } from './line.ts';
 import { isInOrder, isRead } from './row-order.ts';
 
 /** What takes the changes that are read again. */
@@ -15,6 +15,8 @@ interface Retaker {
   droppedBy(change: Change, sequence: bigint): Line | null;
   /** Takes a dropped change again, unless there is no room. The first one of a lane needs none. */
   retake(line: Line, change: Change): boolean;
+  /** Called for a place where a lane is not under way any more by what it has dropped. */
+  leave(place: Place): void;
   /** Called when a line has taken what there was. */
   settle(line: Line): void;
 }
@@ -113,18 +115,18 @@ export class DroppedLines {
       line.from = sequence;
     }
     for (const line of lines) {
-      if (full.has(line)) {
-        if (line instanceof Table && line.truncation === null && line.underWay > 0) {
-          this.#full.add(line);
-          continue;
-        }
-      } else {
-        if (upto === null) {
-          this.#count--;
-          line.from = null;
-        } else if (line.from! <= upto) line.from = upto + 1n;
-      }
-      retaker.settle(line);
+      if (full.has(line)) continue;
+      if (upto === null) {
+        this.#count--;
+        line.from = null;
+      } else if (line.from! <= upto) line.from = upto + 1n;
+    }
+    // Only now: what leaves may let another of these lines go on, and drop changes.
+    for (const line of lines) {
+      if (line instanceof Lane) for (const place of line.leavePassed()) retaker.leave(place);
+      if (full.has(line) && line instanceof Table && line.truncation === null && line.underWay > 0)
+        this.#full.add(line);
+      else retaker.settle(line);
     }
   }
 

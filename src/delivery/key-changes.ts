@@ -19,10 +19,11 @@ export interface HeldUp {
   readonly ticket: Ticket | null;
 }
 
-/** The DELETEs of one statement that are not over, and the statement's changes that wait for them. */
+/** The DELETEs of one statement, and the statement's changes that wait for them. */
 export interface Deletes {
   readonly statement: string;
-  left: number;
+  /** How many DELETEs in memory are not over, and how many lanes have dropped some. */
+  underWay: number;
   readonly waiting: Set<HeldUp>;
 }
 
@@ -40,23 +41,15 @@ export class KeyChanges {
     if (change.operation !== 'delete' || !isInOrder(change)) return null;
     const statement = statementOf(change);
     let deletes = this.#statements.get(statement);
-    if (!deletes) this.#statements.set(statement, (deletes = { statement, left: 0, waiting: new Set() }));
-    deletes.left++;
+    if (!deletes) this.#statements.set(statement, (deletes = { statement, underWay: 0, waiting: new Set() }));
+    deletes.underWay++;
     return deletes;
-  }
-
-  /** The DELETEs of its statement, if the change is one of them and under way. */
-  among(change: Change): Deletes | null {
-    return change.operation === 'delete' ? this.#of(change) : null;
   }
 
   /** The DELETEs for which the change has to wait. A redriven change has lost its place: a DELETE of its statement that comes again may be behind it. */
   holdingUp(change: Change): Deletes | null {
-    return change.operation === 'delete' || !isInOrder(change) ? null : this.#of(change);
-  }
-
-  #of(change: Change): Deletes | null {
-    return this.#statements.size === 0 ? null : (this.#statements.get(statementOf(change)) ?? null);
+    if (this.#statements.size === 0 || change.operation === 'delete' || !isInOrder(change)) return null;
+    return this.#statements.get(statementOf(change)) ?? null;
   }
 
   /** The change waits for these DELETEs, as the next one of its lane. `ticket`: null if it was dropped. */
@@ -73,9 +66,9 @@ export class KeyChanges {
     this.#waiting--;
   }
 
-  /** A DELETE is over. Returns what need not wait any more. */
-  finish(deletes: Deletes): Iterable<HeldUp> {
-    if (--deletes.left > 0) return [];
+  /** One of these is not under way any more. Returns what need not wait any more. */
+  leave(deletes: Deletes): Iterable<HeldUp> {
+    if (--deletes.underWay > 0) return [];
     this.#statements.delete(deletes.statement);
     this.#waiting -= deletes.waiting.size;
     for (const { lane } of deletes.waiting) lane.heldUp = null;

@@ -15,6 +15,8 @@
  * - An UPDATE of keys is logged as DELETEs of the old keys, followed by the statement's other changes. These are held up until all DELETEs of the
  *   statement are over (key-changes.ts). A change waits for earlier ones alone, so that no two wait for each other.
  *
+ * What a lane has dropped is under way until the log has been read again beyond it: meanwhile it may have been acknowledged, or deleted by somebody.
+ *
  * All lines together are bounded by their weight (room.ts). A line that is full drops a change and all that comes after it, and
  * remembers the lowest sequence that it dropped. When nothing else is left in the line, it is hungry: the log is read again from that sequence
  * (dropped-lines.ts). Every change that has arrived in a hungry lane is dropped, in hand, being acknowledged, or gone from the log. So the
@@ -32,7 +34,7 @@ import type { Change } from '../capture/change.ts';
 import type { Clock, Timer } from './clock.ts';
 import { DroppedLines } from './dropped-lines.ts';
 import { KeyChanges } from './key-changes.ts';
-import { Lane, type Line, Table, Ticket, isBefore } from './line.ts';
+import { Lane, type Line, type Place, Table, Ticket, isBefore } from './line.ts';
 import { ReadyQueue } from './ready-queue.ts';
 import { Room } from './room.ts';
 import { isInOrder, isLower, isOutOfOrder, isRead, isTruncation } from './row-order.ts';
@@ -59,6 +61,7 @@ export class Lanes {
   readonly #dropped = new DroppedLines({
     droppedBy: (change, sequence) => this.#droppedBy(change, sequence),
     retake: (line, change) => this.#retake(line, change),
+    leave: (place) => this.#leave(place),
     settle: (line) => this.#settle(line),
   });
   readonly #ready = new ReadyQueue();
@@ -157,6 +160,7 @@ export class Lanes {
     } else {
       const dropped = BigInt(change.sequence!);
       if (line.from === null || dropped < line.from) this.#dropped.drop(line, dropped);
+      ticket.lane?.drop(ticket);
     }
     if (line instanceof Lane) this.#giveWay(line, change);
     return null;
@@ -175,7 +179,7 @@ export class Lanes {
   #keep(ticket: Ticket): Ticket | null {
     const { change, lane } = ticket;
     if (lane && isInOrder(change) && !this.#room.has(change)) {
-      this.#dropAll(lane, BigInt(change.sequence!));
+      this.#dropAll(lane, BigInt(change.sequence!), ticket);
       return null;
     }
     this.#room.take(change);
@@ -194,7 +198,7 @@ export class Lanes {
     if (!heldUp || !isInOrder(to) || BigInt(to.sequence!) >= heldUp.sequence) return;
     this.#keyChanges.letGo(heldUp);
     if (heldUp.ticket) this.#room.free(heldUp.ticket.change);
-    this.#dropAll(lane, heldUp.sequence);
+    this.#dropAll(lane, heldUp.sequence, heldUp.ticket);
     this.#advance(lane);
   }
 
@@ -223,17 +227,22 @@ export class Lanes {
   /** The change is over: acknowledged, or parked. */
   finish(ticket: Ticket): void {
     const { lane, table, deletes } = ticket;
-    if (deletes)
-      for (const heldUp of this.#keyChanges.finish(deletes)) this.#resume(heldUp.lane, heldUp.ticket);
+    if (deletes) this.#leave(deletes);
     if (lane) this.#advance(lane);
     if (!table) return;
     if (table.truncation === ticket) {
       table.truncation = null;
       this.#reopen(table);
     } else {
-      this.#makeReady(table.leave());
+      this.#leave(table);
       this.#goOn();
     }
+  }
+
+  /** A change, or what a lane has dropped, is not under way there any more. */
+  #leave(place: Place): void {
+    if (place instanceof Table) this.#makeReady(place.leave());
+    else for (const { lane, ticket } of this.#keyChanges.leave(place)) this.#resume(lane, ticket);
   }
 
   /** Lets tables that were full be read for again, if there is room. */
@@ -259,7 +268,10 @@ export class Lanes {
     ticket.notBefore = notBefore;
     ticket.arrival = arrival;
     // The lane takes it from the log, behind the earlier changes that it has dropped.
-    if (isInOrder(change) && lane.from !== null && BigInt(change.sequence!) >= lane.from) return;
+    if (isInOrder(change) && lane.from !== null && BigInt(change.sequence!) >= lane.from) {
+      lane.drop(ticket);
+      return;
+    }
     if (!lane.isBusy) {
       this.#wait(ticket);
       return;
@@ -302,7 +314,8 @@ export class Lanes {
       const ticket = lane.waiting.shift()!;
       this.#room.free(ticket.change);
       if (ticket.notBefore > this.#options.clock.now()) this.#wait(ticket);
-      else if (this.#isOvertaking(lane, ticket.change)) this.#dropAll(lane, BigInt(ticket.change.sequence!));
+      else if (this.#isOvertaking(lane, ticket.change))
+        this.#dropAll(lane, BigInt(ticket.change.sequence!), ticket);
       else this.#makeReady(this.#begin(lane, ticket));
     }
     this.#settle(lane);
@@ -311,7 +324,7 @@ export class Lanes {
   /** The table's truncation is over. */
   #reopen(table: Table): void {
     // What was dropped is read again in the order of the sequences, and so is what waits: it may have passed what was dropped.
-    if (table.from !== null) this.#dropAll(table, table.from);
+    if (table.from !== null) this.#dropAll(table, table.from, null);
     table.isReading = true;
     const { waiting } = table;
     table.waiting = [];
@@ -337,14 +350,16 @@ export class Lanes {
   #dropRead(line: Line, { change, table }: Ticket): void {
     this.#options.dropRead?.(change.sequence!);
     // In the table's own line it was not under way yet.
-    if (table && line !== table) this.#makeReady(table.leave());
+    if (table && line !== table) this.#leave(table);
   }
 
-  /** Drops what waits in the line. */
-  #dropAll(line: Line, sequence: bigint): void {
+  /** Drops what waits in the line. `next`: the change of this sequence, if it was the lane's next one and is in memory. */
+  #dropAll(line: Line, sequence: bigint, next: Ticket | null): void {
+    next?.lane?.drop(next);
     for (const ticket of this.#dropped.dropAll(line, sequence)) {
       this.#room.free(ticket.change);
       if (isRead(ticket.change)) this.#dropRead(line, ticket);
+      else ticket.lane?.drop(ticket);
     }
   }
 
@@ -389,18 +404,15 @@ export class Lanes {
       this.#makeReady(this.#pass(change, line));
       return true;
     }
-    const lane = line as Lane;
-    const ticket = new Ticket(change, lane, this.#tableOf(change), this.#keyChanges.among(change));
-    ticket.arrival = this.#arrived++;
-    if (lane.isIdle) {
-      this.#makeReady(this.#begin(lane, ticket));
-      return lane.heldUp === null || lane.heldUp.ticket !== null;
+    if (!line.isIdle && !hasRoom) return false;
+    const ticket = this.#ticketIn(line, change, this.#tableOf(change));
+    if (line.isIdle) {
+      this.#makeReady(this.#begin(line, ticket));
+      return line.heldUp === null || line.heldUp.ticket !== null;
     }
-    if (hasRoom) {
-      lane.waiting.push(ticket);
-      this.#room.take(change);
-    }
-    return hasRoom;
+    line.waiting.push(ticket);
+    this.#room.take(change);
+    return true;
   }
 
   /** Forgets everything, for good. */

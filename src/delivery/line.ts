@@ -25,7 +25,7 @@ export class Ticket {
   }
 }
 
-export abstract class Line {
+abstract class WaitingLine {
   waiting: Ticket[] = [];
   /** The lowest sequence that was dropped; null if none was. */
   from: bigint | null = null;
@@ -33,8 +33,13 @@ export abstract class Line {
   abstract readonly isIdle: boolean;
 }
 
+export type Line = Lane | Table;
+
+/** Where a change counts as under way. */
+export type Place = Table | Deletes;
+
 /** The line of a key. */
-export class Lane extends Line {
+export class Lane extends WaitingLine {
   readonly key: string;
   /** Whether a change of the lane is ready, in hand, waits for its time, or for the DELETEs of its statement. */
   isBusy = false;
@@ -42,6 +47,8 @@ export class Lane extends Line {
   timed: { readonly ticket: Ticket; readonly timer: Timer } | null = null;
   /** Its change that waits for the DELETEs of its statement. */
   heldUp: HeldUp | null = null;
+  /** The highest sequence that it has dropped of each table, and of the DELETEs of each statement. */
+  #dropped: Map<Place, bigint> | null = null;
 
   constructor(key: string) {
     super();
@@ -51,11 +58,35 @@ export class Lane extends Line {
   get isIdle(): boolean {
     return !this.isBusy && this.waiting.length === 0;
   }
+
+  /**
+   * The change is dropped. Instead of it, the lane itself is under way in the table and among the DELETEs, once for all that it drops there: whether these changes
+   * are still in the log is not known until the log has been read again beyond them.
+   */
+  drop({ change, table, deletes }: Ticket): void {
+    const sequence = BigInt(change.sequence!);
+    this.#dropped ??= new Map();
+    for (const place of [table, deletes]) {
+      if (!place) continue;
+      const highest = this.#dropped.get(place);
+      if (highest === undefined || highest < sequence) this.#dropped.set(place, sequence);
+      if (highest !== undefined) place.underWay--;
+    }
+  }
+
+  /** Takes out the places where the lane itself is not under way any more: the log has been read again up to `from`. */
+  leavePassed(): Place[] {
+    const passed: Place[] = [];
+    for (const [place, highest] of this.#dropped ?? [])
+      if (this.from === null || highest < this.from) passed.push(place);
+    for (const place of passed) this.#dropped!.delete(place);
+    return passed;
+  }
 }
 
 /** The line of a table. A truncation waits here until nothing of the table is under way, and all that comes after it waits for the truncation. */
-export class Table extends Line {
-  /** How many changes have passed the table's line and are not over, also those that their lane has dropped. */
+export class Table extends WaitingLine {
+  /** How many changes in memory have passed the table's line and are not over, and how many lanes have dropped such changes. */
   underWay = 0;
   /** The truncation that waits or is in hand. */
   truncation: Ticket | null = null;

@@ -12,6 +12,7 @@ import { eventOf } from '../../src/delivery/event.ts';
 import { Lease } from '../../src/node/lease.ts';
 import type { Session } from '../../src/postgres/session.ts';
 import { install } from '../../src/schema/install.ts';
+import { writtenRow } from '../../src/schema/log-layout.ts';
 import { type SessionsFixture, setupSessions } from '../support/setup-sessions.ts';
 import { until } from '../support/until.ts';
 
@@ -958,6 +959,50 @@ describe('a statement that changes many rows', () => {
     for (const { sequence } of changes.slice(0, 50)) acknowledgements.acknowledgeSoon(sequence!);
     await acknowledgements.flush();
     expect(await pass(log, 1000)).toEqual([]);
+  });
+
+  describe("and whose number is another row's, since the sequence was set back", () => {
+    /** One of a hundred changes is acknowledged, and a single row gets the number of the packed one. */
+    async function takenAgain() {
+      const bundle = await setup();
+      const { fixture, log, acknowledgements } = bundle;
+      await many(fixture, 1, 100);
+      const changes = await pass(log);
+      await acknowledgements.acknowledge(changes[0]!.sequence!);
+      const row = writtenRow(changes[0]!.sequence!);
+      await fixture.database.query(`SELECT setval('${fixture.names.logSequence.sql}', $1, false)`, [
+        BigInt(row) / 1000n,
+      ]);
+      await fixture.database.query('INSERT INTO items VALUES (1000)');
+      expect(
+        await fixture.database.query(`SELECT id FROM ${fixture.names.logTable.sql} WHERE seq = $1`, [row]),
+      ).toEqual([{ id: '1000' }]);
+      return { ...bundle, changes };
+    }
+
+    test('is acknowledged without that row', async () => {
+      const { fixture, changes, acknowledgements } = await takenAgain();
+      await acknowledgements.acknowledge(changes[1]!.sequence!);
+      expect(await logged(fixture)).toEqual(['1000', ...ids(changes.slice(2))]);
+      for (const { sequence } of changes) acknowledgements.acknowledgeSoon(sequence!);
+      await acknowledgements.flush();
+      expect(await logged(fixture)).toEqual(['1000']);
+    });
+
+    test('is acknowledged without that row also while another transaction has some of its changes', async () => {
+      const { fixture, changes, acknowledgements } = await takenAgain();
+      const other = await fixture.database.client();
+      await other.query('BEGIN');
+      await other.query(`SELECT FROM ${fixture.names.logTable.sql} WHERE seq = $1 FOR UPDATE`, [
+        changes[2]!.sequence,
+      ]);
+      const both = changes.slice(1, 3).map(({ sequence }) => acknowledgements.acknowledge(sequence!));
+      await both[0];
+      expect(await logged(fixture)).toEqual(['1000', ...ids(changes.slice(2))]);
+      await other.query('COMMIT');
+      await both[1];
+      expect(await logged(fixture)).toEqual(['1000', ...ids(changes.slice(3))]);
+    });
   });
 
   test('is left as it is by a node that has lost the lease', async () => {

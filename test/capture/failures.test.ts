@@ -289,6 +289,22 @@ describe.each([
   });
 });
 
+test('a change is parked without another one that has the number of its row, since the sequence was set back', async () => {
+  await using bundle = await setup(60);
+  const { changes, failures, acknowledgements, database, names, another, left } = bundle;
+  const change = changes.at(-1)!;
+  await acknowledgements.acknowledge(changes[0]!.sequence!);
+  const row = BigInt(writtenRow(change.sequence!));
+  await database.query(`SELECT setval('${names.logSequence.sql}', $1, false)`, [row / 1000n]);
+  await database.query('INSERT INTO items VALUES (1000)');
+  await failures.park(named(change), { error: 'no', attempts: 1 });
+  expect(await listParked(another, names, null, all)).toMatchObject([{ change }]);
+  expect(await left()).toEqual([1000, ...range(59).slice(1)]);
+  // Nothing is left of the change to be parked.
+  await failures.park(named(change), { error: 'no', attempts: 1 });
+  expect(await left()).toEqual([1000, ...range(59).slice(1)]);
+});
+
 test('a change is parked although another session unpacks its row meanwhile', async () => {
   await using bundle = await setup(60);
   const { changes, failures, database, names, another, left } = bundle;

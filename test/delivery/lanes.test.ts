@@ -103,14 +103,15 @@ test.each<[string, (change: Change) => string, boolean]>([
   ],
 ])('hands out every change once, after all that it has to wait for, and %s', async (_, keyOf, exclusive) => {
   vi.useFakeTimers();
-  const counts = { again: 0, deferred: 0 };
+  const counts = { again: 0, deferred: 0, gone: 0 };
   await fc.assert(
     fc.asyncProperty(
       statements,
       fc.integer({ min: 0, max: 6 }),
       fc.integer({ min: 1, max: 5 }),
+      fc.constantFrom(0, 0, 3, 10),
       fc.integer({ min: 1, max: 1_000_000 }),
-      async (changed, capacity, concurrency, seed) => {
+      async (changed, capacity, concurrency, vanishing, seed) => {
         // The consumer's and the reader's moves: from 0 to 99.
         let state = seed;
         const dice = (): number => {
@@ -129,13 +130,19 @@ test.each<[string, (change: Change) => string, boolean]>([
           changed: () => {},
         });
         const left = new Set(log);
+        /** What somebody has deleted from the log. It comes only if it is in memory. */
+        const gone = new Set<Change>();
         const inHand = new Set<Ticket>();
         const handedOut: Change[] = [];
         let arrived = 0;
         const handOut = (ticket: Ticket) => {
           for (const other of left) {
             // Of what is taken at once, one that fails comes again behind the others.
-            if (isBefore(other, ticket.change) && (exclusive || !handedOut.includes(other)))
+            if (
+              isBefore(other, ticket.change) &&
+              !gone.has(other) &&
+              (exclusive || !handedOut.includes(other))
+            )
               throw new Error(`${ticket.change.sequence} before ${other.sequence}`);
           }
           if (!left.has(ticket.change)) throw new Error(`${ticket.change.sequence} twice`);
@@ -161,7 +168,11 @@ test.each<[string, (change: Change) => string, boolean]>([
           counts.again++;
           const buffered = Math.min(log.length, arrived + (dice() % 4));
           const found = log.filter(
-            (one) => arrival.indexOf(one) < buffered && left.has(one) && BigInt(one.sequence!) >= begun.from,
+            (one) =>
+              arrival.indexOf(one) < buffered &&
+              left.has(one) &&
+              !gone.has(one) &&
+              BigInt(one.sequence!) >= begun.from,
           );
           const page = found.slice(0, 1 + (dice() % 8));
           const upto = page.length === found.length ? null : BigInt(page.at(-1)!.sequence!);
@@ -172,7 +183,13 @@ test.each<[string, (change: Change) => string, boolean]>([
           reading = { takes: () => lanes.takeAgain(begun.lines, page, upto, isTaken), buffered };
           return true;
         };
-        for (let step = 0; left.size > 0; step++) {
+        const isDone = () =>
+          [...left].every((one) => gone.has(one)) &&
+          inHand.size + lanes.size + lanes.weight === 0 &&
+          !lanes.hasDropped;
+        for (let step = 0; !isDone(); step++) {
+          const victim = dice() < vanishing ? log[dice() % log.length]! : null;
+          if (victim && left.has(victim) && arrival.indexOf(victim) < arrived) gone.add(victim);
           if (step > 20_000)
             throw new Error(
               `stuck with ${left.size} left: ${JSON.stringify({ arrived, left: [...left].map((one) => one.sequence), inHand: inHand.size, weight: lanes.weight, lanes: lanes.size, hungry: lanes.isHungry, deferred: lanes.deferred })}`,
@@ -199,9 +216,28 @@ test.each<[string, (change: Change) => string, boolean]>([
             }
           }
         }
-        expect(new Set(handedOut).size).toBe(log.length);
+        counts.gone += gone.size;
+        expect(log.filter((one) => !gone.has(one) && !handedOut.includes(one))).toEqual([]);
         expect(lanes.takeReady()).toBeNull();
         while (readAgain());
+        // Nothing counts as under way any more: neither a truncation nor a change of any statement has to wait.
+        const truncations = ['a', 'b'].map((location) => ({
+          op: 'delete' as const,
+          id: '*',
+          location,
+          statement: -1,
+        }));
+        const others = log.map(({ location, transaction }) => ({
+          op: 'create' as const,
+          id: '1',
+          location,
+          statement: Number(transaction),
+        }));
+        for (const [n, one] of [...truncations, ...others].entries()) {
+          const ticket = lanes.admit(changeOf(one, log.length + n));
+          expect(ticket).not.toBeNull();
+          lanes.finish(ticket!);
+        }
         expect([
           lanes.size,
           lanes.weight,
@@ -218,6 +254,7 @@ test.each<[string, (change: Change) => string, boolean]>([
   // The model is of use only if it meets what is hard.
   expect(counts.again).toBeGreaterThan(100);
   expect(counts.deferred).toBeGreaterThan(100);
+  expect(counts.gone).toBeGreaterThan(100);
   vi.useRealTimers();
 });
 
@@ -252,6 +289,33 @@ const redriven = (change: Change): Change =>
     '',
     null,
   );
+
+test('a truncation does not wait for a change that was dropped and is gone from the log', () => {
+  const { lanes, update, cut } = smallLanes({ capacity: 0 });
+  const first = lanes.admit(update(1, '1'))!;
+  expect(lanes.admit(update(2, '1'))).toBeNull();
+  expect(lanes.admit(update(3, '1'))).toBeNull();
+  expect(lanes.admit(cut(4))).toBeNull();
+  lanes.finish(first);
+  // Both may still be there.
+  expect(lanes.takeReady()).toBeNull();
+  lanes.takeAgain(lanes.beginReading()!.lines, [update(3, '1')], null, () => false);
+  lanes.finish(lanes.takeReady()!);
+  expect(lanes.takeReady()!.change.id).toBe('*');
+});
+
+test('a change does not wait for a DELETE of its statement that was dropped and is gone from the log, although its own lane has no room for it', () => {
+  const { lanes, update } = smallLanes({ capacity: 0, keyOf: () => 'all' });
+  const create = changeOf({ op: 'create', id: '2', location: 'a', statement: 7 }, 8);
+  const first = lanes.admit(update(1, '1'))!;
+  expect(lanes.admit(changeOf({ op: 'delete', id: '1', location: 'a', statement: 7 }, 7))).toBeNull();
+  expect(lanes.admit(create)).toBeNull();
+  lanes.finish(first);
+  lanes.takeAgain(lanes.beginReading()!.lines, [create], null, () => false);
+  expect([lanes.heldUp, lanes.isHungry]).toEqual([0, true]);
+  lanes.takeAgain(lanes.beginReading()!.lines, [create], null, () => false);
+  expect(lanes.takeReady()!.change).toBe(create);
+});
 
 test('a row that was read waits for a truncation of its table, and a truncation for the row', () => {
   const { lanes, update, cut } = smallLanes();
