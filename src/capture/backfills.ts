@@ -304,10 +304,13 @@ export class Backfills {
     if (isTransient(error) && !TOO_MUCH.test(code)) return this.#retryLater();
     this.#stop(reading);
     const { job } = reading;
+    const tell = () => this.#options.notify('backfillFailed', failureOf(job, error));
     try {
       const isFailed = await this.#store.fail(job, (error as Error).message);
-      if (isFailed) this.#options.notify('backfillFailed', failureOf(job, error));
+      if (isFailed) tell();
     } catch (failure) {
+      // The server may have kept it all the same. Then no term reads the table again, so nobody else would tell.
+      if (this.#options.session.isLost) tell();
       // What is refused now would be refused again and again.
       const isLost = (failure as { code?: string }).code === 'ERR_LEASE_LOST';
       if (!isLost && !isConnectionError(failure) && !isTransient(failure)) throw failure;

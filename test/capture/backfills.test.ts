@@ -58,7 +58,7 @@ async function setup() {
   const steps = async () => {
     while (await backfills.step(async () => true, never));
   };
-  return { fixture, backfills, pushed, failed, chunks, read, steps };
+  return { fixture, session, backfills, pushed, failed, chunks, read, steps };
 }
 
 test('a chunk of the old order that is on its way is given up when its table is begun anew', async () => {
@@ -124,6 +124,25 @@ test('a backfill that fails is told of once, also if its events are out, and not
   expect(await found.progress()).toMatchObject([
     { state: 'cancelled', error: expect.stringContaining('hunter50') },
   ]);
+});
+
+test('a backfill whose failure has been kept is told of, although the connection was lost before the answer came', async () => {
+  const { fixture, session, backfills, failed, read, steps } = await setup();
+  await fixture.database.query('INSERT INTO items SELECT generate_series(1, 100)');
+  const backfill = await read(10);
+  await backfills.step(async () => true, never);
+  await fixture.database.query('DROP TABLE items');
+  const ask = session.query.bind(session);
+  vi.spyOn(session, 'query').mockImplementation(async (statement, ...rest) => {
+    const rows = await ask(statement, ...rest);
+    if (typeof statement === 'string' || statement.name !== 'backfill_fail') return rows as never;
+    session.destroy();
+    return ask('SELECT') as never;
+  });
+  await expect(steps()).rejects.toThrow();
+  const found = new RequestedBackfill(backfill, fixture.names, (task) => fixture.session().then(task));
+  expect(await found.progress()).toMatchObject([{ state: 'cancelled', error: expect.any(String) }]);
+  expect(failed).toEqual([{ backfill, table: 'items', error: expect.any(PostgresInputError) }]);
 });
 
 test('a backfill that was cancelled before its table failed has not failed', async () => {
