@@ -84,9 +84,12 @@ export interface LifecycleEvents {
 }
 
 /** One lifecycle event as a tuple: its name, then what its listeners get. */
-export type Notice = {
+export type LifecycleNotice = {
   [Name in keyof LifecycleEvents]: [name: Name, ...args: LifecycleEvents[Name]];
 }[keyof LifecycleEvents];
+
+/** What the input hears. No listener is told that all events of a table's backfill are acknowledged: the health has to know it. */
+export type Notice = LifecycleNotice | [name: 'backfillDone', done: { backfill: string; table: string }];
 
 /** How every part of a node tells the input what happens. */
 export type Notify = (...notice: Notice) => void;

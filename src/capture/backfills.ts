@@ -109,13 +109,17 @@ export class Backfills {
   #hasTime = true;
 
   constructor(options: BackfillsOptions) {
-    const { session, names, hold, rowSettings, openSession, rouse, fail } = options;
+    const { session, names, hold, rowSettings, openSession, rouse, notify, fail } = options;
     this.#options = options;
     this.#store = new BackfillStore(session, names, hold);
     this.acknowledgements = new BackfillAcknowledgements({
       store: this.#store,
       hold,
-      finished: (reading) => this.#forget(reading),
+      finished: (reading, isDone) => {
+        const { backfill, location: table } = reading.job;
+        if (isDone) notify('backfillDone', { backfill, table });
+        this.#forget(reading);
+      },
       rouse,
       fail,
     });

@@ -34,8 +34,8 @@ async function statements(...expected: string[]): Promise<string[]> {
 }
 
 test('an active node renews its lease, looks for changes of the catalog, and asks its listener for a sign of life', async () => {
-  const { input } = await setup();
-  const node = await input(OFTEN);
+  const fixture = await setup();
+  const node = await fixture.input(OFTEN);
   void new Consumer(node);
   await once(node, 'asleep');
   const expected = ['catalog_fingerprint', 'lease_renew', ...SIGNS_OF_LIFE].toSorted();
@@ -43,15 +43,15 @@ test('an active node renews its lease, looks for changes of the catalog, and ask
 });
 
 test('a standby looks at the lease, and asks its listener for a sign of life', async () => {
-  const { database, input } = await setup();
-  const active = await input();
+  const fixture = await setup();
+  const active = await fixture.input();
   void new Consumer(active);
   await once(active, 'asleep');
   // Another process has the lease.
   await active.close();
-  await database.query(`UPDATE postgres_input.lock_postgres_input_test_input
+  await fixture.database.query(`UPDATE postgres_input.lock_postgres_input_test_input
     SET holder = 'another', expires_at = now() + interval '1 h'`);
-  const node = await input(OFTEN);
+  const node = await fixture.input(OFTEN);
   void new Consumer(node);
   await reaches(node, 'standby');
   const expected = ['lease_observe', ...SIGNS_OF_LIFE].toSorted();
