@@ -15,7 +15,7 @@ import type { Backfill, BackfillOptions } from './api/backfill.ts';
 import type { AnyTables, ChangeEvent, ParkedEvent, RowsByLocation } from './api/change-event.ts';
 import { PostgresInputError } from './api/errors.ts';
 import type { Installation } from './api/installation.ts';
-import type { LifecycleEvents, Notice } from './api/lifecycle-events.ts';
+import type { LifecycleEvents, LifecycleNotice, Notice } from './api/lifecycle-events.ts';
 import type {
   HandleOptions,
   NackOptions,
@@ -405,6 +405,8 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
       case 'awake':
         if (channels.reader.hasSubscribers) channels.reader.publish({ input: this.id, state: notice[0] });
         break;
+      case 'backfillDone':
+        return;
       case 'polling':
       case 'notificationQueue':
       case 'sequenceReset':
@@ -427,7 +429,7 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   }
 
   /** A logger or a listener that throws, or whose promise is rejected, does not harm the node. */
-  #emit(notice: Notice): void {
+  #emit(notice: LifecycleNotice): void {
     const [name, ...args] = notice;
     const told = async () => this.#log?.tell(notice);
     void told().catch(warn);

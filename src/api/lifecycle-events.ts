@@ -73,7 +73,8 @@ export interface LifecycleEvents {
   conditionFailed: [condition: { table: string; statements: number }];
   /**
    * A table can't be read, so its backfill is over, and the rows that were not read yet do not come: `initial: 'read'` does not ask for them
-   * again. `backfill` is the id of the backfill. Each table of a backfill is told of once. `error` says why, and never quotes a row.
+   * again. `backfill` is the id of the backfill. Each table of a backfill is told of once, or again if the connection is lost at that moment; if
+   * the process dies at that moment, `progress()` alone tells. `error` says why, and never quotes a row.
    */
   backfillFailed: [failure: { backfill: string; table: string; error: PostgresInputError }];
   /** A notification that claims to be of our triggers and is not was skipped. */
@@ -83,9 +84,12 @@ export interface LifecycleEvents {
 }
 
 /** One lifecycle event as a tuple: its name, then what its listeners get. */
-export type Notice = {
+export type LifecycleNotice = {
   [Name in keyof LifecycleEvents]: [name: Name, ...args: LifecycleEvents[Name]];
 }[keyof LifecycleEvents];
+
+/** What the input hears. No listener is told that all events of a table's backfill are acknowledged: the health has to know it. */
+export type Notice = LifecycleNotice | [name: 'backfillDone', done: { backfill: string; table: string }];
 
 /** How every part of a node tells the input what happens. */
 export type Notify = (...notice: Notice) => void;

@@ -55,8 +55,8 @@ interface Chunk {
 export interface BackfillAcknowledgementsOptions {
   readonly store: BackfillStore;
   readonly hold: Hold;
-  /** Called when all events of a table that has been read are acknowledged. */
-  readonly finished: (reading: Reading) => void;
+  /** Called when all events of a table that has been read are acknowledged. `isDone`: its last row was read, and nobody has cancelled it. */
+  readonly finished: (reading: Reading, isDone: boolean) => void;
   /** Called when progress has moved. */
   readonly rouse: () => void;
   /** Called when progress could not be kept although the lease is held. */
@@ -249,12 +249,12 @@ export class BackfillAcknowledgements implements Acknowledger {
       const rows = finished.reduce((sum, chunk) => sum + chunk.rows, 0);
       const { cursor, last } = finished.at(-1)!;
       const rowsOver = finished.flatMap((chunk) => (chunk.isRewound ? [] : chunk.acknowledgedByRow));
-      await this.#options.store.finish(job, cursor, rows, last, rowsOver);
+      const isDone = await this.#options.store.finish(job, cursor, rows, last, rowsOver);
       chunks.splice(0, over);
       this.#outstanding -= rows;
       if (chunks.length > 0) continue;
       this.#readings.delete(reading);
-      if (reading.isRead) this.#options.finished(reading);
+      if (reading.isRead) this.#options.finished(reading, isDone);
     }
     this.#options.rouse();
   }

@@ -70,7 +70,10 @@ WITH ${held(lockTable)}, begun AS (
 )
 SELECT FROM held`,
     },
-    /** $5: the last key of the chunk; null: the progress stays where it is. $6: how many rows were handed out. $7: whether the table is done. $8: the chunk's sequences that callers have acknowledged. */
+    /**
+     * $5: the last key of the chunk; null: the progress stays where it is. $6: how many rows were handed out. $7: whether the table is done. $8: the
+     * chunk's sequences that callers have acknowledged. Returns whether the backfill of the table is done.
+     */
     finish: {
       name: 'backfill_finish',
       text: `
@@ -78,10 +81,11 @@ WITH ${held(lockTable)}, moved AS (
   UPDATE ${table.sql} SET after = coalesce($5::text[], after), done = done + $6::bigint, changed_at = clock_timestamp(),
     state = CASE WHEN $7::boolean AND state <> 'cancelled' THEN 'done' ELSE state END
   WHERE ${one} AND EXISTS (SELECT FROM held)
+  RETURNING state
 ), cleared AS (
   DELETE FROM ${table.sql} WHERE backfill = $1::bigint AND relation = 0 AND sequence = ANY ($8::text[]) AND EXISTS (SELECT FROM held)
 )
-SELECT FROM held`,
+SELECT EXISTS (SELECT FROM moved WHERE state = 'done') AS found FROM held`,
     },
     /** $5: why the table can't be read. Returns whether the backfill was still open. */
     fail: {

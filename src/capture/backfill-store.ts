@@ -55,15 +55,18 @@ export class BackfillStore {
     await this.#writeJob(this.#sql.begin, job, [keyColumns]);
   }
 
-  /** Moves the progress; `cursor` null: it stays. `isDone`: the table is read. `cleared`: events whose own rows are no longer needed. */
+  /**
+   * Moves the progress; `cursor` null: it stays. `isRead`: the table is read. `cleared`: events whose own rows are no longer needed. Returns whether
+   * the backfill of the table is done: it may have been cancelled meanwhile.
+   */
   async finish(
     job: Job,
     cursor: readonly string[] | null,
     rows: number,
-    isDone: boolean,
+    isRead: boolean,
     cleared: readonly string[],
-  ): Promise<void> {
-    await this.#writeJob(this.#sql.finish, job, [cursor, rows, isDone, cleared]);
+  ): Promise<boolean> {
+    return this.#writeJob(this.#sql.finish, job, [cursor, rows, isRead, cleared]);
   }
 
   /** The table can't be read. Returns whether that has ended its backfill: it may have been cancelled meanwhile. */

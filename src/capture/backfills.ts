@@ -109,13 +109,17 @@ export class Backfills {
   #hasTime = true;
 
   constructor(options: BackfillsOptions) {
-    const { session, names, hold, rowSettings, openSession, rouse, fail } = options;
+    const { session, names, hold, rowSettings, openSession, rouse, notify, fail } = options;
     this.#options = options;
     this.#store = new BackfillStore(session, names, hold);
     this.acknowledgements = new BackfillAcknowledgements({
       store: this.#store,
       hold,
-      finished: (reading) => this.#forget(reading),
+      finished: (reading, isDone) => {
+        const { backfill, location: table } = reading.job;
+        if (isDone) notify('backfillDone', { backfill, table });
+        this.#forget(reading);
+      },
       rouse,
       fail,
     });
@@ -304,10 +308,13 @@ export class Backfills {
     if (isTransient(error) && !TOO_MUCH.test(code)) return this.#retryLater();
     this.#stop(reading);
     const { job } = reading;
+    const tell = () => this.#options.notify('backfillFailed', failureOf(job, error));
     try {
       const isFailed = await this.#store.fail(job, (error as Error).message);
-      if (isFailed) this.#options.notify('backfillFailed', failureOf(job, error));
+      if (isFailed) tell();
     } catch (failure) {
+      // The server may have kept it all the same. Then no term reads the table again, so nobody else would tell.
+      if (this.#options.session.isLost) tell();
       // What is refused now would be refused again and again.
       const isLost = (failure as { code?: string }).code === 'ERR_LEASE_LOST';
       if (!isLost && !isConnectionError(failure) && !isTransient(failure)) throw failure;

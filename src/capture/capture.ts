@@ -11,7 +11,7 @@ import { DATABASE_IDENTITY, type Signature } from '../schema/wire-format.ts';
 import { Acknowledgements } from './acknowledgements.ts';
 import { Backfills, type BackfillsOptions } from './backfills.ts';
 import { FailureTable } from './failures.ts';
-import { Reader, type ReaderOptions } from './reader.ts';
+import { Reader, type ReaderOptions, type RenewalAnswer, askedAtRenewal } from './reader.ts';
 import { SourcesAcknowledger, failuresOf } from './sources.ts';
 import type { Store } from './store.ts';
 
@@ -24,8 +24,10 @@ export interface Capture extends Store {
   onMarker(marker: string): void;
   /** To be called when somebody may have redriven parked changes. */
   onRedriven(): void;
-  /** To be called with every renewal of the lease, and with the share of the server's notification queue that is in use. */
-  onRenewal(queueUsage: number): void;
+  /** What every renewal of the lease has to ask in its statement: a select list. */
+  readonly askedAtRenewal: string;
+  /** To be called with the answer of every renewal. */
+  onRenewal(answer: RenewalAnswer): void;
   readonly backfills: Backfills;
 }
 
@@ -44,7 +46,8 @@ export function beginTerm(options: CaptureOptions): Capture {
     onNotification: (payload) => reader.onNotification(payload),
     onMarker: (marker) => reader.onMarker(marker),
     onRedriven: () => reader.onRedriven(),
-    onRenewal: (queueUsage) => void reader.onRenewal(queueUsage).catch(fail),
+    askedAtRenewal: askedAtRenewal(names),
+    onRenewal: (answer) => void reader.onRenewal(answer).catch(fail),
     readAgain: () => reader.rouse(),
     acknowledgements: new SourcesAcknowledger(
       new Acknowledgements(session, names, hold, fail),

@@ -3,8 +3,8 @@
  *
  * Scripts that set every sequence of a database, and `ALTER SEQUENCE ... RESTART`, set this one too. Set back, it allocates numbers that
  * rows of the log still have: the application's statements fail with 23505. Near the end of all numbers they fail with 22003 or 2200H.
- * The triggers can do nothing about it. So the active node looks at the sequence with every renewal of its lease, and sets
- * it above all numbers that are in the log or that its term knows of. A role without the right to do so tells of it.
+ * The triggers can do nothing about it. So every renewal of the active node's lease also brings what the sequence has allocated, and the node sets
+ * the sequence above all numbers that are in the log or that its term knows of. A role without the right to do so tells of it.
  *
  * The numbers between the fall and the repair stay low. Passes read them all the same (change-log.ts). But a later term reads the log in the order
  * of the numbers: it hands a change of a row with a low number out before a waiting one with a high number.
@@ -52,14 +52,20 @@ export class LogSequence {
     this.#notify = notify;
   }
 
-  /** Repairs the sequence if that is necessary and possible. Returns whether the sequence has been found wrong since the last look. */
-  async look(): Promise<boolean> {
+  /**
+   * To be called with what the sequence had allocated a moment ago. Repairs the sequence if that is necessary and possible. Returns whether the
+   * sequence has been found wrong since the last call.
+   */
+  async onAllocated(allocated: string): Promise<boolean> {
+    // Notifications may have told of a higher sequence since that moment. Then a look finds that nothing is wrong.
+    return this.#isWrong || isAmiss(BigInt(allocated), this.#log.highest) ? this.#look() : false;
+  }
+
+  async #look(): Promise<boolean> {
     // Before the query: notifications that arrive meanwhile tell of higher ones.
     const { highest } = this.#log;
     const [found] = await this.#session.query<{ drawn: string }>(this.#sql.look);
-    const allocated = BigInt(found!.drawn);
-    // A role that may not read the sequence finds 0.
-    const isWrong = allocated !== 0n && (allocated < highest || allocated >= END_OF_NUMBERS);
+    const isWrong = isAmiss(BigInt(found!.drawn), highest);
     const wasWrong = this.#isWrong;
     this.#isWrong = isWrong;
     if (!isWrong) {
@@ -74,3 +80,7 @@ export class LogSequence {
     return true;
   }
 }
+
+/** `highest`: a sequence that is known to have been allocated before. A role that may not read the sequence finds that it has allocated 0. */
+const isAmiss = (allocated: bigint, highest: bigint): boolean =>
+  allocated !== 0n && (allocated < highest || allocated >= END_OF_NUMBERS);

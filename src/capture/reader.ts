@@ -26,6 +26,7 @@ import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 import type { Signature } from '../schema/wire-format.ts';
 import type { Backfills } from './backfills.ts';
+import { drawn } from './change-log-sql.ts';
 import { ChangeLog } from './change-log.ts';
 import type { Change } from './change.ts';
 import { LogSequence } from './log-sequence.ts';
@@ -44,6 +45,17 @@ const MAX_FOREIGN = 10_000;
 const ROOM_PAUSE = 50;
 /** How far apart two looks into the log are that forged notifications cause, in milliseconds. */
 const FORGERY_PAUSE = 1000;
+
+/** What the reader wants to know of the server with every renewal of the lease. */
+export interface RenewalAnswer {
+  /** The share of the notification queue that is in use. */
+  readonly queueUsage: number;
+  /** The highest sequence that the log's changes can have, as `drawn` (change-log-sql.ts) tells it. */
+  readonly drawn: string;
+}
+
+export const askedAtRenewal = ({ logSequence }: Names): string =>
+  `pg_notification_queue_usage()::float8 AS "queueUsage", ${drawn(logSequence)}::text AS drawn`;
 
 export interface ReaderOptions {
   readonly session: Session;
@@ -178,10 +190,10 @@ export class Reader {
     this.#sleeping.onMarker(marker);
   }
 
-  /** To be called with every renewal of the lease, and with the share of the server's notification queue that is in use. */
-  async onRenewal(queueUsage: number): Promise<void> {
+  /** To be called with the answer of every renewal of the lease. */
+  async onRenewal({ queueUsage, drawn: allocated }: RenewalAnswer): Promise<void> {
     this.#sleeping.onQueueUsage(queueUsage);
-    if (await this.#sequence.look()) this.#sleeping.onAnnouncement({ kind: 'look' });
+    if (await this.#sequence.onAllocated(allocated)) this.#sleeping.onAnnouncement({ kind: 'look' });
   }
 
   /**

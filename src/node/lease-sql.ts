@@ -6,7 +6,7 @@ export interface LeaseSql {
   readonly observe: Statement;
   readonly claim: Statement;
   readonly claimPooled: Statement;
-  readonly renew: Statement;
+  readonly renew: (asked: string) => Statement;
   readonly release: Statement;
 }
 
@@ -58,14 +58,14 @@ FROM ${lockTable.sql} l WHERE l.resource = ${LEASE_RESOURCE}`,
   claim: { name: 'lease_claim', text: claim(lockTable, OWN_SESSION) },
   /** The same for a node whose backend is a pooler's. */
   claimPooled: { name: 'lease_claim_pooled', text: claim(lockTable, SERVER_PROCESS) },
-  /** $1: holder. $2: token. $3: milliseconds. Also returns the share of the server's notification queue that is in use. */
-  renew: {
+  /** $1: holder. $2: token. $3: milliseconds. Returns what is asked, a select list, if the lease is held. */
+  renew: (asked) => ({
     name: 'lease_renew',
     text: `
 UPDATE ${lockTable.sql} SET expires_at = clock_timestamp() + $3::float8 * interval '1 millisecond'
 WHERE resource = ${LEASE_RESOURCE} AND holder = $1 AND token = $2
-RETURNING token, pg_notification_queue_usage()::float8 AS "queueUsage"`,
-  },
+RETURNING ${asked}`,
+  }),
   /** $1: holder. $2: token. $3: the nodes' channel. $4: the message that the lease was released, or null to tell nobody. */
   release: {
     name: 'lease_release',

@@ -145,16 +145,20 @@ export class Lease {
   }
 
   /**
-   * Renews the lease until it is lost, or `signal` aborts. `renewed` gets the share of the server's notification queue that is in use, which
-   * every renewal asks for.
+   * Renews the lease until it is lost, or `signal` aborts. The statement of every renewal also asks what the holder wants to know so often:
+   * `asked` is a select list, and `renewed` gets the answer.
    */
-  async hold(signal: AbortSignal, renewed: (queueUsage: number) => void = () => {}): Promise<void> {
+  async hold<Answer extends object>(
+    signal: AbortSignal,
+    renewed: (answer: Answer) => void = () => {},
+    asked = 'token',
+  ): Promise<void> {
     for (;;) {
       await sleep(this.#times.renewInterval, signal);
       if (signal.aborted || !this.trusted) return;
-      const queueUsage = await this.#renew();
-      if (queueUsage === null) return;
-      renewed(queueUsage);
+      const answer = await this.#renew<Answer>(asked);
+      if (answer === null) return;
+      renewed(answer);
     }
   }
 
@@ -214,22 +218,18 @@ export class Lease {
     return true;
   }
 
-  /** Returns the usage of the notification queue; null if the lease is lost, or can't be trusted any more. */
-  async #renew(): Promise<number | null> {
+  /** Returns the answer to what was asked; null if the lease is lost, or can't be trusted any more. */
+  async #renew<Answer extends object>(asked: string): Promise<Answer | null> {
     const attempt = now();
-    const { duration } = this.#times;
-    const [renewed] = await this.#session.query<{ queueUsage: number }>(this.#sql.renew, [
-      this.#holder,
-      this.#token,
-      duration,
-    ]);
-    if (!renewed) {
+    const values = [this.#holder, this.#token, this.#times.duration];
+    const [answer] = await this.#session.query<Answer>(this.#sql.renew(asked), values);
+    if (!answer) {
       if (this.#token !== null) this.#publish('lost', this.#token);
       this.#token = null;
       return null;
     }
     this.#renewed = attempt;
-    return this.trusted ? renewed.queueUsage : null;
+    return this.trusted ? answer : null;
   }
 }
 

@@ -23,6 +23,7 @@
  */
 import type { Notify } from '../api/lifecycle-events.ts';
 import { type Capture, beginTerm } from '../capture/capture.ts';
+import type { RenewalAnswer } from '../capture/reader.ts';
 import type { Settings } from '../config/settings.ts';
 import { systemClock } from '../delivery/clock.ts';
 import type { Consumer } from '../delivery/consumer.ts';
@@ -104,11 +105,13 @@ export class Term {
   async serve(): Promise<void> {
     const { session, lease, discovery, consumer, fail } = this.#options;
     const guarded = (task: Promise<void>) => task.catch(fail);
-    const renewed = (queueUsage: number) => {
+    const renewed = (answer: RenewalAnswer) => {
       consumer.serve();
-      this.#capture.onRenewal(queueUsage);
+      this.#capture.onRenewal(answer);
     };
-    const holding = guarded(lease.hold(this.#holding.signal, renewed)).then(() => this.end('lost'));
+    const holding = guarded(lease.hold(this.#holding.signal, renewed, this.#capture.askedAtRenewal)).then(
+      () => this.end('lost'),
+    );
     const watching = guarded(discovery.watch(session, this.#serving.signal));
     await guarded(this.delivery.begin(lease.wasReleased));
     await guarded(this.#capture.run(this.#serving.signal));

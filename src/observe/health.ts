@@ -58,8 +58,13 @@ export class NodeHealth {
   #isSequenceWrong = false;
   /** The tables whose conditions have failed in the term: for how many statements, and when last. */
   readonly #conditions = new Map<string, { readonly statements: number; readonly last: number }>();
-  /** The tables whose backfills have failed in the term: why, and when last. */
-  readonly #backfills = new Map<string, { readonly message: string; readonly last: number }>();
+  /** The tables whose backfills have failed in the term: which one last, why, and when. */
+  readonly #failedBackfills = new Map<
+    string,
+    { readonly backfill: bigint; readonly message: string; readonly last: number }
+  >();
+  /** The newest backfill that the term has done, by table: the later it was asked for, the greater its id. */
+  readonly #doneBackfills = new Map<string, bigint>();
   /** The results of the term's last looks, the newest first. */
   #looks: SharedMetrics[] = [];
   #lookFailure: unknown = null;
@@ -117,8 +122,17 @@ export class NodeHealth {
         return;
       }
       case 'backfillFailed': {
-        const { table, error: failure } = notice[1];
-        this.#backfills.set(table, { message: failure.message, last: performance.now() });
+        const { backfill, table, error: failure } = notice[1];
+        this.#failedBackfills.set(table, {
+          backfill: BigInt(backfill),
+          message: failure.message,
+          last: performance.now(),
+        });
+        return;
+      }
+      case 'backfillDone': {
+        const { backfill, table } = notice[1];
+        if (BigInt(backfill) > this.#doneUpTo(table)) this.#doneBackfills.set(table, BigInt(backfill));
         return;
       }
       case 'parked':
@@ -203,7 +217,12 @@ export class NodeHealth {
     this.#queueUsage = null;
     this.#isSequenceWrong = false;
     this.#conditions.clear();
-    this.#backfills.clear();
+    this.#failedBackfills.clear();
+    this.#doneBackfills.clear();
+  }
+
+  #doneUpTo(table: string): bigint {
+    return this.#doneBackfills.get(table) ?? 0n;
   }
 
   #node(state: InputState): Finding {
@@ -278,9 +297,11 @@ export class NodeHealth {
 
   #backfillsGoOn(): Finding {
     const now = performance.now();
-    const failed = [...this.#backfills.values()].filter(({ last }) => now - last < FAILURE_MEMORY);
+    const failed = [...this.#failedBackfills].filter(
+      ([table, { backfill, last }]) => now - last < FAILURE_MEMORY && backfill > this.#doneUpTo(table),
+    );
     if (failed.length === 0) return ok('none is known to have failed');
-    return warn(failed.map(({ message }) => message).join('; '));
+    return warn(failed.map(([, { message }]) => message).join('; '));
   }
 
   #optionsAgree(): Finding {

@@ -1,6 +1,6 @@
 /** What the logger gets: each lifecycle event as a level, fields and a sentence. This is the one place that puts them into words. */
 import { redact, withoutSecrets } from '../api/errors.ts';
-import type { LifecycleEvents, Notice } from '../api/lifecycle-events.ts';
+import type { LifecycleEvents, LifecycleNotice } from '../api/lifecycle-events.ts';
 import type { Logger } from '../api/options.ts';
 
 type Level = 'debug' | 'info' | 'warn' | 'error';
@@ -86,7 +86,7 @@ export class Log {
   }
 
   /** Returns what the logger returns, which may be a promise. */
-  tell([name, ...args]: Notice): unknown {
+  tell([name, ...args]: LifecycleNotice): unknown {
     const [level, text, fields] = (LINES[name] as (...args: readonly unknown[]) => Line)(...args);
     const safe = Object.entries(fields ?? {}).map(([field, value]) => [
       field,

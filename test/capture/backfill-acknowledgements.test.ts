@@ -41,8 +41,9 @@ function setup() {
   };
   const store = {
     acknowledged: async () => [],
-    finish: async (_job, cursor, _rows, _isDone, cleared) => {
+    finish: async (_job, cursor, _rows, isRead, cleared) => {
       Object.assign(written, { cursor, cleared });
+      return isRead;
     },
     keep: async (events) => void written.kept.push(...events.map(([, sequence]) => sequence)),
   } as Partial<BackfillStore> as BackfillStore;
@@ -112,10 +113,11 @@ interface Kept {
 function beginTerm(kept: Kept) {
   const store = {
     acknowledged: async () => [...kept.rows],
-    finish: async (_job, cursor, _rows, isDone, cleared) => {
+    finish: async (_job, cursor, _rows, isRead, cleared) => {
       kept.after = cursor ?? kept.after;
-      kept.isDone ||= isDone;
+      kept.isDone ||= isRead;
       for (const sequence of cleared) kept.rows.delete(sequence);
+      return isRead;
     },
     keep: async (events) => {
       for (const [, sequence] of events) kept.rows.add(sequence);

@@ -21,6 +21,7 @@ async function setup() {
   await lease.standBy(never);
   const pushed: Change[] = [];
   const failed: LifecycleEvents['backfillFailed'][0][] = [];
+  const done: { backfill: string; table: string }[] = [];
   /** How many chunks have been read, also ahead. */
   const chunks = { read: 0 };
   const backfills = new Backfills({
@@ -46,6 +47,7 @@ async function setup() {
     rouse: () => {},
     notify: (...notice: Notice) => {
       if (notice[0] === 'backfillFailed') failed.push(notice[1]);
+      if (notice[0] === 'backfillDone') done.push(notice[1]);
     },
     fail: (error) => {
       throw error;
@@ -58,7 +60,7 @@ async function setup() {
   const steps = async () => {
     while (await backfills.step(async () => true, never));
   };
-  return { fixture, backfills, pushed, failed, chunks, read, steps };
+  return { fixture, session, backfills, pushed, failed, done, chunks, read, steps };
 }
 
 test('a chunk of the old order that is on its way is given up when its table is begun anew', async () => {
@@ -124,6 +126,45 @@ test('a backfill that fails is told of once, also if its events are out, and not
   expect(await found.progress()).toMatchObject([
     { state: 'cancelled', error: expect.stringContaining('hunter50') },
   ]);
+});
+
+test('a backfill whose failure has been kept is told of, although the connection was lost before the answer came', async () => {
+  const { fixture, session, backfills, failed, read, steps } = await setup();
+  await fixture.database.query('INSERT INTO items SELECT generate_series(1, 100)');
+  const backfill = await read(10);
+  await backfills.step(async () => true, never);
+  await fixture.database.query('DROP TABLE items');
+  const ask = session.query.bind(session);
+  vi.spyOn(session, 'query').mockImplementation(async (statement, ...rest) => {
+    const rows = await ask<never>(statement, ...rest);
+    if (typeof statement === 'string' || statement.name !== 'backfill_fail') return rows;
+    session.destroy();
+    return ask<never>('SELECT');
+  });
+  await expect(steps()).rejects.toThrow();
+  const found = new RequestedBackfill(backfill, fixture.names, (task) => fixture.session().then(task));
+  expect(await found.progress()).toMatchObject([{ state: 'cancelled', error: expect.any(String) }]);
+  expect(failed).toEqual([{ backfill, table: 'items', error: expect.any(PostgresInputError) }]);
+});
+
+test('a backfill is done when its last event is acknowledged, unless it was cancelled before', async () => {
+  const { fixture, backfills, pushed, done, read, steps } = await setup();
+  const { database, names } = fixture;
+  await database.query('INSERT INTO items SELECT generate_series(1, 100)');
+  const acknowledge = async () => {
+    await steps();
+    for (const { sequence } of pushed.splice(0)) backfills.acknowledgements.acknowledgeSoon(sequence!);
+    await backfills.acknowledgements.flush();
+  };
+  const first = await read(10);
+  await acknowledge();
+  await read(10);
+  backfills.onChanged();
+  await steps();
+  // Nobody tells the node.
+  await database.query(`UPDATE ${names.backfillTable.sql} SET state = 'cancelled' WHERE state = 'running'`);
+  await acknowledge();
+  expect(done).toEqual([{ backfill: first, table: 'items' }]);
 });
 
 test('a backfill that was cancelled before its table failed has not failed', async () => {

@@ -150,7 +150,8 @@ describe('the node', () => {
     await consumer.count(4);
   });
 
-  test('of a role that may not, tells so once, and hands out all that is committed', async () => {
+  /** A node that has taken over, whose role has the rights of a node, apart from those on the sequence. */
+  async function ofRole(rightOnSequence?: 'SELECT') {
     const { database, input, another } = await setup({ ...OFTEN });
     const first = new Consumer(input);
     await once(input, 'asleep');
@@ -160,23 +161,43 @@ describe('the node', () => {
     await first.ended;
     const { role, url } = await createRole(database);
     await database.query(`GRANT USAGE ON SCHEMA postgres_input TO ${role};
-      GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA postgres_input TO ${role};
-      REVOKE UPDATE ON SEQUENCE ${SEQUENCE} FROM ${role}; GRANT SELECT ON SEQUENCE ${SEQUENCE} TO ${role}`);
+      GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA postgres_input TO ${role}`);
+    if (rightOnSequence) await database.query(`GRANT ${rightOnSequence} ON SEQUENCE ${SEQUENCE} TO ${role}`);
     const node = await another({ ...OFTEN, install: false }, { url });
     const resets: unknown[] = [];
     node.on('sequenceReset', (reset) => resets.push(reset));
     const consumer = new Consumer(node);
     await once(node, 'asleep');
+    const expiry = async () =>
+      (await database.query('SELECT expires_at FROM postgres_input.lock_postgres_input_test_input'))[0]
+        .expires_at;
+    const renewals = async (count: number) => {
+      for (let n = 0; n < count; n++) {
+        const before = await expiry();
+        await until(async () => (await expiry()) > before);
+      }
+    };
+    return { database, node, consumer, resets, renewals };
+  }
+
+  test('of a role that may not read the sequence renews its lease, and tells nothing', async () => {
+    const { database, node, consumer, resets, renewals } = await ofRole();
+    await database.query(`SELECT setval('${SEQUENCE}', 1000)`);
+    await renewals(2);
+    await database.query('INSERT INTO items VALUES (4)');
+    await consumer.count(1);
+    await database.query(DOWN[0]!);
+    await renewals(2);
+    expect([node.state, resets]).toEqual(['active', []]);
+  });
+
+  test('of a role that may not, tells so once, and hands out all that is committed', async () => {
+    const { database, consumer, resets, renewals } = await ofRole('SELECT');
     await database.query(DOWN[0]!);
     await until(() => resets.length > 0);
     await database.query('INSERT INTO items SELECT generate_series(11, 80)');
     await consumer.count(70);
-    const renewed = () =>
-      database.query('SELECT expires_at FROM postgres_input.lock_postgres_input_test_input');
-    for (let n = 0; n < 3; n++) {
-      const [before] = await renewed();
-      await until(async () => (await renewed())[0].expires_at > before.expires_at);
-    }
+    await renewals(3);
     expect(resets).toEqual([{ repaired: false }]);
     await database.query(UP[0]!);
     await until(() => resets.length > 1);

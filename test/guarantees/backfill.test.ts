@@ -1042,6 +1042,16 @@ test("initial: a table that the nodes' role may not read is told of, and the oth
     status: 'warn',
     checks: expect.arrayContaining([{ name: 'backfills', status: 'warn', message: err.message }]),
   });
+  // Another backfill mends it, and none of another table does.
+  await (
+    await input.backfill({ tables: ['items'] })
+  ).done;
+  await consumer.count(2);
+  expect(input.health().status).toBe('warn');
+  await database.query(`GRANT SELECT ON hidden TO ${role}`);
+  await input.backfill({ tables: ['hidden'] });
+  await consumer.count(3);
+  await until(() => input.health().status === 'ok');
 });
 
 test('a row that is too large comes without data; a function of the condition that raises ends its backfill', async () => {

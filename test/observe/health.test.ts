@@ -198,6 +198,27 @@ describe('from the facts', () => {
     expect(amiss(health.report('standby'))).toEqual({});
   });
 
+  test('a backfill that fails, until a later one of its table is done', () => {
+    const { health } = setup();
+    const fail = (backfill: string) =>
+      health.hear([
+        'backfillFailed',
+        { backfill, table: 'a', error: new PostgresInputError('ERR_INSTALL', 'a is gone') },
+      ]);
+    const status = () => checkOf(health.report('active'), 'backfills').status;
+    fail('100');
+    health.hear(['backfillDone', { backfill: '99', table: 'a' }]);
+    health.hear(['backfillDone', { backfill: '101', table: 'b' }]);
+    expect(status()).toBe('warn');
+    health.hear(['backfillDone', { backfill: '101', table: 'a' }]);
+    expect(status()).toBe('ok');
+    // It had been paused.
+    fail('98');
+    expect(status()).toBe('ok');
+    fail('102');
+    expect(status()).toBe('warn');
+  });
+
   test('the notification queue and the sequence, until they are put right or the term ends', () => {
     const { health } = setup();
     health.hear(['notificationQueue', { usage: 0.3, isFilling: true }]);
