@@ -281,7 +281,8 @@ export class LaneDelivery implements Sink {
     this.#finishOver();
     const { ready, exclusive, maxInFlight } = this.#options;
     ready();
-    while (exclusive && this.#next.length < maxInFlight && this.#nextWeight < READY && this.#makeReady());
+    if (!exclusive) return;
+    while (this.#next.length < maxInFlight && this.#nextWeight < READY) if (!this.#makeReady()) return;
   }
 
   /** The event has failed, and comes again after `delay` milliseconds. Resolves when that is written. */
