@@ -159,28 +159,9 @@ export class Acknowledgements implements Acknowledger {
     const hold = [holder, token];
     if (!this.#isContended) {
       try {
-        const oneByOne: Named = { each: sequences, rows: [], sizes: [] };
-        const together = withWholeRows(sequences);
-        let found = 0;
-        // One by one twice, since another session may unpack a row meanwhile.
-        for (const named of together.rows.length > 0
-          ? [together, oneByOne, oneByOne]
-          : [oneByOne, oneByOne]) {
-          const { each, rows, sizes } = named;
-          const written = writtenRows(each);
-          const values = [
-            array(each),
-            ...hold,
-            array([...each, ...written, ...rows]),
-            array(rows),
-            array(sizes),
-            array(written),
-          ];
-          const [held] = await this.#session.query<{ found: number }>(this.#sql.acknowledge, values);
-          if (!held) throw leaseLost();
-          found += held.found;
-          if (found >= sequences.length) break;
-        }
+        if (sequences.every((sequence) => numberInRow(sequence) === 0))
+          await this.#deleteSingle(sequences, hold);
+        else await this.#deleteAny(sequences, hold);
         return [];
       } catch (error) {
         if ((error as { code?: string }).code !== LOCKED) throw error;
@@ -190,6 +171,35 @@ export class Acknowledgements implements Acknowledger {
     const [held] = await this.#session.query<{ locked: string[] }>(this.#sql.acknowledgeUnlocked, values);
     if (!held) throw leaseLost();
     return held.locked;
+  }
+
+  async #deleteSingle(sequences: readonly string[], hold: readonly string[]): Promise<void> {
+    const [held] = await this.#session.query(this.#sql.acknowledgeSingle, [array(sequences), ...hold]);
+    if (!held) throw leaseLost();
+  }
+
+  async #deleteAny(sequences: readonly string[], hold: readonly string[]): Promise<void> {
+    const oneByOne: Named = { each: sequences, rows: [], sizes: [] };
+    const together = withWholeRows(sequences);
+    let found = 0;
+    // One by one twice, since another session may unpack a row meanwhile.
+    for (const { each, rows, sizes } of together.rows.length > 0
+      ? [together, oneByOne, oneByOne]
+      : [oneByOne, oneByOne]) {
+      const written = writtenRows(each);
+      const values = [
+        array(each),
+        ...hold,
+        array([...each, ...written, ...rows]),
+        array(rows),
+        array(sizes),
+        array(written),
+      ];
+      const [held] = await this.#session.query<{ found: number }>(this.#sql.acknowledge, values);
+      if (!held) throw leaseLost();
+      found += held.found;
+      if (found >= sequences.length) return;
+    }
   }
 
   /**
