@@ -989,6 +989,19 @@ describe('a statement that changes many rows', () => {
       expect(await logged(fixture)).toEqual(['1000']);
     });
 
+    test('stays where the acknowledged change is the single row that had the number before', async () => {
+      const { fixture, log, acknowledgements } = await setup();
+      await fixture.database.query('INSERT INTO items VALUES (1000)');
+      const [change] = await pass(log);
+      await fixture.database.query(`DELETE FROM ${fixture.names.logTable.sql}`);
+      await fixture.database.query(`SELECT setval('${fixture.names.logSequence.sql}', $1, false)`, [
+        BigInt(change!.sequence!) / 1000n,
+      ]);
+      await many(fixture, 1, 100);
+      await acknowledgements.acknowledge(change!.sequence!);
+      expect(await rowsOfLog(fixture)).toBe(1);
+    });
+
     test('is acknowledged without that row also while another transaction has some of its changes', async () => {
       const { fixture, changes, acknowledgements } = await takenAgain();
       const other = await fixture.database.client();
