@@ -152,7 +152,7 @@ AND ${isOfTerm(lockTable)}`,
 WITH free AS MATERIALIZED (
   SELECT seq FROM ${logTable.sql} WHERE seq = ANY ($2::bigint[]) FOR KEY SHARE SKIP LOCKED
 )
-SELECT seq, EXISTS (SELECT FROM free WHERE free.seq = log.seq) AS free
+SELECT seq, EXISTS (SELECT FROM free WHERE free.seq = log.seq) AS free, size IS NOT NULL AS packed
 FROM ${logTable.sql} log WHERE seq = ANY ($2::bigint[]) AND (size IS NOT NULL OR seq = ANY ($1::bigint[]))`,
   },
   /**

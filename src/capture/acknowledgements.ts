@@ -28,6 +28,14 @@ export interface Hold {
   readonly token: string | null;
 }
 
+/** A row of the log in which a change may be that was asked for. */
+interface LeftRow {
+  readonly seq: string;
+  /** Whether no transaction has it. */
+  readonly free: boolean;
+  readonly packed: boolean;
+}
+
 interface Batch {
   readonly sequences: string[];
   readonly waiting: {
@@ -52,7 +60,7 @@ export class Acknowledgements implements Acknowledger {
   /** What the statement under way deletes. */
   #deleting: readonly string[] = [];
   readonly #asking = new Set<string>();
-  #asked: Promise<ReadonlyMap<string, boolean>> | null = null;
+  #asked: Promise<ReadonlyMap<string, LeftRow>> | null = null;
   #isAcknowledging = false;
   /** Ends the gathering. */
   readonly #enough = new Wakeup();
@@ -221,17 +229,19 @@ export class Acknowledgements implements Acknowledger {
       const sequences = [...this.#asking];
       this.#asking.clear();
       this.#asked = null;
-      const rows = await this.#session.query<{ seq: string; free: boolean }>(this.#sql.left, [
+      const rows = await this.#session.query<LeftRow>(this.#sql.left, [
         array(sequences),
         array(rowsThatHold(sequences)),
       ]);
-      return new Map(rows.map(({ seq, free }) => [seq, free]));
+      return new Map(rows.map((row) => [row.seq, row]));
     })();
     this.#asking.add(sequence);
     const asked = await this.#asked;
-    // A change is in its packed row until somebody unpacks that.
-    const free = asked.get(sequence) ?? asked.get(writtenRow(sequence));
-    return free === undefined ? 'gone' : free ? 'free' : 'locked';
+    const own = asked.get(sequence);
+    // A change is in its packed row until somebody unpacks that. Then another change may get the row's number, if the sequence is set back.
+    const written = asked.get(writtenRow(sequence));
+    const row = own ?? (written?.packed ? written : undefined);
+    return row === undefined ? 'gone' : row.free ? 'free' : 'locked';
   }
 
   /** Resolves when no caller's transaction that acknowledges is open, after `limit` milliseconds, or on abort. */
