@@ -110,6 +110,9 @@ byte page_seq, page_bits;       /* the row of the page, and its changes: 0 for n
 byte late;              /* the listed transactions */
 byte late_after[TXS];
 byte unlisted_after;
+#ifdef GIVEN
+byte before_drawn, before_xid;  /* the start of the pass before the complete one */
+#endif
 
 /* Acknowledgements. */
 byte ack = NONE; bool ack_saw_packed;
@@ -245,6 +248,9 @@ inline renumber() {
   s = 1;
   for (n : 1 .. MOST) {
     bits = (s == ended_xid || s == complete_xid || s == complete_xmax || s == pass_xmax || s >= next_xid);
+#ifdef GIVEN
+    bits = bits || s == before_xid;
+#endif
     for (t : 0 .. TXS - 1) { bits = bits || xid[t] == s }
     if
     :: bits -> s++
@@ -252,6 +258,9 @@ inline renumber() {
       next_xid--;
       for (t : 0 .. TXS - 1) { xid[t] = (xid[t] > s -> xid[t] - 1 : xid[t]) }
       ended_xid = (ended_xid > s -> ended_xid - 1 : ended_xid);
+#ifdef GIVEN
+      before_xid = (before_xid > s -> before_xid - 1 : before_xid);
+#endif
       complete_xid = (complete_xid > s -> complete_xid - 1 : complete_xid);
       complete_xmax = (complete_xmax > s -> complete_xmax - 1 : complete_xmax);
       pass_xmax = (pass_xmax > s -> pass_xmax - 1 : pass_xmax)
@@ -277,8 +286,16 @@ inline finish_pass() {
 #else
   if
   :: pass_xmax >= complete_xid -> unlisted_after = complete_drawn
+#ifdef GIVEN
+  :: pass_xmax < complete_xid && pass_xmax >= before_xid -> unlisted_after = before_drawn
+  :: pass_xmax < complete_xid && pass_xmax < before_xid
+#else
   :: else
+#endif
   fi;
+#endif
+#ifdef GIVEN
+  before_drawn = complete_drawn; before_xid = complete_xid;
 #endif
   complete_drawn = MAX(MAX(pass_drawn, complete_drawn), after);
   complete_xid = pass_xid; complete_xmax = pass_xmax; complete_xip = pass_xip; complete_snapshot = true;
@@ -301,6 +318,9 @@ inline new_term() {
   complete_drawn = 0; complete_xid = 0; complete_xmax = 0; complete_xip = 0; complete_snapshot = false;
   in_pass = false; after = 0; pass_drawn = 0; pass_xid = 0; pass_xmax = 0; pass_xip = 0; page_seq = 0; page_bits = 0;
   ahead_xmax = 0; ahead_xip = 0;
+#ifdef GIVEN
+  before_drawn = 0; before_xid = 0;
+#endif
   late = 0; unlisted_after = 0; ack = NONE; ack_saw_packed = false
 }
 
