@@ -192,7 +192,8 @@ export interface ProcessOptions<Tables extends RowsByLocation<Tables> = AnyTable
   key?: (event: ChangeEvent<Tables>) => string;
   /**
    * How often and when an event comes again whose handler has failed. `attempts`: how often it is tried in all. Default: `Infinity`. The delay is at least
-   * half of `minDelay`, doubles with every failure, is jittered, and is at most `maxDelay`; milliseconds. Default: 1000 and 180000.
+   * half of `minDelay`, doubles with every failure, is jittered, and is at most `maxDelay`; milliseconds. Default: 1000 and 180000. A delay that has begun
+   * stays as it is when the options change.
    */
   retry?: { attempts?: number; minDelay?: number; maxDelay?: number };
   /**

@@ -278,7 +278,7 @@ describe('a pass', () => {
     const starts: bigint[] = [];
     const eachRow = session.eachRow.bind(session);
     vi.spyOn(session, 'eachRow').mockImplementation((statement, values, onRow) => {
-      starts.push(BigInt(values![5] as string));
+      starts.push(BigInt(values[5] as string));
       return eachRow(statement, values, onRow);
     });
     let ahead = await snapshotOf(fixture);
