@@ -55,7 +55,7 @@ const READY = CAPACITY / 8;
 export interface Held {
   readonly ticket: Ticket;
   readonly event: ChangeEvent;
-  /** When it was handed out. */
+  /** Since when it is in hand. */
   since: number;
   /** Whether its acknowledgement is under way: by `ack`, or in a transaction of the consumer's. */
   settledBy: null | 'acknowledgement' | 'transaction' | 'parking';
@@ -281,7 +281,8 @@ export class LaneDelivery implements Sink {
     this.#finishOver();
     const { ready, exclusive, maxInFlight } = this.#options;
     ready();
-    if (!exclusive) return;
+    // When the term ends, what comes next is not looked at any more: no suspects are to be begun with.
+    if (!exclusive || this.#isStopped) return;
     while (this.#next.length < maxInFlight && this.#nextWeight < READY) if (!this.#makeReady()) return;
   }
 
@@ -370,6 +371,7 @@ export class LaneDelivery implements Sink {
   /** The handler of this one has killed its process each time. */
   async #condemn(ticket: Ticket, { attempts, deaths }: KnownFailure): Promise<void> {
     const held = this.#hold(ticket, attempts + 1);
+    held.since = this.#options.clock.now();
     this.#inHand.add(ticket.change.sequence!, held);
     const error = new Error(
       `it was in hand each time when a process died or lost the lease, ${deaths} times in a row`,
