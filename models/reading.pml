@@ -8,6 +8,8 @@
  * - Time passes within a page's statement: after its snapshot, after the sequence was read, after the xid was drawn, before the answer.
  * - A transaction stays open over any number of passes. A snapshot lists it, or cannot list it, since the snapshot's xmax is one above the last xid
  *   that ended. An idle transaction can end too, which raises the xmax.
+ * - With GIVEN: after a complete pass, a snapshot is taken for the next pass before that pass begins. Once a pass has its snapshot, one is taken for the
+ *   pass behind it, so the snapshot of a pass may be older than the moment at which the pass before it started.
  * - With ACKS: the node acknowledges single changes, in statements during which others unpack the row. A caller's transaction unpacks, acknowledges, and
  *   commits or rolls back. Another node takes over in the middle of a pass and of a caller's transaction.
  *
@@ -23,18 +25,22 @@
  * - A page has one row. A larger page is several of these pages with nothing in between.
  * - A statement reads the log when it takes its snapshot, since PostgreSQL shows it that state only.
  * - The node's own acknowledgements draw no xid. A transaction without a row does the same to the snapshots.
+ * - Given snapshots and acknowledgements are not searched together: deleting a change neither asks for a pass's snapshot nor alters what it sees.
  * - The fence is the subject of lease.pml: after a takeover, what the old node has sent has no effect.
  * - Rows restored from another cluster, and pages that end by time: they change where a statement starts, and the tests cover them.
  *
  * What is searched: any number of passes. Two transactions with three rows, three with two, and two with three where the role may not read the sequence's
- * value. With acknowledgements and a takeover: one transaction with a packed and a single row, two transactions with a packed row.
- * 0.1 to 1.7 million states each, in seconds to a minute.
+ * value; the last one with given snapshots. With given snapshots also two transactions with two rows, and three with one. With acknowledgements and a
+ * takeover: one transaction with a packed and a single row, two transactions with a packed row. 0.2 to 2.2 million states each, in seconds.
  * run: -DTXS=2 -DROWS=3
  * run: -DTXS=3 -DROWS=2
- * run: -DTXS=2 -DROWS=3 -DBLIND
+ * run: -DGIVEN -DTXS=2 -DROWS=3 -DBLIND
+ * run: -DGIVEN -DTXS=2 -DROWS=2
+ * run: -DGIVEN -DTXS=3 -DROWS=1
  * run: -DACKS -DTXS=1 -DROWS=2
  * run: -DACKS -DTXS=2 -DROWS=1
  * broken: ALL_BELOW_XMAX_ENDED : nothing_lost
+ * broken: GIVEN_TAKEN_AS_YOUNGER -DGIVEN -DTXS=2 -DROWS=2 : nothing_lost
  * broken: LATE_FORGOTTEN : nothing_lost
  * broken: NO_XID : nothing_lost
  * broken: SNAPSHOT_OF_A_PAGE : nothing_lost
@@ -98,7 +104,8 @@ byte handed;            /* in this term */
 bool started;
 byte complete_drawn, complete_xid, complete_xmax, complete_xip; bool complete_snapshot;
 bool in_pass;
-byte pass_drawn, pass_xid, pass_xmax, pass_xip, after;
+byte pass_drawn, pass_xid, pass_xmax, pass_xip, after;         /* its snapshot may be given before it begins */
+byte ahead_xmax, ahead_xip;     /* the snapshot that is given to the pass behind it */
 byte page_seq, page_bits;       /* the row of the page, and its changes: 0 for nothing */
 byte late;              /* the listed transactions */
 byte late_after[TXS];
@@ -178,7 +185,12 @@ inline start_of_pass() {
 inline read_page() {
   take_snapshot();
   if
-  :: !in_pass -> pass_xmax = xmax; pass_xip = xip; start_of_pass()
+  :: !in_pass ->
+    if
+    :: pass_xmax == 0 -> pass_xmax = xmax; pass_xip = xip
+    :: else
+    fi;
+    start_of_pass()
   :: else ->
 #ifdef BROKEN_SNAPSHOT_OF_A_PAGE
     pass_xmax = xmax; pass_xip = xip;
@@ -232,7 +244,7 @@ inline renumber() {
   }
   s = 1;
   for (n : 1 .. MOST) {
-    bits = (s == ended_xid || s == complete_xid || s == complete_xmax || s >= next_xid);
+    bits = (s == ended_xid || s == complete_xid || s == complete_xmax || s == pass_xmax || s >= next_xid);
     for (t : 0 .. TXS - 1) { bits = bits || xid[t] == s }
     if
     :: bits -> s++
@@ -241,7 +253,8 @@ inline renumber() {
       for (t : 0 .. TXS - 1) { xid[t] = (xid[t] > s -> xid[t] - 1 : xid[t]) }
       ended_xid = (ended_xid > s -> ended_xid - 1 : ended_xid);
       complete_xid = (complete_xid > s -> complete_xid - 1 : complete_xid);
-      complete_xmax = (complete_xmax > s -> complete_xmax - 1 : complete_xmax)
+      complete_xmax = (complete_xmax > s -> complete_xmax - 1 : complete_xmax);
+      pass_xmax = (pass_xmax > s -> pass_xmax - 1 : pass_xmax)
     fi
   }
   assert(next_xid <= MOST)
@@ -259,7 +272,14 @@ inline finish_pass() {
     fi
   }
   late = pass_xip;
+#ifdef BROKEN_GIVEN_TAKEN_AS_YOUNGER
   unlisted_after = complete_drawn;
+#else
+  if
+  :: pass_xmax >= complete_xid -> unlisted_after = complete_drawn
+  :: else
+  fi;
+#endif
   complete_drawn = MAX(MAX(pass_drawn, complete_drawn), after);
   complete_xid = pass_xid; complete_xmax = pass_xmax; complete_xip = pass_xip; complete_snapshot = true;
   /* Nothing is lost. */
@@ -270,7 +290,8 @@ inline finish_pass() {
     :: else
     fi
   }
-  in_pass = false; after = 0; pass_drawn = 0; pass_xid = 0; pass_xmax = 0; pass_xip = 0;
+  in_pass = false; after = 0; pass_drawn = 0; pass_xid = 0;
+  pass_xmax = ahead_xmax; pass_xip = ahead_xip; ahead_xmax = 0; ahead_xip = 0;
   renumber()
 }
 
@@ -279,6 +300,7 @@ inline new_term() {
   term++; handed = 0; started = false; at = between;
   complete_drawn = 0; complete_xid = 0; complete_xmax = 0; complete_xip = 0; complete_snapshot = false;
   in_pass = false; after = 0; pass_drawn = 0; pass_xid = 0; pass_xmax = 0; pass_xip = 0; page_seq = 0; page_bits = 0;
+  ahead_xmax = 0; ahead_xip = 0;
   late = 0; unlisted_after = 0; ack = NONE; ack_saw_packed = false
 }
 
@@ -306,11 +328,12 @@ inline draw_sequence() {
 #endif
 }
 
-/* The pass's transaction draws an xid, and has ended when the answer comes. */
+/* The pass's transaction draws an xid, and has ended when the answer comes. Without it, only the xmax of the moment would be known. */
 inline draw_xid() {
-  pass_xid = next_xid;
-#ifndef BROKEN_NO_XID
-  next_xid++
+#ifdef BROKEN_NO_XID
+  pass_xid = ended_xid + 1
+#else
+  pass_xid = next_xid; next_xid++
 #endif
 }
 
@@ -357,9 +380,10 @@ active proctype reader() {
 #ifdef BLIND
       complete_drawn = 0;
 #endif
-      complete_xid = next_xid;
-#ifndef BROKEN_NO_XID
-      next_xid++; end_of(complete_xid);
+#ifdef BROKEN_NO_XID
+      complete_xid = ended_xid + 1;
+#else
+      complete_xid = next_xid; next_xid++; end_of(complete_xid);
 #endif
       started = true }
   :: d_step { started && at == between -> read_page(); at = (in_pass -> answered : snapped) }
@@ -381,6 +405,15 @@ active proctype reader() {
       :: else -> finish_pass()
       fi;
       page_seq = 0; page_bits = 0 }
+#ifdef GIVEN
+  /* A snapshot is taken for the next pass, or for the pass behind the one that has its snapshot. */
+  :: d_step { complete_snapshot && ahead_xmax == 0 ->
+      take_snapshot();
+      if
+      :: pass_xmax == 0 -> pass_xmax = xmax; pass_xip = xip
+      :: else -> ahead_xmax = xmax; ahead_xip = xip
+      fi }
+#endif
 #ifdef ACKS
   :: d_step { term < TERMS - 1 -> new_term() }
 #endif

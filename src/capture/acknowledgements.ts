@@ -28,6 +28,14 @@ export interface Hold {
   readonly token: string | null;
 }
 
+/** A row of the log in which a change may be that was asked for. */
+interface LeftRow {
+  readonly seq: string;
+  /** Whether no transaction has it. */
+  readonly free: boolean;
+  readonly packed: boolean;
+}
+
 interface Batch {
   readonly sequences: string[];
   readonly waiting: {
@@ -52,7 +60,7 @@ export class Acknowledgements implements Acknowledger {
   /** What the statement under way deletes. */
   #deleting: readonly string[] = [];
   readonly #asking = new Set<string>();
-  #asked: Promise<ReadonlyMap<string, boolean>> | null = null;
+  #asked: Promise<ReadonlyMap<string, LeftRow>> | null = null;
   #isAcknowledging = false;
   /** Ends the gathering. */
   readonly #enough = new Wakeup();
@@ -159,28 +167,9 @@ export class Acknowledgements implements Acknowledger {
     const hold = [holder, token];
     if (!this.#isContended) {
       try {
-        const oneByOne: Named = { each: sequences, rows: [], sizes: [] };
-        const together = withWholeRows(sequences);
-        let found = 0;
-        // One by one twice, since another session may unpack a row meanwhile.
-        for (const named of together.rows.length > 0
-          ? [together, oneByOne, oneByOne]
-          : [oneByOne, oneByOne]) {
-          const { each, rows, sizes } = named;
-          const written = writtenRows(each);
-          const values = [
-            array(each),
-            ...hold,
-            array([...each, ...written, ...rows]),
-            array(rows),
-            array(sizes),
-            array(written),
-          ];
-          const [held] = await this.#session.query<{ found: number }>(this.#sql.acknowledge, values);
-          if (!held) throw leaseLost();
-          found += held.found;
-          if (found >= sequences.length) break;
-        }
+        if (sequences.every((sequence) => numberInRow(sequence) === 0))
+          await this.#deleteSingle(sequences, hold);
+        else await this.#deleteAny(sequences, hold);
         return [];
       } catch (error) {
         if ((error as { code?: string }).code !== LOCKED) throw error;
@@ -190,6 +179,35 @@ export class Acknowledgements implements Acknowledger {
     const [held] = await this.#session.query<{ locked: string[] }>(this.#sql.acknowledgeUnlocked, values);
     if (!held) throw leaseLost();
     return held.locked;
+  }
+
+  async #deleteSingle(sequences: readonly string[], hold: readonly string[]): Promise<void> {
+    const [held] = await this.#session.query(this.#sql.acknowledgeSingle, [array(sequences), ...hold]);
+    if (!held) throw leaseLost();
+  }
+
+  async #deleteAny(sequences: readonly string[], hold: readonly string[]): Promise<void> {
+    const oneByOne: Named = { each: sequences, rows: [], sizes: [] };
+    const together = withWholeRows(sequences);
+    let found = 0;
+    // One by one twice, since another session may unpack a row meanwhile.
+    for (const { each, rows, sizes } of together.rows.length > 0
+      ? [together, oneByOne, oneByOne]
+      : [oneByOne, oneByOne]) {
+      const written = writtenRows(each);
+      const values = [
+        array(each),
+        ...hold,
+        array([...each, ...written, ...rows]),
+        array(rows),
+        array(sizes),
+        array(written),
+      ];
+      const [held] = await this.#session.query<{ found: number }>(this.#sql.acknowledge, values);
+      if (!held) throw leaseLost();
+      found += held.found;
+      if (found >= sequences.length) return;
+    }
   }
 
   /**
@@ -211,17 +229,19 @@ export class Acknowledgements implements Acknowledger {
       const sequences = [...this.#asking];
       this.#asking.clear();
       this.#asked = null;
-      const rows = await this.#session.query<{ seq: string; free: boolean }>(this.#sql.left, [
+      const rows = await this.#session.query<LeftRow>(this.#sql.left, [
         array(sequences),
         array(rowsThatHold(sequences)),
       ]);
-      return new Map(rows.map(({ seq, free }) => [seq, free]));
+      return new Map(rows.map((row) => [row.seq, row]));
     })();
     this.#asking.add(sequence);
     const asked = await this.#asked;
-    // A change is in its packed row until somebody unpacks that.
-    const free = asked.get(sequence) ?? asked.get(writtenRow(sequence));
-    return free === undefined ? 'gone' : free ? 'free' : 'locked';
+    const own = asked.get(sequence);
+    // A change is in its packed row until somebody unpacks that. Then another change may get the row's number, if the sequence is set back.
+    const written = asked.get(writtenRow(sequence));
+    const row = own ?? (written?.packed ? written : undefined);
+    return row === undefined ? 'gone' : row.free ? 'free' : 'locked';
   }
 
   /** Resolves when no caller's transaction that acknowledges is open, after `limit` milliseconds, or on abort. */

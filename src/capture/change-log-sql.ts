@@ -99,7 +99,7 @@ export const isMilestone = ([, at]: PageRow): boolean => (at as string | null) =
  * A page of a pass: the rows after `after` for which `wanted` holds, in the order of their sequences.
  *
  * $1: the pass's snapshot. $2: the highest sequence allocated when the pass began, 0 if unknown. Both are null for the first page,
- * which takes them, unless the pass is to end at a snapshot that another session took a moment ago. $3: milliseconds. $4: the weight that is wanted: the page ends with the row that reaches it. $5: how many rows that is
+ * which takes them, unless the pass is to end at a snapshot that another session has taken. $3: milliseconds. $4: the weight that is wanted: the page ends with the row that reaches it. $5: how many rows that is
  * at most, so that the server reads no more.
  *
  * The page's first row describes the pass. When a pass begins, it draws an xid, after its snapshot was taken and the sequence was read.

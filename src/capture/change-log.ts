@@ -28,7 +28,8 @@
  * that was open at that time has ended since, and no lower than where that transaction began. Only then does it step over rows
  * that are acknowledged and not yet vacuumed. Which transactions were open: those that the snapshot lists, and those that it can't
  * list, because they are younger than every transaction that had ended (a snapshot ends there, at its xmax, and not at the next
- * xid). Therefore each pass draws an xid itself: a transaction with a greater xid began later.
+ * xid). Therefore each pass draws an xid itself: a transaction with a greater xid began later. A pass may also end at a snapshot that was taken
+ * before the pass before it started, as that of a chunk which a backfill has read ahead. That one can't list what began in between either.
  *
  * The sequence rises, unless somebody sets it back (log-sequence.ts). New changes then have sequences below the mark at which a pass would
  * start. So a pass starts at the beginning of the log if the sequence is lower than it was known to be, or if a notification has brought
@@ -63,6 +64,8 @@ interface Start {
   readonly xid: bigint;
 }
 
+const BEFORE_ALL: Start = { drawn: 0n, xid: 0n };
+
 /** The moment at which reading began. */
 interface Beginning extends Start {
   /** As the server prints it, which is how it prints the times of rows too. */
@@ -85,7 +88,7 @@ function begin(first: PageRow): Pass {
 
 export interface Page {
   readonly changes: Change[];
-  /** Whether the pass ends with this page: every change that was committed before the pass began has been read. */
+  /** Whether the pass ends with this page: every change that its snapshot sees has been read. */
   readonly last: boolean;
 }
 
@@ -121,6 +124,8 @@ export class ChangeLog {
   #late: ReadonlyMap<string, bigint> = new Map();
   /** The same sequence for open transactions that the snapshot could not list. */
   #unlistedAfter = 0n;
+  /** The start of the pass before the last complete one. */
+  #beforePrevious: Start = BEFORE_ALL;
 
   /** Rows that were restored, of transactions that ended or began afterwards: the numbers that were written with their changes. */
   readonly #restored = new Set<string>();
@@ -191,7 +196,8 @@ export class ChangeLog {
    * The next page of the pass that is being read, else of a new pass. It ends with the row that brings it to this weight: with the last of
    * so many changes, or earlier if their texts are long.
    *
-   * `upTo`: the snapshot of a new pass, where the pass is not to take one itself. It has to be younger than the last complete pass.
+   * `upTo`: the snapshot of a new pass, where the pass is not to take one itself. It may be older than the start of the last complete pass, but
+   * not older than that pass's snapshot.
    */
   async readPage(wanted: number, upTo: string | null = null): Promise<Page> {
     this.#began ??= await this.#readBeginning();
@@ -323,6 +329,7 @@ export class ChangeLog {
     this.#complete = { start: { ...start, drawn: 0n }, snapshot };
     this.#late = new Map([...this.#late.keys()].map((xid) => [xid, 0n]));
     this.#unlistedAfter = 0n;
+    this.#beforePrevious = BEFORE_ALL;
     this.#numbersFell = false;
   }
 
@@ -368,7 +375,9 @@ export class ChangeLog {
       this.#late.get(xid) ?? (BigInt(xid) < previous.xid ? this.#unlistedAfter : previous.drawn);
     this.#late = new Map([...snapshot.inProgress].map((xid) => [xid, after(xid)]));
     // A snapshot that was given may be older than the moment at which the previous pass started, and than transactions that began in between.
-    if (snapshot.xmax >= previous.xid) this.#unlistedAfter = previous.drawn;
+    const earlier = [previous, this.#beforePrevious].find(({ xid }) => snapshot.xmax >= xid);
+    if (earlier) this.#unlistedAfter = earlier.drawn;
+    this.#beforePrevious = previous;
     // If the role may not read the sequence's value, the last change that was read stands in for it.
     const known = previous.drawn > BigInt(read) ? previous.drawn : BigInt(read);
     const mark = start.drawn === 0n ? known : below(start.drawn);

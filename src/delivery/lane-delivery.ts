@@ -193,7 +193,8 @@ export class LaneDelivery implements Sink {
   /** Makes the next event ready. Returns whether there is one. */
   #makeReady(): boolean {
     this.#finishOver();
-    const ticket = this.#order.next();
+    // To ask for the next one counts deaths of suspects, and to tell its key may end the term.
+    const ticket = this.#isStopped ? null : this.#order.next();
     if (!ticket || this.#isStopped) return false;
     this.#next.push(this.#hold(ticket, (this.#known.of(ticket.change)?.attempts ?? 0) + 1));
     this.#nextWeight += ticket.change.weight;

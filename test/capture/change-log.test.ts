@@ -271,6 +271,29 @@ describe('a pass', () => {
     expect(ids(await pass(log))).toEqual(['-1']);
   });
 
+  test('starts further on with each pass, also up to snapshots that were each taken before the pass before it began', async () => {
+    const { fixture, session, log } = await setup();
+    const { database } = fixture;
+    expect(await pass(log)).toEqual([]);
+    const starts: bigint[] = [];
+    const eachRow = session.eachRow.bind(session);
+    vi.spyOn(session, 'eachRow').mockImplementation((statement, values, onRow) => {
+      starts.push(BigInt(values![5] as string));
+      return eachRow(statement, values, onRow);
+    });
+    let ahead = await snapshotOf(fixture);
+    for (let n = 0; n < 6; n++) {
+      const upTo = ahead;
+      ahead = await snapshotOf(fixture);
+      // More numbers than a pass steps back.
+      for (let k = 0; k < 5; k++)
+        await database.query(`INSERT INTO items SELECT ${n} * 250 + ${k} * 50 + generate_series(1, 50)`);
+      await log.readPage(1000, upTo);
+    }
+    expect(starts).toEqual(starts.toSorted((a, b) => Number(a - b)));
+    expect(new Set(starts).size).toBeGreaterThan(3);
+  });
+
   test('delivers rows restored from another cluster, if it is the first pass', async () => {
     const { fixture, log } = await setup();
     await fixture.database.query('INSERT INTO items VALUES (1), (2)');
@@ -987,6 +1010,19 @@ describe('a statement that changes many rows', () => {
       for (const { sequence } of changes) acknowledgements.acknowledgeSoon(sequence!);
       await acknowledgements.flush();
       expect(await logged(fixture)).toEqual(['1000']);
+    });
+
+    test('stays where the acknowledged change is the single row that had the number before', async () => {
+      const { fixture, log, acknowledgements } = await setup();
+      await fixture.database.query('INSERT INTO items VALUES (1000)');
+      const [change] = await pass(log);
+      await fixture.database.query(`DELETE FROM ${fixture.names.logTable.sql}`);
+      await fixture.database.query(`SELECT setval('${fixture.names.logSequence.sql}', $1, false)`, [
+        BigInt(change!.sequence!) / 1000n,
+      ]);
+      await many(fixture, 1, 100);
+      await acknowledgements.acknowledge(change!.sequence!);
+      expect(await rowsOfLog(fixture)).toBe(1);
     });
 
     test('is acknowledged without that row also while another transaction has some of its changes', async () => {

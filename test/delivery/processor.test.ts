@@ -133,3 +133,35 @@ test('an event that is acknowledged while it is found out whether its failure co
   expect(attempts).toEqual([1]);
   expect(told).toEqual([]);
 });
+
+test('no death is counted after the end of a term', async () => {
+  const counted: string[] = [];
+  const handled: string[] = [];
+  let end = (): void => {};
+  const consumer = processor({
+    handler: ({ id }) => {
+      handled.push(id);
+      return new Promise<void>((resolve) => (end = resolve));
+    },
+  });
+  const delivery = consumer.open(
+    servedTerm({
+      failures: () => ({
+        ...FORGETFUL,
+        suspect: async (changes) => void counted.push(...changes.map(({ sequence }) => sequence)),
+      }),
+    }),
+  );
+  const died = { stamp: '', attempts: 0, deaths: 3, delay: 0, error: null };
+  delivery.begin(
+    ['1000', '2000'].map((sequence) => ({ ...died, sequence })),
+    0,
+  );
+  delivery.push([change(1), change(2)]);
+  for (let turn = 0; turn < 5; turn++) await setImmediate();
+  expect([counted, handled]).toEqual([['1000'], ['1']]);
+  delivery.stop();
+  end();
+  for (let turn = 0; turn < 5; turn++) await setImmediate();
+  expect([counted, handled]).toEqual([['1000'], ['1']]);
+});

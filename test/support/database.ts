@@ -24,7 +24,7 @@ export async function createDatabase(
   const name = `test_${randomBytes(6).toString('hex')}`;
   await administer(adminUrl, `CREATE DATABASE ${name} TEMPLATE ${template}`);
   const url = urlOf(adminUrl, name);
-  const pool = new pg.Pool({ connectionString: url, max: 4 });
+  const pool = new pg.Pool({ connectionString: url, max: 4, idleTimeoutMillis: 500 });
   pool.on('error', () => {}); // tests kill backends, the pool's idle ones too
   const clients: pg.Client[] = [];
 

@@ -1,4 +1,5 @@
 /** Installs an input and opens sessions: for tests of one module that speaks to the server. README.md here compares the setups. */
+import { TestRunner, onTestFinished } from 'vitest';
 import { type Settings, parseConfig } from '../../src/config/settings.ts';
 import type { PostgresInputOptions } from '../../src/index.ts';
 import { Session } from '../../src/postgres/session.ts';
@@ -34,6 +35,7 @@ export async function setupSessions(options: PostgresInputOptions = {}): Promise
         applicationName: 'dapper-postgres-input test',
       });
       sessions.push(session);
+      closeWithTest(session);
       return session;
     },
     async [Symbol.asyncDispose]() {
@@ -43,4 +45,9 @@ export async function setupSessions(options: PostgresInputOptions = {}): Promise
   };
   await install(await fixture.session(), settings, names);
   return fixture;
+}
+
+/** A file of many tests would else have more sessions than a server of few connections allows. */
+function closeWithTest(session: Session): void {
+  if (TestRunner.getCurrentTest()) onTestFinished(() => session.close());
 }
