@@ -282,8 +282,7 @@ export class LaneDelivery implements Sink {
     this.#finishOver();
     const { ready, exclusive, maxInFlight } = this.#options;
     ready();
-    // When the term ends, what comes next is not looked at any more: no suspects are to be begun with.
-    if (!exclusive || this.#isStopped) return;
+    if (!exclusive) return;
     while (this.#next.length < maxInFlight && this.#nextWeight < READY) if (!this.#makeReady()) return;
   }
 

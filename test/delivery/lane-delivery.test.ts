@@ -5,7 +5,6 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { Change, DATA_FACTOR, TEXT_OF_A_CHANGE } from '../../src/capture/change.ts';
-import type { Failures } from '../../src/capture/failures.ts';
 import type { ServedTerm } from '../../src/delivery/consumer.ts';
 import { CAPACITY } from '../../src/delivery/delivery.ts';
 import { EventQueue } from '../../src/delivery/event-queue.ts';
@@ -216,26 +215,6 @@ test('nothing is quiet while what is over may let something be read again', () =
   // The second one has found no room, and is read again when the first one is over.
   delivery.acknowledge(delivery.find('1000')!);
   expect([delivery.dropped.areWanted, delivery.isQuiet]).toEqual([false, false]);
-});
-
-test('a term that ends suspects nothing that it does not hand out', async () => {
-  const suspected: string[] = [];
-  const failures: Failures = {
-    ...FORGETFUL,
-    suspect: async (changes) => void suspected.push(...changes.map(({ sequence }) => sequence)),
-  };
-  const delivery = openForHandlers({ failures: () => failures });
-  // After three deaths, suspects are handed out one at a time.
-  delivery.begin([dead('1000', 3), dead('2000', 3)], 0);
-  delivery.push([change('1000', '1'), change('2000', '2')]);
-  expect(take(delivery)).toEqual([]);
-  await turn();
-  expect(take(delivery)).toEqual(['1000']);
-  delivery.stop();
-  delivery.acknowledge(delivery.find('1000')!);
-  await turn();
-  await turn();
-  expect(suspected).toEqual(['1000']);
 });
 
 test('an event that is parked since processes have died is slow only when its parking takes long', () => {
