@@ -55,7 +55,7 @@ const READY = CAPACITY / 8;
 export interface Held {
   readonly ticket: Ticket;
   readonly event: ChangeEvent;
-  /** When it was handed out. */
+  /** Since when it is in hand. */
   since: number;
   /** Whether its acknowledgement is under way: by `ack`, or in a transaction of the consumer's. */
   settledBy: null | 'acknowledgement' | 'transaction' | 'parking';
@@ -371,6 +371,7 @@ export class LaneDelivery implements Sink {
   /** The handler of this one has killed its process each time. */
   async #condemn(ticket: Ticket, { attempts, deaths }: KnownFailure): Promise<void> {
     const held = this.#hold(ticket, attempts + 1);
+    held.since = this.#options.clock.now();
     this.#inHand.add(ticket.change.sequence!, held);
     const error = new Error(
       `it was in hand each time when a process died or lost the lease, ${deaths} times in a row`,

@@ -8,84 +8,7 @@ import { systemClock } from '../../src/delivery/clock.ts';
 import { Lanes } from '../../src/delivery/lanes.ts';
 import type { Ticket } from '../../src/delivery/line.ts';
 import { rowOf } from '../../src/delivery/row-order.ts';
-
-interface Row {
-  readonly op: 'create' | 'update' | 'delete';
-  readonly id: string;
-  readonly location: string;
-  /** Changes of one statement have one. */
-  readonly statement: number;
-}
-
-const changeOf = ({ op, id, location, statement }: Row, n: number): Change =>
-  new Change(
-    String((n + 1) * 1000),
-    location,
-    op,
-    id,
-    id === '*' ? null : 'id',
-    `at ${statement}`,
-    `${statement}`,
-    '',
-    null,
-  );
-
-const row = fc.record({
-  op: fc.constantFrom('create' as const, 'update' as const, 'delete' as const),
-  id: fc.constantFrom('1', '2', '3', '4', '5'),
-  location: fc.constantFrom('a', 'b'),
-});
-const truncation = fc
-  .constantFrom('a', 'b')
-  .map((location) => ({ op: 'delete' as const, id: '*', location }));
-/** DELETEs of old keys, then the new ones. */
-const keyChange = fc.constantFrom('a', 'b').chain((location) =>
-  fc.uniqueArray(fc.constantFrom('1', '2', '3', '4', '5'), { minLength: 2, maxLength: 4 }).map((ids) =>
-    ids.map((id, i) => ({
-      op: i < ids.length / 2 ? ('delete' as const) : ('create' as const),
-      id,
-      location,
-    })),
-  ),
-);
-const statements = fc.array(
-  fc.oneof(
-    { weight: 12, arbitrary: row.map((one) => [one]) },
-    { weight: 1, arbitrary: truncation.map((one) => [one]) },
-    { weight: 2, arbitrary: keyChange },
-  ),
-  { minLength: 1, maxLength: 60 },
-);
-
-/** What has to be over before a change is handed out. */
-function isBefore(one: Change, other: Change): boolean {
-  if (BigInt(one.sequence!) >= BigInt(other.sequence!) || one.location !== other.location) return false;
-  const isKeyChange =
-    one.transaction === other.transaction && one.operation === 'delete' && other.operation !== 'delete';
-  return one.id === '*' || other.id === '*' || one.id === other.id || isKeyChange;
-}
-
-function grouped(log: readonly Change[]): Map<string | null, Change[]> {
-  const groups = new Map<string | null, Change[]>();
-  for (const one of log) groups.set(one.transaction, [...(groups.get(one.transaction) ?? []), one]);
-  return groups;
-}
-
-/** Transactions end in any order, as long as they need not wait for each other: of those that come first, any one arrives next. */
-function inArrival(log: readonly Change[], dice: () => number): Change[] {
-  const statementsLeft = [...grouped(log).values()];
-  const arrival: Change[] = [];
-  while (statementsLeft.length > 0) {
-    const n = dice() % Math.min(3, statementsLeft.length);
-    const isFree = (candidate: readonly Change[], i: number) =>
-      !statementsLeft
-        .slice(0, i)
-        .some((earlier) => earlier.some((one) => candidate.some((other) => isBefore(one, other))));
-    const chosen = isFree(statementsLeft[n]!, n) ? n : 0;
-    arrival.push(...statementsLeft.splice(chosen, 1)[0]!);
-  }
-  return arrival;
-}
+import { changeOf, diceOf, inArrival, isBefore, loggedRows } from '../support/generated-log.ts';
 
 test.each<[string, (change: Change) => string, boolean]>([
   ['never two of a key at once, where a key is that of a row', rowOf, true],
@@ -106,21 +29,15 @@ test.each<[string, (change: Change) => string, boolean]>([
   const counts = { again: 0, deferred: 0, gone: 0 };
   await fc.assert(
     fc.asyncProperty(
-      statements,
+      loggedRows,
       fc.integer({ min: 0, max: 6 }),
       fc.integer({ min: 1, max: 5 }),
       fc.constantFrom(0, 0, 3, 10),
       fc.integer({ min: 1, max: 1_000_000 }),
-      async (changed, capacity, concurrency, vanishing, seed) => {
+      async (logged, capacity, concurrency, vanishing, seed) => {
         // The consumer's and the reader's moves: from 0 to 99.
-        let state = seed;
-        const dice = (): number => {
-          state = (state * 48_271) % 2_147_483_647;
-          return state % 100;
-        };
-        const log = changed
-          .flatMap((rows, statement) => rows.map((one) => ({ ...one, statement })))
-          .map(changeOf);
+        const dice = diceOf(seed);
+        const log = logged.map((one, n) => changeOf(one, n));
         const arrival = inArrival(log, dice);
         const lanes = new Lanes({
           clock: systemClock,
