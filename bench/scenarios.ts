@@ -528,10 +528,10 @@ export const scenarios: readonly Scenario[] = [
   singleUpdates,
   bulk('INSERT', 100_000, 3, { typical: true }),
   drain(1_000_000, ['ours', 'ours-rows', 'pg-logical-replication-full'], { rounds: 1, typical: true }),
-  handlers(1, 3000),
+  handlers(1, 10_000),
   handlers(16, 30_000),
   // graphile-worker would take minutes.
-  handlers(256, 60_000, ['handlers-alone', 'ours', 'pg-boss']),
+  handlers(256, 120_000, ['handlers-alone', 'ours', 'pg-boss']),
   existingRows(100_000, TYPICAL, true),
   existingRows(1_000_000, TYPICAL),
   existingRows(10_000_000, TYPICAL, true),
