@@ -73,8 +73,8 @@ export interface LifecycleEvents {
   conditionFailed: [condition: { table: string; statements: number }];
   /**
    * A table can't be read, so its backfill is over, and the rows that were not read yet do not come: `initial: 'read'` does not ask for them
-   * again. `backfill` is the id of the backfill. Each table of a backfill is told of once, or again if the connection is lost at that moment; if
-   * the process dies at that moment, `progress()` alone tells. `error` says why, and never quotes a row.
+   * again. `backfill` is the id of the backfill. Each table of a backfill is told of once. If the connection is lost at that moment, it may be told of again, or
+   * although the next term reads on; if the process dies then, `progress()` alone tells. `error` says why, and never quotes a row.
    */
   backfillFailed: [failure: { backfill: string; table: string; error: PostgresInputError }];
   /** A notification that claims to be of our triggers and is not was skipped. */
