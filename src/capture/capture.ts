@@ -73,6 +73,7 @@ export async function readSignature(session: Session, { secretTable }: Names): P
   if (row) return row;
   throw new PostgresInputError(
     'ERR_INSTALL',
-    `${secretTable.sql} is empty: somebody removed its row; uninstall and install again`,
+    `${secretTable.sql} is empty: somebody removed its row; call handle() again, which makes it anew, or run install`,
+    { retryable: true },
   );
 }

@@ -13,7 +13,8 @@ export const plan = command({
   details: `\
 For a DBA: plan ... | psql, as a role that owns the tables, or as a superuser. The plan leaves out what is
 in place already: psql stops at the first step that fails, and a new plan goes on from there. One transaction
-per table, each under the lock timeout. --json gives the SQL without psql's own commands, for other clients.
+per table, each under the lock timeout. --json gives the SQL without psql's own commands, for other clients:
+run each step's statements in a transaction of their own.
 Nodes then run with the option install: false, as a role with the rights that --grant-to gives.`,
   options: {
     'grant-to': {
@@ -39,7 +40,11 @@ Nodes then run with the option install: false, as a role with the rights that --
           sql: grantTo(role, names, settings, values.backfill ? read : null),
         });
       if (values.json) {
-        const told = all.map((step) => ({ summary: summaryOf(step), table: step.table, sql: step.sql }));
+        const told = all.map((step) => ({
+          summary: summaryOf(step),
+          table: step.table,
+          sql: inTransaction(step, settings),
+        }));
         printJson(io, {
           id: names.id,
           from: version,
@@ -75,21 +80,20 @@ const INTERIM =
 /** By default psql goes on after a step that failed, and ends with exit code 0. */
 const STOP_AT_ERROR = '\\set ON_ERROR_STOP on';
 
-function script(
-  steps: readonly Step[],
-  version: number | null,
-  { id, lockTimeout }: Pick<Settings, 'id' | 'lockTimeout'>,
-): string {
+type ScriptSettings = Pick<Settings, 'id' | 'lockTimeout'>;
+
+const inTransaction = ({ sql }: Step, { lockTimeout }: ScriptSettings): readonly string[] => [
+  `SET LOCAL lock_timeout = ${lockTimeout}`,
+  'SET LOCAL search_path = pg_catalog',
+  ...sql,
+];
+
+function script(steps: readonly Step[], version: number | null, settings: ScriptSettings): string {
+  const { id } = settings;
   if (steps.length === 0)
     return `-- Everything is in place, at version ${VERSION}: there is nothing to do.\n`;
   const transactions = steps.map((step) => {
-    const statements = [
-      'BEGIN',
-      `SET LOCAL lock_timeout = ${lockTimeout}`,
-      'SET LOCAL search_path = pg_catalog',
-      ...step.sql,
-      'COMMIT',
-    ];
+    const statements = ['BEGIN', ...inTransaction(step, settings), 'COMMIT'];
     return `${comment(summaryOf(step))}${statements.join(';\n')};\n`;
   });
   return [

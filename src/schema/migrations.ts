@@ -107,6 +107,8 @@ export const migrate = (names: Names, migrations: readonly Migration[]): string[
   migrations.length === 0
     ? []
     : [
+        // The nodes' statements lock it before the other tables.
+        `LOCK TABLE ${names.lockTable.sql} IN ACCESS EXCLUSIVE MODE`,
         ...migrations.flatMap((migration) => migration.sql(names)),
         `ALTER TABLE ${names.lockTable.sql} ALTER COLUMN version SET DEFAULT ${VERSION}`,
         `UPDATE ${names.lockTable.sql} SET version = ${VERSION}`,

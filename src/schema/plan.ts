@@ -263,8 +263,9 @@ function internalStep(
     ...(missing(names.backfillTable) ? tables.backfill : []),
     ...(wantsRows(settings) && missing(names.shapeTable) ? tables.shape : []),
     ...repairs(existing, names).flatMap((repair) => repair.sql),
-    ...migrate(names, migrations),
     ...functions,
+    // Last: it keeps the nodes from the lock table until the end of the transaction, which psql sends statement by statement.
+    ...migrate(names, migrations),
   ];
   return {
     essential: true,
