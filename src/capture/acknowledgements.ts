@@ -64,6 +64,8 @@ export class Acknowledgements implements Acknowledger {
   #isAcknowledging = false;
   /** Ends the gathering. */
   readonly #enough = new Wakeup();
+  /** Whether the statement for any change has run, which needs more rights than that for single rows: a right that is missing is told at once. */
+  #hasRights = false;
   /** Whether another transaction had some of the changes that were acknowledged last. */
   #isContended = false;
   /** Called when an acknowledgement failed although the lease is held: its changes would come again. */
@@ -167,9 +169,9 @@ export class Acknowledgements implements Acknowledger {
     const hold = [holder, token];
     if (!this.#isContended) {
       try {
-        if (sequences.every((sequence) => numberInRow(sequence) === 0))
-          await this.#deleteSingle(sequences, hold);
-        else await this.#deleteAny(sequences, hold);
+        const isSingle = this.#hasRights && sequences.every((sequence) => numberInRow(sequence) === 0);
+        await (isSingle ? this.#deleteSingle(sequences, hold) : this.#deleteAny(sequences, hold));
+        this.#hasRights = true;
         return [];
       } catch (error) {
         if ((error as { code?: string }).code !== LOCKED) throw error;

@@ -13,6 +13,9 @@ describe('migrate', () => {
     const { out: planned } = await run(['plan', '--name', 'x']);
     expect(planned).toMatch(new RegExp(`^-- input x: from version 1 to version ${VERSION}$`, 'm'));
     expect(planned).toMatch(/^-- version 2: the lock table keeps .*\nBEGIN;$/m);
+    const [first] = planned.split('COMMIT;');
+    // The nodes wait for the lock from here on.
+    expect(first!.indexOf('LOCK TABLE')).toBeGreaterThan(first!.lastIndexOf('CREATE OR REPLACE FUNCTION'));
     expect(planned).toMatch(/^-- the triggers of fresh\nBEGIN;$/m);
     expect(planned).toMatch(/^-- the options of this installation\nBEGIN;$/m);
     const doctor = await run(['doctor', '--name', 'x']);

@@ -54,6 +54,22 @@ describe('plan', () => {
     expect((await run(['doctor', '--name', 'x'])).code).toBe(0);
   });
 
+  it('gives other clients the statements of each transaction', async () => {
+    const { database, run, runJson } = await setupCommands();
+    const { steps } = await runJson('plan', '--name', 'x', '--lock-timeout', '5000');
+    const client = await database.client();
+    for (const { sql } of steps) {
+      expect(sql.slice(0, 2)).toEqual([
+        'SET LOCAL lock_timeout = 5000',
+        'SET LOCAL search_path = pg_catalog',
+      ]);
+      await client.query('BEGIN');
+      for (const statement of sql) await client.query(statement);
+      await client.query('COMMIT');
+    }
+    expect((await run(['plan', '--name', 'x'])).out).toMatch(/^-- .* nothing to do\.\n$/);
+  });
+
   it('warns of a publication of all tables before the first installation, and install does too', async () => {
     const { database, run, runJson } = await setupCommands();
     await database.query(

@@ -121,3 +121,25 @@ test('an event that has failed does not wait for an hour because the clock was s
   expect(attempt).toBe(row.attempts + 1);
   await second.close();
 });
+
+test('a standby that takes over and finds the secret of the notifications gone makes it anew, and goes on', async () => {
+  const database = await createDatabase();
+  await database.query('CREATE TABLE items (id int PRIMARY KEY)');
+  const config = { name: 'test', type: 'postgres', connectionString: database.url };
+  const [first, second] = [await newPostgresInput(config, PATIENT), await newPostgresInput(config, PATIENT)];
+  onTestFinished(async () => {
+    await first.close();
+    await second.close();
+  });
+  const isActive = new Promise<void>((resolve) => void first.once('active', () => resolve()));
+  void first.process(() => {});
+  await isActive;
+  const standsBy = new Promise<void>((resolve) => void second.once('standby', () => resolve()));
+  const ids: string[] = [];
+  void second.process(({ id }) => void ids.push(id));
+  await standsBy;
+  await database.query('DELETE FROM postgres_input.secret_postgres_input_test');
+  await first.close();
+  await database.query('INSERT INTO items VALUES (1)');
+  await until(() => ids.length === 1);
+});
