@@ -16,12 +16,26 @@ export interface Repair {
 
 /** Of the tables that exist. */
 export function repairs(existing: Catalog, names: Names): Repair[] {
-  const { lockTable, logTable, logSequence, secretTable, shapeTable } = names;
+  const {
+    lockTable,
+    logTable,
+    logSequence,
+    secretTable,
+    failedTable,
+    parkedTable,
+    backfillTable,
+    shapeTable,
+  } = names;
   const emptied = ({ name }: ObjectName, sql: string): Repair[] =>
     existing.emptied.includes(name) ? [{ lost: `${name} has lost its row`, sql: [sql] }] : [];
-  const keyless = ({ name, sql }: ObjectName, column: string): Repair[] =>
+  const keyless = ({ name, sql }: ObjectName, columns: string, before: readonly string[] = []): Repair[] =>
     existing.keyless.includes(name)
-      ? [{ lost: `${name} has no primary key`, sql: [`ALTER TABLE ${sql} ADD PRIMARY KEY (${column})`] }]
+      ? [
+          {
+            lost: `${name} has no primary key`,
+            sql: [...before, `ALTER TABLE ${sql} ADD PRIMARY KEY (${columns})`],
+          },
+        ]
       : [];
   const withoutDefault = ({ name, sql }: ObjectName, column: string, value: string): Repair[] =>
     existing.withoutDefault.some((c) => c.table === name && c.column === column)
@@ -43,6 +57,9 @@ export function repairs(existing: Catalog, names: Names): Repair[] {
   return [
     ...keyless(lockTable, 'resource'),
     ...keyless(shapeTable, 'name'),
+    ...keyless(failedTable, 'sequence'),
+    ...keyless(parkedTable, 'sequence'),
+    ...keyless(backfillTable, 'backfill, relation, sequence', [onceAcknowledged(backfillTable)]),
     ...withoutDefault(lockTable, 'token', '0'),
     ...withoutDefault(lockTable, 'installation', 'pg_catalog.gen_random_uuid()'),
     ...emptied(lockTable, leaseRow(names)),
@@ -53,3 +70,7 @@ export function repairs(existing: Catalog, names: Names): Repair[] {
     ...withoutDefault(logTable, 'xid', 'pg_current_xact_id()'),
   ];
 }
+
+/** Without the key, an event that was acknowledged twice has two rows, which would bar the key. Statements on the other tables fail without their keys. */
+const onceAcknowledged = ({ sql }: ObjectName): string => `DELETE FROM ${sql} a USING ${sql} b
+WHERE a.ctid < b.ctid AND (a.backfill, a.relation, a.sequence) = (b.backfill, b.relation, b.sequence)`;
