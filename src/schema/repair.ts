@@ -4,7 +4,7 @@
  */
 import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Catalog } from './catalog.ts';
-import { leaseRow, secretRow } from './internal-tables.ts';
+import { giveTo, leaseRow, secretRow } from './internal-tables.ts';
 import { STRIDE, nextRow } from './log-layout.ts';
 import type { Names, ObjectName } from './names.ts';
 
@@ -51,6 +51,7 @@ export function repairs(existing: Catalog, names: Names): Repair[] {
     sql: [
       `CREATE SEQUENCE IF NOT EXISTS ${logSequence.sql}`,
       `REVOKE ALL ON SEQUENCE ${logSequence.sql} FROM PUBLIC`,
+      ...giveTo(logSequence, existing.logOwner),
       `SELECT setval(${quoteLiteral(logSequence.sql)}, max(seq) / ${STRIDE} + 1) FROM ${logTable.sql} HAVING count(*) > 0`,
     ],
   };
