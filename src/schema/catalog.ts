@@ -247,14 +247,15 @@ export async function readOptions(
   return { installed: fromDatabase(row?.installed ?? null), inForce: fromDatabase(row?.inForce ?? null) };
 }
 
-// A changed row has a greater xmin than before, so every change of a row changes the sum of all xmin or their count.
+// A changed row has a greater xmin than before, so every change of a row changes the sum of all xmin or their count. What VACUUM and ANALYZE
+// note in pg_class changes no xmin: they write it in place. A sequence's value is no part of the catalog.
 // $1: the schemas. $2: the internal schema.
 const fingerprint: Statement = {
   name: 'catalog_fingerprint',
   text: `
 WITH relation AS MATERIALIZED (
   SELECT c.oid, c.xmin FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE c.relkind IN ('r', 'p', 'f') AND (n.nspname = ANY ($1) OR c.relispartition)
+  WHERE (c.relkind IN ('r', 'p', 'f') AND (n.nspname = ANY ($1) OR c.relispartition)) OR (c.relkind IN ('r', 'S') AND n.nspname = $2)
 ), version (xmin) AS (
   SELECT xmin::text::bigint FROM relation
   UNION ALL
