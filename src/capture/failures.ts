@@ -208,7 +208,7 @@ export function stored(error: string, encoding: string): string {
   );
 }
 
-/** @throws {PostgresInputError} ERR_INSTALL where the tables or the rights on them are missing */
+/** @throws {PostgresInputError} ERR_INSTALL where the tables or the rights on them are missing; retryable if a table is, since a node that joins makes it */
 export async function refusedClearly<Result>(
   task: () => Promise<Result>,
   what = "failed and parked changes can't be kept",
@@ -221,7 +221,7 @@ export async function refusedClearly<Result>(
       'ERR_INSTALL',
       `${what} (${(cause as Error).message}): install again, or have a DBA run what ` +
         '`plan --grant-to` prints',
-      { cause },
+      { cause, retryable: isMissing(cause) },
     );
   }
 }

@@ -144,7 +144,8 @@ export class Iteration {
         const error = isMissing(cause)
           ? new RemovedError(namesOf(this.#settings.id, this.#settings.internalSchema), cause)
           : asInputError(cause, this.#settings);
-        if (error instanceof RemovedError) this.#isRemoved = true;
+        // A table that is missing may be the first sign of a removal. If it is not, the node makes the table when it rejoins.
+        if (error instanceof RemovedError || isMissing(error.cause)) this.#isRemoved = true;
         if (!delays || !isOutlasted(error)) throw error;
         // A life that fails as soon as it has joined was no better than one that could not connect.
         if (performance.now() - this.#joined > delays.maxDelay) this.#attempt = 0;

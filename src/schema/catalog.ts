@@ -60,7 +60,7 @@ export interface Catalog {
   readonly tables: string[];
   /** Those that have lost the row that must be there; as far as the role in use may read them. */
   readonly emptied: readonly string[];
-  /** Those that have a primary key as they are made, and none now. */
+  /** Those that have no primary key. The table of the secret is made without one. */
   readonly keyless: readonly string[];
   /** The columns of the internal tables that have no default, as they are made or now. */
   readonly withoutDefault: readonly { readonly table: string; readonly column: string }[];
@@ -83,7 +83,6 @@ export interface Catalog {
 // $1: internal schema. $2: names of the internal tables. $3: how a function of version 1 writes to the log. $4: names of the shared functions.
 // $5: the original's function. $6: the log's name. $7: a regular expression that finds a function's version. $8: the lock table's name.
 // $9: the input's id, as JSON. $10: a regular expression that the names of trigger functions match. $11: the log's sequence. $12: the columns that version 4 has added to the log.
-// $13: the shape table.
 const existing: Statement = {
   name: 'catalog_existing',
   text: `
@@ -111,7 +110,7 @@ SELECT
   (SELECT coalesce(json_agg(relname), '[]') FROM internal WHERE relname <> $6 AND has_table_privilege(oid, 'SELECT')
     AND has_schema_privilege(namespace, 'USAGE') AND NOT row_security_active(oid)) AS readable,
   (SELECT coalesce(json_agg(relname), '[]') FROM internal
-   WHERE relname IN ($6, $8, $13) AND NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = internal.oid AND contype = 'p')) AS keyless,
+   WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = internal.oid AND contype = 'p')) AS keyless,
   (SELECT coalesce(json_agg(json_build_object('table', relname, 'column', a.attname)), '[]') FROM internal
    JOIN pg_attribute a ON a.attrelid = internal.oid AND a.attnum > 0 AND NOT a.attisdropped AND NOT a.atthasdef) AS "withoutDefault",
   EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -189,7 +188,6 @@ export async function readCatalog(session: Session, names: Names): Promise<Catal
     RECORD_FUNCTIONS,
     names.logSequence.name,
     ADDED_COLUMNS,
-    names.shapeTable.name,
   ];
   const [row] = await session.query<Found>(existing, values, COMPARISON_TIMEOUT);
   const found = row!;
@@ -249,14 +247,15 @@ export async function readOptions(
   return { installed: fromDatabase(row?.installed ?? null), inForce: fromDatabase(row?.inForce ?? null) };
 }
 
-// A changed row has a greater xmin than before, so every change of a row changes the sum of all xmin or their count.
+// A changed row has a greater xmin than before, so every change of a row changes the sum of all xmin or their count. What VACUUM and ANALYZE
+// note in pg_class changes no xmin: they write it in place. A sequence's value is no part of the catalog.
 // $1: the schemas. $2: the internal schema.
 const fingerprint: Statement = {
   name: 'catalog_fingerprint',
   text: `
 WITH relation AS MATERIALIZED (
   SELECT c.oid, c.xmin FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE c.relkind IN ('r', 'p', 'f') AND (n.nspname = ANY ($1) OR c.relispartition)
+  WHERE (c.relkind IN ('r', 'p', 'f') AND (n.nspname = ANY ($1) OR c.relispartition)) OR (c.relkind IN ('r', 'S') AND n.nspname = $2)
 ), version (xmin) AS (
   SELECT xmin::text::bigint FROM relation
   UNION ALL

@@ -70,8 +70,11 @@ END`;
 /**
  * The internal tables. The log gets dead rows as fast as rows, so autovacuum starts at a number of dead rows, not at a share. It
  * does not truncate the file: for that it would lock out the writers.
+ *
+ * `logOwner`: the role that owns the log, which gets the tables that are made beside it; null for the role that runs the statements. Nodes
+ * connect as that role, while a member of it may run the statements.
  */
-export const createTables = (names: Names) => ({
+export const createTables = (names: Names, logOwner: string | null) => ({
   lock: [
     `CREATE TABLE ${names.lockTable.sql} (
   resource integer PRIMARY KEY,
@@ -87,6 +90,7 @@ export const createTables = (names: Names) => ({
 )`,
     leaseRow(names),
     forNobodyElse(names.lockTable),
+    ...giveTo(names.lockTable, logOwner),
   ],
   log: [
     // The table does not own it: scripts that set all sequences to what their tables hold, and TRUNCATE ... RESTART IDENTITY, look for
@@ -104,6 +108,7 @@ export const createTables = (names: Names) => ({
     `CREATE TABLE ${names.secretTable.sql} (key bytea NOT NULL, inner_pad bytea NOT NULL, outer_pad bytea NOT NULL)`,
     forNobodyElse(names.secretTable),
     secretRow(names),
+    ...giveTo(names.secretTable, logOwner),
   ],
   failed: [
     `CREATE TABLE ${names.failedTable.sql} (
@@ -116,6 +121,7 @@ export const createTables = (names: Names) => ({
   delay double precision
 )`,
     forNobodyElse(names.failedTable),
+    ...giveTo(names.failedTable, logOwner),
   ],
   parked: [
     `CREATE TABLE ${names.parkedTable.sql} (
@@ -125,6 +131,7 @@ export const createTables = (names: Names) => ({
   parked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 )`,
     forNobodyElse(names.parkedTable),
+    ...giveTo(names.parkedTable, logOwner),
   ],
   // A row with an empty sequence is the backfill of one table. Any other row is an event of it that a caller's transaction has acknowledged.
   backfill: [
@@ -149,10 +156,12 @@ export const createTables = (names: Names) => ({
   PRIMARY KEY (backfill, relation, sequence)
 )`,
     forNobodyElse(names.backfillTable),
+    ...giveTo(names.backfillTable, logOwner),
   ],
   shape: [
     `CREATE TABLE ${names.shapeTable.sql} (name text PRIMARY KEY, columns jsonb NOT NULL)`,
     forNobodyElse(names.shapeTable),
+    ...giveTo(names.shapeTable, logOwner),
   ],
 });
 
@@ -166,6 +175,9 @@ export const secretRow = ({ secretTable }: Names): string => `INSERT INTO ${secr
 SELECT s.key, ${padded(0x36)}, ${padded(0x5c)}
 FROM (SELECT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) AS key) s
 WHERE NOT EXISTS (SELECT FROM ${secretTable.sql})`;
+
+export const giveTo = ({ sql }: ObjectName, owner: string | null): string[] =>
+  owner === null ? [] : [`ALTER TABLE ${sql} OWNER TO ${quoteIdentifier(owner)}`];
 
 /** Takes back what default privileges may have granted. */
 const forNobodyElse = ({ sql }: ObjectName): string => `REVOKE ALL ON TABLE ${sql} FROM PUBLIC`;

@@ -251,7 +251,7 @@ function internalStep(
   migrations: readonly Migration[],
   functions: readonly string[],
 ): Step {
-  const tables = createTables(names);
+  const tables = createTables(names, existing.logOwner);
   const missing = ({ name }: { name: string }) => !existing.tables.includes(name);
   const sql = [
     ...(existing.schemaExists ? [] : createSchema(names)),

@@ -4,7 +4,7 @@
  */
 import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Catalog } from './catalog.ts';
-import { leaseRow, secretRow } from './internal-tables.ts';
+import { giveTo, leaseRow, secretRow } from './internal-tables.ts';
 import { STRIDE, nextRow } from './log-layout.ts';
 import type { Names, ObjectName } from './names.ts';
 
@@ -16,12 +16,26 @@ export interface Repair {
 
 /** Of the tables that exist. */
 export function repairs(existing: Catalog, names: Names): Repair[] {
-  const { lockTable, logTable, logSequence, secretTable, shapeTable } = names;
+  const {
+    lockTable,
+    logTable,
+    logSequence,
+    secretTable,
+    failedTable,
+    parkedTable,
+    backfillTable,
+    shapeTable,
+  } = names;
   const emptied = ({ name }: ObjectName, sql: string): Repair[] =>
     existing.emptied.includes(name) ? [{ lost: `${name} has lost its row`, sql: [sql] }] : [];
-  const keyless = ({ name, sql }: ObjectName, column: string): Repair[] =>
+  const keyless = ({ name, sql }: ObjectName, columns: string, before: readonly string[] = []): Repair[] =>
     existing.keyless.includes(name)
-      ? [{ lost: `${name} has no primary key`, sql: [`ALTER TABLE ${sql} ADD PRIMARY KEY (${column})`] }]
+      ? [
+          {
+            lost: `${name} has no primary key`,
+            sql: [...before, `ALTER TABLE ${sql} ADD PRIMARY KEY (${columns})`],
+          },
+        ]
       : [];
   const withoutDefault = ({ name, sql }: ObjectName, column: string, value: string): Repair[] =>
     existing.withoutDefault.some((c) => c.table === name && c.column === column)
@@ -37,12 +51,16 @@ export function repairs(existing: Catalog, names: Names): Repair[] {
     sql: [
       `CREATE SEQUENCE IF NOT EXISTS ${logSequence.sql}`,
       `REVOKE ALL ON SEQUENCE ${logSequence.sql} FROM PUBLIC`,
+      ...giveTo(logSequence, existing.logOwner),
       `SELECT setval(${quoteLiteral(logSequence.sql)}, max(seq) / ${STRIDE} + 1) FROM ${logTable.sql} HAVING count(*) > 0`,
     ],
   };
   return [
     ...keyless(lockTable, 'resource'),
     ...keyless(shapeTable, 'name'),
+    ...keyless(failedTable, 'sequence'),
+    ...keyless(parkedTable, 'sequence'),
+    ...keyless(backfillTable, 'backfill, relation, sequence', [onceAcknowledged(backfillTable)]),
     ...withoutDefault(lockTable, 'token', '0'),
     ...withoutDefault(lockTable, 'installation', 'pg_catalog.gen_random_uuid()'),
     ...emptied(lockTable, leaseRow(names)),
@@ -53,3 +71,7 @@ export function repairs(existing: Catalog, names: Names): Repair[] {
     ...withoutDefault(logTable, 'xid', 'pg_current_xact_id()'),
   ];
 }
+
+/** Without the key, an event that was acknowledged twice has two rows, which would bar the key. Statements on the other tables fail without their keys. */
+const onceAcknowledged = ({ sql }: ObjectName): string => `DELETE FROM ${sql} a USING ${sql} b
+WHERE a.ctid < b.ctid AND (a.backfill, a.relation, a.sequence) = (b.backfill, b.relation, b.sequence)`;

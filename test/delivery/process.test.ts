@@ -96,6 +96,29 @@ test('handles as many events at once as it is allowed to, those of one row in or
   expect(await backlog()).toBe(0);
 });
 
+test('outlasts that somebody drops the table of failures, which the node makes again', async () => {
+  const { database, make, backlog } = await setup({ discoveryInterval: 60_000 });
+  const input = await make();
+  const isActive = active(input);
+  const errors: unknown[] = [];
+  input.on('reconnecting', ({ error }) => errors.push(error));
+  const { done } = record(
+    input,
+    async () => {
+      if (errors.length > 0) return;
+      await database.query('DROP TABLE IF EXISTS postgres_input.failed_postgres_input_test');
+      throw new Error('not yet');
+    },
+    { reconnect: FAST },
+  );
+  await isActive;
+  await database.query('INSERT INTO items VALUES (1, 0)');
+  await until(() => done.length === 1);
+  await input.close();
+  expect(errors).toMatchObject([{ code: 'ERR_INSTALL', retryable: true }]);
+  expect(await backlog()).toBe(0);
+});
+
 test('an event whose handler fails comes again as the next attempt, and only its row waits', async () => {
   const { database, make, backlog } = await setup();
   const input = await make();

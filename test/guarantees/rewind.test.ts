@@ -303,6 +303,46 @@ describe('a node whose installation is removed', () => {
     expect((await standby.status()).forgedNotifications).toBe(0);
   });
 
+  test('does not install it again, although the first to find it gone is a handler that fails', async () => {
+    const fixture = await setupInputs();
+    onTestFinished(() => fixture[Symbol.asyncDispose]());
+    const { database } = fixture;
+    const rare = {
+      discoveryInterval: 60_000,
+      lease: { duration: 60_000, renewInterval: 20_000, margin: 1000, pollInterval: 50_000 },
+    };
+    const [input, operator] = [await fixture.input(rare), await fixture.input(rare)];
+    const errors: unknown[] = [];
+    input.on('reconnecting', ({ error }) => errors.push(error));
+    let isAsleep = false;
+    input.on('asleep', () => (isAsleep = true)).on('awake', () => (isAsleep = false));
+    const processed = input.process(
+      async () => {
+        // Awake, the reader could be the first.
+        await until(() => isAsleep);
+        await operator.uninstall();
+        throw new Error('failed');
+      },
+      { reconnect: QUICK },
+    );
+    await until(() => isAsleep);
+    await database.query('INSERT INTO items VALUES (1)');
+    await until(() => errors.length > 1);
+    expect(errors[0]).toMatchObject({
+      code: 'ERR_INSTALL',
+      message: expect.stringMatching(/can't be kept/),
+      retryable: true,
+    });
+    expect(errors[1]).toMatchObject({
+      code: 'ERR_INSTALL',
+      message: expect.stringMatching(/uninstalled/),
+      retryable: true,
+    });
+    expect(await installed(database)).toBe(false);
+    await input.close();
+    await processed;
+  });
+
   test('notices that it was installed again between two looks', async () => {
     const fixture = await setupInputs();
     onTestFinished(() => fixture[Symbol.asyncDispose]());

@@ -351,6 +351,32 @@ describe('the role that installs', () => {
     expect((await installationOf(database, {}, first.url).plan()).steps).toEqual([]);
   });
 
+  test('may be a member of the role that owns the log: what it adds belongs to that role, and nodes of that role use it', async () => {
+    const database = await setupApplication(
+      'CREATE SCHEMA postgres_input; CREATE TABLE t (id int PRIMARY KEY)',
+    );
+    const [owner, member] = [await createRole(database), await createRole(database)];
+    await database.query(`
+      GRANT CREATE, USAGE ON SCHEMA postgres_input TO ${owner.role}, ${member.role};
+      ALTER TABLE t OWNER TO ${owner.role}; GRANT ${owner.role} TO ${member.role}`);
+    await installationOf(database, {}, owner.url).install();
+    for (const name of ['lock', 'secret', 'failed', 'parked', 'backfill'])
+      await database.query(`DROP TABLE postgres_input.${name}_postgres_input_test`);
+    await database.query('DROP SEQUENCE postgres_input.sequence_postgres_input_test CASCADE');
+    await installationOf(database, { rows: 'after' }, member.url).install();
+    expect(
+      await database.query(
+        `SELECT relname, pg_get_userbyid(relowner) AS owner FROM pg_class
+         WHERE relnamespace = 'postgres_input'::regnamespace AND pg_get_userbyid(relowner) <> $1`,
+        [owner.role],
+      ),
+    ).toEqual([]);
+    const { asleep, next } = await run(owner.url, { rows: 'after' });
+    await asleep;
+    await database.query('INSERT INTO t VALUES (1)');
+    expect(await next()).toBe('create t 1');
+  });
+
   test('is a superuser, and does not install where another role could replace what it installs', async () => {
     const database = await setupApplication('CREATE TABLE t (id int PRIMARY KEY)');
     const { role } = await createRole(database);

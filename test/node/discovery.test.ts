@@ -4,6 +4,7 @@ import type { Notice } from '../../src/api/lifecycle-events.ts';
 import { withSession } from '../../src/node/connect.ts';
 import { Discovery } from '../../src/node/discovery.ts';
 import type { Session } from '../../src/postgres/session.ts';
+import { catalogFingerprint } from '../../src/schema/catalog.ts';
 import { type Planner, plan } from '../../src/schema/plan.ts';
 import { Consumer, once } from '../support/consumer.ts';
 import { type TestDatabase, createDatabase, createRole } from '../support/database.ts';
@@ -294,4 +295,51 @@ test('looks at everything once more after a look has failed, and so tells that a
   stop.abort();
   await watching;
   expect(told.at(-1)).toBe('installed');
+});
+
+const internal = (name: string) => `postgres_input.${name}_postgres_input_test`;
+
+test.each([
+  ['the lease', `DROP TABLE ${internal('lock')}`],
+  ['the secret', `DROP TABLE ${internal('secret')}`],
+  ['the failures', `DROP TABLE ${internal('failed')}`],
+  ['the parked changes', `DROP TABLE ${internal('parked')}`],
+  ['the backfills', `DROP TABLE ${internal('backfill')}`],
+  ['the sequence', `DROP SEQUENCE ${internal('sequence')} CASCADE`],
+  ['a primary key', `ALTER TABLE ${internal('log')} DROP CONSTRAINT log_postgres_input_test_pkey`],
+  ['a default', `ALTER TABLE ${internal('log')} ALTER xid DROP DEFAULT`],
+])('puts back, while a term lasts, what the internal tables have lost: %s', async (_, damage) => {
+  await using fixture = await setupSessions();
+  const { database, settings, names } = fixture;
+  const { signal } = new AbortController();
+  const session = await fixture.session();
+  const discovery = new Discovery(settings, names, () => {});
+  await discovery.ensureInstalled(session, 'claiming', signal);
+  await database.query(damage);
+  expect((await plan(session, settings, names)).steps).not.toEqual([]);
+  await discovery.ensureInstalled(session, 'holding', signal);
+  expect((await plan(session, settings, names, 'holding')).steps).toEqual([]);
+});
+
+test('has nothing to look at after changes were logged, nor after their table was cleaned up', async () => {
+  await using fixture = await setupSessions();
+  const { database, settings, names } = fixture;
+  const session = await fixture.session();
+  const fingerprint = () => catalogFingerprint(session, settings.schemas, names);
+  const before = await fingerprint();
+  for (const statement of [
+    'INSERT INTO items SELECT generate_series(1, 10000)',
+    'UPDATE items SET value = 1',
+    `ANALYZE ${names.logTable.sql}`,
+    `DELETE FROM ${names.logTable.sql}`,
+    `VACUUM ${names.logTable.sql}`,
+    'INSERT INTO items SELECT generate_series(10001, 20000)',
+    `VACUUM (FREEZE, ANALYZE) ${names.logTable.sql}`,
+    `VACUUM (FREEZE, ANALYZE) ${names.failedTable.sql}`,
+    'VACUUM (FREEZE) pg_catalog.pg_class',
+    `REINDEX TABLE ${names.logTable.sql}`,
+  ]) {
+    await database.query(statement);
+    expect(await fingerprint(), statement).toBe(before);
+  }
 });

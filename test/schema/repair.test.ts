@@ -4,9 +4,15 @@ import { newPostgresInput } from '../../src/index.ts';
 import { Consumer } from '../support/consumer.ts';
 import { setupInstallation } from '../support/setup-installation.ts';
 
-const [LOCK, LOG, SEQUENCE, SECRET] = ['lock', 'log', 'sequence', 'secret'].map(
-  (name) => `postgres_input.${name}_postgres_input_test`,
-);
+const [LOCK, LOG, SEQUENCE, SECRET, FAILED, PARKED, BACKFILL] = [
+  'lock',
+  'log',
+  'sequence',
+  'secret',
+  'failed',
+  'parked',
+  'backfill',
+].map((name) => `postgres_input.${name}_postgres_input_test`);
 
 test.each([
   ['the row of the lease', `DELETE FROM ${LOCK}`],
@@ -14,6 +20,19 @@ test.each([
   ['both, as after a restored pg_dump --schema-only', `DELETE FROM ${LOCK}; DELETE FROM ${SECRET}`],
   ['the primary key of the log', `ALTER TABLE ${LOG} DROP CONSTRAINT log_postgres_input_test_pkey`],
   ['the primary key of the lock table', `ALTER TABLE ${LOCK} DROP CONSTRAINT lock_postgres_input_test_pkey`],
+  [
+    'the primary key of the failures',
+    `ALTER TABLE ${FAILED} DROP CONSTRAINT failed_postgres_input_test_pkey`,
+  ],
+  [
+    'the primary key of the parked changes',
+    `ALTER TABLE ${PARKED} DROP CONSTRAINT parked_postgres_input_test_pkey`,
+  ],
+  [
+    'the primary key of the backfills, without which an event could be acknowledged twice',
+    `ALTER TABLE ${BACKFILL} DROP CONSTRAINT backfill_postgres_input_test_pkey;
+     INSERT INTO ${BACKFILL} (backfill, relation, sequence) VALUES (1, 0, '1'), (1, 0, '1'), (1, 0, '2')`,
+  ],
   ['the defaults of the log', `ALTER TABLE ${LOG} ALTER seq DROP DEFAULT, ALTER xid DROP DEFAULT`],
   ['the sequence of the log', `DROP SEQUENCE ${SEQUENCE} CASCADE`],
   [
@@ -33,12 +52,11 @@ test.each([
   const consumer = new Consumer(node);
   await expect.poll(() => consumer.events.map(({ id }) => id)).toEqual(['1', '2', '3']);
   expect(
-    (
-      await database.query(
-        `SELECT count(*)::int AS keys FROM pg_index WHERE indisprimary AND indrelid IN ('${LOCK}'::regclass, '${LOG}'::regclass)`,
-      )
-    )[0],
-  ).toEqual({ keys: 2 });
+    await database.query(
+      `SELECT oid::regclass::text AS keyless FROM pg_class c WHERE relnamespace = 'postgres_input'::regnamespace AND relkind = 'r'
+       AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary)`,
+    ),
+  ).toEqual([{ keyless: SECRET }]);
 });
 
 test.each([
