@@ -15,12 +15,14 @@ import { until } from '../support/until.ts';
 
 /**
  * Makes every fingerprint of the catalog take long, until `signal` aborts: a catalog table that the fingerprint reads is locked, and
- * released when a fingerprint has waited for the lock for long enough, or anything else waits for the lock at all.
+ * released when a fingerprint has waited for the lock for long enough, or anything else waits for the lock at all. Before that, the next lock is
+ * asked for behind what waits, so that no fingerprint slips through in between.
  */
 async function slowFingerprints(database: TestDatabase, signal: AbortSignal): Promise<void> {
-  const locker = await database.client();
+  const lock = 'BEGIN; LOCK TABLE pg_catalog.pg_inherits';
+  let [holder, next] = [await database.client(), await database.client()];
+  await holder.query(lock);
   while (!signal.aborted) {
-    await locker.query('BEGIN; LOCK TABLE pg_catalog.pg_inherits');
     await until(async () => {
       const due = await database.query(
         `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
@@ -28,8 +30,19 @@ async function slowFingerprints(database: TestDatabase, signal: AbortSignal): Pr
       );
       return signal.aborted || due.length > 0;
     });
-    await locker.query('COMMIT');
+    const locked = next.query(lock);
+    await until(async () => {
+      const waiting = await database.query(
+        `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query = $1`,
+        [lock],
+      );
+      return waiting.length > 0;
+    });
+    await holder.query('COMMIT');
+    await locked;
+    [holder, next] = [next, holder];
   }
+  await holder.query('COMMIT');
 }
 
 /** Whether a session has ever asked for the fingerprint. */
