@@ -23,6 +23,7 @@ import { InHand } from './in-hand.ts';
 import { type KnownFailure, KnownFailures } from './known-failures.ts';
 import { LaneBuffer, type Taking } from './lane-buffer.ts';
 import type { Ticket } from './line.ts';
+import { ReadyQueue } from './ready-queue.ts';
 import { isTruncation, rowOf } from './row-order.ts';
 import { SlowWatch } from './slow-watch.ts';
 import { TurnOrder } from './turn-order.ts';
@@ -78,8 +79,7 @@ export class LaneDelivery implements Sink {
   /** While the log is read again: what is over since that began. */
   #settledSince: Set<string> | null = null;
   /** What is to be handed out next, ready. */
-  #next: Held[] = [];
-  #nextWeight = 0;
+  readonly #next = new ReadyQueue<Held>(({ ticket }) => ticket.change);
   /** What is acknowledged, and the lanes do not know yet. */
   #over: Held[] = [];
   #isStopped = false;
@@ -102,7 +102,7 @@ export class LaneDelivery implements Sink {
       clock,
       waiting: this.#waiting,
       known: this.#known,
-      isInHand: () => this.#inHand.size + this.#next.length > this.#outlasted.size,
+      isInHand: () => this.#inHand.size + this.#next.size > this.#outlasted.size,
       condemn: options.exclusive ? (ticket, known) => void this.#condemn(ticket, known) : null,
     });
   }
@@ -138,7 +138,7 @@ export class LaneDelivery implements Sink {
         acknowledged.has(sequence) ||
         settled.has(sequence) ||
         this.#inHand.has(sequence) ||
-        this.#next.some(({ ticket }) => ticket.change.sequence === sequence),
+        this.#next.has(sequence),
       end: () => (this.#settledSince = null),
     };
   }
@@ -182,7 +182,7 @@ export class LaneDelivery implements Sink {
   get canHandOut(): boolean {
     if (this.#isStopped || this.#inHand.size >= this.#options.maxInFlight || !this.#options.mayHandOut())
       return false;
-    return this.#next.length > 0 || this.#makeReady();
+    return this.#next.size > 0 || this.#makeReady();
   }
 
   /** Whether nothing is in hand, and nothing can be handed out. */
@@ -197,7 +197,6 @@ export class LaneDelivery implements Sink {
     const ticket = this.#isStopped ? null : this.#order.next();
     if (!ticket || this.#isStopped) return false;
     this.#next.push(this.#hold(ticket, (this.#known.of(ticket.change)?.attempts ?? 0) + 1));
-    this.#nextWeight += ticket.change.weight;
     return true;
   }
 
@@ -207,10 +206,9 @@ export class LaneDelivery implements Sink {
   }
 
   handOutHeld(): Held {
-    const held = this.#next.shift()!;
+    const held = this.#next.take()!;
     const { ticket } = held;
     const { change } = ticket;
-    this.#nextWeight -= change.weight;
     held.since = this.#options.clock.now();
     if (change.sequence !== null) this.#inHand.add(change.sequence, held);
     else if (this.#options.exclusive) this.#inHand.add(held, held);
@@ -283,7 +281,7 @@ export class LaneDelivery implements Sink {
     const { ready, exclusive, maxInFlight } = this.#options;
     ready();
     if (!exclusive) return;
-    while (this.#next.length < maxInFlight && this.#nextWeight < READY) if (!this.#makeReady()) return;
+    while (this.#next.size < maxInFlight && this.#next.weight < READY) if (!this.#makeReady()) return;
   }
 
   /** The event has failed, and comes again after `delay` milliseconds. Resolves when that is written. */
@@ -310,7 +308,6 @@ export class LaneDelivery implements Sink {
   }
 
   #putBack(held: Held, delay: number, attempts: number): LoggedChange | null {
-    this.#finishOver();
     this.#release(held);
     const { change } = held.ticket;
     this.#known.comesAgain(change, attempts, delay);
@@ -417,7 +414,7 @@ export class LaneDelivery implements Sink {
   stop(): void {
     this.#isStopped = true;
     this.#waiting.stop();
-    this.#next = [];
+    this.#next.clear();
     this.#order.stop();
   }
 

@@ -64,7 +64,7 @@ export class Lanes {
     leave: (place) => this.#leave(place),
     settle: (line) => this.#settle(line),
   });
-  readonly #ready = new ReadyQueue();
+  readonly #ready = new ReadyQueue<Ticket>(({ change }) => change);
   readonly #room: Room;
   readonly #timers = new Set<Timer>();
   #arrived = 0;
