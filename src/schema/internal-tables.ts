@@ -70,11 +70,8 @@ END`;
 /**
  * The internal tables. The log gets dead rows as fast as rows, so autovacuum starts at a number of dead rows, not at a share. It
  * does not truncate the file: for that it would lock out the writers.
- *
- * `logOwner`: the role that owns the log, which gets the tables that are made beside it; null for the role that runs the statements. Nodes
- * connect as that role, while a member of it may run the statements.
  */
-export const createTables = (names: Names, logOwner: string | null) => ({
+export const createTables = (names: Names) => ({
   lock: [
     `CREATE TABLE ${names.lockTable.sql} (
   resource integer PRIMARY KEY,
@@ -90,7 +87,6 @@ export const createTables = (names: Names, logOwner: string | null) => ({
 )`,
     leaseRow(names),
     forNobodyElse(names.lockTable),
-    ...giveTo(names.lockTable, logOwner),
   ],
   log: [
     // The table does not own it: scripts that set all sequences to what their tables hold, and TRUNCATE ... RESTART IDENTITY, look for
@@ -108,7 +104,6 @@ export const createTables = (names: Names, logOwner: string | null) => ({
     `CREATE TABLE ${names.secretTable.sql} (key bytea NOT NULL, inner_pad bytea NOT NULL, outer_pad bytea NOT NULL)`,
     forNobodyElse(names.secretTable),
     secretRow(names),
-    ...giveTo(names.secretTable, logOwner),
   ],
   failed: [
     `CREATE TABLE ${names.failedTable.sql} (
@@ -121,7 +116,6 @@ export const createTables = (names: Names, logOwner: string | null) => ({
   delay double precision
 )`,
     forNobodyElse(names.failedTable),
-    ...giveTo(names.failedTable, logOwner),
   ],
   parked: [
     `CREATE TABLE ${names.parkedTable.sql} (
@@ -131,7 +125,6 @@ export const createTables = (names: Names, logOwner: string | null) => ({
   parked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 )`,
     forNobodyElse(names.parkedTable),
-    ...giveTo(names.parkedTable, logOwner),
   ],
   // A row with an empty sequence is the backfill of one table. Any other row is an event of it that a caller's transaction has acknowledged.
   backfill: [
@@ -156,12 +149,10 @@ export const createTables = (names: Names, logOwner: string | null) => ({
   PRIMARY KEY (backfill, relation, sequence)
 )`,
     forNobodyElse(names.backfillTable),
-    ...giveTo(names.backfillTable, logOwner),
   ],
   shape: [
     `CREATE TABLE ${names.shapeTable.sql} (name text PRIMARY KEY, columns jsonb NOT NULL)`,
     forNobodyElse(names.shapeTable),
-    ...giveTo(names.shapeTable, logOwner),
   ],
 });
 
@@ -176,6 +167,7 @@ SELECT s.key, ${padded(0x36)}, ${padded(0x5c)}
 FROM (SELECT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) AS key) s
 WHERE NOT EXISTS (SELECT FROM ${secretTable.sql})`;
 
+/** `owner`: null for the role that runs the statements. */
 export const giveTo = ({ sql }: ObjectName, owner: string | null): string[] =>
   owner === null ? [] : [`ALTER TABLE ${sql} OWNER TO ${quoteIdentifier(owner)}`];
 

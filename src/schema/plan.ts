@@ -20,7 +20,7 @@ import { qualify, quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
 import type { Session } from '../postgres/session.ts';
 import { COMPARISON_TIMEOUT, type Catalog, type ExistingFunction, readCatalog } from './catalog.ts';
 import { type Existing, indexed } from './existing.ts';
-import { createSchema, createTables, refuseForeignSchema } from './internal-tables.ts';
+import { createSchema, createTables, giveTo, refuseForeignSchema } from './internal-tables.ts';
 import type { Wanted } from './logging-statements.ts';
 import {
   type Migration,
@@ -32,7 +32,7 @@ import {
   migrationsFrom,
   tooOld,
 } from './migrations.ts';
-import { type Names, TRIGGER_EVENTS, locationOf } from './names.ts';
+import { type Names, type ObjectName, TRIGGER_EVENTS, locationOf } from './names.ts';
 import { publicationsOfAllTables } from './publications.ts';
 import { repairs } from './repair.ts';
 import { removeShapes, rowDataFunctionNames, rowDataFunctions, unnamedShapes } from './row-data.ts';
@@ -251,17 +251,19 @@ function internalStep(
   migrations: readonly Migration[],
   functions: readonly string[],
 ): Step {
-  const tables = createTables(names, existing.logOwner);
-  const missing = ({ name }: { name: string }) => !existing.tables.includes(name);
+  const tables = createTables(names);
+  /** Nodes connect as the log's owner, while a member of that role may run the statements. */
+  const ifMissing = (table: ObjectName, statements: readonly string[]) =>
+    existing.tables.includes(table.name) ? [] : [...statements, ...giveTo(table, existing.logOwner)];
   const sql = [
     ...(existing.schemaExists ? [] : createSchema(names)),
-    ...(missing(names.lockTable) ? tables.lock : []),
-    ...(missing(names.logTable) ? tables.log : []),
-    ...(missing(names.secretTable) ? tables.secret : []),
-    ...(missing(names.failedTable) ? tables.failed : []),
-    ...(missing(names.parkedTable) ? tables.parked : []),
-    ...(missing(names.backfillTable) ? tables.backfill : []),
-    ...(wantsRows(settings) && missing(names.shapeTable) ? tables.shape : []),
+    ...ifMissing(names.lockTable, tables.lock),
+    ...ifMissing(names.logTable, tables.log),
+    ...ifMissing(names.secretTable, tables.secret),
+    ...ifMissing(names.failedTable, tables.failed),
+    ...ifMissing(names.parkedTable, tables.parked),
+    ...ifMissing(names.backfillTable, tables.backfill),
+    ...(wantsRows(settings) ? ifMissing(names.shapeTable, tables.shape) : []),
     ...repairs(existing, names).flatMap((repair) => repair.sql),
     ...functions,
     // Last: it keeps the nodes from the lock table until the end of the transaction, which psql sends statement by statement.

@@ -16,7 +16,7 @@ async function setup(mayReadSequence: boolean) {
     { connectTimeout: 10_000 },
   );
   const names = namesOf(settings.id, settings.internalSchema);
-  const { lock, log: logTable } = createTables(names, null);
+  const { lock, log: logTable } = createTables(names);
   await database.query(`CREATE SCHEMA ${names.schema}; ${[...lock, ...logTable].join(';')}`);
   if (role) {
     await database.query(`CREATE ROLE ${role}; GRANT USAGE ON SCHEMA ${names.schema} TO ${role};

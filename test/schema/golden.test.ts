@@ -33,7 +33,7 @@ test('the schema', async () => {
   await expect(script(statements)).toMatchFileSnapshot(file('schema'));
 });
 
-test.for(Object.entries(createTables(names, null)))('the internal table %s', async ([name, statements]) => {
+test.for(Object.entries(createTables(names)))('the internal table %s', async ([name, statements]) => {
   await expect(script(statements)).toMatchFileSnapshot(file(`table.${name}`));
 });
 
