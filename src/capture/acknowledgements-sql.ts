@@ -6,9 +6,9 @@ import { LEASE_RESOURCE, type Names, type ObjectName } from '../schema/names.ts'
 
 export interface AcknowledgementsSql {
   readonly acknowledge: Statement;
+  readonly acknowledgeUnlocked: Statement;
   readonly acknowledgeSingle: Statement;
   readonly unpack: Statement;
-  readonly acknowledgeUnlocked: Statement;
   readonly acknowledgeInTransaction: Statement;
   readonly isPacked: Statement;
   readonly left: Statement;
@@ -66,19 +66,6 @@ WITH ${held(lockTable)}, gone AS (
 SELECT (SELECT coalesce(sum(${CHANGES}), 0) FROM gone)::int - (SELECT count(*) FROM rest)::int AS found
 FROM held`,
   },
-  /**
-   * $1: sequences of changes that are rows of their own, as those of short statements are: it costs two thirds of the statement for any change. Returns a row if
-   * the lease is held. It fails as that one does.
-   */
-  acknowledgeSingle: {
-    name: 'log_acknowledge_single',
-    text: `
-WITH ${held(lockTable)}, gone AS (
-  DELETE FROM ${logTable.sql} WHERE seq = ANY ($1::bigint[]) AND size IS NULL AND EXISTS (SELECT FROM held)
-    AND (SELECT set_config('lock_timeout', '${LOCK_TIMEOUT}', true)) IS NOT NULL
-)
-SELECT FROM held`,
-  },
   /** The same for changes that are all named one by one. It skips those that other transactions have, and returns them. It needs the right to UPDATE. */
   acknowledgeUnlocked: {
     name: `log_acknowledge_unlocked_${back.name}`,
@@ -102,6 +89,19 @@ SELECT ARRAY(
   )
 ) AS locked
 FROM held`,
+  },
+  /**
+   * $1: sequences of changes that are rows of their own, as those of short statements are: it costs two thirds of `acknowledge`. Returns a row if the
+   * lease is held. It fails as `acknowledge` does.
+   */
+  acknowledgeSingle: {
+    name: 'log_acknowledge_single',
+    text: `
+WITH ${held(lockTable)}, gone AS (
+  DELETE FROM ${logTable.sql} WHERE seq = ANY ($1::bigint[]) AND size IS NULL AND EXISTS (SELECT FROM held)
+    AND (SELECT set_config('lock_timeout', '${LOCK_TIMEOUT}', true)) IS NOT NULL
+)
+SELECT FROM held`,
   },
   /** Replaces packed rows by single ones, whether this node holds the lease or not. $1: an empty array. $2: sequences of the rows. */
   unpack: {
@@ -142,18 +142,15 @@ SELECT FROM ${logTable.sql}
 WHERE seq OPERATOR(pg_catalog.=) $1::bigint AND size IS NOT NULL
 AND ${isOfTerm(lockTable)}`,
   },
-  /**
-   * $1: sequences. $2: those of the rows in which these changes can be. Returns the rows that are in the log, and whether no transaction has them. It needs
-   * the right to UPDATE.
-   */
+  /** $1: the sequences of rows. Returns those that are in the log, and whether no transaction has them. It needs the right to UPDATE. */
   left: {
     name: 'log_left',
     text: `
 WITH free AS MATERIALIZED (
-  SELECT seq FROM ${logTable.sql} WHERE seq = ANY ($2::bigint[]) FOR KEY SHARE SKIP LOCKED
+  SELECT seq FROM ${logTable.sql} WHERE seq = ANY ($1::bigint[]) FOR KEY SHARE SKIP LOCKED
 )
 SELECT seq, EXISTS (SELECT FROM free WHERE free.seq = log.seq) AS free, size IS NOT NULL AS packed
-FROM ${logTable.sql} log WHERE seq = ANY ($2::bigint[]) AND (size IS NOT NULL OR seq = ANY ($1::bigint[]))`,
+FROM ${logTable.sql} log WHERE seq = ANY ($1::bigint[])`,
   },
   /**
    * Whether no caller's transaction that has acknowledged is open. Such a transaction keeps its locks on both tables: the log's for

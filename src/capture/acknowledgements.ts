@@ -228,13 +228,10 @@ export class Acknowledgements implements Acknowledger {
   async #left(sequence: string): Promise<'gone' | 'free' | 'locked'> {
     this.#asked ??= (async () => {
       await setImmediate();
-      const sequences = [...this.#asking];
+      const values = [array(rowsThatHold([...this.#asking]))];
       this.#asking.clear();
       this.#asked = null;
-      const rows = await this.#session.query<LeftRow>(this.#sql.left, [
-        array(sequences),
-        array(rowsThatHold(sequences)),
-      ]);
+      const rows = await this.#session.query<LeftRow>(this.#sql.left, values);
       return new Map(rows.map((row) => [row.seq, row]));
     })();
     this.#asking.add(sequence);
