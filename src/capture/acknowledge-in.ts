@@ -14,8 +14,9 @@ import {
 } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { acknowledgementsSql } from './acknowledgements-sql.ts';
-import { array, leaseLost } from './acknowledgements.ts';
+import { leaseLost } from './acknowledgements.ts';
 import { backfillSql } from './backfill-sql.ts';
+import { array } from './named-rows.ts';
 
 /** What an event says of the change that it stands for, and of the term that handed it out. */
 export interface NamedEvent extends NamedChange {

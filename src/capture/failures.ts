@@ -16,8 +16,9 @@ import type { Session } from '../postgres/session.ts';
 import { LOCKED, isMissing, isPrivilegeError } from '../postgres/sqlstates.ts';
 import { isReadSequence, numberOf, original, publicSequence, redriven } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
-import { type Hold, RETRY, leaseLost, rowsThatHold } from './acknowledgements.ts';
+import { type Hold, RETRY, leaseLost } from './acknowledgements.ts';
 import { type FailuresSql, failuresSql } from './failures-sql.ts';
+import { rowsThatHold } from './named-rows.ts';
 
 /** A change in the log, or a row that a backfill has read, as `Change` names it. */
 export interface LoggedChange {

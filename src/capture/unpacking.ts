@@ -6,7 +6,7 @@
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 import { acknowledgementsSql } from './acknowledgements-sql.ts';
-import { array } from './acknowledgements.ts';
+import { array } from './named-rows.ts';
 
 export class Unpacking {
   readonly #names: Names;

@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { beforeEach, expect, onTestFinished, test, vi } from 'vitest';
-import { Acknowledgements, takeUnfinished, withWholeRows } from '../../src/capture/acknowledgements.ts';
+import { Acknowledgements } from '../../src/capture/acknowledgements.ts';
+import { takeUnfinished, withWholeRows } from '../../src/capture/named-rows.ts';
 import type { Session } from '../../src/postgres/session.ts';
 import { namesOf } from '../../src/schema/names.ts';
 
