@@ -43,13 +43,24 @@ interface Chunk {
   /** Whether the table ends with it. */
   last: boolean;
   rows: number;
-  /** By their sequences, the events that nobody has acknowledged. */
-  readonly open: Map<string, Change>;
+  /** How many of its events nobody has acknowledged. */
+  open: number;
   readonly acknowledged: string[];
   /** The events that were acknowledged by rows of their own: those that were parked, and those of callers' transactions that are committed. */
   readonly acknowledgedByRow: string[];
   /** Whether the chunk is read again. These rows stay, and the other events that were acknowledged get such rows when the chunk is over. */
   isRewound: boolean;
+}
+
+/** An event that nobody has acknowledged. A class, not a literal, as {@link Change} is. */
+class Out {
+  readonly chunk: Chunk;
+  readonly change: Change;
+
+  constructor(chunk: Chunk, change: Change) {
+    this.chunk = chunk;
+    this.change = change;
+  }
 }
 
 export interface BackfillAcknowledgementsOptions {
@@ -70,8 +81,8 @@ export class BackfillAcknowledgements implements Acknowledger {
   readonly #options: BackfillAcknowledgementsOptions;
   /** The tables that have chunks which are not over. */
   readonly #readings = new Set<Reading>();
-  /** The chunk of each event that is not acknowledged. */
-  readonly #out = new Map<string, Chunk>();
+  /** By their sequences. */
+  readonly #out = new Map<string, Out>();
   #outstanding = 0;
   #isFinishing: Promise<void> | null = null;
   #callersLook: NodeJS.Timeout | null = null;
@@ -92,19 +103,18 @@ export class BackfillAcknowledgements implements Acknowledger {
     const from = job.after;
     job.after = cursor;
     reading.isRead ||= last;
-    const open = new Map(changes.map((change) => [change.sequence!, change]));
     const chunk: Chunk = {
       reading,
       from,
       cursor,
       last,
       rows: changes.length,
-      open,
+      open: changes.length,
       acknowledged: [],
       acknowledgedByRow: [],
       isRewound: false,
     };
-    for (const sequence of open.keys()) this.#out.set(sequence, chunk);
+    for (const change of changes) this.#out.set(change.sequence!, new Out(chunk, change));
     this.#outstanding += chunk.rows;
     chunks.push(chunk);
     this.#readings.add(reading);
@@ -143,24 +153,24 @@ export class BackfillAcknowledgements implements Acknowledger {
    * progress stays before it until then.
    */
   readAgain(sequence: string): void {
-    const chunk = this.#out.get(sequence);
+    const chunk = this.#out.get(sequence)?.chunk;
     if (!chunk) return;
     const { reading, from } = chunk;
     this.#out.delete(sequence);
-    chunk.open.delete(sequence);
+    chunk.open--;
     chunk.rows--;
     this.#outstanding--;
     const { chunks, job } = reading;
-    for (const later of chunks.slice(chunks.indexOf(chunk))) rewind(later, from, from);
+    this.#rewind(chunks.slice(chunks.indexOf(chunk)), from, from);
     reading.skipped.delete(sequence);
     reading.isRead = reading.isCancelled;
     job.after = [...from];
-    if (chunk.open.size === 0) this.#finishSoon();
+    if (chunk.open === 0) this.#finishSoon();
   }
 
   /** The table is read from its beginning, in another order. What is out has no place in that order, and moves no progress. */
   restart({ chunks }: Reading): void {
-    for (const chunk of chunks) rewind(chunk, [], null);
+    this.#rewind(chunks, [], null);
   }
 
   /**
@@ -168,15 +178,14 @@ export class BackfillAcknowledgements implements Acknowledger {
    * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_INSTALL
    */
   async park(sequence: string, { error, attempts }: { error: string; attempts: number }): Promise<boolean> {
-    const chunk = this.#out.get(sequence);
-    const change = chunk?.open.get(sequence);
-    if (!chunk || !change) return false;
-    const { occurredAt, location, id, key, details } = change;
+    const out = this.#out.get(sequence);
+    if (!out) return false;
+    const { occurredAt, location, id, key, details } = out.change;
     const isParked = await unlocked(() =>
       this.#options.store.park(
         [
           sequence,
-          chunk.reading.job.backfill,
+          out.chunk.reading.job.backfill,
           numberOf(sequence),
           occurredAt,
           location,
@@ -219,11 +228,10 @@ export class BackfillAcknowledgements implements Acknowledger {
   }
 
   #take(sequence: string): Chunk | null {
-    const chunk = this.#out.get(sequence);
+    const chunk = this.#out.get(sequence)?.chunk;
     if (!chunk) return null;
     this.#out.delete(sequence);
-    chunk.open.delete(sequence);
-    if (chunk.open.size === 0) this.#finishSoon();
+    if (--chunk.open === 0) this.#finishSoon();
     return chunk;
   }
 
@@ -238,7 +246,7 @@ export class BackfillAcknowledgements implements Acknowledger {
   async #finish(): Promise<void> {
     for (const reading of this.#readings) {
       const { chunks, job } = reading;
-      let over = chunks.findIndex(({ open }) => open.size > 0);
+      let over = chunks.findIndex(({ open }) => open > 0);
       if (over === -1) over = chunks.length;
       if (over === 0) continue;
       const finished = chunks.slice(0, over);
@@ -274,21 +282,21 @@ export class BackfillAcknowledgements implements Acknowledger {
 
   /** Takes note of the events that callers' transactions have acknowledged and that are committed. */
   async #noteCommitted(): Promise<void> {
-    for (const backfill of new Set([...this.#out.values()].map(({ reading }) => reading.job.backfill))) {
+    for (const backfill of new Set([...this.#out.values()].map(({ chunk }) => chunk.reading.job.backfill))) {
       for (const sequence of await this.#options.store.acknowledged(backfill))
         this.#take(sequence)?.acknowledgedByRow.push(sequence);
     }
   }
-}
 
-/**
- * All rows after `from` are read again, without those of this chunk, which are out or acknowledged. A chunk that was read later goes back to the
- * place of an earlier one: the rows that are read again of the earlier one come before its own.
- */
-function rewind(chunk: Chunk, from: readonly string[], cursor: readonly string[] | null): void {
-  const { reading, open, acknowledged, acknowledgedByRow, isRewound } = chunk;
-  if (!isRewound)
-    for (const sequence of [...open.keys(), ...acknowledged, ...acknowledgedByRow])
-      reading.skipped.add(sequence);
-  Object.assign(chunk, { from, cursor, last: false, isRewound: true });
+  /**
+   * All rows after `from` are read again, without those of these chunks, which are out or acknowledged. A chunk that was read later goes back to the
+   * place of an earlier one: the rows that are read again of the earlier one come before its own.
+   */
+  #rewind(chunks: readonly Chunk[], from: readonly string[], cursor: readonly string[] | null): void {
+    const fresh = new Set(chunks.filter(({ isRewound }) => !isRewound));
+    for (const { reading, acknowledged, acknowledgedByRow } of fresh)
+      for (const sequence of [...acknowledged, ...acknowledgedByRow]) reading.skipped.add(sequence);
+    for (const [sequence, { chunk }] of this.#out) if (fresh.has(chunk)) chunk.reading.skipped.add(sequence);
+    for (const chunk of chunks) Object.assign(chunk, { from, cursor, last: false, isRewound: true });
+  }
 }

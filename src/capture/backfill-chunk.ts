@@ -194,14 +194,18 @@ class Chunk {
     this.#onPart[part]?.(row);
   }
 
-  #takeRow([id, key, after, ...place]: ChunkRow): void {
+  #takeRow(row: ChunkRow): void {
+    const table = this.#table;
+    const place = table.placeOf(row);
     this.#scanned++;
     this.#cursor = place;
+    const [id, , after] = row;
     if (id === null) return;
     const sequence = this.#sequenceOf(place);
     if (this.#skipped.has(sequence)) return;
+    const key = table.keyOf(row);
     this.#changes.push(
-      changeOf(sequence, this.#location, id, key, this.#at, after, this.#shape, this.#table.shape),
+      changeOf(sequence, this.#location, id, key, this.#at, after, this.#shape, table.shape),
     );
   }
 
@@ -239,7 +243,7 @@ function changeOf(
   sequence: string,
   location: string,
   id: string,
-  key: string | null,
+  key: Key,
   at: string,
   after: string | null,
   shapeJson: string | null,
@@ -254,8 +258,7 @@ function changeOf(
     origin: null,
     context: null,
   };
-  const parsed = key === null ? null : (JSON.parse(key) as Key);
-  const change = new Change(sequence, location, 'read', id, parsed, at, null, '', details);
+  const change = new Change(sequence, location, 'read', id, key, at, null, '', details);
   change.shape = omitted ?? shape;
   return change;
 }

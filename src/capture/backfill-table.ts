@@ -14,6 +14,7 @@ import type { Part } from '../postgres/batch.ts';
 import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
 import type { Session, Statement } from '../postgres/session.ts';
 import { PRINTING } from '../schema/create-function.ts';
+import type { Key } from '../schema/log-layout.ts';
 import { type Column, columnsOf } from '../schema/row-data.ts';
 import { type RowIdentity, identityQuery } from '../schema/row-identity.ts';
 import { passes } from '../schema/table-filter.ts';
@@ -112,8 +113,16 @@ const STORED = 8;
 /** Blocks at once of a table without a key, for each hundred rows of a chunk. */
 const BLOCKS = 4;
 
-/** A row that was read: null for all but its place in the order where the condition does not hold. */
-export type ChunkRow = [id: string | null, key: string | null, after: string | null, ...place: string[]];
+/**
+ * A row that was read: null for all but its place in the order where the condition does not hold. Where the ids are the values of the key, a row has
+ * no key, and either an id or a place.
+ */
+export type ChunkRow = [
+  id: string | null,
+  key: string | null,
+  after: string | null,
+  ...place: (string | null)[],
+];
 
 /** Which tables are watched, and what events have of their rows. */
 export type RowSettings = Pick<Settings, 'schemas' | 'tables' | 'watch' | 'rows' | 'maxRowBytes'>;
@@ -133,6 +142,8 @@ export class BackfillTable {
   readonly #description: Description;
   readonly #key: readonly KeyColumn[];
   readonly #maxRowBytes: number | null;
+  /** The key's only column, if the ids are its values. */
+  readonly #idColumn: string | null;
 
   private constructor(described: string, found: Description, maxRowBytes: number | null) {
     this.described = described;
@@ -140,6 +151,7 @@ export class BackfillTable {
     this.#maxRowBytes = maxRowBytes;
     this.schema = found.schema;
     this.name = found.name;
+    this.#idColumn = /^E?'/.test(found.identity.key) ? found.key![0]!.name : null;
     this.#key =
       found.key?.map(({ name, type, greater, equal }) => ({
         type,
@@ -190,6 +202,16 @@ export class BackfillTable {
   get isByInteger(): boolean {
     const [key, ...others] = this.#description.key ?? [];
     return key !== undefined && others.length === 0 && INTEGERS.has(key.type);
+  }
+
+  /** The event's key. */
+  keyOf([, key]: ChunkRow): Key {
+    return key === null ? this.#idColumn : (JSON.parse(key) as Key);
+  }
+
+  /** The row's place in the order. */
+  placeOf([id, , , ...place]: ChunkRow): string[] {
+    return this.#idColumn !== null && id !== null ? [id] : (place as string[]);
   }
 
   /** Keeps the table from being rewritten or dropped. */
@@ -263,14 +285,15 @@ export class BackfillTable {
       ? ['concat(r."postgres_input ctid")', 'concat(r."postgres_input table")']
       : this.#key.map(({ column }) => `concat(${column})`);
     const places = cursor.map((_, i) => `place_${i}`);
+    const isNamed = this.#idColumn !== null;
     const test =
       condition === null
         ? '(SELECT true AS wanted) w'
         : `LATERAL (SELECT coalesce((\n${condition}\n), false) AS wanted FROM (SELECT r.*) ${quoteIdentifier(name)}) w`;
     const text = `
-SELECT id, key, CASE WHEN NOT wanted OR ${max === null} THEN NULL WHEN octet_length(after) <= ${max ?? 0} THEN after ELSE 'too-large' END, ${places.join(', ')}
+SELECT id, key, CASE WHEN NOT wanted OR ${max === null} THEN NULL WHEN octet_length(after) <= ${max ?? 0} THEN after ELSE 'too-large' END, ${isNamed ? 'CASE WHEN NOT wanted THEN place_0 END' : places.join(', ')}
 FROM (
-  SELECT ${cursor.map((sql, i) => `${sql} AS ${places[i]}`).join(', ')}, w.wanted, CASE WHEN w.wanted THEN ${identity.id} END AS id, CASE WHEN w.wanted THEN ${identity.key} END AS key,
+  SELECT ${cursor.map((sql, i) => `${sql} AS ${places[i]}`).join(', ')}, w.wanted, CASE WHEN w.wanted THEN ${identity.id} END AS id, ${isNamed ? 'NULL::text' : `CASE WHEN w.wanted THEN ${identity.key} END`} AS key,
     CASE WHEN w.wanted THEN ${printed} END AS after
   FROM (
     SELECT r.*, sum(${size}) OVER (ROWS UNBOUNDED PRECEDING) - ${size} AS "postgres_input before"

@@ -89,6 +89,9 @@ export class EventQueue implements AsyncIterableIterator<ChangeEvent, undefined>
 
   next(): Promise<Result> {
     if (this.#delivery instanceof Delivery) this.#delivery.acknowledgeInHand();
+    // As a rule there is an event, and nobody waits for one.
+    if (this.#pulls.length === 0 && !this.#end && this.#delivery?.canHandOut && !this.#turn.isOver)
+      return Promise.resolve({ done: false, value: this.#delivery.handOut() });
     return new Promise((resolve, reject) => {
       this.#pulls.push({ resolve, reject });
       this.serve();

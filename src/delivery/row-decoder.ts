@@ -43,12 +43,13 @@ export class RowDecoder implements Decoder {
     this.#types = types;
   }
 
-  decode({ shape, details }: Change): RowData {
+  decode(change: Change): RowData {
+    const { shape, details } = change;
     if (shape === null || details === null) return NO_DATA;
     if (typeof shape === 'string') return { ...NO_DATA, dataOmitted: shape };
     try {
-      const before = details.before === null ? null : fieldsOf(details.before, shape.length);
-      const after = details.after === null ? null : fieldsOf(details.after, shape.length);
+      const before = details.before === null ? null : fieldsOf(ownText(change, details.before), shape.length);
+      const after = details.after === null ? null : fieldsOf(ownText(change, details.after), shape.length);
       return {
         before: before && this.#rowOf(before, shape),
         after: after && this.#rowOf(after, shape),
@@ -101,47 +102,50 @@ function differing(
 }
 
 const QUOTE = '"'.charCodeAt(0);
-const BACKSLASH = '\\'.charCodeAt(0);
 const COMMA = ','.charCodeAt(0);
 
 /** The texts of a composite's fields. @throws if their number is another one */
-export function fieldsOf(composite: string, count: number): (string | null)[] {
-  const text = ownCopy(composite);
+export function fieldsOf(text: string, count: number): (string | null)[] {
   const cut = text.length < LONG ? plainCut : copiedCut;
   const end = text.length - 1;
   const fields: (string | null)[] = [];
   let at = 1;
-  let found = 0;
-  while (at < text.length && found < count) {
+  while (at <= end && fields.length < count) {
     if (text.charCodeAt(at) === QUOTE) {
       let field = '';
-      let from = ++at;
-      for (; at < end; at++) {
-        const character = text.charCodeAt(at);
-        if (character !== QUOTE && character !== BACKSLASH) continue;
-        if (character === QUOTE && text.charCodeAt(at + 1) !== QUOTE) break;
+      let from = at + 1;
+      while (text.charCodeAt((at = quoteAfter(text, from)) + 1) === QUOTE) {
         // The first of a pair belongs to the field.
-        field += text.slice(from, ++at);
-        from = at + 1;
+        field += text.slice(from, at + 1);
+        from = at + 2;
       }
       const rest = cut(text, from, at);
-      fields[found++] = field === '' ? rest : field + rest;
+      const whole = field === '' ? rest : field + rest;
+      fields.push(whole.includes('\\') ? whole.replaceAll('\\\\', '\\') : whole);
       at++;
     } else {
-      const from = at;
-      while (at < end && text.charCodeAt(at) !== COMMA) at++;
-      fields[found++] = from === at ? null : cut(text, from, at);
+      const comma = text.indexOf(',', at);
+      const to = comma === -1 ? end : comma;
+      fields.push(to === at ? null : cut(text, at, to));
+      at = to;
     }
     if (at < end && text.charCodeAt(at) !== COMMA) break;
     at++;
   }
-  if (found !== count || (count > 0 && at !== text.length) || !text.endsWith(')'))
+  if (fields.length !== count || (count > 0 && at !== text.length) || !text.endsWith(')'))
     throw new Error('the text is not a row of this shape');
   return fields;
 }
 
+function quoteAfter(text: string, from: number): number {
+  const at = text.indexOf('"', from);
+  if (at === -1) throw new Error('a quoted field does not end');
+  return at;
+}
+
 // A slice keeps the text alive that it was cut from. So a field keeps its own row at most, and nothing of a long row.
 const LONG = 4096;
-const ownCopy = (text: string): string => `(${text.slice(1)}`;
+/** The row of a packed change is a slice of the rows of its statement. That of a backfill came alone. */
+const ownText = ({ isRead }: Change, row: string): string => (isRead ? row : `(${row.slice(1)}`);
 const plainCut = (text: string, from: number, to: number): string => text.slice(from, to);
 const copiedCut = (text: string, from: number, to: number): string => ` ${text.slice(from, to)}`.slice(1);
