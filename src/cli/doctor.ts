@@ -12,11 +12,11 @@ import {
   internalTables,
   leftovers,
   options,
-  rights,
   sequence,
   tables,
   triggers,
 } from './doctor-check-installation.ts';
+import { rights } from './doctor-check-rights.ts';
 import { publications, server, sleepLock, version } from './doctor-check-server.ts';
 import {
   type Check,

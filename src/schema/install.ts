@@ -16,7 +16,7 @@ import { AttemptSpacing, pause } from './attempt-spacing.ts';
 import type { Names } from './names.ts';
 import { type Planner, plan } from './plan.ts';
 import { planRemoval } from './removal.ts';
-import type { Step } from './steps.ts';
+import { type Step, summaryOf } from './steps.ts';
 
 /** Which share of lockTimeout an attempt on a table may wait, round by round; a millisecond at least. */
 const ROUNDS = [0, 1 / 16, 1 / 4, 1];
@@ -64,7 +64,10 @@ export async function install(
       if (failure) throw installError(failure, settings);
       const internal = busy.find(({ step }) => step.essential);
       const isOver = spacing.notBefore > deadline;
-      if (internal && isOver) throw stillLocked(internal.error, settings);
+      if (internal && isOver)
+        throw isTransient(internal.error)
+          ? stillLocked(internal.error, settings)
+          : stillFailing(internal, settings);
       const goesOn = isInterim && refused.length === 0 && round < lastRound;
       if (!internal && ((busy.length === 0 && !goesOn) || round >= lastRound || isOver)) {
         const without = new Set(refused.map(({ table }) => table));
@@ -134,11 +137,16 @@ interface Attempts extends Pick<InstallOptions, 'signal' | 'onStep'> {
   readonly spacing: AttemptSpacing;
 }
 
+interface FailedStep {
+  readonly step: Step;
+  readonly error: Error;
+}
+
 interface Outcome {
-  readonly busy: { readonly step: Step; readonly error: Error }[];
+  readonly busy: FailedStep[];
   readonly refused: UnwatchableTable[];
   /** Refused steps that concern no table, and that one can do without. */
-  readonly undone: { readonly step: Step; readonly error: Error }[];
+  readonly undone: FailedStep[];
   /** Why an essential step can't succeed. */
   failure: Error | null;
 }
@@ -273,6 +281,15 @@ const stillLocked = (cause: Error, { target, id }: Settings): PostgresInputError
     `the internal tables of input ${id} are locked by another transaction (${cause.message}): try again when it has ended; ` +
       'pg_stat_activity shows it by its xact_start',
     { cause, retryable: true, secrets: target.secrets },
+  );
+
+/** What two installations at once do to each other is over by now. */
+const stillFailing = ({ step, error }: FailedStep, { id, target }: Settings): PostgresInputError =>
+  new PostgresInputError(
+    'ERR_INSTALL',
+    `installing input ${id} failed at the step "${summaryOf(step)}" (${error.message}), however often it was tried: put right what ` +
+      'the server names, and install again; `plan` prints the SQL of the step',
+    { cause: error, secrets: target.secrets },
   );
 
 const installError = (cause: Error, { internalSchema, target }: Settings): PostgresInputError =>

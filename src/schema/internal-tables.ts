@@ -1,6 +1,6 @@
 /** The DDL text of the internal schema and its tables. */
 import { quoteIdentifier, quoteLiteral } from '../postgres/quoting.ts';
-import { SINGLE_ROW, logColumnSettings, logColumns } from './log-layout.ts';
+import { LOG_COLUMN_SETTINGS, SINGLE_ROW, logColumns } from './log-layout.ts';
 import { VERSION } from './migrations.ts';
 import { LEASE_RESOURCE, type Names, type ObjectName } from './names.ts';
 
@@ -96,7 +96,7 @@ export const createTables = (names: Names) => ({
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
   autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000,
   vacuum_truncate = off, toast.vacuum_truncate = off)`,
-    ...logColumnSettings(names.logTable),
+    ...LOG_COLUMN_SETTINGS.map((setting) => `ALTER TABLE ${names.logTable.sql} ${setting}`),
     forNobodyElse(names.logTable),
     `REVOKE ALL ON SEQUENCE ${names.logSequence.sql} FROM PUBLIC`,
   ],

@@ -73,14 +73,14 @@ export const IN_PLACE_OF_ADDED = ADDED_COLUMNS.map((column) => `NULL::text AS ${
 export const TAGS = { origin: 'postgres_input.origin', context: 'postgres_input.context' } as const;
 
 /**
- * What a column's definition can't say on every server. The log's own compression would cost as much as all else. A setting that was
- * made for one transaction is an empty text in the session's later ones.
+ * The actions of ALTER TABLE for what a column's definition can't say on every server. The log's own compression would cost as much as all else. A
+ * setting that was made for one transaction is an empty text in the session's later ones.
  */
-export const logColumnSettings = ({ sql }: ObjectName): string[] => [
-  ...['before', 'after'].map((column) => `ALTER TABLE ${sql} ALTER COLUMN ${column} SET STORAGE EXTERNAL`),
+export const LOG_COLUMN_SETTINGS: readonly string[] = [
+  ...['before', 'after'].map((column) => `ALTER COLUMN ${column} SET STORAGE EXTERNAL`),
   ...Object.entries(TAGS).map(
     ([column, setting]) =>
-      `ALTER TABLE ${sql} ALTER COLUMN ${column} SET DEFAULT nullif(pg_catalog.current_setting(${quoteLiteral(setting)}, true), '')`,
+      `ALTER COLUMN ${column} SET DEFAULT nullif(pg_catalog.current_setting(${quoteLiteral(setting)}, true), '')`,
   ),
 ];
 

@@ -24,7 +24,7 @@
  */
 import { PostgresInputError } from '../api/errors.ts';
 import { quoteLiteral } from '../postgres/quoting.ts';
-import { ADDED_COLUMNS, logColumnSettings } from './log-layout.ts';
+import { ADDED_COLUMNS, LOG_COLUMN_SETTINGS } from './log-layout.ts';
 import type { Names } from './names.ts';
 
 /** What this package installs. */
@@ -91,11 +91,13 @@ const MIGRATIONS: readonly Migration[] = [
 /**
  * Adds the columns of version 4 to a log of an earlier one. That takes the log's strongest lock, which waits for every open transaction that
  * has written to a watched table. So it is a step of its own, without which everything works that needs no such column, and that
- * is tried again like the step of a locked table.
+ * is tried again like the step of a locked table. It is one statement, since all writers wait until the client has sent the rest of the step.
  */
 export const addLogColumns = ({ logTable }: Names): string[] => [
-  `ALTER TABLE ${logTable.sql} ${ADDED_COLUMNS.map((column) => `ADD COLUMN IF NOT EXISTS ${column} text`).join(', ')}`,
-  ...logColumnSettings(logTable),
+  `ALTER TABLE ${logTable.sql} ${[
+    ...ADDED_COLUMNS.map((column) => `ADD COLUMN IF NOT EXISTS ${column} text`),
+    ...LOG_COLUMN_SETTINGS,
+  ].join(', ')}`,
 ];
 
 /** The steps that lead from a version to this package's. */

@@ -264,9 +264,9 @@ function internalStep(
     ...ifMissing(names.parkedTable, tables.parked),
     ...ifMissing(names.backfillTable, tables.backfill),
     ...(wantsRows(settings) ? ifMissing(names.shapeTable, tables.shape) : []),
-    ...repairs(existing, names).flatMap((repair) => repair.sql),
     ...functions,
-    // Last: it keeps the nodes from the lock table until the end of the transaction, which psql sends statement by statement.
+    // Last: they lock tables that are in use until the end of the transaction, which psql sends statement by statement.
+    ...repairs(existing, names).flatMap((repair) => repair.sql),
     ...migrate(names, migrations),
   ];
   return {

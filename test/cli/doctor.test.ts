@@ -3,6 +3,7 @@ import { describe, expect, inject, it } from 'vitest';
 import { version } from '../../src/cli/doctor-check-server.ts';
 import type { Patient } from '../../src/cli/doctor-finding.ts';
 import { newPostgresInput } from '../../src/index.ts';
+import { backfillGrants, grantTo, runtimeGrants } from '../../src/schema/grants.ts';
 import { namesOf } from '../../src/schema/names.ts';
 import { createDatabase, createRole } from '../support/database.ts';
 import { startPooler } from '../support/pooler.ts';
@@ -111,6 +112,88 @@ describe('doctor', () => {
       expect.stringMatching(/^tables: lines can't be watched -> it belongs to postgres/),
       expect.stringMatching(/^tables: orders can't be watched -> it belongs to postgres/),
     ]);
+  });
+
+  describe('of the rights on the tables that only some nodes need', () => {
+    /** The input `x`, installed by somebody else, and a role with these grants. */
+    async function setupRole(grants: (role: string) => string[]) {
+      const command = await setup();
+      await command.run(['install', '--name', 'x']);
+      const { role, url } = await createRole(command.database);
+      await command.database.query(grants(role).join(';'));
+      /** What doctor says of its rights, if it runs as this role. */
+      const findings = async (): Promise<string[]> => {
+        const report = await command.runJson('doctor', '--name', 'x', '--connection-string', url);
+        return report.findings
+          .filter(({ check }: { check: string }) => check === 'rights')
+          .map(({ result, found, advice }: any) => `${result}: ${found} -> ${advice}`);
+      };
+      return { ...command, role, findings };
+    }
+    const names = namesOf('x', 'postgres_input');
+    const has = (role: string) => `ok: role ${role} has what it needs -> null`;
+    const advice = (role: string, options = '') =>
+      `have a DBA run what plan --grant-to "${role}"${options} prints`;
+
+    it.each([
+      ['failed', 'UPDATE'],
+      ['parked', 'INSERT'],
+    ])('finds that a role lacks a right on the table %s: %s', async (table, privilege) => {
+      const { database, role, findings } = await setupRole((role) => grantTo(role, names, { rows: 'none' }));
+      expect(await findings()).toEqual([has(role)]);
+      const on = `${table}_postgres_input_x`;
+      await database.query(`REVOKE ${privilege} ON postgres_input.${on} FROM ${role}`);
+      expect(await findings()).toEqual([
+        `problem: role ${role} lacks ${privilege} on ${on}: its nodes can't keep or park failed events -> ${advice(role)}`,
+      ]);
+      await database.query(`REVOKE ALL ON postgres_input.${on} FROM ${role}`);
+      expect(await findings()).toEqual([
+        `problem: role ${role} lacks SELECT, INSERT, UPDATE, DELETE on ${on}: its nodes can't keep or park failed events -> ${advice(role)}`,
+      ]);
+    });
+
+    it('notes that a role is only good for handle(), also if it may read everything', async () => {
+      const { database, role, findings } = await setupRole((role) =>
+        runtimeGrants(names, { rows: 'none' }).map(
+          ({ privileges, on, sql }) => `GRANT ${privileges.join()} ON ${on} ${sql} TO ${role}`,
+        ),
+      );
+      const note = (privileges: string) =>
+        `note: role ${role} lacks ${privileges} on failed_postgres_input_x, ${privileges} on parked_postgres_input_x -> ` +
+        `handle() does without; for process(), nack, park and metrics() ${advice(role)}`;
+      expect(await findings()).toEqual([has(role), note('SELECT, INSERT, UPDATE, DELETE')]);
+      await database.query(`GRANT pg_read_all_data TO ${role}`);
+      expect(await findings()).toEqual([has(role), note('INSERT, UPDATE, DELETE')]);
+    });
+
+    it('finds that a role with a part of the rights for backfills reads none', async () => {
+      const { database, role, findings } = await setupRole((role) =>
+        grantTo(role, names, { rows: 'none' }, []),
+      );
+      expect(await findings()).toEqual([has(role)]);
+      const on = 'backfill_postgres_input_x';
+      await database.query(`REVOKE DELETE ON postgres_input.${on} FROM ${role}`);
+      expect(await findings()).toEqual([
+        `problem: role ${role} lacks DELETE on ${on}: its nodes read no backfill -> ${advice(role, ' --backfill')}`,
+      ]);
+    });
+
+    it('finds that a role without the rights for backfills reads nothing first, where the nodes are to', async () => {
+      const { database, role, findings } = await setupRole((role) => grantTo(role, names, { rows: 'none' }));
+      const config = { name: 'x', type: 'postgres', connectionString: database.url };
+      await using input = await newPostgresInput(config, { initial: 'read', connectTimeout: 10_000 });
+      const installed = once(input, 'installed');
+      void input.handle();
+      await installed;
+      await input.close();
+      const on = 'SELECT, INSERT, UPDATE, DELETE on backfill_postgres_input_x';
+      expect(await findings()).toEqual([
+        `problem: role ${role} lacks ${on}: its nodes read no backfill -> ${advice(role, ' --backfill')}`,
+      ]);
+      for (const { privileges, sql } of backfillGrants(names, []))
+        await database.query(`GRANT ${privileges.join()} ON ${sql} TO ${role}`);
+      expect(await findings()).toEqual([has(role)]);
+    });
   });
 
   it.each([

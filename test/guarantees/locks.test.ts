@@ -7,11 +7,17 @@ import { Discovery } from '../../src/node/discovery.ts';
 import { readStatus } from '../../src/node/status.ts';
 import { install } from '../../src/schema/install.ts';
 import { namesOf } from '../../src/schema/names.ts';
+import type { Step } from '../../src/schema/steps.ts';
 import { Consumer, once } from '../support/consumer.ts';
 import { type TestDatabase, createRole } from '../support/database.ts';
 import { originalTriggers } from '../support/original.ts';
 import { setupInputs } from '../support/setup-inputs.ts';
-import { setupApplication, installationOf, setupInstallation } from '../support/setup-installation.ts';
+import {
+  setupApplication,
+  installationOf,
+  installedBy,
+  setupInstallation,
+} from '../support/setup-installation.ts';
 
 /**
  * Applications at work, until they are stopped: transactions that read one table and then write two, in every order.
@@ -207,6 +213,50 @@ describe('installing', () => {
     await holder.query('COMMIT');
     await database.query('INSERT INTO u VALUES (1)');
     expect((await events.next()).value).toMatchObject({ location: 'u', id: '1' });
+  });
+});
+
+describe('a DBA whose client sends a plan statement by statement, perhaps over a slow line,', () => {
+  /** Runs a step. Returns the first lines of the statements that are sent while the transaction has locked something that was there against its writers. */
+  async function sentUnderLocks(database: TestDatabase, { sql }: Step): Promise<string[]> {
+    const client = await database.client();
+    const { rows } = await client.query(`
+      SELECT array_agg(oid) AS there FROM pg_class WHERE relkind IN ('r', 'S') AND relnamespace <> 'pg_catalog'::regnamespace`);
+    const sent: string[] = [];
+    await client.query('BEGIN');
+    for (const statement of sql) {
+      const { rowCount } = await client.query(
+        `SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND relation = ANY ($1::oid[])
+         AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')`,
+        [rows[0].there],
+      );
+      if (rowCount! > 0) sent.push(statement.trim().split('\n', 1)[0]!);
+      await client.query(statement);
+    }
+    await client.query('COMMIT');
+    return sent;
+  }
+
+  test.each([1, 4, 5])('locks nothing before the functions are sent: from version %i', async (version) => {
+    const database = await installedBy(version);
+    await database.query(`
+      ALTER TABLE postgres_input.log_postgres_input_golden DROP CONSTRAINT log_postgres_input_golden_pkey;
+      DROP FUNCTION postgres_input.notify_postgres_input_golden`);
+    const { plan } = installationOf(database, { name: 'golden' });
+    const [internal] = (await plan()).steps;
+    expect(internal!.sql.join()).toMatch(/CREATE OR REPLACE FUNCTION/);
+    const sent = await sentUnderLocks(database, internal!);
+    expect(sent.filter((statement) => statement.includes('FUNCTION'))).toEqual([]);
+  });
+
+  test('adds columns to the log, to which all writers write, and sends nothing more while it is locked', async () => {
+    const database = await installedBy(3);
+    const { plan } = installationOf(database, { name: 'golden' });
+    const [internal, columns] = (await plan()).steps;
+    await sentUnderLocks(database, internal!);
+    expect(columns!.table).toBe('postgres_input.log_postgres_input_golden');
+    expect(await sentUnderLocks(database, columns!)).toEqual([]);
+    expect((await plan()).steps.map(({ table }) => table)).not.toContain(columns!.table);
   });
 });
 

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { withSession } from '../../src/node/connect.ts';
+import { AttemptSpacing } from '../../src/schema/attempt-spacing.ts';
 import { install as installBy } from '../../src/schema/install.ts';
 import { type TestDatabase, createRole } from '../support/database.ts';
 import { originalTriggers } from '../support/original.ts';
@@ -282,5 +283,73 @@ describe('the install key', () => {
     expect(state.installed).toBe(false);
     await other.query('SELECT pg_advisory_unlock_all()');
     await installing;
+  });
+});
+
+describe('a step without which nothing works, and that fails at every attempt,', () => {
+  /** Its attempts are over after the first one. */
+  class Impatience extends AttemptSpacing {
+    override get notBefore(): number {
+      return Infinity;
+    }
+
+    override async rest(): Promise<void> {}
+  }
+  const LOG = 'postgres_input.log_postgres_input_test';
+  const keyless = `ALTER TABLE ${LOG} DROP CONSTRAINT log_postgres_input_test_pkey`;
+  async function setup(damage: string) {
+    const { database, settings, names } = await setupInstallation('CREATE TABLE t (id int PRIMARY KEY)');
+    await database.query(damage);
+    const install = () =>
+      withSession(settings, (session) =>
+        installBy(session, settings, names, { spacing: new Impatience() }),
+      ).catch((error: unknown) => error);
+    return { database, install };
+  }
+  const STEP = '"the internal tables and the functions that all triggers share"';
+
+  test.each([
+    [
+      'rows that bar a key',
+      `${keyless}; INSERT INTO t VALUES (1); INSERT INTO ${LOG} SELECT * FROM ${LOG}`,
+      '23505',
+      'could not create unique index "log_postgres_input_test_pkey"',
+    ],
+    [
+      'a type that has the name of a table',
+      `DROP TABLE postgres_input.failed_postgres_input_test;
+       CREATE TYPE postgres_input.failed_postgres_input_test AS ENUM ()`,
+      '42710',
+      'type "failed_postgres_input_test" already exists',
+    ],
+    [
+      'a view that needs a function',
+      `ALTER FUNCTION postgres_input.notify_postgres_input_test(text) RENAME TO old;
+       CREATE FUNCTION postgres_input.notify_postgres_input_test(body text) RETURNS text LANGUAGE sql AS 'SELECT body';
+       CREATE VIEW v AS SELECT postgres_input.notify_postgres_input_test('')`,
+      '2BP01',
+      'cannot drop function postgres_input.notify_postgres_input_test(text) because other objects depend on it',
+    ],
+  ])('is told with what the server said: %s', async (_, damage, code, message) => {
+    const { install } = await setup(damage);
+    expect(await install()).toMatchObject({
+      code: 'ERR_INSTALL',
+      retryable: false,
+      message: expect.stringContaining(`input test failed at the step ${STEP} (${message})`),
+      cause: { code },
+    });
+  });
+
+  test('is told as a lock if another transaction has one', async () => {
+    const { database, install } = await setup(keyless);
+    const holder = await database.client();
+    await holder.query(`BEGIN; LOCK TABLE ${LOG}`);
+    expect(await install()).toMatchObject({
+      code: 'ERR_INSTALL',
+      retryable: true,
+      message: expect.stringContaining('the internal tables of input test are locked by another transaction'),
+      cause: { code: '55P03' },
+    });
+    await holder.query('ROLLBACK');
   });
 });
