@@ -14,8 +14,8 @@ import { type Hold, leaseLost } from './acknowledgements.ts';
 import type { Acknowledger } from './acknowledger.ts';
 import type { Read } from './backfill-chunk.ts';
 import type { BackfillStore, Job } from './backfill-store.ts';
-import type { Change } from './change.ts';
 import { unlocked } from './failures.ts';
+import { ReadsOut } from './reads-out.ts';
 
 /** A table that is being read in this term. */
 export interface Reading {
@@ -52,17 +52,6 @@ interface Chunk {
   isRewound: boolean;
 }
 
-/** An event that nobody has acknowledged. A class, not a literal, as {@link Change} is. */
-class Out {
-  readonly chunk: Chunk;
-  readonly change: Change;
-
-  constructor(chunk: Chunk, change: Change) {
-    this.chunk = chunk;
-    this.change = change;
-  }
-}
-
 export interface BackfillAcknowledgementsOptions {
   readonly store: BackfillStore;
   readonly hold: Hold;
@@ -81,8 +70,7 @@ export class BackfillAcknowledgements implements Acknowledger {
   readonly #options: BackfillAcknowledgementsOptions;
   /** The tables that have chunks which are not over. */
   readonly #readings = new Set<Reading>();
-  /** By their sequences. */
-  readonly #out = new Map<string, Out>();
+  readonly #out = new ReadsOut<Chunk>();
   #outstanding = 0;
   #isFinishing: Promise<void> | null = null;
   #callersLook: NodeJS.Timeout | null = null;
@@ -114,7 +102,7 @@ export class BackfillAcknowledgements implements Acknowledger {
       acknowledgedByRow: [],
       isRewound: false,
     };
-    for (const change of changes) this.#out.set(change.sequence!, new Out(chunk, change));
+    this.#out.add(chunk, changes);
     this.#outstanding += chunk.rows;
     chunks.push(chunk);
     this.#readings.add(reading);
@@ -123,7 +111,7 @@ export class BackfillAcknowledgements implements Acknowledger {
 
   /** Whether an event is out in this term and not acknowledged. To be called before a caller's transaction acknowledges it. */
   noteRead(sequence: string): boolean {
-    if (!this.#out.has(sequence)) return false;
+    if (!this.#out.find(sequence)) return false;
     this.#callersLook ??= setTimeout(() => void this.#lookForCallers(), LOOK).unref();
     return true;
   }
@@ -145,7 +133,7 @@ export class BackfillAcknowledgements implements Acknowledger {
   /** Whether a caller's transaction has acknowledged an event and is committed. */
   async isGone(sequence: string): Promise<boolean> {
     await this.#noteCommitted();
-    return !this.#out.has(sequence);
+    return this.#out.find(sequence) === null;
   }
 
   /**
@@ -153,10 +141,9 @@ export class BackfillAcknowledgements implements Acknowledger {
    * progress stays before it until then.
    */
   readAgain(sequence: string): void {
-    const chunk = this.#out.get(sequence)?.chunk;
+    const chunk = this.#out.take(sequence);
     if (!chunk) return;
     const { reading, from } = chunk;
-    this.#out.delete(sequence);
     chunk.open--;
     chunk.rows--;
     this.#outstanding--;
@@ -178,7 +165,7 @@ export class BackfillAcknowledgements implements Acknowledger {
    * @throws {PostgresInputError} ERR_LEASE_LOST, ERR_INSTALL
    */
   async park(sequence: string, { error, attempts }: { error: string; attempts: number }): Promise<boolean> {
-    const out = this.#out.get(sequence);
+    const out = this.#out.find(sequence);
     if (!out) return false;
     const { occurredAt, location, id, key, details } = out.change;
     const isParked = await unlocked(() =>
@@ -228,10 +215,8 @@ export class BackfillAcknowledgements implements Acknowledger {
   }
 
   #take(sequence: string): Chunk | null {
-    const chunk = this.#out.get(sequence)?.chunk;
-    if (!chunk) return null;
-    this.#out.delete(sequence);
-    if (--chunk.open === 0) this.#finishSoon();
+    const chunk = this.#out.take(sequence);
+    if (chunk && --chunk.open === 0) this.#finishSoon();
     return chunk;
   }
 
@@ -269,20 +254,20 @@ export class BackfillAcknowledgements implements Acknowledger {
 
   async #lookForCallers(): Promise<void> {
     this.#callersLook = null;
-    if (this.#isOver || this.#out.size === 0) return;
+    if (this.#isOver || this.#out.isEmpty) return;
     try {
       await this.#noteCommitted();
     } catch {
       // The session is lost, and the term with it.
       return;
     }
-    if (!this.#isOver && this.#out.size > 0)
+    if (!this.#isOver && !this.#out.isEmpty)
       this.#callersLook ??= setTimeout(() => void this.#lookForCallers(), LOOK).unref();
   }
 
   /** Takes note of the events that callers' transactions have acknowledged and that are committed. */
   async #noteCommitted(): Promise<void> {
-    for (const backfill of new Set([...this.#out.values()].map(({ chunk }) => chunk.reading.job.backfill))) {
+    for (const backfill of new Set([...this.#readings].map(({ job }) => job.backfill))) {
       for (const sequence of await this.#options.store.acknowledged(backfill))
         this.#take(sequence)?.acknowledgedByRow.push(sequence);
     }
@@ -296,7 +281,8 @@ export class BackfillAcknowledgements implements Acknowledger {
     const fresh = new Set(chunks.filter(({ isRewound }) => !isRewound));
     for (const { reading, acknowledged, acknowledgedByRow } of fresh)
       for (const sequence of [...acknowledged, ...acknowledgedByRow]) reading.skipped.add(sequence);
-    for (const [sequence, { chunk }] of this.#out) if (fresh.has(chunk)) chunk.reading.skipped.add(sequence);
+    for (const { chunk, change } of this.#out)
+      if (fresh.has(chunk)) chunk.reading.skipped.add(change.sequence!);
     for (const chunk of chunks) Object.assign(chunk, { from, cursor, last: false, isRewound: true });
   }
 }
