@@ -15,7 +15,7 @@ import type { Traffic } from '../observe/traffic.ts';
 import { ChangeBuffer } from './change-buffer.ts';
 import type { Clock } from './clock.ts';
 import { eventOf } from './event.ts';
-import { InHand } from './in-hand.ts';
+import { InHandInOrder } from './in-hand.ts';
 import type { Decoder } from './row-decoder.ts';
 
 export interface DeliveryOptions {
@@ -39,14 +39,13 @@ export const CAPACITY = 4000;
 
 export class Delivery implements Sink {
   readonly #options: DeliveryOptions;
-  /** The public sequences, by the changes' numbers. */
-  readonly #inHand: InHand<string, string>;
+  readonly #inHand: InHandInOrder;
   readonly #buffer = new ChangeBuffer();
   #isStopped = false;
 
   constructor(options: DeliveryOptions) {
     this.#options = options;
-    this.#inHand = new InHand(options.clock);
+    this.#inHand = new InHandInOrder(options.clock);
   }
 
   get room(): number {
@@ -100,20 +99,18 @@ export class Delivery implements Sink {
   /** The consumer is done with all that it has in hand. */
   acknowledgeInHand(): void {
     const { acknowledge, traffic } = this.#options;
-    if (this.#inHand.size === 0) return;
-    this.#inHand.removeAll((sequence, publicSequence) => {
-      acknowledge(sequence);
-      traffic.onAcknowledge(publicSequence);
-    });
+    for (let held = this.#inHand.take(); held; held = this.#inHand.take()) {
+      acknowledge(held.sequence);
+      traffic.onAcknowledge(held.publicSequence);
+    }
   }
 
   /** The consumer is done with this event. Returns whether it was in hand. */
   settle(sequence: string): boolean {
-    const publicSequence = this.#inHand.get(sequence);
-    const wasInHand = this.#inHand.remove(sequence);
-    if (publicSequence !== undefined) this.#options.traffic.onAcknowledge(publicSequence);
+    const held = this.#inHand.remove(sequence);
+    if (held) this.#options.traffic.onAcknowledge(held.publicSequence);
     this.#options.ready();
-    return wasInHand;
+    return held !== null;
   }
 
   /** Resolves when nothing is in hand, after `limit` milliseconds, or when `signal` aborts. */
@@ -130,7 +127,8 @@ export class Delivery implements Sink {
   /** Hands out nothing more, and neither waits for what is in hand nor acknowledges it. */
   forget(): void {
     this.stop();
-    if (this.#inHand.size > 0) this.#options.traffic.onForget(this.#inHand.values());
+    if (this.#inHand.size > 0)
+      this.#options.traffic.onForget([...this.#inHand.values()].map(({ publicSequence }) => publicSequence));
     this.#inHand.forget();
   }
 }

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { systemClock } from '../../src/delivery/clock.ts';
-import { InHand } from '../../src/delivery/in-hand.ts';
+import { InHand, InHandInOrder } from '../../src/delivery/in-hand.ts';
 
 const never = new AbortController().signal;
 
@@ -27,13 +27,31 @@ test('tells whether an event that is removed was in hand', () => {
   expect(inHand.size).toBe(1);
 });
 
-test('removes all events, the oldest first', () => {
-  const inHand = holding('10', '9', '11');
-  const told: string[] = [];
-  inHand.removeAll((sequence) => told.push(sequence));
-  inHand.removeAll((sequence) => told.push(sequence));
-  expect(told).toEqual(['10', '9', '11']);
-  expect(inHand.size).toBe(0);
+test('takes events in order, the oldest first, without those that were removed', () => {
+  const inHand = new InHandInOrder(systemClock);
+  for (const sequence of ['10', '9', '11', '12']) inHand.add(sequence, `${sequence}99`);
+  expect(inHand.remove('9')).toEqual({ sequence: '9', publicSequence: '999' });
+  expect(inHand.remove('9')).toBeNull();
+  expect([inHand.take()?.sequence, inHand.take()?.publicSequence]).toEqual(['10', '1199']);
+  expect(inHand.size).toBe(1);
+  expect([inHand.take()?.sequence, inHand.take()]).toEqual(['12', null]);
+});
+
+test.each([
+  ['the last is removed', (inHand: InHandInOrder) => inHand.remove('2')],
+  ['the last is taken', (inHand: InHandInOrder) => inHand.take()],
+  ['all are forgotten', (inHand: InHandInOrder) => inHand.forget()],
+])('in order: is empty when %s, and not before', async (_, act) => {
+  const inHand = new InHandInOrder(systemClock);
+  inHand.add('1', '199');
+  inHand.add('2', '299');
+  const empty = watch(inHand.empty(Infinity, never));
+  inHand.remove('1');
+  await turn();
+  expect(empty.isResolved).toBe(false);
+  act(inHand);
+  await turn();
+  expect(empty.isResolved).toBe(true);
 });
 
 test('a wait ends at once when nothing is in hand', async () => {
@@ -42,7 +60,6 @@ test('a wait ends at once when nothing is in hand', async () => {
 
 test.each([
   ['the last is removed', (inHand: InHand<string, string>) => inHand.remove('2')],
-  ['all are removed', (inHand: InHand<string, string>) => inHand.removeAll(() => {})],
   ['all are forgotten', (inHand: InHand<string, string>) => inHand.forget()],
 ])('is empty when %s, and not before', async (_, act) => {
   const inHand = holding('1', '2');
