@@ -1,7 +1,7 @@
 /** The statements that acknowledge changes: they delete them from the change log. */
 import { quoteLiteral } from '../postgres/quoting.ts';
 import type { Statement } from '../postgres/session.ts';
-import { CHANGES, isMarked, putBack, writtenRowSql } from '../schema/log-layout.ts';
+import { CHANGES, isMarked, putBack, sharesNumbers, writtenRowSql } from '../schema/log-layout.ts';
 import { LEASE_RESOURCE, type Names, type ObjectName } from '../schema/names.ts';
 
 export interface AcknowledgementsSql {
@@ -43,7 +43,8 @@ export const acknowledgementsSql = (
    * $5: the sequences of packed rows that go as a whole, if they have as many changes as $6 says: nothing has to be looked for in their texts.
    * $7: the sequences of rows that were written with changes of $1, and are not in $1. Such a row goes only if it is packed: after unpacking, and after
    * somebody has set the sequence back, a change that nobody has acknowledged may have the sequence. Only the numbers of rows are looked for in $7: to go through
-   * $1 or $7 for each change would cost more than the rest of the statement.
+   * $1 or $7 for each change would cost more than the rest of the statement. A packed row with which single rows share numbers stays: the changes of the single
+   * rows are meant.
    *
    * Returns a row if the lease is held. `found` may be lower than the number of changes: the statement does not see single rows that replaced a
    * packed row after the statement had begun, and leaves a row of $5 alone if it is not as it was thought to be. It fails with {@link LOCKED} if another
@@ -53,8 +54,9 @@ export const acknowledgementsSql = (
     name: `log_acknowledge_${back.name}`,
     text: `
 WITH ${held(lockTable)}, gone AS (
-  DELETE FROM ${logTable.sql} WHERE seq = ANY ($4::bigint[]) AND EXISTS (SELECT FROM held)
+  DELETE FROM ${logTable.sql} log WHERE seq = ANY ($4::bigint[]) AND EXISTS (SELECT FROM held)
     AND (SELECT set_config('lock_timeout', '${LOCK_TIMEOUT}', true)) IS NOT NULL
+    AND NOT ${sharesNumbers(logTable, 'log')}
     AND CASE WHEN seq = ANY ($5::bigint[]) THEN size = ($6::int[])[array_position($5::bigint[], seq)]
       ELSE size IS NOT NULL OR seq <> ${writtenRowSql('seq')} OR seq <> ALL ($7::bigint[]) END
   RETURNING *
@@ -71,8 +73,8 @@ FROM held`,
     name: `log_acknowledge_unlocked_${back.name}`,
     text: `
 WITH ${held(lockTable)}, free AS MATERIALIZED (
-  SELECT seq FROM ${logTable.sql} WHERE seq = ANY ($4::bigint[]) AND EXISTS (SELECT FROM held)
-    AND (size IS NOT NULL OR seq = ANY ($1::bigint[]))
+  SELECT seq FROM ${logTable.sql} log WHERE seq = ANY ($4::bigint[]) AND EXISTS (SELECT FROM held)
+    AND (size IS NOT NULL OR seq = ANY ($1::bigint[])) AND NOT ${sharesNumbers(logTable, 'log')}
   FOR UPDATE SKIP LOCKED
 ), gone AS (
   DELETE FROM ${logTable.sql} WHERE seq = ANY (ARRAY(SELECT seq FROM free))
@@ -83,8 +85,8 @@ WITH ${held(lockTable)}, free AS MATERIALIZED (
 SELECT ARRAY(
   SELECT named::text FROM unnest($1::bigint[]) named
   WHERE EXISTS (
-    SELECT FROM ${logTable.sql}
-    WHERE seq IN (named, ${writtenRowSql('named')}) AND (size IS NOT NULL OR seq = named)
+    SELECT FROM ${logTable.sql} log
+    WHERE seq IN (named, ${writtenRowSql('named')}) AND (size IS NOT NULL OR seq = named) AND NOT ${sharesNumbers(logTable, 'log')}
       AND seq <> ALL (ARRAY(SELECT seq FROM free))
   )
 ) AS locked
@@ -108,7 +110,7 @@ SELECT FROM held`,
     name: 'log_unpack',
     text: `
 WITH gone AS (
-  DELETE FROM ${logTable.sql} WHERE seq = ANY ($2::bigint[]) AND size IS NOT NULL
+  DELETE FROM ${logTable.sql} log WHERE seq = ANY ($2::bigint[]) AND size IS NOT NULL AND NOT ${sharesNumbers(logTable, 'log')}
   RETURNING *
 ), rest AS (
   ${putBack(logTable, 'gone', '$1::bigint[]')}
@@ -149,7 +151,8 @@ AND ${isOfTerm(lockTable)}`,
 WITH free AS MATERIALIZED (
   SELECT seq FROM ${logTable.sql} WHERE seq = ANY ($1::bigint[]) FOR KEY SHARE SKIP LOCKED
 )
-SELECT seq, EXISTS (SELECT FROM free WHERE free.seq = log.seq) AS free, size IS NOT NULL AS packed
+SELECT seq, EXISTS (SELECT FROM free WHERE free.seq = log.seq) AS free,
+  size IS NOT NULL AND NOT ${sharesNumbers(logTable, 'log')} AS packed
 FROM ${logTable.sql} log WHERE seq = ANY ($1::bigint[])`,
   },
   /**

@@ -193,11 +193,13 @@ export class Acknowledgements implements Acknowledger {
     const oneByOne: Named = { each: sequences, rows: [], sizes: [] };
     const together = withWholeRows(sequences);
     let found = 0;
+    // The packed rows that were looked for one by one: they are gone. After the sequence was set back, one that is not meant may have such a number.
+    const opened = new Set<string>();
     // One by one twice, since another session may unpack a row meanwhile.
     for (const { each, rows, sizes } of together.rows.length > 0
       ? [together, oneByOne, oneByOne]
       : [oneByOne, oneByOne]) {
-      const written = writtenRows(each);
+      const written = [...writtenRows(each)].filter((row) => !opened.has(row));
       const values = [
         array(each),
         ...hold,
@@ -210,6 +212,7 @@ export class Acknowledgements implements Acknowledger {
       if (!held) throw leaseLost();
       found += held.found;
       if (found >= sequences.length) return;
+      for (const row of written) if (!rows.includes(row)) opened.add(row);
     }
   }
 

@@ -12,10 +12,14 @@ import {
   READ_COLUMNS,
   STRIDE,
   detailsOf,
+  insertRows,
   lastSequenceOfRow,
+  sharesNumbers,
+  unpackedAfterOthers,
   writtenRowSql,
 } from '../schema/log-layout.ts';
 import { type Names, type ObjectName } from '../schema/names.ts';
+import { held } from './acknowledgements-sql.ts';
 import { DATA_FACTOR, TEXT_OF_A_CHANGE } from './change.ts';
 
 export interface ChangeLogSql {
@@ -24,6 +28,7 @@ export interface ChangeLogSql {
   readonly nextPass: Statement;
   readonly redriven: Statement;
   readonly again: Statement;
+  readonly moveShared: Statement;
   readonly backlog: Statement;
 }
 
@@ -48,23 +53,28 @@ const inPlaceOfRow = (values: Partial<Record<(typeof READ_COLUMNS)[number], stri
 const columns = READ_COLUMNS.filter((column) => column !== 'details');
 /**
  * A select list of what is brought of a row of `rows`. The details are read again by the row's sequence: most rows have none, and to
- * carry five more columns to this point would cost a tenth of the statement.
+ * carry five more columns to this point would cost a tenth of the statement. A packed row with which single rows share numbers has the size 0.
  */
-const brought = (rows: string, { sql }: ObjectName): string =>
-  READ_COLUMNS.map((column) =>
-    column === 'details'
-      ? `CASE WHEN has_details THEN (
+const brought = (rows: string, log: ObjectName): string => {
+  const special: typeof bounded = {
+    ...bounded,
+    size: `CASE WHEN ${sharesNumbers(log, rows)} THEN 0 ELSE size END`,
+    details: `CASE WHEN has_details THEN (
   SELECT ${detailsOf('detailed')} FROM (SELECT ${IN_PLACE_OF_ADDED}) absent,
-    LATERAL (SELECT ${ADDED_COLUMNS.join(', ')} FROM ${sql} WHERE seq = ${rows}.seq) detailed
-) END`
-      : (bounded[column] ?? column),
-  ).join(', ');
+    LATERAL (SELECT ${ADDED_COLUMNS.join(', ')} FROM ${log.sql} WHERE seq = ${rows}.seq) detailed
+) END`,
+  };
+  return READ_COLUMNS.map((column) => special[column] ?? column).join(', ');
+};
 
 /** A row of a page: the log's columns, and its text's weight beside that of its changes: null for little text. */
 export type PageRow = [...LogRow, text: number | null];
 
 export const weightOf = (row: PageRow): number => (row[SIZE] ?? 1) + (row[READ_COLUMNS.length] ?? 0);
 const SIZE = READ_COLUMNS.indexOf('size') as 6;
+
+/** Whether the row is packed, and single rows share its numbers: it can't be read as it is. */
+export const isShared = (row: PageRow): boolean => row[SIZE] === 0;
 
 /** SQL: the length of texts. That of a text that is stored out of line is known without reading the text. */
 const lengthOf = (...columns: string[]): string =>
@@ -218,6 +228,22 @@ ORDER BY seq DESC`,
         OR ($10::pg_snapshot IS NOT NULL OR seq <= $12::bigint)
           AND (${restored({ begun: '$7', drawn: '$8', at: '$9' })} OR ${writtenRowSql('seq')} = ANY ($13::bigint[])))`,
     }),
+  },
+  /**
+   * Replaces packed rows with which single rows share numbers by single rows under other numbers. $1: sequences of the packed rows. $2: holder.
+   * $3: token. Returns a row if the lease is held: without the lease, another node may be handing these changes out.
+   */
+  moveShared: {
+    name: 'log_move_shared',
+    text: `
+WITH ${held(names.lockTable)}, gone AS (
+  DELETE FROM ${names.logTable.sql} log
+  WHERE seq = ANY ($1::bigint[]) AND EXISTS (SELECT FROM held) AND ${sharesNumbers(names.logTable, 'log')}
+  RETURNING *
+), moved AS (
+  ${insertRows(names.logTable, unpackedAfterOthers(names.logTable, 'gone'))}
+)
+SELECT FROM held`,
   },
   /** How many changes are in the log, and when the oldest was written. */
   backlog: {

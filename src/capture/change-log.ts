@@ -14,7 +14,8 @@
  * - A transaction that stays open delays nobody else's changes.
  *
  * The changes of a packed row have one xid, and keep their sequences when the row is unpacked, so a pass reads the same either way. A
- * page ends with a row. The next page starts after the last change of that row.
+ * page ends with a row. The next page starts after the last change of that row. If single rows share the numbers of a packed row, since the
+ * sequence was set back, the packed row's changes get other numbers first, and the page is read anew.
  *
  * A log that was restored from another cluster holds xids of that cluster, about which a snapshot of this one says nothing. A row is known
  * as restored if its xid is greater than that of the moment at which reading began, and neither its sequence nor its time is: a
@@ -47,15 +48,18 @@ import type { Session } from '../postgres/session.ts';
 import { Snapshot } from '../postgres/snapshot.ts';
 import { END_OF_NUMBERS, STRIDE, Unpacker, hasFailedCondition, writtenRow } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
+import type { Hold } from './acknowledgements.ts';
 import {
   type ChangeLogSql,
   type PageRow,
   changeLogSql,
   isMilestone,
+  isShared,
   passOf,
   weightOf,
 } from './change-log-sql.ts';
 import { type Change, changeOf } from './change.ts';
+import { array } from './named-rows.ts';
 import type { RowShapes } from './row-shapes.ts';
 
 /** A moment: every sequence allocated after it is above `drawn` unless the numbers fall, and every transaction that began after it has an xid above `xid`. */
@@ -99,6 +103,8 @@ export interface EarlierChanges {
   readonly upto: bigint | null;
 }
 
+const NO_HOLD: Hold = { holder: '', token: null };
+
 /** About as many numbers as busy writers draw from one pass to the next. */
 const OVERLAP = 200n * BigInt(STRIDE);
 
@@ -111,6 +117,7 @@ export class ChangeLog {
   readonly #patience: number;
   readonly #shapes: RowShapes | null;
   readonly #onConditionFailed: (table: string) => void;
+  readonly #hold: Hold;
   /** The last statement whose condition has failed. */
   #failedStatement = '';
 
@@ -144,7 +151,8 @@ export class ChangeLog {
 
   /**
    * `patience`: for how long a page's statement may look for changes before it returns how far it came, in milliseconds. `shapes` is null where
-   * nobody asks for data. `onConditionFailed`: called for each statement that was read and for which the condition of its table has failed.
+   * nobody asks for data. `onConditionFailed`: called for each statement that was read and for which the condition of its table has failed. `hold`: the
+   * lease of the term; without it, reading ends at a packed row with which single rows share numbers.
    */
   constructor(
     session: Session,
@@ -153,16 +161,19 @@ export class ChangeLog {
       patience = session.timeout / 4,
       shapes = null,
       onConditionFailed = () => {},
+      hold = NO_HOLD,
     }: {
       patience?: number | undefined;
       shapes?: RowShapes | null;
       onConditionFailed?: (table: string) => void;
+      hold?: Hold;
     } = {},
   ) {
     this.#session = session;
     this.#patience = patience;
     this.#shapes = shapes;
     this.#onConditionFailed = onConditionFailed;
+    this.#hold = hold;
     this.#sql = changeLogSql(names);
   }
 
@@ -266,7 +277,8 @@ export class ChangeLog {
     let rows = 0;
     let weight = 0;
     const changes: Change[] = [];
-    const failedConditions: string[] = [];
+    const shared: string[] = [];
+    const failed: PageRow[] = [];
     let milestone: string | null = null;
     let isFirst = true;
     await this.#fetch([wanted, limit], upTo, began, complete, (row) => {
@@ -275,14 +287,20 @@ export class ChangeLog {
         pass ??= begin(row);
       } else if (isMilestone(row)) {
         milestone ??= row[0];
+      } else if (isShared(row)) {
+        shared.push(row[0]);
       } else if (milestone === null) {
         this.#unpacker.unpack(row, changes);
-        if (hasFailedCondition(row[5]) && this.#isNextFailedStatement(row)) failedConditions.push(row[2]);
+        if (hasFailedCondition(row[5])) failed.push(row);
         if (complete.snapshot === null) this.#rememberIfRestored(row, began, pass!.snapshot);
         weight += weightOf(row);
         rows++;
       }
     });
+    if (shared.length > 0)
+      return (await this.#moveShared(shared))
+        ? this.#readRows(wanted, upTo, began, complete)
+        : { changes: [], last: true };
     const { start } = pass!;
     if (!this.#pass && start.drawn !== 0n) {
       const fell = start.drawn < this.#allocated;
@@ -299,9 +317,16 @@ export class ChangeLog {
     this.#noticeSequence(start.drawn);
     this.#noticeSequence(BigInt(read));
     if (last) this.#finishPass(this.#pass, complete.start);
-    for (const table of failedConditions) this.#onConditionFailed(table);
+    for (const row of failed) if (this.#isNextFailedStatement(row)) this.#onConditionFailed(row[2]);
     const isFirstPass = complete.snapshot === null;
     return { changes: isFirstPass ? changes : this.#withoutRestored(changes), last };
+  }
+
+  /** Gives the changes of packed rows numbers that no single rows have. Returns whether the lease is held. */
+  async #moveShared(rows: readonly string[]): Promise<boolean> {
+    const { holder, token } = this.#hold;
+    if (token === null) return false;
+    return (await this.#session.query(this.#sql.moveShared, [array(rows), holder, token])).length > 0;
   }
 
   /** All rows of a statement follow each other, and have one time. */

@@ -8,6 +8,7 @@ import {
   PUBLIC_SEQUENCE,
   READ_NUMBERS,
   SINGLE_COLUMNS,
+  STAMP,
   detailsOf,
   insertRows,
   putBack,
@@ -115,8 +116,8 @@ WITH ${held(lockTable)}, gone AS (
 SELECT FROM held`,
     },
     /**
-     * $1: the change's number, in an array. $2: holder. $3: token. $4: the rows that can hold it: its own, or another one that is packed. $5: public
-     * sequence. $6: attempts. $7: error. Returns a row if the lease is held, and whether the log had the change: the statement does not see a single row that replaced a packed row after the
+     * $1: the change's number, in an array. $2: holder. $3: token. $4: the rows that can hold it: its own, or another one that is packed and of the same
+     * time. $5: public sequence. $6: attempts. $7: error. Returns a row if the lease is held, and whether the log had the change: the statement does not see a single row that replaced a packed row after the
      * statement had begun. It fails as an acknowledgement does if another transaction has the change. The rest of a packed row is put back.
      */
     park: {
@@ -125,7 +126,7 @@ SELECT FROM held`,
 WITH ${held(lockTable)}, gone AS (
   DELETE FROM ${logTable.sql} WHERE seq = ANY ($4::bigint[]) AND EXISTS (SELECT FROM held)
     AND (SELECT set_config('lock_timeout', '${LOCK_TIMEOUT}', true)) IS NOT NULL
-    AND (size IS NOT NULL OR seq = ANY ($1::bigint[]))
+    AND CASE WHEN size IS NULL THEN seq = ANY ($1::bigint[]) ELSE $5 = ($1::bigint[])[1]::text || ${STAMP} END
   RETURNING *
 ), rest AS (
   ${putBack(logTable, 'gone', '$1::bigint[]')}

@@ -25,6 +25,7 @@ import type { Notify } from '../api/lifecycle-events.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Names } from '../schema/names.ts';
 import type { Signature } from '../schema/wire-format.ts';
+import type { Hold } from './acknowledgements.ts';
 import type { Backfills } from './backfills.ts';
 import { drawn } from './change-log-sql.ts';
 import { ChangeLog } from './change-log.ts';
@@ -61,6 +62,7 @@ export interface ReaderOptions {
   readonly session: Session;
   readonly names: Names;
   readonly sink: Sink;
+  readonly hold: Hold;
   /** How our triggers sign their notifications. */
   readonly signature: Signature;
   /** Which sides of rows the input asks for. */
@@ -91,10 +93,11 @@ export class Reader {
 
   constructor(options: ReaderOptions) {
     this.#options = options;
-    const { session, names, sink, notifications, markerTimeout, notify } = options;
+    const { session, names, sink, hold, notifications, markerTimeout, notify } = options;
     const shapes = shapesFor(options, session, names);
     const log = new ChangeLog(session, names, {
       shapes,
+      hold,
       onConditionFailed: (table) => notify('conditionFailed', { table, statements: 1 }),
     });
     this.#sequence = new LogSequence(session, names, log, notify);

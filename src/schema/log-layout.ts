@@ -11,6 +11,11 @@
  * under the sequence that the change has. So a change keeps its sequence in either form, and a sequence says which row was
  * written with the change: the multiple of STRIDE below it.
  *
+ * If somebody sets the sequence of rows back, a packed row can get the number of an earlier packed row, some of whose changes are still there as single
+ * rows. Then a sequence would name two changes. So the reader does not hand such a packed row out as it is. It replaces the packed row by single rows, whose
+ * sequences are a multiple of PACK higher: STRIDE leaves room for nine packed rows under one number. Until then nobody knows the changes of the packed
+ * row, so an acknowledgement of one of these sequences means the single row.
+ *
  * A server that loses commits, in a crash or a failover, allocates their numbers again. So the number alone does not name a change for
  * ever. The public sequence does: the number, followed by the time at which the change was written. Changes that version 1 of the functions
  * logged keep the number alone, as package version 0.1.0 told it. The functions of this version mark their rows: the JSON in `key` ends
@@ -180,6 +185,10 @@ export function parseSequence(sequence: unknown): NamedChange | null {
   return { seq, at: at.toISOString().replace('Z', `${stamp.slice(-3)}Z`) };
 }
 
+/** SQL: whether this row of the log, `row`, is packed, and single rows share its numbers. */
+export const sharesNumbers = (log: ObjectName, row: string): string =>
+  `(${row}.size IS NOT NULL AND EXISTS (SELECT FROM ${log.sql} single WHERE single.seq > ${row}.seq AND single.seq < ${row}.seq + ${STRIDE}))`;
+
 /** SQL: how many changes a row holds. */
 export const CHANGES = 'coalesce(size, 1)';
 
@@ -296,10 +305,13 @@ export const publicSequence = (seq: string, stamp: string): string =>
 /** The operation of a row that a backfill has read. Its origin is its sequence, since no writer can have said one. */
 export const READ = 'READ';
 
+/** SQL: what the public sequences of a row's changes have after their numbers. */
+export const STAMP = `CASE WHEN ${isMarked('key')}
+    THEN lpad(trunc(extract(epoch FROM at) * 1000000)::bigint::text, ${STAMP_DIGITS}, '0') ELSE '' END`;
+
 /** SQL: the public sequence of a single row. */
 export const PUBLIC_SEQUENCE = `CASE WHEN op = '${READ}' AND origin IS NOT NULL THEN origin
-  ELSE seq::text || CASE WHEN ${isMarked('key')}
-    THEN lpad(trunc(extract(epoch FROM at) * 1000000)::bigint::text, ${STAMP_DIGITS}, '0') ELSE '' END END`;
+  ELSE seq::text || ${STAMP} END`;
 
 /** SQL: single rows, one for each change of the packed ones among `rows`, of which `condition` holds. */
 export const unpacked = (rows: string, condition = 'true'): string => `
@@ -314,6 +326,14 @@ export const unpacked = (rows: string, condition = 'true'): string => `
     regexp_matches(packed.after, ${COMPOSITE}, 'g')
   ) WITH ORDINALITY change (id, key, before, after, n)
   WHERE packed.size IS NOT NULL AND ${condition}`;
+
+/** SQL: the same single rows under numbers after all that single rows of the log have in the places of their packed row. */
+export const unpackedAfterOthers = (log: ObjectName, rows: string): string => `
+  SELECT ${SINGLE_COLUMNS.replace('seq', `seq + ${PACK} * (taken / ${PACK} + 1) AS seq`)}
+  FROM (${unpacked(rows)}) change, LATERAL (
+    SELECT max(single.seq) % ${STRIDE} - 1 AS taken FROM ${log.sql} single
+    WHERE single.seq > ${writtenRowSql('change.seq')} AND single.seq < ${writtenRowSql('change.seq')} + ${STRIDE}
+  ) others`;
 
 /** SQL: an INSERT of single rows into the log, which names no column: the log may be without those that version 4 has added. */
 export const insertRows = (log: ObjectName, rows: string): string => `INSERT INTO ${log.sql}

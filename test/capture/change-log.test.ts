@@ -24,7 +24,8 @@ async function setup() {
   const lease = new Lease(session, fixture.names, fixture.settings.lease);
   await lease.standBy(never);
   const failures: unknown[] = [];
-  const open = (patience?: number) => new ChangeLog(session, fixture.names, { patience });
+  const open = (patience?: number) =>
+    new ChangeLog(session, fixture.names, { patience, hold: lease.holding });
   const acknowledgements = new Acknowledgements(session, fixture.names, lease.holding, (error) =>
     failures.push(error),
   );
@@ -1040,6 +1041,158 @@ describe('a statement that changes many rows', () => {
       await other.query('COMMIT');
       await both[1];
       expect(await logged(fixture)).toEqual(['1000', ...ids(changes.slice(3))]);
+    });
+  });
+
+  describe('and whose number another packed row gets, since the sequence was set back', () => {
+    /** Of a hundred changes some are left as single rows, and those of another statement get the number of their row. */
+    async function packedAgain(left: number[], size = 100) {
+      const bundle = await setup();
+      const { fixture, log, acknowledgements } = bundle;
+      await many(fixture, 1, 100);
+      const changes = await pass(log);
+      for (const { id, sequence } of changes)
+        if (!left.includes(Number(id))) acknowledgements.acknowledgeSoon(sequence!);
+      await acknowledgements.flush();
+      if (left.length === 100) await bundle.unpack(writtenRow(changes[0]!.sequence!));
+      const writeAgain = async (first: number, last: number) => {
+        await fixture.database.query(`SELECT setval('${fixture.names.logSequence.sql}', $1, false)`, [
+          BigInt(writtenRow(changes[0]!.sequence!)) / 1000n,
+        ]);
+        await many(fixture, first, last);
+      };
+      await writeAgain(1001, 1000 + size);
+      const old = changes.filter(({ id }) => left.includes(Number(id)));
+      return { ...bundle, old, writeAgain, written: range(1001, 1000 + size) };
+    }
+    const range = (first: number, last: number) =>
+      Array.from({ length: last - first + 1 }, (_, n) => String(first + n));
+    /** The ids of all changes in the log, however they are stored. */
+    const allLogged = async ({ database, names }: SessionsFixture) =>
+      (
+        await database.query(`
+          SELECT id FROM ${names.logTable.sql} WHERE size IS NULL
+          UNION ALL SELECT json_array_elements_text(id::json) FROM ${names.logTable.sql} WHERE size IS NOT NULL
+          ORDER BY id`)
+      ).map(({ id }) => id as string);
+
+    test.each([[[100]], [[1, 50, 100]], [range(2, 100).map(Number)]])(
+      'is read with other numbers after the changes that were left, and acknowledged apart from them (%j)',
+      async (left) => {
+        const { fixture, open, old, written, acknowledgements, failures } = await packedAgain(left);
+        const next = open();
+        // A page ends within them.
+        const changes = await pass(next, 10);
+        expect(ids(changes)).toEqual([...ids(old), ...written]);
+        const sequences = changes.map(({ sequence }) => BigInt(sequence!));
+        expect(sequences).toEqual([...new Set(sequences)].toSorted((a, b) => (a < b ? -1 : 1)));
+        expect(changes.slice(0, old.length)).toEqual(old);
+        expect(await pass(open(), 1000)).toEqual(changes);
+        // A part of either, at the same places.
+        for (const n of [0, old.length, changes.length - 1])
+          await acknowledgements.acknowledge(changes[n]!.sequence!);
+        expect(await allLogged(fixture)).toEqual([...ids(old).slice(1), ...written.slice(1, -1)].toSorted());
+        for (const { sequence } of changes) acknowledgements.acknowledgeSoon(sequence!);
+        await acknowledgements.flush();
+        expect(await rowsOfLog(fixture)).toBe(0);
+        expect(await pass(next)).toEqual([]);
+        expect(failures).toEqual([]);
+      },
+    );
+
+    test.each([
+      ['a part of them', [1, 50, 100], 1],
+      ['the last of them', [50], 1],
+      ['all that were left', [1, 50, 100], 3],
+      ['as many as the new row has, together', range(1, 60).map(Number), 60],
+      ['all of the row before, together', range(1, 100).map(Number), 100],
+    ])('is not touched, before it was read, by who acknowledges %s', async (_, left, count) => {
+      const { fixture, log, old, written, acknowledgements, failures } = await packedAgain(
+        left,
+        left.length === 60 ? 60 : 100,
+      );
+      // Changes of another row follow, so that those of a row may be all that it had.
+      await many(fixture, 2001, 2060);
+      const more = await fixture.database.query(`SELECT max(seq) FROM ${fixture.names.logTable.sql}`);
+      const acknowledged = old.slice(0, count).map(({ sequence }) => sequence!);
+      const others = range(1, 60).map((n) => String(BigInt(more[0]!['max']) + BigInt(n)));
+      for (const sequence of [...acknowledged, ...others]) acknowledgements.acknowledgeSoon(sequence);
+      await acknowledgements.flush();
+      expect(await allLogged(fixture)).toEqual([...ids(old.slice(count)), ...written].toSorted());
+      expect(ids(await pass(log))).toEqual(written);
+      expect(failures).toEqual([]);
+    });
+
+    test('is not touched, before it was read, where an acknowledgement is made twice', async () => {
+      const { fixture, old, written, acknowledgements } = await packedAgain([50]);
+      // The log does not have one of them, so that they are looked for again.
+      for (const sequence of [old[0]!.sequence!, '999000']) acknowledgements.acknowledgeSoon(sequence);
+      await acknowledgements.flush();
+      expect(await allLogged(fixture)).toEqual(written);
+    });
+
+    test('is not touched, before it was read, while another transaction has some of the changes that were left', async () => {
+      const { fixture, log, old, written, acknowledgements } = await packedAgain([1, 50, 100]);
+      const other = await fixture.database.client();
+      await other.query('BEGIN');
+      await other.query(`SELECT FROM ${fixture.names.logTable.sql} WHERE seq = $1 FOR UPDATE`, [
+        old[1]!.sequence,
+      ]);
+      const both = old.slice(0, 2).map(({ sequence }) => acknowledgements.acknowledge(sequence!));
+      await both[0];
+      expect(await allLogged(fixture)).toEqual([...written, ...ids(old.slice(1))].toSorted());
+      await other.query('COMMIT');
+      await both[1];
+      expect(await allLogged(fixture)).toEqual([...written, ...ids(old.slice(2))].toSorted());
+      expect(ids(await pass(log))).toEqual(written);
+    });
+
+    test("is acknowledged in callers' transactions apart from the changes that were left", async () => {
+      const { fixture, open, old, written, lease, unpack, acknowledgements } = await packedAgain([
+        1, 50, 100,
+      ]);
+      const client = await fixture.database.client();
+      const acknowledge = async (change: Change) => {
+        await client.query('BEGIN');
+        const event = eventOf(change, 'test', lease.token, null);
+        await acknowledgeIn(client, fixture.names, namedBy(event), unpack);
+        await client.query('COMMIT');
+      };
+      // What asks for the row as it was finds another one.
+      await unpack(writtenRow(old[0]!.sequence!));
+      await acknowledge(old[0]!);
+      expect(await acknowledgements.isGone(old[0]!.sequence!)).toBe(true);
+      expect(await acknowledgements.isGone(old[1]!.sequence!)).toBe(false);
+      await expect(acknowledge(old[0]!)).rejects.toMatchObject({ code: 'ERR_LEASE_LOST' });
+      await client.query('ROLLBACK');
+      const changes = await pass(open());
+      for (const n of [0, 2, 51]) await acknowledge(changes[n]!);
+      expect(await allLogged(fixture)).toEqual(
+        ids(changes)
+          .filter((__, n) => ![0, 2, 51].includes(n))
+          .toSorted(),
+      );
+      expect(ids(changes)).toEqual([...ids(old).slice(1), ...written]);
+    });
+
+    test('is told apart also when that happens again and again', async () => {
+      const { open, old, written, writeAgain, acknowledgements } = await packedAgain([1, 50, 100]);
+      const log = open();
+      const changes = await pass(log);
+      await acknowledgements.acknowledge(changes[3]!.sequence!);
+      await writeAgain(3001, 3060);
+      changes.push(...(await pass(log)));
+      expect(new Set(changes.map(({ sequence }) => sequence)).size).toBe(changes.length);
+      expect(ids(changes)).toEqual([...ids(old), ...written, ...range(3001, 3060)]);
+      changes.splice(3, 1);
+      expect(await pass(open())).toEqual(changes);
+    });
+
+    test('is neither read nor moved by a node that has lost the lease', async () => {
+      const { fixture, open, old } = await packedAgain([1, 50, 100]);
+      await fixture.database.query(`UPDATE ${fixture.names.lockTable.sql} SET token = token + 1`);
+      expect(await pass(open())).toEqual([]);
+      expect(await rowsOfLog(fixture)).toBe(old.length + 1);
     });
   });
 

@@ -305,6 +305,25 @@ test('a change is parked without another one that has the number of its row, sin
   expect(await left()).toEqual([1000, ...range(59).slice(1)]);
 });
 
+test('a change is parked without a packed row that has the number of its row, since the sequence was set back', async () => {
+  await using bundle = await setup(60);
+  const { changes, failures, acknowledgements, database, names, another, left } = bundle;
+  for (const { sequence } of changes.slice(2)) acknowledgements.acknowledgeSoon(sequence!);
+  await acknowledgements.flush();
+  const row = BigInt(writtenRow(changes[0]!.sequence!));
+  await database.query(`SELECT setval('${names.logSequence.sql}', $1, false)`, [row / 1000n]);
+  await database.query('INSERT INTO items SELECT generate_series(1001, 1060)');
+  for (const change of changes.slice(0, 2)) {
+    await failures.park(named(change), { error: 'no', attempts: 1 });
+    // Nothing is left of the change to be parked.
+    await failures.park(named(change), { error: 'no', attempts: 1 });
+  }
+  expect((await listParked(another, names, null, all)).map(({ change }) => change)).toEqual(
+    changes.slice(0, 2),
+  );
+  expect(await left()).toEqual(Array.from({ length: 60 }, (_, n) => 1001 + n));
+});
+
 test('a change is parked although another session unpacks its row meanwhile', async () => {
   await using bundle = await setup(60);
   const { changes, failures, database, names, another, left } = bundle;

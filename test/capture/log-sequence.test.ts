@@ -136,6 +136,41 @@ describe.each([...DOWN, ...UP])('%s', (script) => {
   });
 });
 
+test('changes of a statement whose number a partly acknowledged statement had come after what is left of that, each once', async () => {
+  const { database, input, another } = await setup();
+  const first = new Consumer(input, { ack: 'manual' });
+  await reaches(input, 'active');
+  await database.query('INSERT INTO items SELECT generate_series(1, 100)');
+  await first.count(100);
+  const left = first.events.filter(({ id }) => Number(id) % 3 === 0);
+  for (const event of first.events) if (!left.includes(event)) await input.ack(event);
+  await input[Symbol.asyncDispose]();
+  const [{ seq }] = (await database.query(
+    'SELECT min(seq) - min(seq) % 1000 AS seq FROM postgres_input.log_postgres_input_test_input',
+  )) as [{ seq: string }];
+  await database.query(`SELECT setval('${SEQUENCE}', $1, false)`, [BigInt(seq) / 1000n]);
+  await database.query('UPDATE items SET value = 1');
+
+  const next = await another();
+  const second = new Consumer(next, { ack: 'manual' });
+  await second.count(left.length + 100);
+  expect(second.events.slice(0, left.length).map(({ sequence }) => sequence)).toEqual(
+    left.map(({ sequence }) => sequence),
+  );
+  expect(new Set(second.events.map(({ sequence }) => sequence)).size).toBe(left.length + 100);
+  const client = await database.client();
+  for (const [n, event] of second.events.toReversed().entries()) {
+    if (n % 10 > 0) {
+      await next.ack(event);
+      continue;
+    }
+    await client.query('BEGIN');
+    await next.ack(event, client);
+    await client.query('COMMIT');
+  }
+  expect(await next.status()).toMatchObject({ backlog: 0 });
+});
+
 describe('the node', () => {
   test('tells that it has put the sequence right', async () => {
     const { database, input, resets } = await setup();

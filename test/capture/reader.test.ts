@@ -243,6 +243,7 @@ describe('the reader', () => {
 const LONE = {
   rows: 'none',
   signature: { secret: Buffer.alloc(0), database: '' },
+  hold: { holder: '', token: null },
   foreignNotifications: 'accept',
   notifications: 'changes',
   markerTimeout: 60_000,

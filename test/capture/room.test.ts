@@ -34,6 +34,7 @@ async function readIntoDelivery() {
     session,
     names,
     signature: await readSignature(session, names),
+    hold: { holder: '', token: null },
     sink: {
       get room() {
         return delivery.room;
