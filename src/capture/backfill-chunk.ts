@@ -1,10 +1,9 @@
 /** Reads one chunk of a table: the next rows, as a snapshot sees them, and that snapshot. */
-import { hash } from 'node:crypto';
 import { PostgresInputError } from '../api/errors.ts';
 import type { Part } from '../postgres/batch.ts';
 import type { Session } from '../postgres/session.ts';
 import { isPrivilegeError, isReadOnly } from '../postgres/sqlstates.ts';
-import { BACKFILL_DIGITS, type Details, type Key, ROW_DIGITS } from '../schema/log-layout.ts';
+import type { Details, Key } from '../schema/log-layout.ts';
 import { locationOf } from '../schema/names.ts';
 import type { Reading } from './backfill-acknowledgements.ts';
 import type { Job } from './backfill-store.ts';
@@ -19,6 +18,7 @@ import {
   unreadable,
 } from './backfill-table.ts';
 import { Change } from './change.ts';
+import { readSequences } from './read-sequences.ts';
 import type { RowShape } from './row-shapes.ts';
 
 export interface ChunkReaderOptions {
@@ -160,7 +160,7 @@ class Chunk {
     this.#isReadable = limit > 0;
     this.#skipped = skipped;
     this.#location = locationOf(table.schema, table.name);
-    this.#sequenceOf = namingOf(job, table);
+    this.#sequenceOf = readSequences(job, table);
     this.#shape = table.shape && JSON.stringify(table.shape);
   }
 
@@ -219,25 +219,6 @@ class Chunk {
     return { ...found, cursor: beginningOf(end), last: end >= this.#blocks };
   }
 }
-
-/**
- * Names the rows of a table by their places. A row that is read again from the table's beginning, since its place means something else now, has another
- * sequence. Integer keys are counted from a number that is as good as random, so that no two tables of a backfill come near each other: to hash each
- * key would cost more than to read the row.
- */
-function namingOf({ backfill, table: oid }: Job, table: BackfillTable): (place: readonly string[]) => string {
-  const prefix = backfill.padStart(BACKFILL_DIGITS, '0');
-  const generation = digestOf(table.keyColumns);
-  const name = (number: bigint) => prefix + String(number).padStart(ROW_DIGITS, '0');
-  const hashed = (place: readonly string[]) =>
-    BigInt(`0x${digestOf(JSON.stringify([oid, generation, place]))}`);
-  if (!table.isByInteger) return (place) => name(hashed(place));
-  // No key is below it.
-  const origin = hashed([]) + 2n ** 63n;
-  return ([key]) => name(origin + BigInt(key!));
-}
-
-const digestOf = (text: string): string => hash('sha256', text).slice(0, 24);
 
 function changeOf(
   sequence: string,

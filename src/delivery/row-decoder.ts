@@ -107,6 +107,8 @@ const COMMA = ','.charCodeAt(0);
 /** The texts of a composite's fields. @throws if their number is another one */
 export function fieldsOf(text: string, count: number): (string | null)[] {
   const cut = text.length < LONG ? plainCut : copiedCut;
+  // Asked once: most rows have none.
+  const hasBackslashes = text.includes('\\');
   const end = text.length - 1;
   const fields: (string | null)[] = [];
   let at = 1;
@@ -121,7 +123,7 @@ export function fieldsOf(text: string, count: number): (string | null)[] {
       }
       const rest = cut(text, from, at);
       const whole = field === '' ? rest : field + rest;
-      fields.push(whole.includes('\\') ? whole.replaceAll('\\\\', '\\') : whole);
+      fields.push(hasBackslashes ? whole.replaceAll('\\\\', '\\') : whole);
       at++;
     } else {
       const comma = text.indexOf(',', at);

@@ -298,9 +298,9 @@ export const redrivenSql = (seq: string): string => `-(${seq})`;
 /** The number that a change was written under. */
 export const original = (seq: string): string => (seq.startsWith('-') ? seq.slice(1) : seq);
 
-/** The public sequence of a change. The stamp of a redriven row that a backfill has read is all of it. */
+/** The public sequence of a change. That of a row that a backfill has read is its sequence; the stamp of a redriven one is all of it. */
 export const publicSequence = (seq: string, stamp: string): string =>
-  stamp.length > STAMP_DIGITS ? stamp : original(seq) + stamp;
+  isReadSequence(seq) ? seq : stamp.length > STAMP_DIGITS ? stamp : original(seq) + stamp;
 
 /** The operation of a row that a backfill has read. Its origin is its sequence, since no writer can have said one. */
 export const READ = 'READ';
