@@ -10,7 +10,7 @@ import { summaryOf } from '../schema/steps.ts';
 import { type Check, note, ok, problem, problemFrom } from './doctor-finding.ts';
 import { changesOf, isUnreadable } from './input-state.ts';
 import { allSpelt, spelt } from './input.ts';
-import { plural } from './output.ts';
+import { plural, shellWord } from './output.ts';
 import { UNMATCHED_ADVICE, unmatchedProblem } from './remarks.ts';
 
 export const rights: Check = async ({ session, settings, names, catalog, planning }) => {
@@ -36,12 +36,12 @@ export const rights: Check = async ({ session, settings, names, catalog, plannin
   );
   const { name, mayInstall, lacking } = role!;
   if (lacking.length > 0) {
-    const advice = `have a DBA run what plan --grant-to ${quoteIdentifier(name)} prints`;
+    const advice = `have a DBA run what plan --grant-to ${shellWord(name)} prints`;
     return [problem('rights', `role ${name} lacks ${lacking.join(', ')}`, advice)];
   }
   if (planning.plan?.steps.some(({ essential }) => essential) && !mayInstall) {
     const where = catalog.schemaExists ? `schema ${names.schema}` : 'the database';
-    const advice = `grant it CREATE on ${where}, or have a DBA run what plan --grant-to ${quoteIdentifier(name)} prints`;
+    const advice = `grant it CREATE on ${where}, or have a DBA run what plan --grant-to ${shellWord(name)} prints`;
     return [problem('rights', `role ${name} may not install`, advice)];
   }
   return [ok('rights', `role ${name} has what it needs`)];
