@@ -89,7 +89,7 @@ export class EventTraces {
         if (message.input === id) this.#settle(message.sequence, null);
       }),
       listen<Lease>('dapper-postgres-input:lease', (message) => {
-        if (message.input === id && message.state !== 'claimed') this.#onTermEnd();
+        if (message.input === id && message.state !== 'claimed') this.#onTermEnd(message.fencingToken);
       }),
     ];
     input.on('retrying', this.#onFailure).on('parked', this.#onFailure);
@@ -156,9 +156,11 @@ export class EventTraces {
     if (opened && !opened.isProcessed) this.#end(opened, failure);
   }
 
-  #onTermEnd(): void {
+  /** An input of the same id may have nodes on other databases, and this node's next term may have begun. */
+  #onTermEnd(fencingToken: string): void {
     for (const opened of this.#open.values())
-      if (!opened.isProcessed) this.#end(opened, { error: notAcknowledged() });
+      if (!opened.isProcessed && opened.event.fencingToken === fencingToken)
+        this.#end(opened, { error: notAcknowledged() });
   }
 
   #end(opened: OpenSpan, failure: Failure | null): void {
