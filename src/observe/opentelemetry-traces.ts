@@ -63,6 +63,8 @@ export const spanOf = (event: ChangeEvent): Span | undefined => spans.get(event)
 
 /** Traces the events of an input, until `end`. */
 export class EventTraces {
+  /** Those that have not ended. */
+  static readonly #all = new Set<EventTraces>();
   readonly #tracer: Tracer;
   readonly #input: InstrumentedInput;
   readonly #meter: EventMeter;
@@ -93,10 +95,12 @@ export class EventTraces {
       }),
     ];
     input.on('retrying', this.#onFailure).on('parked', this.#onFailure);
+    EventTraces.#all.add(this);
   }
 
   /** Ends the spans that are open, and makes no more. */
   end(): void {
+    EventTraces.#all.delete(this);
     for (const stop of this.#endings) stop();
     this.#input.off('retrying', this.#onFailure).off('parked', this.#onFailure);
     for (const { span } of this.#open.values()) span.end();
@@ -148,7 +152,11 @@ export class EventTraces {
     if (opened) this.#end(opened, 'error' in message ? { error: message.error } : null);
   }
 
-  readonly #onFailure = ({ sequence, error }: FailedEvent): void => this.#settle(sequence, { error });
+  /** The event may have its span here or at another node's instrumentation. */
+  readonly #onFailure = ({ sequence, error }: FailedEvent): void => {
+    for (const traces of EventTraces.#all)
+      if (traces.#input.id === this.#input.id) traces.#settle(sequence, { error });
+  };
 
   /** What happens to an event of handle(). The span of an event in a handler ends with the handler. */
   #settle(sequence: string | null, failure: Failure | null): void {

@@ -295,3 +295,17 @@ test('the end of a term of another database, whose input has the same name, ends
   await here.takeover();
   expect(spans()).toMatchObject([{ attributes: { 'error.type': 'not_acknowledged' } }]);
 });
+
+test('the span of an event that is parked ends, also if another node of the process has the same name', async () => {
+  const inputs = await Promise.all([newTestInput({ name: 'tenant' }), newTestInput({ name: 'tenant' })]);
+  const sdks = inputs.map(instrumented);
+  for (const input of inputs) {
+    onTestFinished(() => input[Symbol.asyncDispose]());
+    const events = input.handle({ ack: 'manual' });
+    const next = events.next();
+    input.emit({ location: 'items', operation: 'create' });
+    await input.park((await next).value!, new TypeError('no such item'));
+  }
+  const ended = sdks.flatMap(({ spans }) => spans()).map(({ attributes }) => attributes['error.type']);
+  expect(ended).toEqual(['TypeError', 'TypeError']);
+});
