@@ -39,7 +39,7 @@ export interface RowChange<
    * nothing is missing.
    */
   dataOmitted: 'too-large' | 'unreadable' | null;
-  /** The id of the transaction that made the change, the same for all its changes. Null for a notification sent by hand. */
+  /** The id of the transaction that made the change, the same for all its changes. Null for a `read` event, and for a notification sent by hand. */
   transaction: string | null;
   /** Who wrote it, as the transaction says itself: the setting `postgres_input.origin`. Null: it does not say. */
   origin: string | null;

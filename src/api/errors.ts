@@ -81,18 +81,32 @@ export function redact(text: string, secrets: readonly string[]): string {
  * A copy of an error with its plain properties (`code`, `detail`, `address` ...) and its causes, all redacted. Objects
  * that the error carries, such as a client or its config, are left out. The copy is still `instanceof` the error's class.
  */
-export function withoutSecrets(value: unknown, secrets: readonly string[]): unknown {
+export function withoutSecrets(
+  value: unknown,
+  secrets: readonly string[],
+  copies = new Map<Error, Error>(),
+): unknown {
   if (typeof value === 'string') return redact(value, secrets);
   if (typeof value !== 'object' || value === null || secrets.length === 0) return value;
   if (value instanceof PostgresInputError) return value;
-  if (Array.isArray(value)) return value.map((item) => withoutSecrets(item, secrets));
+  if (Array.isArray(value)) return value.map((item) => withoutSecrets(item, secrets, copies));
   if (!(value instanceof Error)) return undefined;
+  // An error may lead back to itself, by its cause for instance.
+  const known = copies.get(value);
+  if (known) return known;
 
-  const copy = Object.setPrototypeOf(new Error(), Object.getPrototypeOf(value)) as Error;
+  const copy = emptyCopy(value, secrets);
+  copies.set(value, copy);
   for (const name of Object.getOwnPropertyNames(value)) {
-    const property = withoutSecrets(Reflect.get(value, name), secrets);
+    const property = withoutSecrets(Reflect.get(value, name), secrets, copies);
     const enumerable = Object.prototype.propertyIsEnumerable.call(value, name);
     if (typeof property !== 'function') Object.defineProperty(copy, name, { value: property, enumerable });
   }
   return copy;
 }
+
+/** An AbortSignal aborts with a DOMException, whose accessors refuse every object that its constructor has not made. */
+const emptyCopy = (error: Error, secrets: readonly string[]): Error =>
+  error instanceof DOMException
+    ? new DOMException(redact(error.message, secrets), error.name)
+    : Object.setPrototypeOf(new Error(), Object.getPrototypeOf(error));

@@ -36,8 +36,7 @@ export async function requestBackfill(
   names: Names,
   { tables, where, chunk }: BackfillRequest,
 ): Promise<string> {
-  if (!settings.operations.has('read'))
-    throw invalid(["operations leaves out 'read', so that no row would come: add it"]);
+  refuseWithoutReads(settings);
   const watched = await watchedTables(session, settings, names);
   const chosen = tables ?? [...watched.keys()];
   const problems = chosen
@@ -57,6 +56,12 @@ export async function requestBackfill(
   const values = [relations, locations, where, chunk];
   const [asked] = await clearly(() => session.query<{ id: string }>(backfillSql(names).request, values));
   return asked!.id;
+}
+
+/** @throws {PostgresInputError} ERR_CONFIG_INVALID */
+export function refuseWithoutReads({ operations }: Pick<Settings, 'operations'>): void {
+  if (!operations.has('read'))
+    throw invalid(["operations leaves out 'read', so that no row would come: add it"]);
 }
 
 /** The oids of the tables that are watched and whose triggers are there, by their locations. */

@@ -4,7 +4,7 @@ import type { Session } from '../postgres/session.ts';
 import { NEVER, sleep } from '../postgres/sleep.ts';
 import type { Names } from '../schema/names.ts';
 import { EXIT, type ExitCode, command } from './command.ts';
-import { givenInput, onInput } from './input.ts';
+import { givenInput, onInstalledInput } from './input.ts';
 import { UsageError, type Options } from './options.ts';
 import { type Io, duration, plural, printJson, printTable, printable } from './output.ts';
 
@@ -52,7 +52,7 @@ The active node reads them, now or as soon as there is one: live changes come fi
       throw new UsageError('--table, --where and --chunk are for a new backfill');
     if (values.id !== undefined && !/^\d{1,18}$|^[1-8]\d{18}$/.test(values.id))
       throw new UsageError('--id must be the id of a backfill');
-    return onInput(givenInput(call), async ({ session, settings, names }) => {
+    return onInstalledInput(givenInput(call), async ({ session, settings, names }) => {
       const { table: tables = null, where = null } = values;
       const id = isEarlier
         ? (values.id ?? (await latestOf(session, names)))

@@ -1,6 +1,7 @@
 /** Scripts by which a shell completes commands, options and some of their values, made of the tables of options. */
 import type { Command } from './command.ts';
 import { COMMON, type Option, type Options, UsageError } from './options.ts';
+import { quotedForShell } from './output.ts';
 
 const PROGRAM = 'dapper-postgres-input';
 const FUNCTION = '_dapper_postgres_input';
@@ -55,11 +56,11 @@ complete -o filenames -F ${FUNCTION} ${PROGRAM}
 
 function zsh(commands: Commands): string {
   const summaries = Object.entries(commands).map(
-    ([name, { summary }]) => `    ${quoted(`${name}:${summary}`)}`,
+    ([name, { summary }]) => `    ${quotedForShell(`${name}:${summary}`)}`,
   );
   const branches = Object.entries(commands).map(([name, command]) => {
     const specs = Object.entries(optionsOf(command)).map(
-      ([option, details]) => `      ${quoted(zshSpec(option, details))}`,
+      ([option, details]) => `      ${quotedForShell(zshSpec(option, details))}`,
     );
     return `    ${name}) _arguments \\\n${specs.join(' \\\n')} ;;`;
   });
@@ -95,5 +96,3 @@ function zshSpec(name: string, { type, multiple, value = '', help, completes = [
   const action = completes === 'file' ? '_files' : completes.length > 0 ? `(${completes.join(' ')})` : '';
   return `${flag}:${value}:${action}`;
 }
-
-const quoted = (text: string): string => `'${text.replaceAll("'", String.raw`'\''`)}'`;

@@ -32,7 +32,7 @@ export async function withConfigFile<Given extends ConfigurableValues>(
   values: Given,
   { ownInput = false }: Pick<Command, 'ownInput'>,
 ): Promise<Given> {
-  if (values.config === undefined) return values;
+  if (values.config === undefined || (ownInput && values['connection-string'] !== undefined)) return values;
   const inputs = inputsIn(await contentOf(values.config));
   const { name, connectionString, operations } = chosen(inputs, values, ownInput);
   const connection = { 'connection-string': connectionString, ...values };
@@ -94,6 +94,8 @@ function chosen(
   if (named.length === 1) return named[0]!;
   const isOneDatabase = others.every(({ connectionString }) => connectionString === first.connectionString);
   if (ownInput ? isOneDatabase : name === undefined && others.length === 0) return first;
+  if (ownInput)
+    throw new UsageError(`${config} has inputs of several databases: say with --connection-string which one`);
   const names = inputs.map(nameOf).join(', ');
   throw new UsageError(
     name === undefined

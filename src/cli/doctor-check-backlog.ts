@@ -3,7 +3,7 @@ import { readCatalog } from '../schema/catalog.ts';
 import { installedInputs } from '../schema/inputs.ts';
 import { type Check, type Finding, note, ok, problem } from './doctor-finding.ts';
 import { OLD, ageOf, changesOf, isUnreadable, readState, readStateIfAllowed } from './input-state.ts';
-import { duration } from './output.ts';
+import { duration, shellWord } from './output.ts';
 
 export const backlog: Check = async ({ session, names, catalog, state }) => {
   if (!state || isUnreadable(state, names.lockTable)) return [];
@@ -37,12 +37,12 @@ export const otherInputs: Check = async ({ session, names }) => {
     const state = await readStateIfAllowed({ session, names: other }, tables);
     if (!state || state.lease || state.backlog === 0 || isUnreadable(state, other.lockTable)) continue;
     const waiting = `${changesOf(state, other)}${oldest(await ageOf(session, state.oldestChangeAt))}`;
-    const elsewhere = other.schema === names.schema ? '' : ` --internal-schema ${other.schema}`;
+    const elsewhere = other.schema === names.schema ? '' : ` --internal-schema ${shellWord(other.schema)}`;
     findings.push(
       problem(
         'other inputs',
         `input ${other.id} has no active node; backlog: ${waiting}`,
-        `start one; or, if none is to come again: uninstall --name ${name}${elsewhere}`,
+        `start one; or, if none is to come again: uninstall --name ${shellWord(name)}${elsewhere}`,
       ),
     );
   }

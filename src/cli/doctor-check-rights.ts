@@ -3,11 +3,11 @@
  * backfills, and the database does not say which nodes these are. A role that may write to some of these tables is meant to use them. If such a
  * role lacks a right, its nodes learn of it only when the first event is parked, and without a word take no part in backfills.
  */
-import { quoteIdentifier } from '../postgres/quoting.ts';
 import type { Session } from '../postgres/session.ts';
 import { type Grant, backfillGrants, failureGrants, runtimeGrants } from '../schema/grants.ts';
 import type { Names } from '../schema/names.ts';
 import { type Check, type Finding, note, ok, problem } from './doctor-finding.ts';
+import { shellWord } from './output.ts';
 
 export const rights: Check = async ({ session, settings, names, catalog, planning }) => {
   const [role] = await session.query<{ name: string; mayInstall: boolean; mayUse: boolean }>(
@@ -22,8 +22,7 @@ export const rights: Check = async ({ session, settings, names, catalog, plannin
   const failing = await compare(session, names, failureGrants(names));
   const backfilling = await compare(session, names, backfillGrants(names, []));
   const lacks = (what: readonly string[]) => `role ${name} lacks ${what.join(', ')}`;
-  const granted = (options = '') =>
-    `have a DBA run what plan --grant-to ${quoteIdentifier(name)}${options} prints`;
+  const granted = (options = '') => `have a DBA run what plan --grant-to ${shellWord(name)}${options} prints`;
 
   const findings: Finding[] = [];
   const lacking = [...(mayUse ? [] : [`USAGE on ${names.schema}`]), ...needed.lacking];

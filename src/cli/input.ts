@@ -140,6 +140,19 @@ export const onInput = <Result>(
     return task({ session, settings: completed, names, catalog, differences });
   });
 
+/** The same for a command to which an input that is not there is a mistake: its name may be mistyped. */
+export const onInstalledInput = <Result>(
+  given: GivenInput,
+  task: (input: ConnectedInput) => Promise<Result>,
+): Promise<Result> =>
+  onInput(given, (input) => {
+    if (input.catalog.tables.length === 0) throw new Error(`${notInstalled(given.names)}: run install`);
+    return task(input);
+  });
+
+export const notInstalled = ({ id, schema }: Names): string =>
+  `nothing of input ${id} is installed in schema ${schema} of this database`;
+
 /** A stored option as the command line spells it: `--include orders,lines`, or `--include ''`. */
 export function spelt(option: string, value: unknown): string {
   const spelling = SPELLINGS.find(([stored]) => stored === option)?.[1] ?? option;

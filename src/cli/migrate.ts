@@ -3,10 +3,9 @@ import { PostgresInputError } from '../api/errors.ts';
 import type { Installation } from '../api/installation.ts';
 import { readCatalog } from '../schema/catalog.ts';
 import { install } from '../schema/install.ts';
-import type { Names } from '../schema/names.ts';
 import { type Step, summaryOf } from '../schema/steps.ts';
 import { EXIT, command } from './command.ts';
-import { type ConnectedInput, givenInput, onInput } from './input.ts';
+import { type ConnectedInput, givenInput, notInstalled, onInput } from './input.ts';
 import { type Options, UsageError } from './options.ts';
 import { type Output, printJson, printRows, printable, tableList } from './output.ts';
 
@@ -33,7 +32,7 @@ on too. Exit code 3: some steps had to be left out; the output says why.`,
     const patience = secondsOf(values.wait ?? '60') * 1000;
     return onInput(givenInput(call), async (input) => {
       const { session, names, catalog } = input;
-      if (catalog.version === null) throw notThere(names);
+      if (catalog.version === null) throw new Error(`${notInstalled(names)}: run install`);
       const steps = new StepLog();
       const installation = await installPatiently(input, { steps, patience, stderr: io.stderr });
       steps.noteLeftOut(installation);
@@ -58,9 +57,6 @@ function secondsOf(text: string): number {
   if (text.trim() !== '' && seconds >= 0 && seconds <= 1_000_000) return seconds;
   throw new UsageError(`--wait takes a number of seconds, and not ${JSON.stringify(text)}`);
 }
-
-const notThere = ({ id, schema }: Names): Error =>
-  new Error(`nothing of input ${id} is installed in schema ${schema} of this database: run install`);
 
 interface StepReport {
   readonly step: string;

@@ -70,6 +70,13 @@ export const printable = (text: string): string =>
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
 
+/** A text as a shell takes it for one word. */
+export const quotedForShell = (text: string): string => `'${text.replaceAll("'", String.raw`'\''`)}'`;
+
+/** The same for a command that a person is told to run: most names need no quotes. */
+export const shellWord = (text: string): string =>
+  /^[\w.][\w.-]*$/.test(text) ? text : quotedForShell(text);
+
 export const plural = (count: number, what: string): string =>
   `${count.toLocaleString('en')} ${what}${count === 1 ? '' : 's'}`;
 

@@ -3,7 +3,7 @@ import type { Session } from '../postgres/session.ts';
 import { parseSequence } from '../schema/log-layout.ts';
 import type { Names } from '../schema/names.ts';
 import { type Call, EXIT, type ExitCode } from './command.ts';
-import { givenInput, onInput } from './input.ts';
+import { givenInput, onInstalledInput } from './input.ts';
 import { UsageError, type Options } from './options.ts';
 import { plural, printJson } from './output.ts';
 
@@ -23,7 +23,7 @@ export function onChosen(
   if (all === sequences.length > 0) throw new UsageError('give either --sequences or --all');
   const bad = sequences.find((sequence) => parseSequence(sequence) === null);
   if (bad !== undefined) throw new UsageError(`--sequences: ${bad} is not the sequence of an event`);
-  return onInput(givenInput(call), async ({ session, names }) => {
+  return onInstalledInput(givenInput(call), async ({ session, names }) => {
     const count = await task(session, names, all ? 'all' : sequences);
     if (values.json) printJson(io, { [done]: count });
     else io.stdout.write(`${done} ${plural(count, 'event')}\n`);

@@ -3,7 +3,7 @@ import { shapesFor } from '../capture/row-shapes.ts';
 import { eventOf } from '../delivery/event.ts';
 import { RowDecoder } from '../delivery/row-decoder.ts';
 import { EXIT, command } from './command.ts';
-import { givenInput, onInput } from './input.ts';
+import { givenInput, onInstalledInput } from './input.ts';
 import { UsageError, type Options } from './options.ts';
 import { printJson, printTable } from './output.ts';
 
@@ -26,7 +26,7 @@ Their changes are out of the log and kept until somebody runs redrive or discard
       throw new UsageError('--limit must be a whole number, from 1 on');
     if (values.after !== undefined && !/^[1-9]\d*$/.test(values.after))
       throw new UsageError('--after must be the sequence of an event');
-    return onInput(givenInput(call), async ({ session, settings, names }) => {
+    return onInstalledInput(givenInput(call), async ({ session, settings, names }) => {
       const decoder = new RowDecoder(settings.types);
       const found = await listParked(session, names, shapesFor(settings, session, names), {
         limit,

@@ -8,12 +8,13 @@ import type { Installation } from '../api/installation.ts';
 import { connectFirst } from '../node/connect.ts';
 import { FirstConnections } from '../node/first-connections.ts';
 import { type PostgresInput, inputOf } from '../postgres-input.ts';
+import type { Session } from '../postgres/session.ts';
 import { readCatalog } from '../schema/catalog.ts';
 import { type Call, EXIT, command } from './command.ts';
 import { eventLine } from './event-line.ts';
 import { type GivenInput, givenInput, inSession, onInput } from './input.ts';
 import { type Options, UsageError } from './options.ts';
-import { type Output, plural, printable } from './output.ts';
+import { type Output, plural, printable, shellWord } from './output.ts';
 import { warningsOf } from './remarks.ts';
 
 const OPTIONS = {
@@ -76,12 +77,7 @@ It ends at Ctrl-C, SIGTERM, or when its reader or its terminal hangs up. An even
       }
     } finally {
       await input.close();
-      if (isTemporary) {
-        await input.uninstall().catch((error: unknown) => {
-          io.stderr.write(`tail: left behind: dapper-postgres-input uninstall --yes --name ${input.id}\n`);
-          throw error;
-        });
-      }
+      if (isTemporary) await remove(input, { settings, names }, io.stderr);
       for (const signal of SIGNALS) process.off(signal, end);
     }
     // Output that a stalled reader has not taken would keep the process alive.
@@ -110,6 +106,26 @@ async function newInput(given: GivenInput): Promise<GivenInput> {
     `input ${given.names.id} is there already, and tail would take its events away from its other nodes: ` +
       'leave --name out, or add --join if that is what you want',
   );
+}
+
+/** What can't be removed is told of, unless nothing was installed: a role that may not install may not remove either. */
+async function remove(
+  input: PostgresInput,
+  { settings, names }: Pick<GivenInput, 'settings' | 'names'>,
+  stderr: Output,
+): Promise<void> {
+  try {
+    await input.uninstall();
+  } catch (error) {
+    const isLeft = async (session: Session) => {
+      const { tables, functions, triggers } = await readCatalog(session, names);
+      return tables.length + functions.length + triggers.length > 0;
+    };
+    if (!(await inSession(settings, isLeft).catch(() => true))) return;
+    const which = `--name ${names.id} --internal-schema ${shellWord(names.schema)}`;
+    stderr.write(`tail: left behind: dapper-postgres-input uninstall --yes ${which}\n`);
+    throw error;
+  }
 }
 
 /** Tells on the standard error how the node is doing. */

@@ -6,7 +6,7 @@ import { type Names, locationOf } from '../schema/names.ts';
 import { isOriginal } from '../schema/steps.ts';
 import { type Call, EXIT, command } from './command.ts';
 import { type InputState, changesOf, isUnreadable, readState } from './input-state.ts';
-import { givenInput, onInput } from './input.ts';
+import { givenInput, notInstalled, onInput } from './input.ts';
 import type { Options } from './options.ts';
 import { coloured, plural, printJson, printRows, printable } from './output.ts';
 
@@ -29,7 +29,7 @@ has acknowledged.`,
       const { id } = settings;
       const objects = objectsOf(catalog, names);
       if (Object.values(objects).every((list) => list.length === 0)) {
-        throw new Error(`nothing of input ${id} is installed in schema ${names.schema} of this database`);
+        throw new Error(notInstalled(names));
       }
       const state = await readState({ session, names }, catalog.tables);
       const parked = catalog.tables.includes(names.parkedTable.name) ? await countParked(session, names) : 0;

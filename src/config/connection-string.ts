@@ -33,10 +33,13 @@ export function parseConnectionString(text: string): ConnectionTarget {
 
   const given = new Map<string, string>();
   const secrets = new Set<string>();
-  const parameters = /^postgres(ql)?:\/\//.test(trimmed) ? fromUrl(trimmed) : fromPairs(text);
+  const isUrl = /^postgres(ql)?:\/\//.test(trimmed);
+  const parameters = isUrl ? fromUrl(trimmed) : fromPairs(text);
   for (const { keyword, value, raw, at } of parameters) {
     if (!isKeyword(keyword, value)) {
-      const rule = String.raw`a password with spaces or quotes must be quoted, as in 'it\'s'`;
+      const rule = isUrl
+        ? 'remove the parameter, which only another tool can read, as pgbouncer or schema; in a password, percent-encode "?" and "&"'
+        : String.raw`a password with spaces or quotes must be quoted, as in 'it\'s'`;
       throw invalid(`has an unknown keyword at character ${at}: ${rule}`);
     }
     if (value.includes('\0')) throw invalid(`has a NUL in ${keyword}`);

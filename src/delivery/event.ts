@@ -22,7 +22,7 @@ export function eventOf(
     id: change.id,
     trigger,
     sequence: change.sequence === null ? null : publicSequence(change.sequence, change.stamp),
-    key: typeof change.key === 'string' ? { [change.key]: change.id } : change.key,
+    key: typeof change.key === 'string' ? { [change.key]: change.id } : change.key && { ...change.key },
     occurredAt: change.occurredAt,
     before: data.before,
     after: data.after,

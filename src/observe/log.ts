@@ -1,4 +1,5 @@
 /** What the logger gets: each lifecycle event as a level, fields and a sentence. This is the one place that puts them into words. */
+import { inspect } from 'node:util';
 import { redact, withoutSecrets } from '../api/errors.ts';
 import type { LifecycleEvents, LifecycleNotice } from '../api/lifecycle-events.ts';
 import type { Logger } from '../api/options.ts';
@@ -73,6 +74,10 @@ const LINES: { readonly [Name in keyof LifecycleEvents]: (...args: LifecycleEven
   ignored: () => ['debug', 'skipped a notification that is not of our triggers'],
 };
 
+/** A handler may fail with anything. Of an object that is no error, only its text can be searched for secrets. */
+const asText = (failure: unknown): unknown =>
+  typeof failure === 'object' && failure !== null && !(failure instanceof Error) ? inspect(failure) : failure;
+
 export class Log {
   readonly #logger: Logger;
   readonly #input: string;
@@ -90,7 +95,7 @@ export class Log {
     const [level, text, fields] = (LINES[name] as (...args: readonly unknown[]) => Line)(...args);
     const safe = Object.entries(fields ?? {}).map(([field, value]) => [
       field,
-      value instanceof Error ? withoutSecrets(value, this.#secrets) : value,
+      field === 'err' ? withoutSecrets(asText(value), this.#secrets) : value,
     ]);
     return this.#logger[level](
       { input: this.#input, ...Object.fromEntries(safe) },

@@ -63,6 +63,8 @@ export const spanOf = (event: ChangeEvent): Span | undefined => spans.get(event)
 
 /** Traces the events of an input, until `end`. */
 export class EventTraces {
+  /** Those that have not ended. */
+  static readonly #all = new Set<EventTraces>();
   readonly #tracer: Tracer;
   readonly #input: InstrumentedInput;
   readonly #meter: EventMeter;
@@ -89,14 +91,16 @@ export class EventTraces {
         if (message.input === id) this.#settle(message.sequence, null);
       }),
       listen<Lease>('dapper-postgres-input:lease', (message) => {
-        if (message.input === id && message.state !== 'claimed') this.#onTermEnd();
+        if (message.input === id && message.state !== 'claimed') this.#onTermEnd(message.fencingToken);
       }),
     ];
     input.on('retrying', this.#onFailure).on('parked', this.#onFailure);
+    EventTraces.#all.add(this);
   }
 
   /** Ends the spans that are open, and makes no more. */
   end(): void {
+    EventTraces.#all.delete(this);
     for (const stop of this.#endings) stop();
     this.#input.off('retrying', this.#onFailure).off('parked', this.#onFailure);
     for (const { span } of this.#open.values()) span.end();
@@ -148,7 +152,11 @@ export class EventTraces {
     if (opened) this.#end(opened, 'error' in message ? { error: message.error } : null);
   }
 
-  readonly #onFailure = ({ sequence, error }: FailedEvent): void => this.#settle(sequence, { error });
+  /** The event may have its span here or at another node's instrumentation. */
+  readonly #onFailure = ({ sequence, error }: FailedEvent): void => {
+    for (const traces of EventTraces.#all)
+      if (traces.#input.id === this.#input.id) traces.#settle(sequence, { error });
+  };
 
   /** What happens to an event of handle(). The span of an event in a handler ends with the handler. */
   #settle(sequence: string | null, failure: Failure | null): void {
@@ -156,9 +164,11 @@ export class EventTraces {
     if (opened && !opened.isProcessed) this.#end(opened, failure);
   }
 
-  #onTermEnd(): void {
+  /** An input of the same id may have nodes on other databases, and this node's next term may have begun. */
+  #onTermEnd(fencingToken: string): void {
     for (const opened of this.#open.values())
-      if (!opened.isProcessed) this.#end(opened, { error: notAcknowledged() });
+      if (!opened.isProcessed && opened.event.fencingToken === fencingToken)
+        this.#end(opened, { error: notAcknowledged() });
   }
 
   #end(opened: OpenSpan, failure: Failure | null): void {

@@ -30,7 +30,7 @@ type Emitted<Each> = Each extends ChangeEvent
  * - `key`: by default `{ id }`.
  * - `before`, `after`: by default null, as with `rows: 'none'`.
  * - `changed`: by default the columns that differ, if there are both sides.
- * - `occurredAt`: by default the present, by the clock that `advance` sets. `transaction`: by default another one for every event.
+ * - `occurredAt`: by default the present, by the clock that `advance` sets. `transaction`: by default another one for every event, and null for a row that is read.
  * - `dataOmitted`, `origin`, `context`: by default null.
  */
 export type EmittedEvent<Tables extends RowsByLocation<Tables> = AnyTables> = Emitted<ChangeEvent<Tables>>;
@@ -53,7 +53,22 @@ export class EmittedChange extends Change {
   }
 }
 
-export const emittedDecoder: Decoder = { decode: (change) => (change as EmittedChange).data };
+/** As from a database, each event has rows of its own: what a handler does to one is not there when the event comes again. */
+export const emittedDecoder: Decoder = {
+  decode(change) {
+    const { before, after, changed, dataOmitted } = (change as EmittedChange).data;
+    return { before: copyOf(before), after: copyOf(after), changed: changed && [...changed], dataOmitted };
+  },
+};
+
+/** Objects of classes, such as a Date, are not copied. */
+function copyOf<Value>(value: Value): Value;
+function copyOf(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(copyOf);
+  if (typeof value !== 'object' || value === null || Object.getPrototypeOf(value) !== Object.prototype)
+    return value;
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, copyOf(each)]));
+}
 
 /** The `n`th change of an input. A row that is read has a sequence of its own kind. */
 export function emittedChange(
@@ -76,7 +91,7 @@ export function emittedChange(
     id,
     key,
     at,
-    said.transaction ?? String(n),
+    said.transaction ?? (isRead ? null : String(n)),
     isRead ? '' : stampOf(at),
     {
       before: null,
@@ -87,8 +102,8 @@ export function emittedChange(
     },
   );
   return new EmittedChange(change, sequence, {
-    before,
-    after,
+    before: copyOf(before),
+    after: copyOf(after),
     changed: said.changed === undefined ? changedColumns(before, after) : said.changed && [...said.changed],
     dataOmitted: said.dataOmitted ?? null,
   });

@@ -8,7 +8,7 @@ import type { Tags } from '../api/options.ts';
 import type { SharedMetrics, SharedStatus } from '../api/status.ts';
 import type { NamedEvent, TermReads } from '../capture/acknowledge-in.ts';
 import { leaseLost } from '../capture/acknowledgements.ts';
-import type { BackfillRequest } from '../capture/backfill-request.ts';
+import { type BackfillRequest, refuseWithoutReads } from '../capture/backfill-request.ts';
 import { tagTransaction } from '../capture/tag.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Consumer } from '../delivery/consumer.ts';
@@ -102,6 +102,7 @@ export class MemoryEngine implements Engine {
   }
 
   async backfill(request: BackfillRequest): Promise<Backfill> {
+    refuseWithoutReads(this.#settings);
     return this.#backfills.begin(request);
   }
 

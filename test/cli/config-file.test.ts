@@ -65,6 +65,30 @@ describe('a config file', () => {
     );
   });
 
+  it.each(['list', 'tail'])(
+    'of several databases has %s ask which one, by the connection string',
+    async (command) => {
+      const { database, run, write } = await setup();
+      const inputs = [database.url, 'postgres://127.0.0.1:1/x'].map((connectionString, n) => ({
+        name: `n${n}`,
+        connectionString,
+      }));
+      const file = await write('orchestrator.json', JSON.stringify({ inputs }));
+      expect(await run(command, '--config', file)).toMatchObject({
+        code: 2,
+        err: expect.stringContaining('several databases: say with --connection-string which one'),
+      });
+    },
+  );
+
+  it('of several databases is not looked at when list has the connection string', async () => {
+    const { database, run, write } = await setup();
+    const inputs = [{ connectionString: 'postgres://127.0.0.1:1/x' }, { connectionString: 'postgres://h/x' }];
+    const file = await write('orchestrator.json', JSON.stringify(inputs));
+    const { code } = await run('list', '--config', file, '--connection-string', database.url);
+    expect(code).toBe(0);
+  });
+
   it('tells which operations are wanted where it names none: every one', async () => {
     const { database, run, write } = await setup();
     const input = { name: 'sales', connectionString: database.url };

@@ -107,7 +107,7 @@ describe('doctor', () => {
     const { database, problems } = await setup();
     const { role, url } = await createRole(database);
     expect(await problems('--connection-string', url)).toEqual([
-      `rights: role ${role} may not install -> grant it CREATE on the database, or have a DBA run what plan --grant-to "${role}" prints`,
+      `rights: role ${role} may not install -> grant it CREATE on the database, or have a DBA run what plan --grant-to ${role} prints`,
       expect.stringMatching(/^installation: nothing is installed -> start a node/),
       expect.stringMatching(/^tables: lines can't be watched -> it belongs to postgres/),
       expect.stringMatching(/^tables: orders can't be watched -> it belongs to postgres/),
@@ -133,7 +133,7 @@ describe('doctor', () => {
     const names = namesOf('x', 'postgres_input');
     const has = (role: string) => `ok: role ${role} has what it needs -> null`;
     const advice = (role: string, options = '') =>
-      `have a DBA run what plan --grant-to "${role}"${options} prints`;
+      `have a DBA run what plan --grant-to ${role}${options} prints`;
 
     it.each([
       ['failed', 'UPDATE'],
@@ -376,6 +376,16 @@ describe('doctor', () => {
       expect.stringMatching(
         /^other inputs: input gone has no active node; backlog: 1 change.*uninstall --name gone$/,
       ),
+    ]);
+  });
+
+  it('quotes for a shell what somebody else has named', async () => {
+    const { run, database, problems } = await setup();
+    await run(['install', '--name', 'x', '--include', 'orders']);
+    await run(['install', '--name', "it's; $(date)", '--internal-schema', 'a b', '--include', 'lines']);
+    await database.query('INSERT INTO lines VALUES (1, 1)');
+    expect(await problems()).toEqual([
+      expect.stringContaining(String.raw`uninstall --name 'it'\''s; $(date)' --internal-schema 'a b'`),
     ]);
   });
 

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
+import { shellWord } from '../../src/cli/output.ts';
 import { newPostgresInput } from '../../src/index.ts';
 import { VERSION } from '../../src/schema/migrations.ts';
 import { namesOf } from '../../src/schema/names.ts';
@@ -126,7 +127,9 @@ describe('list', () => {
     const { findings } = await runJson('doctor', '--name', 'x');
     const abandoned = findings.filter(({ check }: { check: string }) => check === 'other inputs');
     expect(abandoned.map(({ advice }: { advice: string }) => advice).toSorted()).toEqual(
-      ids.map((id) => `start one; or, if none is to come again: uninstall --name ${id}`).toSorted(),
+      ids
+        .map((id) => `start one; or, if none is to come again: uninstall --name ${shellWord(id)}`)
+        .toSorted(),
     );
     for (const id of ids) await run(['uninstall', '--yes', '--name', id]);
     expect(await runJson('list')).toEqual({ inputs: [] });

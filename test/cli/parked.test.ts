@@ -17,6 +17,21 @@ async function setupParked() {
   return { ...commands, parked, sequences };
 }
 
+describe('commands on events', () => {
+  it.each(['parked', 'redrive --all', 'discard --all', 'backfill'])(
+    'find that the input is not there, as one with a mistyped name: %s',
+    async (line) => {
+      const { run } = await setupCommands();
+      const err = 'nothing of input slaes is installed in schema postgres_input of this database';
+      expect(await run([...line.split(' '), '--name', 'slaes'])).toMatchObject({
+        code: 1,
+        out: '',
+        err: expect.stringContaining(err),
+      });
+    },
+  );
+});
+
 describe('parked', () => {
   it('lists the events with what they carry, and why they were parked', async () => {
     const { run, runJson, parked, sequences } = await setupParked();

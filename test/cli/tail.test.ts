@@ -4,7 +4,7 @@ import { Writable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { main } from '../../src/cli/main.ts';
 import { newPostgresInput } from '../../src/index.ts';
-import { createDatabase } from '../support/database.ts';
+import { createDatabase, createRole } from '../support/database.ts';
 import { NO_DETAILS } from '../support/no-details.ts';
 import { startServer } from '../support/server.ts';
 import { exitCode, setupCommands } from './commands.ts';
@@ -140,6 +140,35 @@ describe('tail', { timeout: 120_000 }, () => {
     expect(await exitCode(child)).toBe(0);
     expect(await internalObjects()).toEqual(before);
     expect((await runJson('status', '--name', 'x')).backlog).toBe(0);
+  });
+
+  it('tells why it can not install, and that nothing is left behind', async () => {
+    const { database, run } = await setupCommands();
+    const { url } = await createRole(database);
+    // Without the schema there would be nothing to be refused when it removes.
+    await run(['install', '--name', 'x']);
+    const { code, err } = await run(['tail'], { DATABASE_DSN: url });
+    expect(code).toBe(1);
+    expect(err).toMatch(/^dapper-postgres-input: ERR_INSTALL: .*installing/m);
+    expect(err).not.toMatch(/left behind|removing/);
+  });
+
+  it('tells what it has to leave behind, wherever that is', async () => {
+    const { database, run, start } = await setupCommands();
+    const { role, url } = await createRole(database);
+    await database.query(`
+      GRANT CREATE ON DATABASE ${database.name} TO ${role}; GRANT TRIGGER ON orders TO ${role};
+      ALTER TABLE orders OWNER TO ${role}`);
+    const { child, err } = start(['tail', '--table', 'orders', '--internal-schema', 'its own'], url);
+    await expect.poll(err, { timeout: 60_000 }).toContain('tail: active');
+    await database.query('ALTER TABLE orders OWNER TO postgres');
+    child.kill('SIGTERM');
+    expect(await exitCode(child)).toBe(1);
+    await expect.poll(err).toContain("--internal-schema 'its own'\n");
+    const [name] = /tail_\w+/.exec(err())!;
+    expect(err()).toContain(`left behind: dapper-postgres-input uninstall --yes --name ${name} --internal-`);
+    const uninstall = ['uninstall', '--yes', '--name', name, '--internal-schema', 'its own'];
+    expect(await run(uninstall)).toMatchObject({ code: 0 });
   });
 
   it('keeps an input that was given by name', async () => {

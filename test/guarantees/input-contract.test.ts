@@ -284,6 +284,27 @@ describe.each(HARNESSES)('an input $kind', ({ setup }) => {
     await eventually(harness, () => harness.isEmpty());
   });
 
+  test('an event comes again as it was, whatever its handler did to it', async () => {
+    const harness = await start();
+    const seen: unknown[] = [];
+    const handled = process(harness, ({ attempt, key, after, changed }) => {
+      seen.push({ attempt, after: { ...after, ...key }, changed: changed && [...changed] });
+      key!['id'] = '99';
+      after!.n = 99;
+      (changed as string[] | null)?.splice(0);
+      if (attempt === 1) throw new Error('not yet');
+    });
+    await harness.create(1);
+    await harness.update(1, 5);
+    await eventually(harness, () => handled.done.length === 2);
+    expect(seen).toEqual([
+      { attempt: 1, after: { id: '1', n: 0 }, changed: null },
+      { attempt: 2, after: { id: '1', n: 0 }, changed: null },
+      { attempt: 1, after: { id: '1', n: 5 }, changed: ['n'] },
+      { attempt: 2, after: { id: '1', n: 5 }, changed: ['n'] },
+    ]);
+  });
+
   test('an event whose attempts are exhausted is parked, and its key goes on', async () => {
     const harness = await start();
     const parked: unknown[] = [];
@@ -571,6 +592,7 @@ describe.each(HARNESSES)('an input $kind', ({ setup }) => {
     const read = handled.done.filter(({ operation }) => operation === 'read');
     expect(read.map(({ id }) => id)).toEqual(expect.arrayContaining(['1', '2', '3']));
     expect(read[0]).toMatchObject({ location: 'items', before: null, after: { id: 1, n: 0 }, attempt: 1 });
+    expect(read[0]).toMatchObject({ transaction: null, origin: null, context: null });
     expect(await backfill.progress()).toMatchObject([{ table: 'items', done: read.length, state: 'done' }]);
     await expect(harness.input.backfill({ tables: ['others'] })).rejects.toMatchObject({
       code: 'ERR_CONFIG_INVALID',

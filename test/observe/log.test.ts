@@ -84,6 +84,35 @@ test('no line shows a password, whatever an error carries', () => {
   expect((lines[0]![1]['err'] as Error).message).toBe('no *** here');
 });
 
+test.each([
+  ['a signal aborts with', new DOMException('hunter2 took too long', 'TimeoutError'), 'TimeoutError'],
+  ['leads back to itself', circular('hunter2 took too long'), 'Error'],
+])('tells of an error that %s', (_, error, name) => {
+  const { lines, logger } = collect();
+  new Log(logger, 'x', ['hunter2']).tell(['discoveryFailed', error]);
+  const { err } = lines[0]![1] as { err: Error };
+  expect(err).toBeInstanceOf(error.constructor);
+  expect({ name: err.name, message: err.message }).toEqual({ name, message: '*** took too long' });
+  expect(inspect(lines, { depth: null, showHidden: true })).not.toContain('hunter2');
+});
+
+function circular(message: string): Error {
+  const error = new Error(message);
+  error.cause = new Error(message, { cause: error });
+  return error;
+}
+
+test.each([
+  ['a text', 'postgres://app:hunter2@h', 'postgres://app:***@h'],
+  ['an object', { code: 5, dsn: 'postgres://app:hunter2@h' }, "{ code: 5, dsn: 'postgres://app:***@h' }"],
+  ['nothing', undefined, undefined],
+])('no line shows a password, also if a handler fails with %s', (_, error, err) => {
+  const { lines, logger } = collect();
+  const failed = { sequence: '1', location: 'items', id: '1', attempt: 1, delay: 1000 };
+  new Log(logger, 'x', ['hunter2']).tell(['retrying', { ...failed, error }]);
+  expect(lines).toEqual([['warn', { input: 'x', ...failed, err }, expect.any(String)]]);
+});
+
 test('console is a logger', async () => {
   await using fixture = await setupInputs();
   const info = vi.spyOn(console, 'info').mockImplementation(() => {});

@@ -275,3 +275,37 @@ test('an event has one span, however often its input is instrumented, and none a
   expect(spans()).toHaveLength(1);
   expect(input.listenerCount('retrying')).toBe(0);
 });
+
+test('the end of a term of another database, whose input has the same name, ends no span here', async () => {
+  const inputs = await Promise.all([newTestInput({ name: 'tenant' }), newTestInput({ name: 'tenant' })]);
+  const [here, there] = inputs;
+  for (const input of inputs) onTestFinished(() => input[Symbol.asyncDispose]());
+  // The tokens of two databases are times, and differ.
+  await there.takeover();
+  const { spans } = instrumented(here);
+  const events = here.handle();
+  const next = events.next();
+  const active = once(there, 'active');
+  void there.handle().next();
+  await active;
+  here.emit({ location: 'items', operation: 'create' });
+  await next;
+  await there.close();
+  expect(spans()).toEqual([]);
+  await here.takeover();
+  expect(spans()).toMatchObject([{ attributes: { 'error.type': 'not_acknowledged' } }]);
+});
+
+test('the span of an event that is parked ends, also if another node of the process has the same name', async () => {
+  const inputs = await Promise.all([newTestInput({ name: 'tenant' }), newTestInput({ name: 'tenant' })]);
+  const sdks = inputs.map(instrumented);
+  for (const input of inputs) {
+    onTestFinished(() => input[Symbol.asyncDispose]());
+    const events = input.handle({ ack: 'manual' });
+    const next = events.next();
+    input.emit({ location: 'items', operation: 'create' });
+    await input.park((await next).value!, new TypeError('no such item'));
+  }
+  const ended = sdks.flatMap(({ spans }) => spans()).map(({ attributes }) => attributes['error.type']);
+  expect(ended).toEqual(['TypeError', 'TypeError']);
+});

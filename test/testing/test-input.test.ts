@@ -64,7 +64,7 @@ test('completes a change to the event that a database would make of it', async (
   });
   await input.settled();
   expect(handled).toEqual([{ ...event, fencingToken: '1' }]);
-  expect(handled[0]!.after).toBe(after);
+  expect((handled[0]!.after as Order).at).toBe(after.at);
   expect(input.acked).toEqual(handled);
 });
 
@@ -375,6 +375,28 @@ test('a backfill can be paused, resumed and cancelled', async () => {
   await all.done;
   await input.settled();
   expect((await all.progress()).map(({ state }) => state)).toEqual(['cancelled', 'cancelled']);
+});
+
+test('a backfill is refused where a database would refuse it: no operation is a read', async () => {
+  const existingRows = { orders: [order] };
+  const input = await newTestInput<Tables>({ operations: ['create'] }, { existingRows });
+  onTestFinished(() => input[Symbol.asyncDispose]());
+  await expect(input.backfill()).rejects.toMatchObject({
+    code: 'ERR_CONFIG_INVALID',
+    message: expect.stringContaining("operations leaves out 'read'"),
+  });
+});
+
+test('an event keeps the values that it was emitted with', async () => {
+  const { input, handled } = await setup(({ after }) => ((after as Order).status = 'paid'));
+  const row: Order = { ...order };
+  const returned = input.emit({ location: 'orders', operation: 'create', after: row });
+  row.id = 8;
+  await input.settled();
+  expect(row.status).toBe(order.status);
+  expect(returned.after).toEqual(order);
+  expect(handled[0]!.after).toEqual({ ...order, status: 'paid' });
+  expect(input.acked[0]!.after).toEqual(order);
 });
 
 test('brings the rows that are there when that is asked for', async () => {
