@@ -1,6 +1,7 @@
 /** The changes that a test emits: partly said, and completed as the triggers and a database would. */
 import { isDeepStrictEqual } from 'node:util';
 import type { AnyTables, ChangeEvent, Row, RowsByLocation } from '../api/change-event.ts';
+import { PostgresInputError } from '../api/errors.ts';
 import { Change } from '../capture/change.ts';
 import type { Decoder, RowData } from '../delivery/row-decoder.ts';
 import { BACKFILL_DIGITS, type Key, ROW_DIGITS, STRIDE, stampOf } from '../schema/log-layout.ts';
@@ -30,7 +31,7 @@ type Emitted<Each> = Each extends ChangeEvent
  * - `key`: by default `{ id }`.
  * - `before`, `after`: by default null, as with `rows: 'none'`.
  * - `changed`: by default the columns that differ, if there are both sides.
- * - `occurredAt`: by default the present, by the clock that `advance` sets. `transaction`: by default another one for every event, and null for a row that is read.
+ * - `occurredAt`: ISO 8601 in UTC, by default the present, by the clock that `advance` sets. `transaction`: by default another one for every event, and null for a row that is read.
  * - `dataOmitted`, `origin`, `context`: by default null.
  */
 export type EmittedEvent<Tables extends RowsByLocation<Tables> = AnyTables> = Emitted<ChangeEvent<Tables>>;
@@ -70,7 +71,12 @@ function copyOf(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, copyOf(each)]));
 }
 
-/** The `n`th change of an input. A row that is read has a sequence of its own kind. */
+const UTC = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$/;
+
+/**
+ * The `n`th change of an input. A row that is read has a sequence of its own kind.
+ * @throws {PostgresInputError} ERR_CONFIG_INVALID for a time that no event has
+ */
 export function emittedChange(
   { location, operation, before = null, after = null, ...said }: EmittedEvent,
   n: number,
@@ -80,6 +86,11 @@ export function emittedChange(
   const id = said.id ?? idOf(said.key ?? null, row) ?? String(n);
   const key: Key = said.key !== undefined ? said.key : id === '*' ? null : { id };
   const at = said.occurredAt ?? now;
+  if (!UTC.test(at))
+    throw new PostgresInputError(
+      'ERR_CONFIG_INVALID',
+      `emit(): occurredAt has to be ISO 8601 in UTC, as toISOString() of a Date writes it, and is ${JSON.stringify(at)}`,
+    );
   const isRead = operation === 'read';
   const sequence = isRead
     ? `1${'0'.repeat(BACKFILL_DIGITS - 1)}${String(n).padStart(ROW_DIGITS, '0')}`

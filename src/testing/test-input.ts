@@ -68,6 +68,8 @@ export class TestInput<Tables extends RowsByLocation<Tables> = AnyTables> extend
   /**
    * Commits a change. Returns its event as it will be handed out, but for the `fencingToken` and `attempt`. With a name in place of a change,
    * this is the `emit` of every EventEmitter.
+   *
+   * @throws {PostgresInputError} ERR_CONFIG_INVALID for an `occurredAt` that is not ISO 8601 in UTC
    */
   override emit(change: EmittedEvent<Tables>): ChangeEvent<Tables>;
   override emit<Name extends keyof LifecycleEvents>(name: Name, ...args: LifecycleEvents[Name]): boolean;

@@ -88,6 +88,15 @@ test('takes what is said of a change as it is said', async () => {
   expect(handled[3]).toMatchObject({ id: '*', key: null });
 });
 
+test('refuses a time that no event has', async () => {
+  const { input } = await setup();
+  const emit = (occurredAt: string) => () =>
+    input.emit({ location: 'orders', operation: 'create', occurredAt });
+  for (const time of ['2024-01-01T01:00:00+01:00', '2024-01-01', 'now'])
+    expect(emit(time)).toThrow(/occurredAt has to be ISO 8601 in UTC/);
+  expect(emit('2024-01-01T01:00:00Z')().occurredAt).toBe('2024-01-01T01:00:00Z');
+});
+
 test('settles when all that can be done is done, however long handlers take', async () => {
   const { input, handled } = await setup(async ({ id, operation, attempt }) => {
     await sleep(5);
