@@ -223,14 +223,18 @@ class Chunk {
 /**
  * Names the rows of a table by their places. A row that is read again from the table's beginning, since its place means something else now, has another
  * sequence. Integer keys are counted from a number that is as good as random, so that no two tables of a backfill come near each other: to hash each
- * key would cost more than to read the row.
+ * key would cost more than to read the row. The oid is the one under which the table was asked for: in a restored database, the one that it has now
+ * may be that of another table of the backfill before.
  */
-function namingOf({ backfill, table: oid }: Job, table: BackfillTable): (place: readonly string[]) => string {
+function namingOf(
+  { backfill, relation, keyColumns }: Job,
+  table: BackfillTable,
+): (place: readonly string[]) => string {
   const prefix = backfill.padStart(BACKFILL_DIGITS, '0');
-  const generation = digestOf(table.keyColumns);
+  const generation = digestOf(keyColumns!);
   const name = (number: bigint) => prefix + String(number).padStart(ROW_DIGITS, '0');
   const hashed = (place: readonly string[]) =>
-    BigInt(`0x${digestOf(JSON.stringify([oid, generation, place]))}`);
+    BigInt(`0x${digestOf(JSON.stringify([relation, generation, place]))}`);
   if (!table.isByInteger) return (place) => name(hashed(place));
   // No key is below it.
   const origin = hashed([]) + 2n ** 63n;
