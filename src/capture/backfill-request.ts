@@ -7,7 +7,8 @@ import { NEVER, sleep } from '../postgres/sleep.ts';
 import { isConnectionError, lacksValue } from '../postgres/sqlstates.ts';
 import { readCatalog } from '../schema/catalog.ts';
 import type { Names } from '../schema/names.ts';
-import { type CandidateTable, candidateTables, chooseTables } from '../schema/tables.ts';
+import { wantsReads } from '../schema/table-options.ts';
+import { type CandidateTable, type Table, candidateTables, chooseTables } from '../schema/tables.ts';
 import { backfillSql } from './backfill-sql.ts';
 import { BackfillTable, beginChunk, searchBeside } from './backfill-table.ts';
 import { refusedClearly } from './failures.ts';
@@ -19,6 +20,8 @@ export interface BackfillRequest {
 }
 
 export type InSession = <Result>(task: (session: Session) => Promise<Result>) => Promise<Result>;
+
+const NO_READS = "operations leaves out 'read', so that no row would come: add it";
 
 /** Between two looks whether a backfill is done, in milliseconds. */
 const LOOK = 500;
@@ -36,19 +39,20 @@ export async function requestBackfill(
   names: Names,
   { tables, where, chunk }: BackfillRequest,
 ): Promise<string> {
-  if (!settings.operations.has('read'))
-    throw invalid(["operations leaves out 'read', so that no row would come: add it"]);
   const watched = await watchedTables(session, settings, names);
-  const chosen = tables ?? [...watched.keys()];
-  const problems = chosen
-    .filter((table) => !watched.has(table))
-    .map(
-      (table) => `tables: ${table} is not watched; watched are ${[...watched.keys()].join(', ') || 'none'}`,
-    );
-  if (problems.length === 0 && chosen.length === 0) problems.push('tables: no table is watched');
+  const chosen =
+    tables ?? [...watched].filter(([, { options }]) => wantsReads(settings, options)).map(([table]) => table);
+  const problems = chosen.flatMap((name) => {
+    const table = watched.get(name);
+    if (!table)
+      return `tables: ${name} is not watched; watched are ${[...watched.keys()].join(', ') || 'none'}`;
+    return wantsReads(settings, table.options) ? [] : `tables: ${name}: ${NO_READS}`;
+  });
+  if (problems.length === 0 && chosen.length === 0)
+    problems.push(tables === null && watched.size > 0 ? NO_READS : 'tables: no table is watched');
   if (problems.length > 0) throw invalid(problems);
   const locations = [...new Set(chosen)];
-  const relations = locations.map((table) => watched.get(table)!);
+  const relations = locations.map((table) => watched.get(table)!.identity.relation);
   for (const [i, relation] of relations.entries()) {
     const problem = await conditionProblem(session, settings, relation, where);
     if (problem !== null) problems.push(`where: ${locations[i]}: ${problem}`);
@@ -59,12 +63,12 @@ export async function requestBackfill(
   return asked!.id;
 }
 
-/** The oids of the tables that are watched and whose triggers are there, by their locations. */
+/** The tables that are watched and whose triggers are there, by their locations. */
 async function watchedTables(
   session: Session,
   settings: Settings,
   names: Names,
-): Promise<ReadonlyMap<string, string>> {
+): Promise<ReadonlyMap<string, Table>> {
   const candidates = await session.query<CandidateTable>(candidateTables, [settings.schemas, false]);
   const { triggers } = await readCatalog(session, names);
   const triggered = new Set(triggers.map(({ schema, table }) => JSON.stringify([schema, table])));
@@ -74,7 +78,7 @@ async function watchedTables(
       .filter(
         ({ isPartition, schema, name }) => !isPartition && triggered.has(JSON.stringify([schema, name])),
       )
-      .map(({ location, identity }) => [location, identity.relation]),
+      .map((table) => [table.location, table]),
   );
 }
 

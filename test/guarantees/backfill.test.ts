@@ -71,13 +71,15 @@ test('a read has what the events of its table have, and no more', async () => {
   const { database } = fixture;
   await database.query(`
     CREATE TABLE users (id int PRIMARY KEY, name text, secret text); INSERT INTO users VALUES (1, 'ada', 'x');
-    CREATE TABLE bare (id int PRIMARY KEY); INSERT INTO bare VALUES (1); INSERT INTO items VALUES (1, 2)`);
+    CREATE TABLE bare (id int PRIMARY KEY); INSERT INTO bare VALUES (1); INSERT INTO items VALUES (1, 2);
+    CREATE TABLE unread (id int PRIMARY KEY); INSERT INTO unread VALUES (1)`);
   const input = await fixture.input({
     rows: 'after',
     initial: 'read',
     watch: {
       users: { columns: { exclude: ['secret'] } },
       bare: { rows: 'none' },
+      unread: { operations: ['create'] },
       'it*': { columns: ['value'] },
     },
   });
@@ -90,7 +92,34 @@ test('a read has what the events of its table have, and no more', async () => {
       ['items', { value: 2 }],
     ]),
   );
-  await expect(input.backfill({ tables: ['nothing'] })).rejects.toMatchObject({ code: 'ERR_CONFIG_INVALID' });
+  await expect(input.backfill({ tables: ['nothing', 'unread'] })).rejects.toMatchObject({
+    code: 'ERR_CONFIG_INVALID',
+    message: expect.stringMatching(/nothing is not watched[^]*unread: operations leaves out 'read'/),
+  });
+  const backfill = await input.backfill();
+  await backfill.done;
+  const tables = (await backfill.progress()).map(({ table }) => table);
+  expect(tables).toEqual(['bare', 'items', 'users']);
+  expect(consumer.events.length).toBe(6);
+});
+
+test('a table whose own operations have reads is read, although those of the others have none', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query(
+    'CREATE TABLE others (id int PRIMARY KEY); INSERT INTO others VALUES (1); INSERT INTO items VALUES (1, 2)',
+  );
+  const input = await fixture.input(
+    { watch: { items: { operations: ['read', 'create'] }, others: {} } },
+    { operations: ['create'] },
+  );
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  const backfill = await input.backfill();
+  await backfill.done;
+  expect(consumer.events.map(({ location, operation }) => [location, operation])).toEqual([
+    ['items', 'read'],
+  ]);
 });
 
 test('keys of every type are read in their own order, each row once', async () => {
