@@ -1,6 +1,6 @@
 /**
  * One table as a backfill reads it: in the order of its primary key, by the operators of the key's own index. A table without a key is read
- * in the order of its blocks.
+ * in the order of its blocks, and so is one whose key is WITHOUT OVERLAPS: the index of such a key has no order.
  *
  * The rows of a partitioned table are read by their root. The rows of tables that inherit from a table are not that table's: each is
  * watched, and read, under its own name.
@@ -82,6 +82,7 @@ SELECT n.nspname AS schema, candidate.relname AS name, candidate.relkind = 'p' A
     FROM pg_index x
     CROSS JOIN LATERAL unnest(x.indkey::int2[], x.indclass::oid[]) WITH ORDINALITY k (attnum, opclass, position)
     JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
+    JOIN pg_class i ON i.oid = x.indexrelid AND i.relam = (SELECT oid FROM pg_am WHERE amname = 'btree')
     WHERE x.indrelid = candidate.oid AND x.indisprimary AND k.position <= x.indnkeyatts
   ) AS key
 FROM pg_class candidate

@@ -144,6 +144,24 @@ test('keys of every type are read in their own order, each row once', async () =
   expect(sequences.filter((sequence) => !/^\d{48}$/.test(sequence ?? ''))).toEqual([]);
 });
 
+test.skipIf(Number(process.env['TEST_PG_MAJOR'] || 18) < 18)(
+  'rows whose key is WITHOUT OVERLAPS are all read, each once',
+  async () => {
+    await using fixture = await setupInputs();
+    const { database } = fixture;
+    await database.query(`
+      CREATE TABLE lease (rooms int4range, during daterange, PRIMARY KEY (rooms, during WITHOUT OVERLAPS));
+      INSERT INTO lease SELECT int4range(n, n + 10), daterange('2026-01-01'::date + n % 7, NULL) FROM generate_series(1, 100) n`);
+    const input = await fixture.input({ tables: { exclude: ['items'] } });
+    const consumer = new Consumer(input);
+    await reaches(input, 'active');
+    const backfill = await input.backfill({ chunk: 10 });
+    await backfill.done;
+    expect(new Set(consumer.ids).size).toBe(100);
+    expect(consumer.events.length).toBe(100);
+  },
+);
+
 test('rows of two tables have sequences of their own, although their keys are the same', async () => {
   await using fixture = await setupInputs();
   const { database } = fixture;
