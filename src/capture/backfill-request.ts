@@ -110,6 +110,10 @@ export async function latestBackfill(session: Session, names: Names): Promise<st
   return row?.id ?? null;
 }
 
+/** The database no longer knows of it: after a failover that lost the request, for instance, or where the input was installed anew. */
+export const goneBackfill = (id: string): PostgresInputError =>
+  new PostgresInputError('ERR_INSTALL', `the database no longer has backfill ${id}: ask for another one`);
+
 /** The states in which a table's backfill can be turned into another one. */
 const TURNS = {
   paused: ['waiting', 'running'],
@@ -162,6 +166,7 @@ export class RequestedBackfill implements Backfill {
         if (!isConnectionError(error)) throw error;
         return null;
       });
+      if (tables?.length === 0) throw goneBackfill(this.id);
       if (tables?.every(({ state }) => state === 'done' || state === 'cancelled')) {
         const failed = tables.filter(({ error }) => error !== null);
         if (failed.length === 0) return;

@@ -605,6 +605,22 @@ test('a read that is parked stays parked after a takeover; redriven, it has its 
   expect(left).toEqual([]);
 });
 
+test('a backfill that the database no longer has is not done', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  const input = await fixture.input();
+  const consumer = new Consumer(input);
+  await reaches(input, 'active');
+  const backfill = await input.backfill();
+  // As a standby has it that is promoted before the request has come there.
+  await database.query('DELETE FROM postgres_input.backfill_postgres_input_test_input');
+  await expect(backfill.done).rejects.toMatchObject({
+    code: 'ERR_INSTALL',
+    message: `the database no longer has backfill ${backfill.id}: ask for another one`,
+  });
+  expect(consumer.events).toEqual([]);
+});
+
 test('pauses, resumes and cancels, from any node; several queue up', async () => {
   await using fixture = await setupInputs();
   const { database } = fixture;
