@@ -651,6 +651,33 @@ test('pauses, resumes and cancels, from any node; several queue up', async () =>
   expect(await third.progress()).toMatchObject([{ state: 'cancelled', error: null }]);
 });
 
+test('a table that somebody has locked keeps no other from being read, and is read when it is free', async () => {
+  await using fixture = await setupInputs();
+  const { database } = fixture;
+  await database.query(
+    'CREATE TABLE locked (id int PRIMARY KEY); INSERT INTO locked VALUES (1); INSERT INTO items SELECT n, n FROM generate_series(1, 300) n',
+  );
+  const installing = await fixture.input();
+  const installed = new Consumer(installing);
+  await reaches(installing, 'active');
+  await installing.close();
+  await installed.ended;
+  const input = await fixture.input();
+  const first = await input.backfill({ tables: ['locked'] });
+  const second = await input.backfill({ tables: ['items'] });
+  const other = await database.client();
+  await other.query('BEGIN; LOCK TABLE locked IN ACCESS EXCLUSIVE MODE');
+  const consumer = new Consumer(input);
+  await second.done;
+  expect(await first.progress()).toMatchObject([{ done: 0 }]);
+  await other.query('ROLLBACK');
+  await first.done;
+  expect(consumer.events.map(({ location }) => location)).toEqual([
+    ...Array.from({ length: 300 }, () => 'items'),
+    'locked',
+  ]);
+});
+
 test('what was acknowledged of a backfill that was paused as it began does not come again', async () => {
   await using fixture = await setupInputs();
   const { database } = fixture;
