@@ -36,6 +36,9 @@ export interface Backfill {
   resume(): Promise<void>;
   /** Reads no more, for good. */
   cancel(): Promise<void>;
-  /** Is fulfilled when all rows are acknowledged, or it was cancelled; rejected with `ERR_INSTALL` if a table could not be read. */
+  /**
+   * Is fulfilled when all rows are acknowledged, or it was cancelled; rejected with `ERR_INSTALL` if a table could not be read, or if the database
+   * no longer has the backfill, as after a failover that lost the request.
+   */
   readonly done: Promise<void>;
 }

@@ -4,7 +4,6 @@ import type { Part } from '../postgres/batch.ts';
 import type { Session } from '../postgres/session.ts';
 import { isPrivilegeError, isReadOnly } from '../postgres/sqlstates.ts';
 import type { Details, Key } from '../schema/log-layout.ts';
-import { locationOf } from '../schema/names.ts';
 import type { Reading } from './backfill-acknowledgements.ts';
 import type { Job } from './backfill-store.ts';
 import {
@@ -159,7 +158,7 @@ class Chunk {
     this.#wanted = Math.max(limit, 1);
     this.#isReadable = limit > 0;
     this.#skipped = skipped;
-    this.#location = locationOf(table.schema, table.name);
+    this.#location = table.location;
     this.#sequenceOf = readSequences(job, table);
     this.#shape = table.shape && JSON.stringify(table.shape);
   }

@@ -7,7 +7,8 @@ import { NEVER, sleep } from '../postgres/sleep.ts';
 import { isConnectionError, lacksValue } from '../postgres/sqlstates.ts';
 import { readCatalog } from '../schema/catalog.ts';
 import type { Names } from '../schema/names.ts';
-import { type CandidateTable, candidateTables, chooseTables } from '../schema/tables.ts';
+import { wantsReads } from '../schema/table-options.ts';
+import { type CandidateTable, type Table, candidateTables, chooseTables } from '../schema/tables.ts';
 import { backfillSql } from './backfill-sql.ts';
 import { BackfillTable, beginChunk, searchBeside } from './backfill-table.ts';
 import { refusedClearly } from './failures.ts';
@@ -19,6 +20,10 @@ export interface BackfillRequest {
 }
 
 export type InSession = <Result>(task: (session: Session) => Promise<Result>) => Promise<Result>;
+
+const NONE_YET =
+  'tables: no table is watched: the first node that runs handle() or process() installs the triggers and then emits installed; `initial` brings the rows of every table from the beginning';
+const NO_READS = "operations leaves out 'read', so that no row would come: add it";
 
 /** Between two looks whether a backfill is done, in milliseconds. */
 const LOOK = 500;
@@ -36,18 +41,20 @@ export async function requestBackfill(
   names: Names,
   { tables, where, chunk }: BackfillRequest,
 ): Promise<string> {
-  refuseWithoutReads(settings);
   const watched = await watchedTables(session, settings, names);
-  const chosen = tables ?? [...watched.keys()];
-  const problems = chosen
-    .filter((table) => !watched.has(table))
-    .map(
-      (table) => `tables: ${table} is not watched; watched are ${[...watched.keys()].join(', ') || 'none'}`,
-    );
-  if (problems.length === 0 && chosen.length === 0) problems.push('tables: no table is watched');
+  const chosen =
+    tables ?? [...watched].filter(([, { options }]) => wantsReads(settings, options)).map(([table]) => table);
+  const problems = chosen.flatMap((name) => {
+    const table = watched.get(name);
+    if (!table)
+      return `tables: ${name} is not watched; watched are ${[...watched.keys()].join(', ') || 'none'}`;
+    return wantsReads(settings, table.options) ? [] : `tables: ${name}: ${NO_READS}`;
+  });
+  if (problems.length === 0 && chosen.length === 0)
+    problems.push(tables === null && watched.size > 0 ? NO_READS : NONE_YET);
   if (problems.length > 0) throw invalid(problems);
   const locations = [...new Set(chosen)];
-  const relations = locations.map((table) => watched.get(table)!);
+  const relations = locations.map((table) => watched.get(table)!.identity.relation);
   for (const [i, relation] of relations.entries()) {
     const problem = await conditionProblem(session, settings, relation, where);
     if (problem !== null) problems.push(`where: ${locations[i]}: ${problem}`);
@@ -60,16 +67,15 @@ export async function requestBackfill(
 
 /** @throws {PostgresInputError} ERR_CONFIG_INVALID */
 export function refuseWithoutReads({ operations }: Pick<Settings, 'operations'>): void {
-  if (!operations.has('read'))
-    throw invalid(["operations leaves out 'read', so that no row would come: add it"]);
+  if (!operations.has('read')) throw invalid([NO_READS]);
 }
 
-/** The oids of the tables that are watched and whose triggers are there, by their locations. */
+/** The tables that are watched and whose triggers are there, by their locations. */
 async function watchedTables(
   session: Session,
   settings: Settings,
   names: Names,
-): Promise<ReadonlyMap<string, string>> {
+): Promise<ReadonlyMap<string, Table>> {
   const candidates = await session.query<CandidateTable>(candidateTables, [settings.schemas, false]);
   const { triggers } = await readCatalog(session, names);
   const triggered = new Set(triggers.map(({ schema, table }) => JSON.stringify([schema, table])));
@@ -79,7 +85,7 @@ async function watchedTables(
       .filter(
         ({ isPartition, schema, name }) => !isPartition && triggered.has(JSON.stringify([schema, name])),
       )
-      .map(({ location, identity }) => [location, identity.relation]),
+      .map((table) => [table.location, table]),
   );
 }
 
@@ -110,6 +116,10 @@ export async function latestBackfill(session: Session, names: Names): Promise<st
   const [row] = await clearly(() => session.query<{ id: string }>(backfillSql(names).latest));
   return row?.id ?? null;
 }
+
+/** The database no longer knows of it: after a failover that lost the request, for instance, or where the input was installed anew. */
+export const goneBackfill = (id: string): PostgresInputError =>
+  new PostgresInputError('ERR_INSTALL', `the database no longer has backfill ${id}: ask for another one`);
 
 /** The states in which a table's backfill can be turned into another one. */
 const TURNS = {
@@ -163,6 +173,7 @@ export class RequestedBackfill implements Backfill {
         if (!isConnectionError(error)) throw error;
         return null;
       });
+      if (tables?.length === 0) throw goneBackfill(this.id);
       if (tables?.every(({ state }) => state === 'done' || state === 'cancelled')) {
         const failed = tables.filter(({ error }) => error !== null);
         if (failed.length === 0) return;

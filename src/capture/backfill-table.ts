@@ -1,6 +1,6 @@
 /**
  * One table as a backfill reads it: in the order of its primary key, by the operators of the key's own index. A table without a key is read
- * in the order of its blocks.
+ * in the order of its blocks, and so is one whose key is WITHOUT OVERLAPS: the index of such a key has no order.
  *
  * The rows of a partitioned table are read by their root. The rows of tables that inherit from a table are not that table's: each is
  * watched, and read, under its own name.
@@ -15,6 +15,7 @@ import { qualify, quoteIdentifier } from '../postgres/quoting.ts';
 import type { Session, Statement } from '../postgres/session.ts';
 import { PRINTING } from '../schema/create-function.ts';
 import type { Key } from '../schema/log-layout.ts';
+import { locationOf } from '../schema/names.ts';
 import { type Column, columnsOf } from '../schema/row-data.ts';
 import { type RowIdentity, identityQuery } from '../schema/row-identity.ts';
 import { passes } from '../schema/table-filter.ts';
@@ -32,6 +33,9 @@ interface KeyColumn {
 interface Description {
   readonly schema: string;
   readonly name: string;
+  /** Those of the root, where the table has become a partition; else its own. */
+  readonly rootSchema: string;
+  readonly rootName: string;
   readonly isPartitioned: boolean;
   readonly mayRead: boolean;
   readonly isFiltered: boolean;
@@ -66,7 +70,7 @@ const operator = (strategy: number): string => `(
 
 // $1: the table's oid. $2: whether columns are told.
 const description = `
-SELECT n.nspname AS schema, candidate.relname AS name, candidate.relkind = 'p' AS "isPartitioned",
+SELECT n.nspname AS schema, candidate.relname AS name, rn.nspname AS "rootSchema", root.relname AS "rootName", candidate.relkind = 'p' AS "isPartitioned",
   has_table_privilege(candidate.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AS "mayRead", row_security_active(candidate.oid) AS "isFiltered",
   (
     SELECT concat(string_agg(pg_relation_filenode(part)::text, ',' ORDER BY part))
@@ -82,10 +86,13 @@ SELECT n.nspname AS schema, candidate.relname AS name, candidate.relkind = 'p' A
     FROM pg_index x
     CROSS JOIN LATERAL unnest(x.indkey::int2[], x.indclass::oid[]) WITH ORDINALITY k (attnum, opclass, position)
     JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
+    JOIN pg_class i ON i.oid = x.indexrelid AND i.relam = (SELECT oid FROM pg_am WHERE amname = 'btree')
     WHERE x.indrelid = candidate.oid AND x.indisprimary AND k.position <= x.indnkeyatts
   ) AS key
 FROM pg_class candidate
 JOIN pg_namespace n ON n.oid = candidate.relnamespace
+JOIN pg_class root ON root.oid = CASE WHEN candidate.relispartition THEN pg_partition_root(candidate.oid)::oid ELSE candidate.oid END
+JOIN pg_namespace rn ON rn.oid = root.relnamespace
 CROSS JOIN LATERAL (${identityQuery('candidate.oid', 'pg_attribute')}) identity
 WHERE candidate.oid = $1::oid AND candidate.relkind IN ('r', 'p')`;
 
@@ -133,6 +140,8 @@ export class NotWatchedError extends Error {}
 export class BackfillTable {
   readonly schema: string;
   readonly name: string;
+  /** As the events of the table's changes have it. */
+  readonly location: string;
   /** Changes whenever cursors of before mean nothing any more. */
   readonly keyColumns: string;
   /** The columns of `after`; null where the input asks for no rows. */
@@ -151,6 +160,7 @@ export class BackfillTable {
     this.#maxRowBytes = maxRowBytes;
     this.schema = found.schema;
     this.name = found.name;
+    this.location = locationOf(found.rootSchema, found.rootName);
     this.#idColumn = /^E?'/.test(found.identity.key) ? found.key![0]!.name : null;
     this.#key =
       found.key?.map(({ name, type, greater, equal }) => ({
@@ -177,9 +187,9 @@ export class BackfillTable {
     const [row] = await session.query<{ described: string }>(find, [relation, wantsRows(settings)]);
     if (!row) return null;
     const found = JSON.parse(row.described) as Description;
-    const { schema, name, mayRead, isFiltered } = found;
-    const options = optionsFor(settings, schema, name);
-    if (!options || !settings.schemas.includes(schema) || !passes(settings.tables, schema, name))
+    const { schema, name, rootSchema, rootName, mayRead, isFiltered } = found;
+    const options = optionsFor(settings, rootSchema, rootName);
+    if (!options || !settings.schemas.includes(rootSchema) || !passes(settings.tables, rootSchema, rootName))
       throw new NotWatchedError(`${qualify(schema, name)} is not watched`);
     const logged = loggedColumns(options, found.columns);
     const columns = found.columns.filter((column) => logged?.includes(column.name) ?? true);

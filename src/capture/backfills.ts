@@ -39,7 +39,7 @@
 import { PostgresInputError } from '../api/errors.ts';
 import type { Notify } from '../api/lifecycle-events.ts';
 import type { Session } from '../postgres/session.ts';
-import { isConnectionError, isTransient } from '../postgres/sqlstates.ts';
+import { LOCKED, isConnectionError, isTransient } from '../postgres/sqlstates.ts';
 import type { Names } from '../schema/names.ts';
 import type { Hold } from './acknowledgements.ts';
 import { BackfillAcknowledgements, type Reading } from './backfill-acknowledgements.ts';
@@ -102,6 +102,8 @@ export class Backfills {
   readonly #aside = new Set<Reading>();
   #isStale = true;
   #retryAt = 0;
+  /** Until when the tables are left alone that somebody has locked, by their jobs: others are read meanwhile. */
+  readonly #lockedUntil = new Map<string, number>();
   #retrying: NodeJS.Timeout | undefined;
   #isOver = false;
   #ahead: Ahead | null = null;
@@ -153,11 +155,14 @@ export class Backfills {
   }
 
   get #next(): Job | null {
-    const isWaiting = this.acknowledgements.outstanding >= MAX_READS_OUT || performance.now() < this.#retryAt;
+    const now = performance.now();
+    const isWaiting = this.acknowledgements.outstanding >= MAX_READS_OUT || now < this.#retryAt;
     if (isWaiting || this.#options.sink.dropped?.any) return null;
-    return (
-      this.#jobs.find((job) => job.state !== 'paused' && !this.#readings.get(keyOf(job))?.isRead) ?? null
-    );
+    const isLeft = (job: Job) =>
+      job.state !== 'paused' &&
+      !this.#readings.get(keyOf(job))?.isRead &&
+      now >= (this.#lockedUntil.get(keyOf(job)) ?? 0);
+    return this.#jobs.find(isLeft) ?? null;
   }
 
   /**
@@ -305,9 +310,10 @@ export class Backfills {
       reading.limit = Math.max(Math.floor(reading.limit / 4), least);
       return;
     }
+    const { job } = reading;
+    if (code === LOCKED) return this.#retryLater(job);
     if (isTransient(error) && !TOO_MUCH.test(code)) return this.#retryLater();
     this.#stop(reading);
-    const { job } = reading;
     const tell = () => this.#options.notify('backfillFailed', failureOf(job, error));
     try {
       const isFailed = await this.#store.fail(job, (error as Error).message);
@@ -322,8 +328,11 @@ export class Backfills {
     }
   }
 
-  #retryLater(): void {
-    this.#retryAt = performance.now() + RETRY;
+  /** `job`: nothing else has to wait. */
+  #retryLater(job: Job | null = null): void {
+    const at = performance.now() + RETRY;
+    if (job) this.#lockedUntil.set(keyOf(job), at);
+    else this.#retryAt = at;
     clearTimeout(this.#retrying);
     this.#retrying = setTimeout(() => this.#options.rouse(), RETRY + 1).unref();
   }
@@ -344,6 +353,7 @@ export class Backfills {
   }
 
   #dequeue(job: Job): void {
+    this.#lockedUntil.delete(keyOf(job));
     this.#jobs = this.#jobs.filter((each) => keyOf(each) !== keyOf(job));
   }
 }

@@ -2,6 +2,9 @@
  * Names the rows that a backfill reads of a table by their places. A row that is read again from the table's beginning, since its place means something
  * else now, has another sequence.
  *
+ * The oid is the one under which the table was asked for: in a restored database, the one that it has now may be that of another table of the
+ * backfill before.
+ *
  * Integer keys are counted from a number that is as good as random, so that no two tables of a backfill come near each other: to hash each key would cost
  * more than to read the row.
  */
@@ -16,14 +19,14 @@ const EXACT = 10 ** EXACT_DIGITS;
 
 /** Returns what gives the row at a place its sequence. */
 export function readSequences(
-  { backfill, table: oid }: Pick<Job, 'backfill' | 'table'>,
-  { keyColumns, isByInteger }: Pick<BackfillTable, 'keyColumns' | 'isByInteger'>,
+  { backfill, relation, keyColumns }: Pick<Job, 'backfill' | 'relation' | 'keyColumns'>,
+  { isByInteger }: Pick<BackfillTable, 'isByInteger'>,
 ): (place: readonly string[]) => string {
   const prefix = backfill.padStart(BACKFILL_DIGITS, '0');
-  const generation = digestOf(keyColumns);
+  const generation = digestOf(keyColumns!);
   const name = (number: bigint) => prefix + String(number).padStart(ROW_DIGITS, '0');
   const hashed = (place: readonly string[]) =>
-    BigInt(`0x${digestOf(JSON.stringify([oid, generation, place]))}`);
+    BigInt(`0x${digestOf(JSON.stringify([relation, generation, place]))}`);
   if (!isByInteger) return (place) => name(hashed(place));
   // No key is below it.
   const origin = hashed([]) + 2n ** 63n;

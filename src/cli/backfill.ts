@@ -1,5 +1,10 @@
 import type { BackfillProgress } from '../api/backfill.ts';
-import { RequestedBackfill, latestBackfill, requestBackfill } from '../capture/backfill-request.ts';
+import {
+  RequestedBackfill,
+  goneBackfill,
+  latestBackfill,
+  requestBackfill,
+} from '../capture/backfill-request.ts';
 import type { Session } from '../postgres/session.ts';
 import { NEVER, sleep } from '../postgres/sleep.ts';
 import type { Names } from '../schema/names.ts';
@@ -94,6 +99,7 @@ async function watch(found: RequestedBackfill, io: Io, json: boolean): Promise<E
   let told = '';
   for (;;) {
     const tables = await found.progress();
+    if (tables.length === 0) throw goneBackfill(found.id);
     const done = sum(tables, 'done');
     first ??= done;
     const line = describe(tables, done, (done - first) / (performance.now() - began));

@@ -58,6 +58,12 @@ export function loggedColumns(
   return there.map(({ name }) => name).filter((name) => !columns.exclude.includes(name));
 }
 
+/** Whether the rows that a table holds already are events, where somebody asks for them. */
+export const wantsReads = (
+  { operations }: Pick<Settings, 'operations'>,
+  { operations: own }: TableOptions,
+): boolean => own?.includes('read') ?? operations.has('read');
+
 /** Whether rows of any table are logged. */
 export const wantsRows = ({ rows, watch }: Pick<Settings, 'rows' | 'watch'>): boolean =>
   watch ? Object.values(watch).some((table) => (table.rows ?? rows) !== 'none') : rows !== 'none';

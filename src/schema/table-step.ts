@@ -12,7 +12,7 @@ import { type Names, type TriggerEvent, locationOf } from './names.ts';
 import { insertShape } from './row-data.ts';
 import { whenFunction } from './row-filter.ts';
 import { type Step, dropFunction, dropTrigger, isOriginal } from './steps.ts';
-import { loggedColumns } from './table-options.ts';
+import { loggedColumns, wantsReads } from './table-options.ts';
 import type { Table } from './tables.ts';
 import { createTrigger, firesBefore, recordFunction } from './trigger-function.ts';
 /**
@@ -60,7 +60,7 @@ export function wantedOf(
     rows: options.rows ?? rows,
     columns: logged,
     maxRowBytes,
-    isReadFirst: initial === 'read',
+    isReadFirst: initial === 'read' && wantsReads(settings, options),
     filter: {
       changed: options.changed ?? (skipUnchanged ? (logged ?? all()) : null),
       when: options.when ?? null,

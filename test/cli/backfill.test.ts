@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { until } from '../support/until.ts';
 import { exitCode, setupCommands } from './commands.ts';
 
 async function setup() {
@@ -37,6 +38,16 @@ describe('backfill', () => {
       code: 2,
       err: expect.stringContaining('no backfill of input x is under way'),
     });
+  });
+
+  it('does not take a backfill for done that the database no longer has', async () => {
+    const { database, run } = await setup();
+    const waiting = run(['backfill', '--name', 'x', '--wait']);
+    await until(
+      async () =>
+        (await database.query('DELETE FROM postgres_input.backfill_postgres_input_x RETURNING 1')).length > 0,
+    );
+    expect(await waiting).toMatchObject({ code: 1, err: expect.stringContaining('no longer has backfill') });
   });
 
   it('shows a table that could not be read, whatever its name commands the terminal', async () => {

@@ -1,6 +1,11 @@
 /** Takes a whole input, with its nodes: for tests of what an application sees. README.md here compares the setups. */
 import { inject } from 'vitest';
-import { type PostgresInput, type PostgresInputOptions, newPostgresInput } from '../../src/index.ts';
+import {
+  type Operation,
+  type PostgresInput,
+  type PostgresInputOptions,
+  newPostgresInput,
+} from '../../src/index.ts';
 import { PATIENT } from './consumer.ts';
 import { type TestDatabase, createDatabase } from './database.ts';
 import { until } from './until.ts';
@@ -8,7 +13,10 @@ import { until } from './until.ts';
 export interface InputsFixture extends AsyncDisposable {
   readonly database: TestDatabase;
   /** An input on the database; closed with the fixture. */
-  input(options?: PostgresInputOptions, config?: { name?: string; url?: string }): Promise<PostgresInput>;
+  input(
+    options?: PostgresInputOptions,
+    config?: { name?: string; url?: string; operations?: Operation[] },
+  ): Promise<PostgresInput>;
 }
 
 /** A database with a table `items (id, value)`, and inputs named `test-input` on it. */
@@ -18,8 +26,8 @@ export async function setupInputs(adminUrl: string = inject('adminUrl')): Promis
   await database.query('CREATE TABLE items (id int PRIMARY KEY, value int)');
   return {
     database,
-    async input(options = {}, { name = 'test-input', url = database.url } = {}) {
-      const config = { name, type: 'postgres', connectionString: url };
+    async input(options = {}, { name = 'test-input', url = database.url, operations } = {}) {
+      const config = { name, type: 'postgres', connectionString: url, ...(operations && { operations }) };
       const input = await newPostgresInput(config, { ...PATIENT, ...options });
       inputs.push(input);
       return input;
