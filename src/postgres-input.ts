@@ -193,7 +193,8 @@ export class PostgresInput<Tables extends RowsByLocation<Tables> = AnyTables>
   }
 
   /**
-   * Acknowledges an event: it will not come again. With `client`, in that client's transaction: the event is gone if
+   * Acknowledges an event: it will not come again. Only a `read` event may, after a crash or a lost lease, until the progress of its backfill has moved
+   * over it; with `client` not even that. With `client`, in that client's transaction: the event is gone if
    * and only if the transaction commits, and what the transaction does for it happens exactly once.
    *
    * Does nothing for an event that was announced by hand, since no log has it. Without `client`, does nothing for an event that
