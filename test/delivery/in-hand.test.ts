@@ -37,37 +37,45 @@ test('takes events in order, the oldest first, without those that were removed',
   expect([inHand.take()?.sequence, inHand.take()]).toEqual(['12', null]);
 });
 
-test.each([
-  ['the last is removed', (inHand: InHandInOrder) => inHand.remove('2')],
-  ['the last is taken', (inHand: InHandInOrder) => inHand.take()],
-  ['all are forgotten', (inHand: InHandInOrder) => inHand.forget()],
-])('in order: is empty when %s, and not before', async (_, act) => {
-  const inHand = new InHandInOrder(systemClock);
-  inHand.add('1', '199');
-  inHand.add('2', '299');
-  const empty = watch(inHand.empty(Infinity, never));
-  inHand.remove('1');
-  await turn();
-  expect(empty.isResolved).toBe(false);
-  act(inHand);
-  await turn();
-  expect(empty.isResolved).toBe(true);
-});
-
 test('a wait ends at once when nothing is in hand', async () => {
   await expect(new InHand<string, string>(systemClock).empty(Infinity, never)).resolves.toBeUndefined();
 });
 
-test.each([
-  ['the last is removed', (inHand: InHand<string, string>) => inHand.remove('2')],
-  ['all are forgotten', (inHand: InHand<string, string>) => inHand.forget()],
-])('is empty when %s, and not before', async (_, act) => {
+function byKey() {
   const inHand = holding('1', '2');
+  return { inHand, remove: () => inHand.remove('2'), forget: () => inHand.forget() };
+}
+
+function inOrder() {
+  const inHand = new InHandInOrder(systemClock);
+  for (const sequence of ['1', '2']) inHand.add(sequence, `${sequence}99`);
+  return { inHand, remove: () => inHand.remove('2'), forget: () => inHand.forget() };
+}
+
+test.each([
+  ['the last is removed', byKey, 'remove'],
+  ['all are forgotten', byKey, 'forget'],
+  ['the last is removed, in order', inOrder, 'remove'],
+  ['all are forgotten, in order', inOrder, 'forget'],
+] as const)('is empty when %s, and not before', async (_, make, act) => {
+  const made = make();
+  const { inHand } = made;
   const empty = watch(inHand.empty(Infinity, never));
   inHand.remove('1');
   await turn();
   expect(empty.isResolved).toBe(false);
-  act(inHand);
+  made[act]();
+  await turn();
+  expect(empty.isResolved).toBe(true);
+});
+
+test('is empty when the last is taken, in order, and not before', async () => {
+  const { inHand } = inOrder();
+  const empty = watch(inHand.empty(Infinity, never));
+  inHand.take();
+  await turn();
+  expect(empty.isResolved).toBe(false);
+  inHand.take();
   await turn();
   expect(empty.isResolved).toBe(true);
 });
