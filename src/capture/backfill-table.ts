@@ -17,7 +17,7 @@ import { PRINTING } from '../schema/create-function.ts';
 import type { Key } from '../schema/log-layout.ts';
 import { locationOf } from '../schema/names.ts';
 import { type Column, columnsOf } from '../schema/row-data.ts';
-import { type RowIdentity, identityQuery } from '../schema/row-identity.ts';
+import { type RowIdentity, hasOneKey, identityQuery } from '../schema/row-identity.ts';
 import { passes } from '../schema/table-filter.ts';
 import { loggedColumns, optionsFor, wantsRows } from '../schema/table-options.ts';
 import type { RowShape } from './row-shapes.ts';
@@ -161,7 +161,7 @@ export class BackfillTable {
     this.schema = found.schema;
     this.name = found.name;
     this.location = locationOf(found.rootSchema, found.rootName);
-    this.#idColumn = /^E?'/.test(found.identity.key) ? found.key![0]!.name : null;
+    this.#idColumn = hasOneKey(found.identity) ? found.key![0]!.name : null;
     this.#key =
       found.key?.map(({ name, type, greater, equal }) => ({
         type,

@@ -22,6 +22,9 @@ export interface RowIdentity {
   readonly formatted: boolean;
 }
 
+/** Whether all rows have one key: the name of the key's only column, which the id is printed from. */
+export const hasOneKey = ({ key }: RowIdentity): boolean => /^E?'/.test(key);
+
 // Values of these types are printed the same under all settings.
 const PLAIN_TYPES = `ARRAY['int2', 'int4', 'int8', 'text', 'varchar', 'uuid']::regtype[]`;
 
