@@ -42,16 +42,15 @@ export async function requestBackfill(
   { tables, where, chunk }: BackfillRequest,
 ): Promise<string> {
   const watched = await watchedTables(session, settings, names);
+  if (watched.size === 0) throw invalid([NONE_YET]);
   const chosen =
     tables ?? [...watched].filter(([, { options }]) => wantsReads(settings, options)).map(([table]) => table);
   const problems = chosen.flatMap((name) => {
     const table = watched.get(name);
-    if (!table)
-      return `tables: ${name} is not watched; watched are ${[...watched.keys()].join(', ') || 'none'}`;
+    if (!table) return `tables: ${name} is not watched; watched are ${[...watched.keys()].join(', ')}`;
     return wantsReads(settings, table.options) ? [] : `tables: ${name}: ${NO_READS}`;
   });
-  if (problems.length === 0 && chosen.length === 0)
-    problems.push(tables === null && watched.size > 0 ? NO_READS : NONE_YET);
+  if (chosen.length === 0) problems.push(tables === null ? NO_READS : 'tables: no table is named');
   if (problems.length > 0) throw invalid(problems);
   const locations = [...new Set(chosen)];
   const relations = locations.map((table) => watched.get(table)!.identity.relation);

@@ -66,6 +66,18 @@ test('every row comes once, with its data, also to a node that is asleep', async
   expect(consumer.ids.at(-1)).toBe('0');
 });
 
+test.each([{}, { tables: ['items'] }])(
+  'a backfill before the installation is refused, and told how tables come to be watched: %j',
+  async (request) => {
+    await using fixture = await setupInputs();
+    const input = await fixture.input();
+    await expect(input.backfill(request)).rejects.toMatchObject({
+      code: 'ERR_CONFIG_INVALID',
+      message: expect.stringMatching(/no table is watched[^]*`initial`/),
+    });
+  },
+);
+
 test('a read has what the events of its table have, and no more', async () => {
   await using fixture = await setupInputs();
   const { database } = fixture;
