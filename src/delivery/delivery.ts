@@ -128,7 +128,7 @@ export class Delivery implements Sink {
   forget(): void {
     this.stop();
     if (this.#inHand.size > 0)
-      this.#options.traffic.onForget(this.#inHand.values().map(({ publicSequence }) => publicSequence));
+      this.#options.traffic.onForget([...this.#inHand.values()].map(({ publicSequence }) => publicSequence));
     this.#inHand.forget();
   }
 }

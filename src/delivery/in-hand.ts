@@ -2,39 +2,14 @@
 import { Wakeup } from '../postgres/wakeup.ts';
 import type { Clock } from './clock.ts';
 
-/** Something of which one can wait until nothing is left. */
-abstract class Emptied {
-  readonly #clock: Clock;
-  readonly #wakeup = new Wakeup();
+/** Events that are found by their keys, as a rule their changes' numbers. */
+export class InHand<Key, Held> {
+  readonly #held = new Map<Key, Held>();
+  readonly #emptied: Emptied;
 
   constructor(clock: Clock) {
-    this.#clock = clock;
+    this.#emptied = new Emptied(clock, () => this.size);
   }
-
-  abstract get size(): number;
-
-  /** To be called when there is less than before. */
-  protected lessened(): void {
-    if (this.size === 0) this.#wakeup.wake();
-  }
-
-  /** Resolves when nothing is in hand, after `limit` milliseconds, or when `signal` aborts. */
-  async empty(limit: number, signal: AbortSignal): Promise<void> {
-    const wait = { isOver: limit <= 0 };
-    const timer = Number.isFinite(limit)
-      ? this.#clock.after(limit, () => {
-          wait.isOver = true;
-          this.#wakeup.wake();
-        })
-      : null;
-    while (this.size > 0 && !wait.isOver && !signal.aborted) await this.#wakeup.wait(Infinity, signal);
-    timer?.cancel();
-  }
-}
-
-/** Events that are found by their keys, as a rule their changes' numbers. */
-export class InHand<Key, Held> extends Emptied {
-  readonly #held = new Map<Key, Held>();
 
   get size(): number {
     return this.#held.size;
@@ -61,14 +36,19 @@ export class InHand<Key, Held> extends Emptied {
   /** Returns whether the event was in hand. */
   remove(key: Key): boolean {
     const wasInHand = this.#held.delete(key);
-    if (wasInHand) this.lessened();
+    if (wasInHand) this.#emptied.check();
     return wasInHand;
   }
 
   /** The events come again, here or elsewhere. */
   forget(): void {
     this.#held.clear();
-    this.lessened();
+    this.#emptied.check();
+  }
+
+  /** Resolves when nothing is in hand, after `limit` milliseconds, or when `signal` aborts. */
+  empty(limit: number, signal: AbortSignal): Promise<void> {
+    return this.#emptied.wait(limit, signal);
   }
 }
 
@@ -82,15 +62,20 @@ interface Named {
  * Events that are taken in the order in which they were added. As a rule there is one: to add it to a map and to delete it costs several times as
  * much.
  */
-export class InHandInOrder extends Emptied {
+export class InHandInOrder {
   readonly #held: Named[] = [];
+  readonly #emptied: Emptied;
+
+  constructor(clock: Clock) {
+    this.#emptied = new Emptied(clock, () => this.size);
+  }
 
   get size(): number {
     return this.#held.length;
   }
 
   /** The oldest first. */
-  values(): readonly Named[] {
+  values(): Iterable<Named> {
     return this.#held;
   }
 
@@ -101,7 +86,7 @@ export class InHandInOrder extends Emptied {
   /** Takes the oldest event; null if there is none. */
   take(): Named | null {
     const held = this.#held.shift() ?? null;
-    if (held) this.lessened();
+    if (held) this.#emptied.check();
     return held;
   }
 
@@ -110,13 +95,47 @@ export class InHandInOrder extends Emptied {
     const at = this.#held.findIndex((each) => each.sequence === sequence);
     if (at === -1) return null;
     const [held] = this.#held.splice(at, 1);
-    this.lessened();
+    this.#emptied.check();
     return held!;
   }
 
   /** The events come again, here or elsewhere. */
   forget(): void {
     this.#held.length = 0;
-    this.lessened();
+    this.#emptied.check();
+  }
+
+  /** Resolves when nothing is in hand, after `limit` milliseconds, or when `signal` aborts. */
+  empty(limit: number, signal: AbortSignal): Promise<void> {
+    return this.#emptied.wait(limit, signal);
+  }
+}
+
+/** Tells when nothing is in hand any more. */
+class Emptied {
+  readonly #clock: Clock;
+  readonly #size: () => number;
+  readonly #wakeup = new Wakeup();
+
+  constructor(clock: Clock, size: () => number) {
+    this.#clock = clock;
+    this.#size = size;
+  }
+
+  /** To be called when there is less in hand than before. */
+  check(): void {
+    if (this.#size() === 0) this.#wakeup.wake();
+  }
+
+  async wait(limit: number, signal: AbortSignal): Promise<void> {
+    const wait = { isOver: limit <= 0 };
+    const timer = Number.isFinite(limit)
+      ? this.#clock.after(limit, () => {
+          wait.isOver = true;
+          this.#wakeup.wake();
+        })
+      : null;
+    while (this.#size() > 0 && !wait.isOver && !signal.aborted) await this.#wakeup.wait(Infinity, signal);
+    timer?.cancel();
   }
 }
